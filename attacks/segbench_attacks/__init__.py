@@ -1,0 +1,1 @@
+"""The attacks: one file per attack, each a frozen dataclass whose fields are its parameters."""

@@ -1,0 +1,380 @@
+"""The contracts: what flows between the rooms, and what a plug-in must offer.
+
+Everything here is a frozen record or a Protocol. Shapes are written ``(B, C, *spatial)``: B cases,
+C image channels, then two or three spatial axes; K is the number of classes, background included.
+Images are float32 in [0, 1]; eps is always a fraction of that range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+    from torch import Tensor, nn
+
+BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "none"]
+Output = Literal["softmax", "sigmoid"]
+Labels = Literal["truth", "prediction"]
+
+
+# ------------------------------------------------------------------------------------------ data
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How [0, 1] maps back to the file's own units: ``low + value * (high - low)``.
+
+    ``bits`` is the depth of an integer file (8, 12, 16), None for floating point.
+    """
+
+    low: float
+    high: float
+    bits: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image to be segmented, with its truth.
+
+    Attributes:
+        case_id: unique in its data set.
+        group_id: the patient or volume; cases of one group are not independent.
+        image: float32 (C, *spatial) in [0, 1].
+        labels: int64 (*spatial), values 0..K-1 or ``ignore_index``.
+        class_names: K names, background first.
+        spacing: millimetres per pixel along each spatial axis, where known.
+        affine: the file's 4 x 4 voxel-to-world matrix, where known.
+        source: the image file it came from, None if generated.
+    """
+
+    case_id: str
+    group_id: str
+    image: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    ignore_index: int | None = None
+    intensity: Intensity | None = None
+    spacing: tuple[float, ...] | None = None
+    affine: NDArray[np.float64] | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case that has not been loaded: its names and the shape (C, *spatial) it will have."""
+
+    case_id: str
+    group_id: str
+    shape: tuple[int, ...]
+
+
+class Dataset(Protocol):
+    """Random access to the Cases of named splits.
+
+    A plug-in of the group ``segbench.datasets`` is a factory of these: a frozen dataclass or a
+    function whose keyword parameters are its options, with ``root: Path | None`` for the folder
+    (``segbench train --data-root``). It validates everything at construction and raises
+    ``segbench.errors.UserError`` naming every bad file at once.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, background first."""
+        ...
+
+    @property
+    def in_channels(self) -> int:
+        """C of every image."""
+        ...
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        ...
+
+    @property
+    def resize_rule(self) -> str:
+        """One sentence: how files become images, and at what resolution they are scored."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of its splits; ``train`` and ``test`` at least."""
+        ...
+
+    def entries(self, split: str) -> Sequence[Entry]:
+        """The cases of a split, in a fixed order, without reading pixels."""
+        ...
+
+    def load(self, case_id: str) -> Case:
+        """One case; the same bytes every time."""
+        ...
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that determines its cases: file contents and options."""
+        ...
+
+
+# ----------------------------------------------------------------------------------------- model
+
+
+class ModelFactory(Protocol):
+    """A plug-in of the group ``segbench.models``: builds a network from its hyper-parameters.
+
+    The network maps images (B, C, *spatial) in [0, 1] to logits (B, K, *spatial); normalisation is
+    its own business. In training mode it may return ``(logits, [auxiliary logits, ...])``.
+    """
+
+    def __call__(
+        self, *, in_channels: int, num_classes: int, spatial_dims: int = 2, **parameters: Any
+    ) -> nn.Module:
+        """The network, freshly initialised from torch's global random state."""
+        ...
+
+
+@runtime_checkable
+class BringsLoss(Protocol):
+    """A network that knows its own training loss."""
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """A scalar, from the training-mode outputs and labels (B, *spatial); -100 is ignored."""
+        ...
+
+
+@runtime_checkable
+class BringsStages(Protocol):
+    """A network that is trained in stages, each with its own trainable parameters."""
+
+    def stages(self) -> Sequence[str]:
+        """The stages' names, in order; training time is shared equally among them."""
+        ...
+
+    def enter_stage(self, stage: str) -> None:
+        """Prepare for a stage: freeze, unfreeze, attach."""
+        ...
+
+
+@runtime_checkable
+class BringsPostprocess(Protocol):
+    """A network whose published prediction is more than the argmax of its logits."""
+
+    def postprocess(self, logits: Tensor) -> Tensor:
+        """Labels (B, *spatial) from logits (B, K, *spatial)."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------- attack
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far an attack may go: the kind of limit and its exact value."""
+
+    kind: BudgetKind
+    value: Fraction
+
+    @property
+    def eps(self) -> float:
+        """The value as a float."""
+        return float(self.value)
+
+
+class Noise(Protocol):
+    """Random numbers as a pure function of (seed, data set, case, draw).
+
+    Never of the batch, the order, the attack or eps: a case meets the same start at every eps.
+    """
+
+    def uniform(self, draw: int, shape: Sequence[int]) -> Tensor:
+        """float32 (B, *shape), uniform in [0, 1)."""
+        ...
+
+    def normal(self, draw: int, shape: Sequence[int]) -> Tensor:
+        """float32 (B, *shape), standard normal."""
+        ...
+
+    def select(self, index: Tensor) -> Noise:
+        """The noise of some of the cases."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What the attack is after: away from ``labels``, or towards them if ``targeted``.
+
+    Attributes:
+        labels: int64 (B, *spatial), what the loss is computed against.
+        truth: int64 (B, *spatial), what is scored.
+        ignore_index: label value that is neither attacked nor scored.
+    """
+
+    labels: Tensor
+    truth: Tensor
+    targeted: bool = False
+    ignore_index: int | None = None
+
+
+Loss = Callable[["Tensor", Goal], "Tensor"]
+"""(logits (B, K, *spatial), goal) -> loss per case (B,)."""
+
+
+class Objective(Protocol):
+    """What an attack may ask of the network; each answer is counted."""
+
+    def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
+        """Loss per case, its gradient by the images, and the logits.
+
+        Loss and gradient are signed so that an attack always ascends: for a targeted goal they
+        are negated.
+        """
+        ...
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Logits (B, K, *spatial) in fp32."""
+        ...
+
+    def labels(self, images: Tensor) -> Tensor:
+        """Predicted labels int64 (B, *spatial)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """One answer of the network: loss (B,), gradient (B, C, *spatial), logits (B, K, *spatial)."""
+
+    loss: Tensor
+    gradient: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What stays the same while an attack runs on a batch.
+
+    Attributes:
+        images: the clean images (B, C, *spatial).
+        restart: 0 for the first run; part of every draw number an attack uses.
+    """
+
+    images: Tensor
+    goal: Goal
+    budget: Budget
+    noise: Noise
+    restart: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where an attack is. Attacks add fields; every tensor has the case as its first axis."""
+
+    images: Tensor  # (B, C, *spatial): the current iterate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the engine is to run a step attack.
+
+    Attributes:
+        steps: gradient steps per restart.
+        restarts: independent runs; the best per case, by the scored metric, is kept.
+        stop_early: whether a case at the worst possible score may leave the batch, which is right
+            for attacks defined by their best result and wrong for those defined by their last.
+        labels: whether the loss sees the truth or the network's own clean prediction.
+    """
+
+    steps: int
+    restarts: int = 1
+    stop_early: bool = False
+    labels: Labels = "truth"
+
+
+class StepAttack(Protocol):
+    """An attack by steps: the engine loops, projects, compacts, counts and keeps the best.
+
+    A plug-in of the group ``segbench.attacks`` is a frozen dataclass whose fields are its
+    hyper-parameters. Iterates need not stay in the ball: the engine projects every one of them.
+    """
+
+    needs: ClassVar[Literal["gradients", "scores", "labels"]]
+
+    @property
+    def budget_kind(self) -> BudgetKind:
+        """The kind of budget it is run under."""
+        ...
+
+    def plan(self, budget: Budget) -> Plan:
+        """How many steps and restarts under this budget."""
+        ...
+
+    def init(self, context: Context) -> State:
+        """The start of one restart."""
+        ...
+
+    def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
+        """Loss per case (B,) to be increased; ``progress`` is step / steps, in [0, 1)."""
+        ...
+
+    def step(self, context: Context, state: State, feedback: Feedback) -> State:
+        """The next iterate, from the answer at the current one."""
+        ...
+
+
+class WholeAttack(Protocol):
+    """An attack that keeps its own loop: search methods and foreign libraries."""
+
+    needs: ClassVar[Literal["gradients", "scores", "labels"]]
+
+    @property
+    def budget_kind(self) -> BudgetKind:
+        """The kind of budget it is run under."""
+        ...
+
+    def run(
+        self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
+    ) -> Tensor:
+        """Adversarial images (B, C, *spatial); the engine projects and checks them."""
+        ...
+
+
+Attack = StepAttack | WholeAttack
+
+
+# ---------------------------------------------------------------------------------------- report
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Everything a report may show, computed once from the stored rows (see ``tables.py``).
+
+    Attributes:
+        rows: one row per case and class, the store's columns.
+        cases: one row per case: every metric averaged over the classes its label has.
+        curves: one row per model, data set, attack and budget: mean, interval, drop, cases.
+        summary: one row per model, data set and attack: one column per eps, area under the curve.
+        notes: sentences that a reader must see beside the numbers.
+        attacks: attack label -> its complete parameters.
+        provenance: versions, devices, weights and fingerprints behind the rows.
+    """
+
+    rows: DataFrame
+    cases: DataFrame
+    curves: DataFrame
+    summary: DataFrame
+    notes: Sequence[str] = ()
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Report(Protocol):
+    """A plug-in of the group ``segbench.reports``: a pure function of the stored rows."""
+
+    def __call__(self, tables: Tables, directory: Path) -> Sequence[Path]:
+        """Write the report's files into ``directory`` and return their paths."""
+        ...

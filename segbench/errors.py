@@ -1,0 +1,9 @@
+"""The two ways a command fails: the user's input (exit status 2) or the machine (3)."""
+
+
+class UserError(Exception):
+    """The input is wrong: the message names the value, what was expected, and what to do."""
+
+
+class MachineError(Exception):
+    """The machine or a plug-in failed: disk, memory, a crash that is not the user's doing."""

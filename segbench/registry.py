@@ -1,0 +1,87 @@
+"""Names to plug-ins, lazily, over entry points.
+
+A plug-in is any object that an installed distribution declares under one of the four groups, for
+example ``[project.entry-points."segbench.attacks"]``. Built-in and foreign plug-ins are on equal
+terms; nothing is imported before it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from segbench.errors import MachineError, UserError
+
+Kind = Literal["models", "attacks", "datasets", "reports"]
+KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded plug-in and where it came from; the provenance is part of every cell's key."""
+
+    kind: Kind
+    name: str
+    target: Callable[..., Any]
+    distribution: str
+    version: str
+
+
+def names(kind: Kind) -> list[str]:
+    """All registered names of a kind, sorted, without importing any of them."""
+    return sorted(_points(kind))
+
+
+@cache
+def load(kind: Kind, name: str) -> Plugin:
+    """The plug-in of that name.
+
+    Raises:
+        UserError: the name is unknown (the nearest valid one is suggested), or two distributions
+            claim it.
+        MachineError: the plug-in is installed but does not import.
+    """
+    points = _points(kind)
+    if name not in points:
+        raise UserError(f"unknown {kind[:-1]} {name!r}{suggest(name, points)}")
+    claims = points[name]
+    if len({point.value for point in claims}) > 1:
+        owners = ", ".join(sorted(f"{_owner(point)[0]} ({point.value})" for point in claims))
+        raise UserError(
+            f"the {kind[:-1]} {name!r} is claimed by more than one package: {owners}; "
+            "uninstall all but one"
+        )
+    point = claims[0]
+    try:
+        target = point.load()
+    except Exception as error:
+        raise MachineError(
+            f"the {kind[:-1]} {name!r} of {_owner(point)[0]} does not import "
+            f"({point.value}): {type(error).__name__}: {error}"
+        ) from error
+    return Plugin(kind, name, target, *_owner(point))
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """The tail of an error about an unknown name: the nearest valid one, and all of them."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    guess = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{guess} (valid: {', '.join(valid) or 'none'})"
+
+
+@cache
+def _points(kind: Kind) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"segbench.{kind}"):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _owner(point: EntryPoint) -> tuple[str, str]:
+    dist = point.dist
+    return (dist.name, dist.version) if dist else ("unknown", "0")
