@@ -47,6 +47,7 @@ class NLCE(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """X -> Z * gamma."""
         out: Tensor = self.attention(self.nonlocal_(features))
         return out
 
@@ -69,7 +70,8 @@ class NonLocal(nn.Module):
         if self.w.bias is not None:
             nn.init.zeros_(self.w.bias)
 
-    def forward(self, features: Tensor) -> Tensor:  # (B, C, *spatial) -> the same
+    def forward(self, features: Tensor) -> Tensor:
+        """X (B, C, *spatial) -> Z of the same shape."""
         theta = self.theta(features)  # (B, C1, *spatial)
         y = F.scaled_dot_product_attention(
             _as_sequence(theta),
@@ -113,9 +115,10 @@ class ContextAttention(nn.Module):
         self.fc = nn.Linear(inner_channels, channels)
         self.unflatten = nn.Unflatten(1, (channels, *[1] * spatial_dims))
 
-    def forward(self, features: Tensor) -> Tensor:  # (B, C, *spatial) -> the same
-        residuals = encode(self.project(features), self.codewords, self.smoothing)
-        context = F.relu(self.norm(residuals)).mean(1)  # (B, D)
+    def forward(self, features: Tensor) -> Tensor:
+        """Z (B, C, *spatial) -> Z * gamma."""
+        e = encode(self.project(features), self.codewords, self.smoothing)  # (B, K, D)
+        context = F.relu(self.norm(e)).mean(1)  # (B, D)
         gamma = torch.sigmoid(self.unflatten(self.fc(context)))  # (B, C, 1, 1)
         return features * gamma
 

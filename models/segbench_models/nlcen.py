@@ -1,6 +1,6 @@
 """NLCEN: a pyramid of NLCE-refined ResNet features (He et al., AAAI 2019, arXiv 1904.12181).
 
-    images -> ResNet -> C2..C5 -> NLCE each -> 1x1 lateral -> top-down sum -> 3x3 smoothing -> P2..P5
+    images -> ResNet -> C2..C5 -> NLCE each -> 1x1 lateral -> top-down sum -> 3x3 -> P2..P5
     P2..P5 -> a side prediction each, deeply supervised
     P2..P5 -> bottleneck each -> upsampled to P2, concatenated -> final prediction
 
@@ -120,11 +120,9 @@ class Pyramid(nn.Module):
         super().__init__()
         self.spatial_dims = spatial_dims
         self.upsampling = LINEAR_UPSAMPLING[spatial_dims]
+        conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
         self.lateral = nn.ModuleList(
-            nn.Sequential(
-                CONV[spatial_dims](c, width, 1, bias=False), BATCH_NORM[spatial_dims](width)
-            )
-            for c in channels
+            nn.Sequential(conv(c, width, 1, bias=False), norm(width)) for c in channels
         )
         self.smooth = nn.ModuleList(conv_norm_relu(spatial_dims, width, width, 3) for _ in channels)
 

@@ -24,5 +24,6 @@ class Normalize(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).reshape(per_channel))
         self.register_buffer("std", torch.tensor(std).reshape(per_channel))
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, C, *spatial) -> the same
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, *spatial) -> the same shape."""
         return (images - self.mean) / self.std

@@ -28,10 +28,11 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(spatial_dims, in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, *spatial) -> (B, channels * expansion, *spatial / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        out = self.relu(out + self.downsample(x))
-        return out
+        summed: Tensor = self.relu(out + self.downsample(x))
+        return summed
 
 
 class Bottleneck(nn.Module):
@@ -53,11 +54,12 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(spatial_dims, in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, *spatial) -> (B, channels * expansion, *spatial / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        out = self.relu(out + self.downsample(x))
-        return out
+        summed: Tensor = self.relu(out + self.downsample(x))
+        return summed
 
 
 def _shortcut(spatial_dims: int, in_channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -108,6 +110,7 @@ class ResNetEncoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """[C2, C3, C4, C5] of the images."""
         stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         c2 = self.layer1(stem)
         c3 = self.layer2(c2)

@@ -72,6 +72,7 @@ class UNet(nn.Module):
         self.head = CONV[spatial_dims](width, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Down, then up, one level after the other."""
         x = pad_to_multiple(self.normalize(images), self.stride)
         levels = []
         for level, (down, refine) in enumerate(zip(self.down, self.refine, strict=True)):
