@@ -1,6 +1,7 @@
 """Published ImageNet weights for our ResNet encoders, from a file that the user gives."""
 
 import pickle
+import warnings
 from pathlib import Path
 
 import safetensors.torch
@@ -28,14 +29,13 @@ def load_encoder_weights(encoder: ResNetEncoder, path: str) -> Normalize:
     """
     weights = _read(Path(path))
     weights = {name: w for name, w in weights.items() if not name.startswith("fc.")}
-    stem = encoder.conv1.weight  # (64, C, 7, 7)
     _check_fit(encoder, weights, path)
-    channels = stem.shape[1]
+    channels = encoder.conv1.in_channels
     weights["conv1.weight"] = adapt_to_channels(weights["conv1.weight"], channels)
     encoder.load_state_dict(weights)
     if channels == 3:
-        return Normalize(2, IMAGENET_MEAN, IMAGENET_STD)
-    return Normalize(2, (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
+        return Normalize(channels, 2, IMAGENET_MEAN, IMAGENET_STD)
+    return Normalize(channels, 2, (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
 
 
 def adapt_to_channels(kernel: Tensor, channels: int) -> Tensor:
@@ -50,31 +50,43 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of an unusual pickle protocol; that it reads the file or not is enough.
+            warnings.simplefilter("ignore", UserWarning)
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"encoder_weights '{path}' cannot be read ({type(error).__name__}), expected a "
             "state dict of torchvision's ResNet as .safetensors, .pt or .pth"
         ) from error
-    if not isinstance(weights, dict):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(w, Tensor) for name, w in weights.items()
+    ):
         raise ValueError(
-            f"encoder_weights '{path}' holds a {type(weights).__name__}, expected a state dict"
+            f"encoder_weights '{path}' hold something other than named tensors, expected the "
+            "state dict of torchvision's ResNet"
         )
     return weights
 
 
 def _check_fit(encoder: ResNetEncoder, weights: dict[str, Tensor], path: str) -> None:
     expected = encoder.state_dict()
-    missing = sorted(expected.keys() - weights.keys())
+    # torchvision's first files were written before batch norm counted batches.
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = sorted(expected.keys() - weights.keys() - counters)
     unexpected = sorted(weights.keys() - expected.keys())
     # conv1 is adapted: it must be an RGB kernel of the same spatial size.
     wanted = {name: w.shape for name, w in expected.items()}
     wanted["conv1.weight"] = torch.Size((64, 3, *expected["conv1.weight"].shape[2:]))
     wrong = [n for n in sorted(wanted.keys() & weights.keys()) if weights[n].shape != wanted[n]]
-    for problem, names in (("lacks", missing), ("also holds", unexpected), ("misshapes", wrong)):
+    for problem, names in (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", wrong),
+    ):
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise ValueError(
-                f"encoder_weights '{path}' do not fit the encoder: the file {problem} "
-                f"{len(names)} of its tensors ({shown})"
+                f"encoder_weights '{path}' do not fit the encoder; {problem}: {shown} "
+                f"({len(names)} in all)"
             )

@@ -94,10 +94,10 @@ def _as_sequence(features: Tensor) -> Tensor:
 class ContextAttention(nn.Module):
     """Context encoding and the channel attention that it drives: Z -> Z * sigmoid(FC(e)).
 
-    The variant is that of EncNet's released code, which differs from its text in three places:
-    batch norm and ReLU follow the 1x1 projection to D channels; batch norm and ReLU follow the
-    residual encoding; and e is the mean over the K codewords, not their sum (the sum starts the
-    sigmoid saturated, where it hides gradients). Z is gated as NLCE writes it, not as EncNet's
+    Batch norm and ReLU follow the encoding, as in EncNet's text. Where its released code differs
+    from the text, the code is taken: batch norm and ReLU also follow the 1x1 projection to D
+    channels, and e is the mean over the K codewords, not their sum (which would start the sigmoid
+    saturated, and hide gradients). Z is gated as NLCE writes it, not as EncNet's
     relu(Z + Z * gamma).
     """
 

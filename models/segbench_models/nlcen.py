@@ -43,14 +43,19 @@ def build(
 
     The ablations: `nonlocal_` and `encoding` are the halves of NLCE, and `supervision` the side
     predictions. `encoder_weights` is a file of torchvision's ImageNet weights (see
-    `encoder_weights.py`); the normalisation is then ImageNet's.
+    `encoder_weights.py`); the normalisation is then ImageNet's. For one channel and two classes
+    the default has 30,949,706 parameters.
 
-    Raises ValueError for an unknown encoder, sizes below 1, and weights that do not fit.
+    Raises ValueError for an unknown encoder, sizes too small, and weights that do not fit.
     """
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(2, width=width)
+    if encoder_weights and spatial_dims != 2:
+        raise ValueError(
+            f"encoder_weights are of images, but spatial_dims is {spatial_dims}, expected 2"
+        )
     backbone = ResNetEncoder(encoder, in_channels=in_channels, spatial_dims=spatial_dims)
-    normalize = Normalize(spatial_dims)
+    normalize = Normalize(in_channels, spatial_dims)
     if encoder_weights:
         normalize = load_encoder_weights(backbone, encoder_weights)
     refine = [
@@ -80,6 +85,7 @@ class NLCEN(nn.Module):
     ) -> None:
         super().__init__()
         spatial_dims = pyramid.spatial_dims
+        self.stride = STRIDE
         self.upsampling = LINEAR_UPSAMPLING[spatial_dims]
         self.normalize = normalize
         self.encoder = encoder
@@ -96,7 +102,7 @@ class NLCEN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Logits, and in training the side logits."""
-        padded = pad_to_multiple(self.normalize(images), STRIDE)
+        padded = pad_to_multiple(self.normalize(images), self.stride)
         features = self.encoder(padded)  # C2..C5
         levels = self.pyramid([nlce(c) for nlce, c in zip(self.refine, features, strict=True)])
         mixed = [bottleneck(p) for bottleneck, p in zip(self.bottleneck, levels, strict=True)]

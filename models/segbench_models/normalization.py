@@ -17,12 +17,17 @@ class Normalize(nn.Module):
     std: Tensor
 
     def __init__(
-        self, spatial_dims: int, mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.25,)
+        self,
+        channels: int,
+        spatial_dims: int,
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.25,),
     ) -> None:
         super().__init__()
-        per_channel = (1, -1, *[1] * spatial_dims)
-        self.register_buffer("mean", torch.tensor(mean).reshape(per_channel))
-        self.register_buffer("std", torch.tensor(std).reshape(per_channel))
+        shape = (1, channels, *[1] * spatial_dims)
+        column = (1, -1, *[1] * spatial_dims)
+        self.register_buffer("mean", torch.tensor(mean).reshape(column).expand(shape).clone())
+        self.register_buffer("std", torch.tensor(std).reshape(column).expand(shape).clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, *spatial) -> the same shape."""

@@ -1,0 +1,184 @@
+"""The laws that every registered model obeys: a new one is covered by being registered."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from segbench import registry
+from segbench_models.padding import pad_to_multiple
+
+# A model of another distribution brings its own tests.
+NAMES = [
+    n for n in registry.names("models") if registry.load("models", n).distribution == "segbench"
+]
+# Hyper-parameters that make a model small enough to test; a model without an entry is tested as is.
+SMALL: dict[str, dict[str, Any]] = {
+    "nlcen": {"encoder": "resnet18", "width": 8},
+    "unet": {"width": 4, "depth": 3},
+}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, SMALL.get(name, {})) for name in NAMES),
+    ("unet", {**SMALL["unet"], "nlce": True}),
+    ("nlcen", {**SMALL["nlcen"], "nonlocal_": False}),
+    ("nlcen", {**SMALL["nlcen"], "encoding": False}),
+    ("nlcen", {**SMALL["nlcen"], "supervision": False}),
+]
+every_variant = pytest.mark.parametrize(
+    ("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v))
+)
+every_model = pytest.mark.parametrize("name", NAMES)
+
+
+def build(
+    name: str, settings: dict[str, Any], channels: int = 1, classes: int = 2, spatial_dims: int = 2
+) -> nn.Module:
+    torch.manual_seed(0)
+    factory = registry.load("models", name).target
+    model: nn.Module = factory(
+        in_channels=channels, num_classes=classes, spatial_dims=spatial_dims, **settings
+    )
+    return model
+
+
+def all_logits(output: Tensor | tuple[Tensor, list[Tensor]]) -> list[Tensor]:
+    return [output] if isinstance(output, Tensor) else [output[0], *output[1]]
+
+
+def check_forward_and_backward(model: nn.Module, images: Tensor, classes: int) -> None:
+    """Every output has the contract's shape; input and parameter gradients are finite, not zero."""
+    images.requires_grad_()
+    before = images.detach().clone()
+    for mode in (True, False):
+        model.train(mode)
+        outputs = all_logits(model(images))
+        assert mode or len(outputs) == 1
+        for logits in outputs:
+            assert logits.shape == (images.shape[0], classes, *images.shape[2:])
+            assert logits.isfinite().all()
+        # Each class pixel weighs differently: a constant loss would hide a constant softmax.
+        loss = sum(((z - z.mean()) * torch.rand_like(z)).sum() for z in outputs)
+        gradients = torch.autograd.grad(loss, [images, *model.parameters()], allow_unused=True)
+        used = [g for g in gradients if g is not None]
+        assert all(g.isfinite().all() for g in used)
+        assert used[0].flatten(1).abs().amax(1).min() > 0
+        assert not mode or len(used) == len(gradients)  # training reaches every parameter
+    assert torch.equal(images, before)
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("channels", "classes", "size"), [(1, 2, (32, 32)), (3, 3, (37, 45)), (4, 4, (45, 37))]
+)
+def test_images_of_any_channels_classes_and_size(
+    name: str, channels: int, classes: int, size: tuple[int, int]
+) -> None:
+    model = build(name, SMALL.get(name, {}), channels, classes)
+    check_forward_and_backward(model, torch.rand(2, channels, *size), classes)
+
+
+@every_model
+def test_volumes_of_odd_size(name: str) -> None:
+    model = build(name, SMALL.get(name, {}), 2, 3, spatial_dims=3)
+    check_forward_and_backward(model, torch.rand(2, 2, 9, 17, 33), 3)
+
+
+@every_variant
+def test_every_variant_trains(name: str, settings: dict[str, Any]) -> None:
+    check_forward_and_backward(build(name, settings), torch.rand(2, 1, 33, 40), 2)
+
+
+def test_nlcen_on_bottleneck_blocks_trains() -> None:
+    model = build("nlcen", {"encoder": "resnet50", "width": 8})
+    check_forward_and_backward(model, torch.rand(2, 1, 33, 40), 2)
+
+
+@every_model
+def test_one_pixel_wide_images_have_logits(name: str) -> None:
+    model = build(name, SMALL.get(name, {})).eval()
+    for size in [(1, 40), (40, 1), (1, 1)]:
+        assert model(torch.rand(1, 1, *size)).shape == (1, 2, *size)
+
+
+@every_model
+def test_an_odd_size_is_the_crop_of_its_padded_image(name: str) -> None:
+    model = build(name, SMALL.get(name, {})).eval()
+    images = torch.rand(1, 1, 37, 45)
+    assert torch.equal(model(images), model(pad_to_multiple(images, model.stride))[..., :37, :45])
+
+
+@every_variant
+def test_evaluation_is_deterministic_and_independent_of_the_batch(
+    name: str, settings: dict[str, Any]
+) -> None:
+    model = build(name, settings).eval()
+    images = torch.rand(3, 1, 33, 40)
+    with torch.no_grad():
+        together = model(images)
+        assert torch.equal(model(images), together)
+        alone = torch.cat([model(image[None]) for image in images])
+    assert_close(alone, together, atol=1e-5, rtol=1e-4)
+
+
+@every_variant
+def test_saved_and_loaded_is_identical(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    model = build(name, settings)
+    images = torch.rand(2, 1, 33, 40)
+    model(images)  # moves the running statistics away from their start
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    copy = build(name, settings)
+    for parameter in copy.parameters():
+        nn.init.ones_(parameter)
+    copy.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(copy.eval()(images), model.eval()(images))
+
+
+@every_variant
+def test_a_traced_graph_gives_the_same_logits_at_any_size(
+    name: str, settings: dict[str, Any]
+) -> None:
+    model = build(name, settings).eval()
+    traced = torch.fx.symbolic_trace(model)
+    for size in [(32, 32), (33, 40)]:
+        images = torch.rand(2, 1, *size)
+        assert torch.equal(traced(images), model(images))
+
+
+@every_model
+def test_bfloat16_autocast_is_close_to_fp32(name: str) -> None:
+    model = build(name, SMALL.get(name, {}))
+    images = torch.rand(2, 1, 32, 32)
+    for _ in range(20):
+        model(images)  # settles the running statistics
+    model.eval()
+    exact = model(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(images).float()
+    assert (rough - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+@every_model
+def test_docstring_states_the_measured_parameter_count(name: str) -> None:
+    factory = registry.load("models", name).target
+    with torch.device("meta"):
+        model = factory(in_channels=1, num_classes=2)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert f"{count:,} parameters" in str(factory.__doc__)
+
+
+@every_model
+@pytest.mark.parametrize("argument", ["in_channels", "num_classes", "width"])
+def test_zero_sizes_are_refused_by_name(name: str, argument: str) -> None:
+    factory = registry.load("models", name).target
+    with pytest.raises(ValueError, match=f"{argument} is 0, expected"):
+        factory(**{"in_channels": 1, "num_classes": 2, argument: 0})
+
+
+@every_model
+def test_other_dimensions_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="spatial_dims is 4, expected 2"):
+        build(name, {}, spatial_dims=4)
