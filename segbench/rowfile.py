@@ -80,8 +80,6 @@ def typed_table(constants: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
     import pyarrow as pa
 
     varying = [name for name in COLUMNS if name not in constants]
-    if unknown := constants.keys() - COLUMNS.keys():
-        raise ValueError(f"unknown columns {sorted(unknown)}")
     for row in rows:
         if row.keys() != set(varying):
             raise ValueError(f"columns missing or too many: {sorted(row.keys() ^ set(varying))}")
@@ -96,10 +94,13 @@ def typed_constants(constants: Mapping[str, Any]) -> dict[str, Any]:
     """The constants as plain values of their columns' types.
 
     Raises:
-        ValueError, TypeError: one is of the wrong type, which is a bug in the caller.
+        ValueError, TypeError: one is unknown or of the wrong type, which is a bug in the caller.
     """
     import pyarrow as pa
 
+    for name, value in constants.items():
+        if name not in COLUMNS or value is None:
+            raise ValueError(f"{name}={value!r} cannot be a constant column")
     return {
         name: pa.scalar(value, schema().field(name).type).as_py()
         for name, value in constants.items()

@@ -1,0 +1,112 @@
+"""Rows as the store gives them, made up: one by one, or a whole grid with falling curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segbench import rowfile
+
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def row() -> Callable[..., Row]:
+    """One complete row, with whatever is given put in."""
+
+    def make(**given: Any) -> Row:
+        values = {
+            "model": "unet@jsrt#0",
+            "weights_sha256": "ab" * 32,
+            "dataset": "jsrt",
+            "dataset_fingerprint": "cd" * 32,
+            "split": "test",
+            "case_id": "case-000",
+            "group_id": "patient-000",
+            "class_id": 1,
+            "class_name": "lung",
+            "attack": "pgd",
+            "attack_params": '{"restarts": 1, "steps": 40}',
+            "budget_kind": "linf",
+            "budget": 8 / 255,
+            "seed": 0,
+            "jaccard": 0.5,
+            "dice": 2 / 3,
+            "accuracy": 0.9,
+            "sensitivity": 0.8,
+            "specificity": 0.95,
+            "false_positives": 12,
+            "hd95": float("nan"),
+            "nsd": float("nan"),
+            "target_jaccard": float("nan"),
+            "linf": 8 / 255,
+            "l2": 3.0,
+            "forwards": 41,
+            "backwards": 40,
+            "seconds": 0.25,
+            "precision": "fp32",
+            "device": "cpu",
+            "marks": "",
+        }
+        assert list(values) == list(rowfile.COLUMNS)
+        assert given.keys() <= values.keys()
+        return values | given
+
+    return make
+
+
+@pytest.fixture
+def frame() -> Callable[..., pd.DataFrame]:
+    """Rows as ``read_rows`` returns them."""
+
+    def make(rows: Sequence[Row], created: float = 1.0) -> pd.DataFrame:
+        table = pd.DataFrame(list(rows))
+        return table.assign(cell="0" * 32, shard=0, created=created)
+
+    return make
+
+
+@pytest.fixture
+def grid_rows(row: Callable[..., Row]) -> Callable[..., list[Row]]:
+    """A grid: clean once per model, then every attack at every eps; two slices per patient."""
+
+    def make(
+        models: Sequence[str] = ("nlcen@jsrt#0", "unet@jsrt#0"),
+        attacks: Sequence[str] = ("ifgsm", "pgd"),
+        budgets: Sequence[float] = (2 / 255, 8 / 255),
+        patients: int = 12,
+        **given: Any,
+    ) -> list[Row]:
+        rows = []
+        for m, model in enumerate(models):
+            skill = np.random.default_rng(m).normal(0.95 - 0.02 * m, 0.01, size=2 * patients)
+            points = [("clean", 0.0)] + [(a, b) for a in attacks for b in budgets]
+            for attack, budget in points:
+                strength = 0 if attack == "clean" else 6 + 2 * attacks.index(attack)
+                for case, level in enumerate(skill):
+                    jaccard = float(level * np.exp(-strength * budget))
+                    rows.append(
+                        row(
+                            **{
+                                "model": model,
+                                "weights_sha256": f"{m + 1:02x}" * 32,
+                                "case_id": f"case-{case:03d}",
+                                "group_id": f"patient-{case // 2:03d}",
+                                "attack": attack,
+                                "attack_params": "{}" if attack == "clean" else '{"steps": 40}',
+                                "budget_kind": "none" if attack == "clean" else "linf",
+                                "budget": float(budget),
+                                "linf": float(budget),
+                                "jaccard": jaccard,
+                                "dice": 2 * jaccard / (1 + jaccard),
+                                **given,
+                            }
+                        )
+                    )
+        return rows
+
+    return make
