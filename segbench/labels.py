@@ -1,0 +1,79 @@
+"""How things are called in tables: as short as they can be and still be told apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from pandas import DataFrame
+
+from segbench.spec import Spec, format_eps
+
+CLEAN = "clean"
+"""The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
+
+
+def eps_names(budgets: Sequence[float]) -> dict[float, str]:
+    """Budgets, in order, as people write them: 8/255 where the float is one, else a decimal."""
+    names: dict[float, str] = {}
+    for budget in sorted(set(budgets)):
+        simple = Fraction(budget).limit_denominator(255 * 40)
+        name = format_eps(simple if float(simple) == budget else Fraction(budget))
+        names[budget] = repr(budget) if name in names.values() else name
+    return names
+
+
+def attack_spec(attack: str, params: str) -> str:
+    """An attack with every one of its parameters as spec text, whatever else is stored.
+
+    ``("pgd", '{"steps": 40}')`` to ``"pgd:steps=40"``.
+    """
+    return str(Spec(_base(attack), {k: _spell(v) for k, v in json.loads(params).items()}))
+
+
+def name_apart(rows: DataFrame) -> DataFrame:
+    """The rows with ``model``, ``dataset`` and ``attack`` renamed where a name stands for two.
+
+    Two weights of one model become ``unet (0123abcd)`` and ``unet (4567cdef)``, likewise two
+    versions of a data set; two settings of an attack show the parameters in which they differ.
+    """
+    rows = rows.copy()
+    for name, identity in (("model", "weights_sha256"), ("dataset", "dataset_fingerprint")):
+        pairs = rows[[name, identity]].drop_duplicates()
+        shared = set(pairs.loc[pairs[name].duplicated(), name])
+        full = rows[name] + " (" + rows[identity].str[:8] + ")"
+        rows[name] = rows[name].where(~rows[name].isin(shared), full)
+    attacks = list(zip(rows["attack"], rows["attack_params"], strict=True))
+    labels = _attack_labels(sorted(set(attacks)))
+    return rows.assign(attack=[labels[attack] for attack in attacks])
+
+
+def _attack_labels(attacks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(attack, parameters) -> its name and those parameters in which its namesakes differ."""
+    labels = {}
+    for base in {_base(attack) for attack, _ in attacks}:
+        variants = {pair: json.loads(pair[1]) for pair in attacks if _base(pair[0]) == base}
+        agreed = set.intersection(*map(_items, variants.values()))
+        for pair, values in variants.items():
+            apart = {key for key, _ in _items(values) - agreed}
+            labels[pair] = str(Spec(base, {key: _spell(values[key]) for key in apart}))
+    return labels
+
+
+def _base(attack: str) -> str:
+    return attack.partition(":")[0]
+
+
+def _items(values: Mapping[str, Any]) -> set[tuple[str, str]]:
+    return {(key, json.dumps(value, sort_keys=True)) for key, value in values.items()}
+
+
+def _spell(value: Any) -> str:
+    """A parameter's value as spec text."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, list):
+        return "+".join(map(_spell, value))
+    return str(value)

@@ -1,0 +1,140 @@
+"""The sentences a reader must see beside the numbers: what they mean, where not to trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pandas import DataFrame
+
+from segbench.labels import CLEAN
+from segbench.stats import CONFIDENCE, RESAMPLES
+
+_METHOD = (
+    "A case's score is the mean over the classes its label has; a point is the mean over cases, "
+    f"with its {CONFIDENCE:.0%} percentile bootstrap interval over groups such as patients "
+    f"({RESAMPLES} resamples).",
+    "The relative drop is (clean - adversarial) / clean of the mean scores on the same cases, at "
+    "the curve's largest eps.",
+    "AUC is the area under mean Jaccard from the clean point to the curve's largest eps, on a "
+    "linear eps axis, divided by that eps: the mean height of the curve.",
+)
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Rows of a model's older weights that were left out, and whether any of it is shown."""
+
+    rows: int
+    shown: bool
+
+
+def collect_notes(
+    cases: DataFrame,
+    curves: DataFrame,
+    summary: DataFrame,
+    stale: Mapping[str, Stale],
+    seeds: Mapping[tuple[str, str], Sequence[int]],
+) -> list[str]:
+    """Warnings first, then how to read the tables.
+
+    Args:
+        cases: one row per case.
+        curves: one row per curve, budget and metric.
+        summary: one row per curve.
+        stale: model -> what was left out of it.
+        seeds: (model, attack) -> its attack seeds, where there are several.
+    """
+    notes = [*_marked(summary), *_weights(stale)]
+    for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
+        where = f"{dataset} {split}"
+        own = cases[(cases["dataset"] == dataset) & (cases["split"] == split)]
+        points = curves[(curves["dataset"] == dataset) & (curves["split"] == split)]
+        notes += [*_uneven(where, own), *_unmatched(where, own), *_spans(where, part)]
+        notes += [*_precisions(where, own), *_ungrouped(where, points)]
+    notes += [
+        f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
+        for (model, attack), values in seeds.items()
+    ]
+    return [*notes, *_METHOD]
+
+
+def _marked(summary: DataFrame) -> Iterator[str]:
+    for line in summary[summary["marks"] != ""].itertuples():
+        yield (
+            f"{line.model} under {line.attack} on {line.dataset} {line.split} is marked "
+            f"{line.marks}: do not trust these numbers as they stand."
+        )
+
+
+def _weights(stale: Mapping[str, Stale]) -> Iterator[str]:
+    for model, old in stale.items():
+        if old.shown:
+            yield f"{old.rows} rows of older weights of {model} are left out."
+        else:
+            yield (
+                f"{model} has no rows for its current weights ({old.rows} of older weights are "
+                f"left out); run `segbench attack -m {model}`."
+            )
+
+
+def _uneven(where: str, cases: DataFrame) -> Iterator[str]:
+    """Where two points rest on different cases, be they as many."""
+    attacked = cases[cases["attack"] != CLEAN]
+    names = (attacked["model"] + " under " + attacked["attack"]).tolist()
+    points: dict[tuple[str, float], set[str]] = {}
+    for name, budget, case in zip(names, attacked["budget"], attacked["case_id"], strict=True):
+        points.setdefault((name, budget), set()).add(case)
+    if len({frozenset(point) for point in points.values()}) > 1:
+        counts: dict[str, set[int]] = {}
+        for (name, _), point in points.items():
+            counts.setdefault(name, set()).add(len(point))
+        parts = [f"{name} on {_span(numbers)}" for name, numbers in counts.items()]
+        yield f"{where}: points rest on different cases: {'; '.join(parts)}."
+
+
+def _unmatched(where: str, cases: DataFrame) -> Iterator[str]:
+    """Where attacked cases have no clean score to fall from."""
+    for model, subject in cases.groupby("model", sort=True):
+        clean = subject["attack"] == CLEAN
+        missing = set(subject.loc[~clean, "case_id"]) - set(subject.loc[clean, "case_id"])
+        if missing:
+            yield (
+                f"{where}: {len(missing)} attacked cases of {model} have no clean score; relative "
+                "drops are over the others."
+            )
+
+
+def _spans(where: str, summary: DataFrame) -> Iterator[str]:
+    """Where areas are not comparable because the curves have other eps values."""
+    for kind, part in summary.groupby("budget_kind", sort=True):
+        points = [c for c in part if f"{c}_low" in part]
+        spans = {tuple(line) for line in part[points].notna().to_numpy().tolist()}
+        if len(spans) > 1:
+            yield f"{where}: {kind} curves have different eps values, so their AUCs differ by that."
+
+
+def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
+    """Clean scores are always fp32, so only attacked points are compared."""
+    attacked = cases[cases["budget"] > 0]
+    if attacked["precision"].nunique() > 1:
+        names = (attacked["model"] + " under " + attacked["attack"]).tolist()
+        found: dict[str, set[str]] = {}
+        for precision, name in zip(attacked["precision"], names, strict=True):
+            found.setdefault(precision, set()).add(name)
+        parts = [f"{key}: {', '.join(sorted(found[key]))}" for key in sorted(found)]
+        yield f"{where}: attack gradients are of mixed precision ({'; '.join(parts)})."
+
+
+def _ungrouped(where: str, curves: DataFrame) -> Iterator[str]:
+    if (curves["groups"] < 2).any():
+        yield f"{where}: some points rest on a single group, so they have no interval."
+
+
+def _span(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low} cases" if low == high else f"{low} to {high} cases"
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
