@@ -1,0 +1,118 @@
+"""One epoch of training and one of validation; no model is known here by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from segbench.api import BringsLoss, BringsPostprocess
+from segbench.engine.network import channels_last
+from segbench.engine.precision import Precision
+from segbench.metrics import score_regions
+from segbench.recipes import Recipe
+from segbench.training.cases import CaseMemory, Sample
+from segbench.training.loss import IGNORED, supervised_loss, two_classes
+
+
+def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam or AdamW over what is trainable; biases and norms (one axis or none) do not decay."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    filled = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(filled, lr=recipe.learning_rate)
+    return torch.optim.AdamW(filled, lr=recipe.learning_rate)
+
+
+def warm_cosine(step: int, steps: int, warmup: float) -> float:
+    """The share of the peak learning rate at one step of ``steps``: linear up, then cosine to 0."""
+    if step < warmup:
+        return min(1.0, (step + 1) / warmup)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def train_epoch(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Sample],
+    *,
+    recipe: Recipe,
+    precision: Precision,
+    learning_rate: Callable[[int], float],
+    after_batch: Callable[[int], None],
+) -> float:
+    """One pass over batches on the network's device; the mean loss over cases.
+
+    ``learning_rate`` and ``after_batch`` get the batch's number in this epoch, from 0. Weights
+    and updates are fp32 whatever the precision.
+    """
+    module.train()
+    total: Tensor | float = 0.0  # stays on the device: no step waits for it
+    cases = 0
+    for number, (images, labels) in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(number)
+        with _autocast(precision, images.device):
+            outputs = module(channels_last(images))
+        loss = _training_loss(module, outputs, labels, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        total += loss.detach() * len(images)
+        cases += len(images)
+        after_batch(number)
+    return float(total / cases)
+
+
+@torch.no_grad()
+def validate(
+    module: nn.Module, memory: CaseMemory, case_ids: Sequence[str], classes: int
+) -> float | None:
+    """Mean over cases of the mean Jaccard of the foreground classes that a case's label has.
+
+    In fp32 and one by one, so that it depends on no batch; None where no case has a foreground.
+    """
+    module.eval()
+    device = next(module.parameters()).device
+    scores = []
+    for case_id in case_ids:
+        image, labels = memory[case_id]
+        output = module(channels_last(image[None].to(device)))
+        logits = two_classes(output[0] if isinstance(output, (tuple, list)) else output)
+        predicted = (
+            module.postprocess(logits)
+            if isinstance(module, BringsPostprocess)
+            else logits.argmax(1)
+        )
+        jaccard = score_regions(predicted.cpu(), labels[None], classes, IGNORED).jaccard
+        scores.append(jaccard.nanmean())
+    mean = float(torch.stack(scores).nanmean()) if scores else math.nan
+    return None if math.isnan(mean) else mean
+
+
+def lay_out_channels_last(module: nn.Module) -> nn.Module:
+    """Kernels in the memory layout that convolutions are fastest in, in place."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in module.parameters():
+        if parameter.dim() in layouts:
+            layout = layouts[parameter.dim()]
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return module
+
+
+def _training_loss(module: nn.Module, outputs: object, labels: Tensor, recipe: Recipe) -> Tensor:
+    if isinstance(module, BringsLoss):
+        return module.loss(outputs, labels)
+    return supervised_loss(
+        outputs, labels, dice_weight=recipe.dice_weight, aux_weight=recipe.aux_weight
+    )
+
+
+def _autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision.name == "bf16")

@@ -1,0 +1,106 @@
+"""The state of an unfinished training: saved after every epoch, enough for an exact resume.
+
+There is no random state in it: whatever is random is a pure function of (seed, epoch, case).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from segbench.atomic import write_atomically
+from segbench.card import EpochScore, Settings
+from segbench.errors import UserError
+
+_VERSION = 1
+
+
+@dataclass
+class Progress:
+    """How far a training is; empty at the start.
+
+    Attributes:
+        history: one score per finished epoch.
+        weights: the network's state dict after the last of them.
+        optimizer: the optimizer's state dict.
+        best_epoch: counted from 1; 0 before the first that counts.
+        best: the network's state dict after that epoch.
+    """
+
+    history: list[EpochScore] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def best_jaccard(self) -> float | None:
+        """The validation score of the best epoch, where something was held out."""
+        return self.history[self.best_epoch - 1].jaccard if self.best_epoch else None
+
+
+def save_progress(path: Path, settings: Settings, progress: Progress) -> None:
+    """Replace the file in one step; a kill at any moment leaves the old or the new state.
+
+    Raises:
+        MachineError: the file cannot be written.
+    """
+    content = io.BytesIO()
+    torch.save(
+        {
+            "version": _VERSION,
+            "settings": settings.model_dump_json(),
+            "history": json.dumps([score.model_dump() for score in progress.history]),
+            "weights": progress.weights,
+            "optimizer": progress.optimizer,
+            "best_epoch": progress.best_epoch,
+            "best": progress.best,
+        },
+        content,
+    )
+    write_atomically(path, content.getvalue())
+
+
+def load_progress(path: Path) -> tuple[Settings, Progress]:
+    """The state that was saved last, on the CPU; read without unpickling code.
+
+    Raises:
+        UserError: the file is damaged or of another version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["version"] != _VERSION:
+            raise ValueError(f"its version is {content['version']}, not {_VERSION}")
+        settings = Settings.model_validate_json(content["settings"])
+        history = [EpochScore.model_validate(s) for s in json.loads(content["history"])]
+        progress = Progress(
+            history,
+            content["weights"],
+            content["optimizer"],
+            content["best_epoch"],
+            content["best"],
+        )
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+        ValidationError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise UserError(
+            f"the unfinished training {path} cannot be resumed "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            "--force starts it over"
+        ) from error
+    return settings, progress

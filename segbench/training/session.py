@@ -1,0 +1,149 @@
+"""A training from its first or its next epoch to its last, saved after every one."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segbench.api import BringsStages, Dataset
+from segbench.architecture import Architecture
+from segbench.card import EpochScore, Settings
+from segbench.engine.precision import Precision
+from segbench.errors import MachineError, UserError
+from segbench.training.augment import derive_seed
+from segbench.training.cases import CaseMemory, batch_count, epoch_batches, prepared_ahead
+from segbench.training.listener import Listener
+from segbench.training.loop import (
+    lay_out_channels_last,
+    make_optimizer,
+    train_epoch,
+    validate,
+    warm_cosine,
+)
+from segbench.training.progress import Progress, save_progress
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a training needs; ``run`` carries a Progress to its end.
+
+    Attributes:
+        unfinished: the file that holds the state after every epoch.
+    """
+
+    architecture: Architecture
+    dataset: Dataset
+    settings: Settings
+    unfinished: Path
+    device: torch.device
+    precision: Precision
+    listener: Listener
+
+    def run(self, progress: Progress) -> None:
+        """Train the epochs that are missing, in place.
+
+        Training time is shared equally among the stages of a network that has them, each with its
+        own optimizer and schedule; only epochs of the last stage compete for the best.
+
+        Raises:
+            UserError: there are fewer epochs than stages.
+            MachineError: the loss is no number, or the state cannot be written.
+        """
+        epochs = self.settings.recipe.epochs
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            module = self._build()
+            memory = CaseMemory(self.dataset)
+            stages = list(module.stages()) if isinstance(module, BringsStages) else []
+            if len(stages) > epochs:
+                raise UserError(
+                    f"model {self.settings.model} is trained in {len(stages)} stages "
+                    f"({', '.join(stages)}), so it needs at least as many epochs, not {epochs}"
+                )
+            count = max(1, len(stages))
+            for number in range(count):
+                if isinstance(module, BringsStages):
+                    torch.manual_seed(derive_seed(self.settings.seed, "stage", number))
+                    module.enter_stage(stages[number])
+                first, end = number * epochs // count, (number + 1) * epochs // count
+                self._run_stage(module, memory, progress, range(first, end), number == count - 1)
+
+    def _run_stage(
+        self,
+        module: nn.Module,
+        memory: CaseMemory,
+        progress: Progress,
+        epochs: range,
+        is_last: bool,
+    ) -> None:
+        recipe = self.settings.recipe
+        optimizer = make_optimizer(module, recipe)
+        done = len(progress.history)
+        if done - 1 in epochs:
+            module.load_state_dict(progress.weights)
+            optimizer.load_state_dict(progress.optimizer)
+        for epoch in range(max(epochs.start, done), epochs.stop):
+            started = time.perf_counter()
+            loss = self._train_epoch(module, optimizer, memory, epoch, epochs)
+            jaccard = validate(
+                module, memory, self.settings.validation_cases, self.settings.num_classes
+            )
+            seconds = time.perf_counter() - started
+            best = progress.best_jaccard
+            progress.history.append(EpochScore(loss=loss, jaccard=jaccard, seconds=seconds))
+            progress.weights, progress.optimizer = _copy(module), optimizer.state_dict()
+            if is_last and (best is None or jaccard is None or jaccard >= best):
+                progress.best_epoch, progress.best = epoch + 1, progress.weights
+            save_progress(self.unfinished, self.settings, progress)
+            self.listener.epoch(epoch + 1, recipe.epochs, loss, jaccard, seconds)
+
+    def _train_epoch(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        memory: CaseMemory,
+        epoch: int,
+        stage: range,
+    ) -> float:
+        recipe, seed, cases = self.settings.recipe, self.settings.seed, self.settings.train_cases
+        batches = epoch_batches(memory, cases, recipe, seed=seed, epoch=epoch)
+        count = batch_count(len(cases), recipe.batch_size)
+        before, steps = (epoch - stage.start) * count, len(stage) * count
+        torch.manual_seed(derive_seed(seed, epoch, "dropout"))
+        loss = train_epoch(
+            module,
+            optimizer,
+            prepared_ahead(batches, self.device),
+            recipe=recipe,
+            precision=self.precision,
+            learning_rate=lambda batch: (
+                recipe.learning_rate
+                * warm_cosine(before + batch, steps, recipe.warmup_epochs * count)
+            ),
+            after_batch=lambda batch: self.listener.batch(batch + 1, count),
+        )
+        if not math.isfinite(loss):
+            raise MachineError(
+                f"training {self.settings.model} diverged: the loss is {loss} in epoch "
+                f"{epoch + 1}; try a learning_rate below {recipe.learning_rate:g}"
+            )
+        return loss
+
+    def _build(self) -> nn.Module:
+        """The network with its initial weights, a function of the seed alone."""
+        torch.manual_seed(derive_seed(self.settings.seed, "weights"))
+        module = self.architecture.build(
+            in_channels=self.settings.in_channels,
+            num_classes=self.settings.num_classes,
+            spatial_dims=self.settings.spatial_dims,
+        )
+        return lay_out_channels_last(module.to(self.device))
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    """A snapshot of the network's state, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
