@@ -295,6 +295,7 @@ class Plan:
     labels: Labels = "truth"
 
 
+@runtime_checkable
 class StepAttack(Protocol):
     """An attack by steps: the engine loops, projects, compacts, counts and keeps the best.
 

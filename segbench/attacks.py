@@ -1,0 +1,90 @@
+"""An attack by its spec text: looked up, its parameters typed and complete, its provenance known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+from segbench import registry, spec
+from segbench.api import Attack, Budget
+from segbench.errors import MachineError, UserError
+
+NORMS = ("linf", "l2", "l1")
+CLEAN = "clean"
+
+
+@dataclass(frozen=True, eq=False)
+class NamedAttack:
+    """An attack ready to run.
+
+    Attributes:
+        label: the canonical spec: the name and those parameters that are not at their default.
+    """
+
+    label: str
+    attack: Attack
+    plugin: registry.Plugin
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every hyper-parameter, defaults included."""
+        return asdict(self.attack)  # type: ignore[arg-type]  # plug-ins are dataclasses
+
+    @property
+    def parameters_text(self) -> str:
+        """The parameters as canonical JSON, as the rows hold them."""
+        return json.dumps(self.parameters, sort_keys=True)
+
+
+def load_attack(text: str) -> NamedAttack:
+    """The attack of a spec such as ``pgd:steps=40``.
+
+    Raises:
+        UserError: no such attack, or a parameter it does not have or cannot take.
+        MachineError: the plug-in does not import, or breaks while it is made.
+    """
+    parsed = spec.parse(text)
+    if parsed.name == CLEAN:
+        raise UserError("'clean' is always measured and is not an attack to ask for")
+    plugin = registry.load("attacks", parsed.name)
+    values = spec.bind(plugin.target, parsed)
+    try:
+        attack = plugin.target(**values)
+    except UserError:
+        raise
+    except Exception as error:
+        raise MachineError(
+            f"attack {text!r} of {plugin.distribution} failed to start: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return NamedAttack(_label(parsed.name, attack), attack, plugin)
+
+
+def eps_budget(attack: NamedAttack, eps: Any) -> Budget:
+    """The budget that ``--eps`` sets for this attack.
+
+    Raises:
+        UserError: its budget is not a norm, so eps means nothing to it.
+    """
+    kind = attack.attack.budget_kind
+    if kind not in NORMS:
+        raise UserError(f"attack {attack.label} has a budget of kind {kind}; --eps is for norms")
+    return Budget(kind, eps)
+
+
+def _label(name: str, attack: Any) -> str:
+    changed = {
+        f.name: _text(getattr(attack, f.name))
+        for f in fields(attack)
+        if f.default is MISSING or getattr(attack, f.name) != f.default
+    }
+    return str(spec.Spec(name, changed))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

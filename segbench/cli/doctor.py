@@ -1,0 +1,71 @@
+"""segbench doctor: the machine, the accelerator, the chosen precision, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from segbench import __version__, registry
+from segbench.cli.options import device_option, workspace_option
+from segbench.errors import MachineError, UserError
+
+
+@click.command("doctor")
+@device_option
+@workspace_option
+@click.pass_context
+def command(ctx: click.Context, device: str | None, workspace: Path) -> None:
+    """Say what segbench will compute with, and whether every plug-in imports.
+
+    Exit status 3 if something is broken.
+
+    \b
+    segbench doctor
+    """
+    import torch
+
+    from segbench.engine.precision import choose_device, choose_precision
+    from segbench.runs import device_name
+
+    chosen = choose_device(device)
+    precision = choose_precision(chosen, "auto")
+    facts = {
+        "segbench": f"{__version__} on Python {platform.python_version()}, {platform.platform()}",
+        "packages": ", ".join(f"{p} {version(p)}" for p in ("torch", "monai", "numpy", "pandas")),
+        "device": f"{chosen} ({device_name(chosen)})",
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
+        "gradients": f"{precision.name}: {precision.reason}",
+        "scores": "fp32, TF32 off, by the original network",
+        "workspace": _workspace_state(workspace),
+    }
+    for name, fact in facts.items():
+        click.echo(f"{name:<11} {fact}")
+    broken = _broken_plugins()
+    for message in broken:
+        click.echo(f"{'broken':<11} {message}")
+    if broken:
+        ctx.exit(3)
+
+
+def _workspace_state(workspace: Path) -> str:
+    existing = next(p for p in (workspace.absolute(), *workspace.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    state = "writable" if os.access(existing, os.W_OK) else "NOT writable"
+    return f"{workspace} ({state}, {free:.0f} GiB free)"
+
+
+def _broken_plugins() -> list[str]:
+    """A sentence for every registered plug-in that does not load."""
+    broken = []
+    for kind in registry.KINDS:
+        for name in registry.names(kind):
+            try:
+                registry.load(kind, name)
+            except (MachineError, UserError) as error:
+                broken.append(str(error))
+    return broken

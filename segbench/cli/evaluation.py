@@ -1,0 +1,104 @@
+"""From a request in the user's words to a finished run: what attack, run and demo share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from segbench.cli.options import open_dataset, refuse_split
+from segbench.errors import UserError
+
+if TYPE_CHECKING:
+    from segbench.api import Tables
+    from segbench.executors.local import DataSource
+    from segbench.references import ModelReference
+
+
+@dataclass(frozen=True)
+class Request:
+    """A grid as the user writes it; spec and eps texts are still text."""
+
+    models: tuple[str, ...] = ()
+    weights: tuple[Path, ...] = ()
+    attacks: tuple[str, ...] = ("pgd",)
+    eps: tuple[str, ...] = ()
+    dataset: str | None = None
+    data_root: Path | None = None
+    split: str = "test"
+    limit: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    precision: Literal["auto", "fp32"] = "auto"
+    batch_size: int | None = None
+    boundary: bool = False
+    device: str | None = None
+
+
+def evaluate(request: Request, workspace: Path) -> None:
+    """Run the grid with a progress bar, then show the table of what it covers."""
+    from segbench.attacks import eps_budget, load_attack
+    from segbench.references import resolve_models
+    from segbench.spec import parse_eps_list
+
+    eps = parse_eps_list(request.eps)
+    attacks = [load_attack(text) for text in request.attacks]
+    for attack in attacks:
+        eps_budget(attack, eps[0])
+    references = resolve_models(request.models, workspace, request.weights)
+
+    from segbench.cli.display import AttackProgress, console, progress_bar, show_summary
+    from segbench.executors.local import Options
+    from segbench.grid import Grid
+    from segbench.runs import run_grid
+    from segbench.store import Workspace
+
+    pairs = _with_data(references, request)
+    options = Options(request.precision, request.device, request.batch_size, request.boundary)
+    grid = Grid(attacks, eps, request.seeds)
+    with progress_bar() as progress:
+        listener = AttackProgress(progress)
+        run_id = run_grid(pairs, grid, Workspace(workspace), options, listener)
+    show_summary(load_tables(workspace))
+    console.print(
+        f"run {run_id}: {listener.computed} shards computed, {listener.found} found in "
+        f"{workspace / 'results'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def load_tables(workspace: Path, all_weights: bool = False) -> Tables:
+    """The tables of all stored rows, each model with the weights it has now."""
+    from segbench.card import find_checkpoints, load_card
+    from segbench.store import Workspace, read_rows, read_runs
+    from segbench.tables import build_tables
+
+    store = Workspace(workspace)
+    current = {path.name: load_card(path).weights_sha256 for path in find_checkpoints(workspace)}
+    return build_tables(
+        read_rows(store), current=current, all_weights=all_weights, runs=read_runs(store)
+    )
+
+
+def _with_data(
+    references: list[ModelReference], request: Request
+) -> list[tuple[ModelReference, DataSource]]:
+    """Each network with the data it is attacked on: the named set, or the one its card names."""
+    from segbench.executors.local import select_data
+    from segbench.references import CheckpointReference
+
+    opened: dict[str, DataSource] = {}
+    pairs = []
+    for reference in references:
+        if request.dataset is not None:
+            text = request.dataset
+        elif isinstance(reference, CheckpointReference):
+            text = reference.card.dataset_spec
+        else:
+            raise UserError(f"model {reference.name} has no card; name its data with --dataset")
+        if text not in opened:
+            dataset = open_dataset(text, request.data_root)
+            refuse_split(dataset, request.split)
+            opened[text] = select_data(text, dataset, request.split, request.limit)
+        pairs.append((reference, opened[text]))
+    return pairs

@@ -1,0 +1,97 @@
+"""segbench list: what is registered, with its parameters, and what the store holds."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segbench import registry, spec
+from segbench.cli.options import workspace_option
+
+_RESERVED = {
+    "models": ("in_channels", "num_classes"),
+    "attacks": (),
+    "datasets": ("root",),
+    "reports": ("tables", "directory"),
+}
+
+
+@click.command("list")
+@click.argument(
+    "what",
+    required=False,
+    type=click.Choice([*registry.KINDS, "cells"]),
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@workspace_option
+def command(what: str | None, as_json: bool, workspace: Path) -> None:
+    """List models, attacks, datasets and reports with their parameters, or the stored cells.
+
+    \b
+    segbench list
+    segbench list attacks --json
+    segbench list cells
+    """
+    if what == "cells":
+        found: dict[str, list[dict[str, Any]]] = {"cells": _cells(workspace)}
+    else:
+        kinds = [kind for kind in registry.KINDS if what in (None, kind)]
+        found = {kind: [_describe(kind, name) for name in registry.names(kind)] for kind in kinds}
+    if as_json:
+        click.echo(json.dumps(found, indent=2, default=str))
+    else:
+        _show(found)
+
+
+def _describe(kind: registry.Kind, name: str) -> dict[str, Any]:
+    plugin = registry.load(kind, name)
+    parameters = {
+        key: {"type": spec.describe(p.annotation), "default": _plain(p.default)}
+        for key, p in spec.parameters(plugin.target, reserved=_RESERVED[kind]).items()
+    }
+    text = (inspect.getdoc(plugin.target) or "").strip()
+    return {
+        "name": name,
+        "summary": text.partition("\n\n")[0].replace("\n", " "),
+        "parameters": parameters,
+        "package": f"{plugin.distribution} {plugin.version}",
+    }
+
+
+def _plain(default: Any) -> Any:
+    return None if default is inspect.Parameter.empty else default
+
+
+def _cells(workspace: Path) -> list[dict[str, Any]]:
+    """One record per stored cell."""
+    from segbench.store import Workspace, read_rows
+
+    rows = read_rows(Workspace(workspace))
+    facts = ["cell", "model", "dataset", "split", "attack", "budget_kind", "budget", "seed"]
+    cells = rows.groupby(facts, sort=False)["case_id"].nunique().reset_index(name="cases")
+    return [{str(k): v for k, v in cell.items()} for cell in cells.to_dict("records")]
+
+
+def _show(found: dict[str, list[dict[str, Any]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for kind, entries in found.items():
+        table = Table(title=kind, title_justify="left", show_lines=kind != "cells")
+        if kind == "cells":
+            names = list(entries[0]) if entries else ["no cells are stored"]
+            for name in names:
+                table.add_column(name, overflow="fold")
+            for entry in entries:
+                table.add_row(*(str(value)[:12] for value in entry.values()))
+        else:
+            for name in ("name", "parameters", "what it is"):
+                table.add_column(name, overflow="fold")
+            for entry in entries:
+                parameters = (f"{k}={v['default']}" for k, v in entry["parameters"].items())
+                table.add_row(entry["name"], "\n".join(parameters), entry["summary"])
+        Console().print(table)

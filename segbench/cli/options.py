@@ -1,0 +1,92 @@
+"""Options that several commands share, and the completion of plug-in names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from segbench import registry
+from segbench.errors import UserError
+
+if TYPE_CHECKING:
+    from segbench.api import Dataset
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+DEFAULT_DATASET = "phantom-cxr"
+
+
+class SpecText(click.ParamType):
+    """Spec text of one kind of plug-in; completes the registered names."""
+
+    name = "spec"
+
+    def __init__(self, kind: registry.Kind) -> None:
+        self.kind: registry.Kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The registered names that begin so."""
+        return [CompletionItem(n) for n in registry.names(self.kind) if n.startswith(incomplete)]
+
+
+def workspace_option(command: Command) -> Command:
+    """``--workspace``: where models, results and reports lie."""
+    return click.option(
+        "--workspace",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("runs"),
+        show_default=True,
+        envvar="SEGBENCH_WORKSPACE",
+        help="Folder of models, results and reports.",
+    )(command)
+
+
+def data_options(command: Command) -> Command:
+    """``--dataset`` and ``--data-root``."""
+    command = click.option(
+        "--data-root",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="The data set's folder; remembered for later commands.",
+    )(command)
+    return click.option(
+        "--dataset",
+        type=SpecText("datasets"),
+        help="Data set spec, for example jsrt or folder:size=256 (see segbench list datasets).",
+    )(command)
+
+
+def device_option(command: Command) -> Command:
+    """``--device``."""
+    return click.option("--device", help="cpu, cuda, cuda:1 …  [default: the accelerator, if any]")(
+        command
+    )
+
+
+def open_dataset(text: str, root: Path | None) -> Dataset:
+    """The data set of a spec, at the given or the remembered root; a given root is remembered."""
+    from segbench.data import load_dataset, remember_root, remembered_root
+    from segbench.spec import parse
+
+    name = parse(text).name
+    dataset = load_dataset(text, root or remembered_root(name))
+    if root is not None:
+        remember_root(name, root)
+    return dataset
+
+
+def at_least(minimum: int) -> click.IntRange:
+    """A whole number from ``minimum`` up."""
+    return click.IntRange(min=minimum)
+
+
+def refuse_split(dataset: Dataset, split: str) -> None:
+    """UserError unless the data set has that split, with cases in it."""
+    if split not in dataset.splits:
+        raise UserError(f"no split {split!r}{registry.suggest(split, dataset.splits)}")
+    if not dataset.entries(split):
+        raise UserError(f"the split {split!r} has no cases")

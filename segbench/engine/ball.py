@@ -1,0 +1,67 @@
+"""The set an adversarial image must lie in: the ball around the clean image, and the box [0, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segbench.api import Budget
+from segbench.errors import MachineError
+
+_RELATIVE = 1e-6
+_ROUNDING = 2.0**-24  # half a unit in the last place of an fp32 pixel near 1
+
+
+def flat_norm(values: Tensor, order: float) -> Tensor:
+    """The norm of each case (B,) of (B, ...)."""
+    return torch.linalg.vector_norm(values.flatten(1), ord=order, dim=1)
+
+
+def per_case(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) reshaped to (B, 1, ..., 1), to multiply ``like``."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def project(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
+    """The iterate brought back into the ball and the box; both (B, C, *spatial).
+
+    L-infinity and the box are projected exactly. L2 is projected radially and then clipped to the
+    box, which cannot leave the ball because the clean image lies in the box.
+    """
+    eps = budget.eps
+    if budget.kind == "linf":
+        low, high = (clean - eps).clamp_min(0), (clean + eps).clamp_max(1)
+        return torch.minimum(torch.maximum(images, low), high)
+    if budget.kind == "l2":
+        delta = images - clean
+        length = flat_norm(delta, 2)
+        scale = (eps / length.clamp_min(1e-30)).clamp_max(1)
+        return (clean + delta * per_case(scale, delta)).clamp(0, 1)
+    raise ValueError(f"no ball of kind {budget.kind!r}")
+
+
+def check(
+    images: Tensor, clean: Tensor, budget: Budget, attack: str, case_ids: tuple[str, ...]
+) -> tuple[Tensor, Tensor]:
+    """The last word, in float64: the L-infinity and L2 distances (B,) of images in ball and box.
+
+    Raises:
+        MachineError: the attack broke its contract; it is named with the case and the excess.
+    """
+    delta = images.double() - clean.double()
+    distances = {"linf": flat_norm(delta, torch.inf), "l2": flat_norm(delta, 2)}
+    if budget.kind in distances:
+        pixels = delta[0].numel()
+        slack = _ROUNDING if budget.kind == "linf" else _ROUNDING * pixels**0.5
+        limit = budget.eps * (1 + _RELATIVE) + slack
+        for case, distance in zip(case_ids, distances[budget.kind].tolist(), strict=True):
+            if not distance <= limit:
+                raise MachineError(
+                    f"attack {attack} left its {budget.kind} ball on case {case}: "
+                    f"{distance:.6g} > {budget.eps:.6g}"
+                )
+    outside = ((images < 0) | (images > 1) | images.isnan()).flatten(1).any(1)
+    if outside.any():
+        case = case_ids[int(outside.nonzero()[0])]
+        raise MachineError(f"attack {attack} left the pixel range [0, 1] on case {case}")
+    return distances["linf"], distances["l2"]

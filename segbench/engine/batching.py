@@ -1,0 +1,53 @@
+"""How many cases share a batch: by measured memory, and no more than bring a gain.
+
+The choice changes no result (rule 2), only time and memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from segbench.engine.network import Network, channels_last
+
+_SHARE = 0.4  # of free memory; the rest is for what autograd does not save
+_CPU_CACHE_BYTES = 512 * 2**20  # beyond this a CPU gains nothing from a larger batch
+_LARGEST = 32
+
+
+def choose_batch_size(network: Network, image: Tensor) -> int:
+    """A power of two up to 32, from the bytes that one case (1, C, *spatial) keeps for backward."""
+    if network.one_by_one:
+        return 1
+    needed = max(1, saved_bytes(network, image))
+    allowed = _free_bytes(network.device) * _SHARE
+    if network.device.type == "cpu":
+        allowed = min(allowed, _CPU_CACHE_BYTES)
+    size = 1
+    while size < _LARGEST and 2 * size * needed <= allowed:
+        size *= 2
+    return size
+
+
+def saved_bytes(network: Network, image: Tensor) -> int:
+    """Bytes of distinct activations that a gradient of one case keeps alive."""
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    leaf = channels_last(image.detach()).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):  # noqa: SIM117
+        with torch.enable_grad(), network.gradient.autocast():
+            network.gradient.module(leaf)
+    return sum(seen.values())
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(os.sysconf("SC_AVPHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))

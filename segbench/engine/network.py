@@ -1,0 +1,148 @@
+"""The door to a network: whatever it returns becomes logits (B, K, *spatial), once, here.
+
+One sigmoid channel becomes the two-class logits ``[0, z]``; independent sigmoids (a network that
+declares ``output = "sigmoid"``) become logits (B, 2, S, *spatial), the structures being one more
+spatial axis. Everything past the door sees K >= 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segbench import metrics
+from segbench.api import BringsPostprocess
+from segbench.engine.precision import Precision
+from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
+from segbench.errors import UserError
+from segbench.metrics import RegionScores
+
+
+@dataclass(eq=False)
+class Network:
+    """A frozen network in evaluation mode: the original for decisions, a copy for gradients.
+
+    Attributes:
+        module: the original; every label, decision and score comes from it, in fp32.
+        classes: K, background included.
+        marks: why its rows may not be trusted (``random-network``, ``batch-dependent``).
+    """
+
+    name: str
+    module: nn.Module
+    classes: int
+    device: torch.device
+    precision: Precision
+    gradient: GradientCopy = field(init=False)
+    marks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.module = freeze(self.module.to(self.device))
+        self.structures = getattr(self.module, "output", "softmax") == "sigmoid" and (
+            self.classes > 2
+        )
+
+    def prepare(self, probe: Tensor) -> None:
+        """Make the gradient copy, accepted on the probe images (B, C, *spatial), and look for
+        randomness and dependence on batch-mates.
+
+        Raises:
+            UserError: the network cannot take these images or answers with another shape.
+        """
+        try:
+            self.exact_logits(probe)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"model {self.name} does not accept images of shape {tuple(probe.shape)}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        self.gradient = prepare_gradient_copy(self.module, self.precision, probe, self.canonical)
+        self.marks = self._behaviour(probe)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether cases must not share a batch."""
+        return bool(self.marks)
+
+    @torch.no_grad()
+    def exact_logits(self, images: Tensor) -> Tensor:
+        """Logits of the original network in IEEE fp32."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self.canonical(self.module(channels_last(images)), images)
+
+    def canonical(self, answer: Any, images: Tensor) -> Tensor:
+        """What the network returned, as fp32 logits (B, K, *spatial) or (B, 2, S, *spatial)."""
+        if isinstance(answer, (tuple, list)) and answer:
+            answer = answer[0]
+        if not isinstance(answer, Tensor):
+            raise UserError(
+                f"model {self.name} returned {type(answer).__name__}; expected logits as a tensor"
+            )
+        spatial = images.shape[2:]
+        if answer.shape[0] != images.shape[0] or answer.shape[2:] != spatial:
+            raise UserError(
+                f"model {self.name} returned shape {tuple(answer.shape)} for images "
+                f"{tuple(images.shape)}; expected (B, classes, *spatial) of the same size"
+            )
+        logits, channels = answer.float(), answer.shape[1]
+        if channels == 1 and self.classes == 2:
+            return torch.cat([torch.zeros_like(logits), logits], 1)
+        if self.structures and channels == self.classes - 1:
+            return torch.stack([torch.zeros_like(logits), logits], 1)
+        if channels == self.classes and not self.structures:
+            return logits
+        raise UserError(
+            f"model {self.name} returned {channels} channels; the data has {self.classes} classes, "
+            f"so expected {self.classes} (softmax), 1 (sigmoid, two classes) or, with "
+            f'output = "sigmoid", {self.classes - 1}'
+        )
+
+    def as_labels(self, logits: Tensor) -> Tensor:
+        """int64 labels from canonical logits: the network's own post-processing, or the argmax."""
+        if isinstance(self.module, BringsPostprocess):
+            return self.module.postprocess(logits)
+        return logits.argmax(1)
+
+    def as_truth(self, labels: Tensor, ignore: int | None) -> Tensor:
+        """A label map (B, *spatial) in the form this network is scored in."""
+        if not self.structures:
+            return labels
+        planes = torch.stack([labels == c for c in range(1, self.classes)], 1).long()
+        return planes if ignore is None else planes.where(labels[:, None] != ignore, ignore)
+
+    def score(self, predicted: Tensor, truth: Tensor, ignore: int | None) -> RegionScores:
+        """Region metrics of predicted labels against ``as_truth`` labels."""
+        if self.structures:
+            return metrics.score_structures(predicted, truth, ignore)
+        return metrics.score_regions(predicted, truth, self.classes, ignore)
+
+    def _behaviour(self, probe: Tensor) -> tuple[str, ...]:
+        """Marks for a network that is random or lets cases of a batch influence each other."""
+        first, second = self.exact_logits(probe), self.exact_logits(probe)
+        if not torch.equal(first, second):
+            return ("random-network",)
+        alone = self.exact_logits(probe[:1])
+        scale = alone.abs().amax().clamp_min(1e-6)
+        if len(probe) > 1 and (alone - first[:1]).abs().amax() > 1e-3 * scale:
+            return ("batch-dependent",)
+        return ()
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Evaluation mode, no parameter gradients, channels-last weights."""
+    module = module.eval().requires_grad_(False)
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            layer.to(memory_format=torch.channels_last)
+        elif isinstance(layer, (nn.Conv3d, nn.ConvTranspose3d)):
+            layer.to(memory_format=torch.channels_last_3d)
+    return module
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The same images (B, C, *spatial), laid out channels-last."""
+    layout = torch.channels_last if images.dim() == 4 else torch.channels_last_3d
+    return images.contiguous(memory_format=layout)

@@ -1,0 +1,90 @@
+"""The Objective: the one door through which attacks ask the network, counted and batched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from segbench.api import Feedback, Goal, Loss
+from segbench.engine.network import Network, channels_last
+from segbench.errors import MachineError
+
+Part = TypeVar("Part")
+
+
+class NetworkObjective:
+    """An ``api.Objective`` over a :class:`Network`.
+
+    A batch that does not fit in memory is halved and asked again, without losing work; the size
+    that fitted is remembered. ``forwards`` and ``backwards`` count per case asked.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.forwards = 0
+        self.backwards = 0
+        self._largest: int | None = None
+
+    def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
+        """Loss per case, gradient, logits; from the gradient copy, signed to be ascended."""
+        self.forwards += len(images)
+        self.backwards += len(images)
+        parts = self._in_parts(len(images), lambda at: self._gradient(images[at], loss, goal, at))
+        if len(parts) == 1:
+            return parts[0]
+        return Feedback(
+            torch.cat([part.loss for part in parts]),
+            torch.cat([part.gradient for part in parts]),
+            torch.cat([part.logits for part in parts]),
+        )
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Logits (B, K, *spatial) of the original network in fp32."""
+        self.forwards += len(images)
+        parts = self._in_parts(len(images), lambda at: self.network.exact_logits(images[at]))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def labels(self, images: Tensor) -> Tensor:
+        """Labels int64 (B, *spatial) of the original network in fp32."""
+        return self.network.as_labels(self.scores(images))
+
+    def _gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
+        copy = self.network.gradient
+        goal = Goal(goal.labels[at], goal.truth[at], goal.targeted, goal.ignore_index)
+        leaf = channels_last(images.detach()).requires_grad_()
+        with torch.enable_grad(), copy.autocast():
+            answer = copy.module(leaf)
+        with torch.enable_grad():
+            logits = self.network.canonical(answer, leaf)
+            value = loss(logits, goal)
+            if goal.targeted:
+                value = -value
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return Feedback(value.detach(), gradient.contiguous(), logits.detach())
+
+    def _in_parts(self, cases: int, ask: Callable[[slice], Part]) -> list[Part]:
+        """``ask`` over consecutive slices of 0..cases that fit in memory."""
+        size, start, parts = min(self._largest or cases, cases), 0, []
+        while start < cases:
+            try:
+                parts.append(ask(slice(start, min(start + size, cases))))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise MachineError("one case does not fit in memory; use a smaller size") from (
+                        error
+                    )
+                size = self._largest = size // 2
+                continue
+            start += size
+        return parts
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("not enough memory", "can't allocate memory")
+    )

@@ -1,0 +1,61 @@
+"""The precision gradients are taken in: chosen by capability, never by a timing.
+
+Decisions and scores are always IEEE fp32; see :mod:`segbench.engine.network`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Policy = Literal["auto", "fp32"]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A gradient precision and why it was chosen."""
+
+    name: Literal["bf16", "fp32"]
+    reason: str
+
+
+def choose_precision(device: torch.device, policy: Policy) -> Precision:
+    """bf16 where the hardware multiplies it natively, else fp32; ``policy="fp32"`` forces fp32."""
+    if policy == "fp32":
+        return Precision("fp32", "forced by --precision fp32")
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major >= 8:
+            return Precision("bf16", f"compute capability {major}.{minor} has bf16 tensor cores")
+        return Precision("fp32", f"compute capability {major}.{minor} has no bf16 tensor cores")
+    if device.type == "cpu":
+        if torch.cpu._is_amx_tile_supported():
+            return Precision("bf16", "the CPU has AMX tiles")
+        if torch.cpu._is_avx512_bf16_supported():
+            return Precision("bf16", "the CPU has AVX512-BF16")
+        return Precision("fp32", "the CPU has neither AMX nor AVX512-BF16")
+    return Precision("fp32", f"bf16 is not vouched for on {device.type}")
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The named device, or the accelerator if there is one, or the CPU."""
+    from segbench.errors import UserError
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used here; try cpu or cuda") from error
+    return device
+
+
+def require_ieee_fp32() -> None:
+    """Turn off every silent reduction of fp32, and cuDNN's choice of kernels by timing."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

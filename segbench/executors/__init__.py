@@ -1,0 +1,1 @@
+"""Executors: where cells run. One file per place."""

@@ -1,0 +1,110 @@
+"""Scores of predicted against true labels, per case and class, in one vectorised pass.
+
+The rule for empty labels: where a case's label has the class, ``jaccard``, ``dice`` and
+``sensitivity`` are as defined (0 if the prediction lost it); where it lacks it they are NaN at
+every budget, while ``specificity``, ``accuracy`` and ``false_positives`` stay defined. NaN depends
+on the label alone, so the averaged set never changes along a curve. Background is not scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+HIGHER_IS_BETTER = {
+    "jaccard": True,
+    "dice": True,
+    "accuracy": True,
+    "sensitivity": True,
+    "specificity": True,
+    "false_positives": False,
+    "hd95": False,
+    "nsd": True,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RegionScores:
+    """Every field (B, S): B cases, S scored classes (the background left out)."""
+
+    jaccard: Tensor
+    dice: Tensor
+    accuracy: Tensor
+    sensitivity: Tensor
+    specificity: Tensor
+    false_positives: Tensor
+
+    def rows(self) -> list[list[dict[str, float]]]:
+        """``rows()[case][class]`` as plain numbers, with one transfer per field."""
+        columns = {f.name: getattr(self, f.name).tolist() for f in fields(self)}
+        cases, classes = self.jaccard.shape
+        return [
+            [{name: values[b][s] for name, values in columns.items()} for s in range(classes)]
+            for b in range(cases)
+        ]
+
+
+def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None) -> Tensor:
+    """Pixel counts int64 (B, K, K), ``[b, t, p]``: truth t predicted as p, ignored pixels left out.
+
+    ``predicted`` and ``truth`` are integer (B, *spatial) with values in 0..K-1 (or ``ignore``).
+    """
+    cases = truth.shape[0]
+    truth, predicted = truth.reshape(cases, -1), predicted.reshape(cases, -1)
+    offset = torch.arange(cases, device=truth.device)[:, None] * (classes * classes)
+    cell = offset + truth * classes + predicted
+    if ignore is not None:
+        cell = cell[truth != ignore]
+    counts = torch.bincount(cell.reshape(-1), minlength=cases * classes * classes)
+    return counts.reshape(cases, classes, classes)
+
+
+def score_regions(
+    predicted: Tensor, truth: Tensor, classes: int, ignore: int | None = None
+) -> RegionScores:
+    """Scores of K exclusive classes: both label maps (B, *spatial); S = K - 1."""
+    counts = confusion(predicted, truth, classes, ignore).double()
+    hit = counts.diagonal(dim1=1, dim2=2)[:, 1:]
+    truths, predictions = counts.sum(2)[:, 1:], counts.sum(1)[:, 1:]
+    total = counts.sum((1, 2))[:, None].expand_as(hit)
+    return _from_counts(hit, truths, predictions, total)
+
+
+def score_structures(predicted: Tensor, truth: Tensor, ignore: int | None = None) -> RegionScores:
+    """Scores of S independent structures: both label maps (B, S, *spatial) of 0 and 1."""
+    cases, structures = truth.shape[:2]
+    counts = confusion(predicted.flatten(0, 1), truth.flatten(0, 1), 2, ignore)
+    counts = counts.reshape(cases, structures, 2, 2).double()
+    truths, predictions = counts[:, :, 1].sum(-1), counts[:, :, :, 1].sum(-1)
+    return _from_counts(counts[:, :, 1, 1], truths, predictions, counts.sum((-1, -2)))
+
+
+def case_score(scores: RegionScores) -> Tensor:
+    """One number per case (B,), lower is worse: the class mean of Jaccard.
+
+    A case whose label has no foreground at all has no Jaccard; its accuracy stands in, so that
+    "stronger" stays defined for it.
+    """
+    jaccard = scores.jaccard.nanmean(1)
+    return torch.where(jaccard.isnan(), scores.accuracy.mean(1), jaccard)
+
+
+def _from_counts(hit: Tensor, truths: Tensor, predictions: Tensor, total: Tensor) -> RegionScores:
+    """All float64 (B, S): true positives, label pixels, predicted pixels, all valid pixels."""
+    missed, false = truths - hit, predictions - hit
+    rest = total - truths  # pixels that are truly not of the class
+    absent = truths == 0
+
+    def where_present(values: Tensor) -> Tensor:
+        return values.masked_fill(absent, torch.nan)
+
+    return RegionScores(
+        jaccard=where_present(hit / (truths + false)),
+        dice=where_present(2 * hit / (truths + predictions)),
+        accuracy=(total - missed - false) / total,
+        sensitivity=where_present(hit / truths),
+        specificity=torch.where(rest == 0, 1.0, (rest - false) / rest),
+        false_positives=false.long(),
+    )

@@ -1,0 +1,244 @@
+"""What ``-m`` means: a trained spec, a checkpoint folder, or a network of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from segbench import registry, spec
+from segbench.card import Card, find_checkpoints, load_card
+from segbench.errors import MachineError, UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segbench.api import Dataset
+
+_FOREIGN = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<factory>[A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A network and the facts that determine its answers (part of every cell's key)."""
+
+    module: nn.Module
+    weights_sha256: str
+    facts: dict[str, Any]
+
+
+class ModelReference(Protocol):
+    """A network that has been found but not loaded."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    def load(self, dataset: Dataset) -> LoadedModel:
+        """Read the weights; UserError where they or the data set do not fit."""
+        ...
+
+
+@dataclass(frozen=True)
+class CheckpointReference:
+    """A checkpoint folder made by ``segbench train``."""
+
+    folder: Path
+    card: Card
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for example ``unet@jsrt#0``."""
+        return self.folder.name
+
+    def load(self, dataset: Dataset) -> LoadedModel:
+        """The best weights, checked against the card and the data set."""
+        from segbench.checkpoint import load_checkpoint
+
+        card = self.card
+        for fact, ours, theirs in (
+            ("input channels", card.in_channels, dataset.in_channels),
+            ("classes", card.num_classes, len(dataset.class_names)),
+            ("spatial dimensions", card.spatial_dims, dataset.spatial_dims),
+        ):
+            if ours != theirs:
+                raise UserError(
+                    f"model {self.name} was trained for {ours} {fact}; the data set has {theirs}"
+                )
+        module, card = load_checkpoint(self.folder)
+        facts = {"spec": card.model, "parameters": card.parameters, "source": source_hash(module)}
+        return LoadedModel(module, card.weights_sha256, facts)
+
+
+@dataclass(frozen=True)
+class ForeignReference:
+    """``module:factory`` or ``path.py:factory``, with a weights file or the factory's own."""
+
+    text: str
+    weights: Path | None = None
+    module: str = field(init=False)
+    factory: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        match = _FOREIGN.fullmatch(self.text)
+        assert match, self.text
+        object.__setattr__(self, "module", match["module"])
+        object.__setattr__(self, "factory", match["factory"])
+
+    @property
+    def name(self) -> str:
+        """For example ``unet16:build`` for ``networks/unet16.py:build``."""
+        stem = Path(self.module).stem if self.module.endswith(".py") else self.module
+        return f"{stem}:{self.factory}"
+
+    def load(self, dataset: Dataset) -> LoadedModel:
+        """Call the factory with those of the data set's sizes that it takes, then load weights."""
+        from torch import nn
+
+        from segbench.weights import load_weights
+
+        factory = self._find_factory()
+        sizes = {
+            "in_channels": dataset.in_channels,
+            "num_classes": len(dataset.class_names),
+            "spatial_dims": dataset.spatial_dims,
+        }
+        try:
+            network = factory(**_accepted(factory, sizes))
+        except Exception as error:
+            raise MachineError(
+                f"the factory {self.text} failed: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(network, nn.Module):
+            raise UserError(f"{self.text} returned {type(network).__name__}; expected a Module")
+        if self.weights:
+            load_weights(network, self.weights)
+        facts = {"spec": self.name, "parameters": {}, "source": source_hash(network)}
+        return LoadedModel(network, state_hash(network), facts)
+
+    def _find_factory(self) -> Callable[..., Any]:
+        module = _import_file(Path(self.module)) if self.module.endswith(".py") else None
+        if module is None:
+            try:
+                module = importlib.import_module(self.module)
+            except ModuleNotFoundError as error:
+                raise UserError(f"model {self.text!r}: {error}; expected a module") from error
+        factory = getattr(module, self.factory, None)
+        if not callable(factory):
+            valid = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            hint = registry.suggest(self.factory, valid)
+            raise UserError(f"{self.module} has no factory {self.factory!r}{hint}")
+        return factory  # type: ignore[no-any-return]
+
+
+def resolve_models(
+    texts: Sequence[str], workspace: Path, weights: Sequence[Path] = ()
+) -> list[ModelReference]:
+    """The networks meant by ``-m`` texts; all checkpoints of the workspace if there are none.
+
+    ``weights`` go, in order, to the networks of the user's own.
+
+    Raises:
+        UserError: a text means nothing, or weights are left over.
+    """
+    if not texts:
+        found = [CheckpointReference(f, load_card(f)) for f in find_checkpoints(workspace)]
+        if not found:
+            raise UserError(
+                f"no trained network in {workspace / 'models'}; run segbench train first, "
+                "or name one with -m"
+            )
+        return list(found)
+    files = list(weights)
+    references: list[ModelReference] = []
+    for text in texts:
+        if Path(text).is_dir():
+            references.append(CheckpointReference(Path(text), load_card(Path(text))))
+        elif _FOREIGN.fullmatch(text) and "=" not in text:
+            references.append(ForeignReference(text, files.pop(0) if files else None))
+        else:
+            references += _trained(text, workspace)
+    if files:
+        raise UserError(f"--weights {files[0]} belongs to no -m module:factory or path.py:factory")
+    return references
+
+
+def _trained(text: str, workspace: Path) -> list[ModelReference]:
+    """Checkpoints of a registered spec, or the checkpoint of that very name."""
+    folder = workspace / "models" / text
+    if folder.is_dir():
+        return [CheckpointReference(folder, load_card(folder))]
+    parsed = spec.parse(text)
+    found = [
+        CheckpointReference(path, card)
+        for path in find_checkpoints(workspace)
+        if (card := load_card(path)).model == str(parsed)
+    ]
+    if found:
+        return list(found)
+    registry.load("models", parsed.name)  # an unknown name is the likelier mistake
+    raise UserError(
+        f"no trained checkpoint of {text!r} in {workspace / 'models'}; "
+        f"run segbench train {text} first"
+    )
+
+
+def state_hash(network: nn.Module) -> str:
+    """SHA-256 (hex) of all parameters and buffers, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def source_hash(network: nn.Module) -> str:
+    """SHA-256 (hex) of the source files of all its layers' classes, torch's own left out."""
+    classes = {type(layer) for layer in network.modules()}
+    files = set()
+    for kind in classes:
+        if kind.__module__.partition(".")[0] != "torch":
+            try:
+                files.add(inspect.getfile(kind))
+            except (TypeError, OSError):
+                continue  # made at run time; its weights still count
+    digest = hashlib.sha256()
+    for content in sorted(hashlib.sha256(Path(f).read_bytes()).digest() for f in files):
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"model file {path} does not exist")
+    name = f"segbench_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"model file {path} does not import: {error}") from error
+    return module
+
+
+def _accepted(factory: Callable[..., Any], sizes: dict[str, int]) -> dict[str, int]:
+    """Those of the sizes that the factory has a parameter for."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return sizes
+    return {name: sizes[name] for name in sizes if name in {p.name for p in parameters}}
