@@ -82,14 +82,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"weights {path} hold more than tensors and were not unpickled, since that can run "
-            "code; save the network's state_dict() and give that file"
+            f"weights {path} hold more than tensors, or none at all, and were not unpickled, since "
+            "that can run code; save the network's state_dict() and give that file"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch's reader fails in any way at all on foreign bytes
         raise UserError(
-            f"weights {path} are not a file of torch.save ({str(error).splitlines()[0]}); "
-            "give a state dict as .safetensors, .pt or .pth"
-        ) from None
+            f"weights {path} are not a file of torch.save ({type(error).__name__}) and were not "
+            "unpickled; give a state dict as .safetensors, .pt or .pth"
+        ) from error
     return _named_tensors(content, path)
 
 

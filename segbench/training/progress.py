@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from segbench.atomic import write_atomically
@@ -88,19 +86,9 @@ def load_progress(path: Path) -> tuple[Settings, Progress]:
             content["best_epoch"],
             content["best"],
         )
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        ValueError,
-        ValidationError,
-        pickle.UnpicklingError,
-    ) as error:
+    except Exception as error:  # torch's reader fails in any way at all on foreign bytes
         raise UserError(
-            f"the unfinished training {path} cannot be resumed "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            f"the unfinished training {path} cannot be read ({type(error).__name__}); "
             "--force starts it over"
         ) from error
     return settings, progress
