@@ -109,9 +109,10 @@ def compare_golden(current: DataFrame, golden: DataFrame, tolerance: float) -> D
     if not 0 <= tolerance < math.inf:
         raise UserError(f"tolerance {tolerance} is not a number of zero or more, such as 0.01")
     measured = {_key(row): row for row in current.to_dict("records")}
-    lines = []
-    for expected in golden.to_dict("records"):
-        lines.append(_compare(measured.pop(_key(expected), None), expected, tolerance))
+    lines = [
+        _compare(measured.pop(_key(expected), None), expected, tolerance)
+        for expected in golden.to_dict("records")
+    ]
     lines += [_compare(row, None, tolerance) for row in measured.values()]
     numbers = ["value", "golden", "difference", "cases", "golden_cases"]
     return DataFrame(lines, columns=[*KEY, *numbers, "verdict"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -15,14 +15,28 @@ CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
 
 
-def eps_names(budgets: Sequence[float]) -> dict[float, str]:
-    """Budgets, in order, as people write them: 8/255 where the float is one, else a decimal."""
-    names: dict[float, str] = {}
-    for budget in sorted(set(budgets)):
+def eps_names(points: Iterable[tuple[str, float]]) -> dict[tuple[str, float], str]:
+    """(kind, value) of budgets as people write them; two values never share a name.
+
+    A share of the pixel range that is a simple one of 255 is written so (8/255); other values,
+    and norms, severities and areas, are decimals.
+    """
+    names: dict[tuple[str, float], str] = {}
+    owners: dict[str, float] = {}
+    for kind, budget in sorted(set(points)):
         simple = Fraction(budget).limit_denominator(255 * 40)
-        name = format_eps(simple if float(simple) == budget else Fraction(budget))
-        names[budget] = repr(budget) if name in names.values() else name
+        exact = simple if float(simple) == budget else Fraction(budget)
+        name = format_eps(exact) if kind == "linf" else f"{budget:g}"
+        names[kind, budget] = name if owners.setdefault(name, budget) == budget else repr(budget)
     return names
+
+
+def point_names(summary: DataFrame) -> list[str]:
+    """The columns of a summary that are points of its curves, in order: clean, then every eps.
+
+    Each has two neighbours with the ends of its interval, ``<name>_low`` and ``<name>_high``.
+    """
+    return [str(name) for name in summary if f"{name}_low" in summary]
 
 
 def attack_spec(attack: str, params: str) -> str:
@@ -38,6 +52,7 @@ def name_apart(rows: DataFrame) -> DataFrame:
 
     Two weights of one model become ``unet (0123abcd)`` and ``unet (4567cdef)``, likewise two
     versions of a data set; two settings of an attack show the parameters in which they differ.
+    Clean is always just that.
     """
     rows = rows.copy()
     for name, identity in (("model", "weights_sha256"), ("dataset", "dataset_fingerprint")):
@@ -47,7 +62,9 @@ def name_apart(rows: DataFrame) -> DataFrame:
         rows[name] = rows[name].where(~rows[name].isin(shared), full)
     attacks = list(zip(rows["attack"], rows["attack_params"], strict=True))
     labels = _attack_labels(sorted(set(attacks)))
-    return rows.assign(attack=[labels[attack] for attack in attacks])
+    rows = rows.assign(attack=[labels[attack] for attack in attacks])
+    rows["attack_params"] = rows["attack_params"].where(rows["attack"] != CLEAN, "{}")
+    return rows
 
 
 def _attack_labels(attacks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -58,7 +75,8 @@ def _attack_labels(attacks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
         agreed = set.intersection(*map(_items, variants.values()))
         for pair, values in variants.items():
             apart = {key for key, _ in _items(values) - agreed}
-            labels[pair] = str(Spec(base, {key: _spell(values[key]) for key in apart}))
+            shown = {key: _spell(values[key]) for key in apart if base != CLEAN}
+            labels[pair] = str(Spec(base, shown))
     return labels
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from pandas import DataFrame
 
-from segbench.labels import CLEAN
+from segbench.labels import CLEAN, point_names
 from segbench.stats import CONFIDENCE, RESAMPLES
 
 _METHOD = (
     "A case's score is the mean over the classes its label has; a point is the mean over cases, "
-    f"with its {CONFIDENCE:.0%} percentile bootstrap interval over groups such as patients "
+    f"with its {CONFIDENCE * 100:g} % percentile bootstrap interval over groups such as patients "
     f"({RESAMPLES} resamples).",
     "The relative drop is (clean - adversarial) / clean of the mean scores on the same cases, at "
     "the curve's largest eps.",
@@ -70,11 +70,11 @@ def _marked(summary: DataFrame) -> Iterator[str]:
 def _weights(stale: Mapping[str, Stale]) -> Iterator[str]:
     for model, old in stale.items():
         if old.shown:
-            yield f"{old.rows} rows of older weights of {model} are left out."
+            yield f"Left out: {_count(old.rows, 'row')} of older weights of {model}."
         else:
             yield (
-                f"{model} has no rows for its current weights ({old.rows} of older weights are "
-                f"left out); run `segbench attack -m {model}`."
+                f"{model} has no rows for its current weights (left out: "
+                f"{_count(old.rows, 'row')} of older ones); run `segbench attack -m {model}`."
             )
 
 
@@ -100,16 +100,15 @@ def _unmatched(where: str, cases: DataFrame) -> Iterator[str]:
         missing = set(subject.loc[~clean, "case_id"]) - set(subject.loc[clean, "case_id"])
         if missing:
             yield (
-                f"{where}: {len(missing)} attacked cases of {model} have no clean score; relative "
-                "drops are over the others."
+                f"{where}: {model} lacks the clean score of {_count(len(missing), 'attacked case')}"
+                "; relative drops are over the others."
             )
 
 
 def _spans(where: str, summary: DataFrame) -> Iterator[str]:
     """Where areas are not comparable because the curves have other eps values."""
     for kind, part in summary.groupby("budget_kind", sort=True):
-        points = [c for c in part if f"{c}_low" in part]
-        spans = {tuple(line) for line in part[points].notna().to_numpy().tolist()}
+        spans = {tuple(line) for line in part[point_names(part)].notna().to_numpy().tolist()}
         if len(spans) > 1:
             yield f"{where}: {kind} curves have different eps values, so their AUCs differ by that."
 
@@ -133,7 +132,11 @@ def _ungrouped(where: str, curves: DataFrame) -> Iterator[str]:
 
 def _span(numbers: set[int]) -> str:
     low, high = min(numbers), max(numbers)
-    return f"{low} cases" if low == high else f"{low} to {high} cases"
+    return _count(low, "case") if low == high else f"{low} to {high} cases"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _list(values: Sequence[int]) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame, Series
 from scipy.integrate import trapezoid
 
@@ -124,7 +125,7 @@ def _draw_curves(cases: DataFrame) -> DataFrame:
 
     A curve's clean point rests on the cases that were attacked, so that its fall is theirs.
     """
-    eps = eps_names([0.0, *cases["budget"].tolist()])
+    eps = eps_names(zip(cases["budget_kind"], cases["budget"].tolist(), strict=True))
     points = []
     for _, subject in cases.groupby(_SUBJECT, sort=True):
         clean = subject[subject["attack"] == CLEAN]
@@ -136,42 +137,40 @@ def _draw_curves(cases: DataFrame) -> DataFrame:
             for budget in [0.0, *sorted(set(attacks["budget"].tolist()))]:
                 point = attacks[attacks["budget"] == budget] if budget else start
                 facts = {**dict(zip(_CURVE, key, strict=True)), "budget": budget}
-                facts["eps"] = eps[budget]
+                facts["eps"] = eps[facts["budget_kind"], budget] if budget else "0"
                 points += [{**facts, **measured} for measured in _measure(point, start)]
     return DataFrame(points)
 
 
-def _measure(point: DataFrame, clean: DataFrame) -> list[dict[str, Any]]:
+def _measure(point: DataFrame, clean: DataFrame) -> Iterator[dict[str, Any]]:
     """Every metric that is defined at one point of a curve."""
-    measured = []
+    before = clean.set_index("case_id")[[*METRICS]].reindex(point["case_id"])  # the same cases
+    groups = point["group_id"].to_numpy()
+    words = {name: _words(point[name]) for name in ("precision", "marks")}
     for metric in METRICS:
-        if point[metric].notna().any():
-            interval = mean_interval(point[metric].to_numpy(), point["group_id"].tolist())
-            measured.append(
-                {
-                    "metric": metric,
-                    "mean": interval.mean,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "relative_drop": _relative_drop(point, clean, metric),
-                    "cases": interval.cases,
-                    "groups": interval.groups,
-                    "precision": _words(point["precision"]),
-                    "marks": _words(point["marks"]),
-                }
-            )
-    return measured
+        values = point[metric].to_numpy()
+        interval = mean_interval(values, groups)
+        if interval.cases:
+            yield {
+                "metric": metric,
+                "mean": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "relative_drop": math.nan
+                if metric == "hd95"  # a distance: it rises, and without bound
+                else _relative_drop(before[metric].to_numpy(), values),
+                "cases": interval.cases,
+                "groups": interval.groups,
+                **words,
+            }
 
 
-def _relative_drop(point: DataFrame, clean: DataFrame, metric: str) -> float:
-    """(clean - adversarial) / clean of the two means over the cases that both have."""
-    if metric == "hd95":  # a distance: it rises, and without bound
+def _relative_drop(clean: NDArray[np.float64], adversarial: NDArray[np.float64]) -> float:
+    """(clean - adversarial) / clean of the means over the cases that both have; each (N,)."""
+    both = ~np.isnan(clean) & ~np.isnan(adversarial)
+    if not clean[both].sum() > 0:
         return math.nan
-    before, after = clean.set_index("case_id")[metric], point.set_index("case_id")[metric]
-    both = pd.concat([before, after], axis=1, join="inner").dropna().to_numpy()  # (N, 2)
-    if not both[:, 0].sum() > 0:
-        return math.nan
-    return float(1 - both[:, 1].mean() / both[:, 0].mean())
+    return float(1 - adversarial[both].mean() / clean[both].mean())
 
 
 def _summarise(curves: DataFrame) -> DataFrame:

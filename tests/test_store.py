@@ -450,3 +450,11 @@ def test_reading_while_compacting_sees_every_row_once(workspace, shard):
         assert not rows.duplicated(["case_id"]).any()
     thread.join()
     assert len(read_rows(workspace)) == 80 + 4 * 20
+
+
+def test_the_store_imports_neither_arrow_nor_pandas_until_it_is_used():
+    code = "import sys, segbench.store; print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "set()\n"

@@ -1,0 +1,29 @@
+"""CSV: the four tables as they are, at full precision, for whoever computes further."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segbench.api import Tables
+from segbench.atomic import write_atomically
+
+
+def write(tables: Tables, directory: Path) -> Sequence[Path]:
+    """Write ``rows.csv``, ``cases.csv``, ``curves.csv`` and ``summary.csv``; NaN is left empty.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    frames = {
+        "rows": tables.rows,
+        "cases": tables.cases,
+        "curves": tables.curves,
+        "summary": tables.summary,
+    }
+    paths = []
+    for name, frame in frames.items():
+        path = directory / f"{name}.csv"
+        write_atomically(path, frame.to_csv(index=False, lineterminator="\n").encode())
+        paths.append(path)
+    return paths

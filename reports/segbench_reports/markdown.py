@@ -1,0 +1,155 @@
+"""Markdown (GitHub's): one table per data set, then all that is needed to trust it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
+
+from segbench.api import Tables
+from segbench.atomic import write_atomically
+from segbench.labels import point_names
+
+_BUDGETS = {
+    "linf": "under an L∞ budget of eps, in fractions of the [0, 1] pixel range",
+    "l2": "under an L2 budget of eps, in fractions of the [0, 1] pixel range",
+    "l1": "under an L1 budget of eps, in fractions of the [0, 1] pixel range",
+    "severity": "by corruption severity",
+    "area": "by area of the patch, as a fraction of the image",
+    "min-norm": "by largest distance of a minimum-norm attack",
+    "none": "on clean images",
+}
+_ABSENT = "-"
+_SHORT = 12  # hexadecimal digits of a hash; the CSV report has them all
+_TEXT = {"Model", "Attack", "Marks", "Of", "Name", "SHA-256"}  # columns set to the left
+
+Row = dict[Hashable, Any]
+
+
+def write(tables: Tables, directory: Path) -> Sequence[Path]:
+    """Write ``report.md``; the same rows give the same bytes.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    path = directory / "report.md"
+    write_atomically(path, render(tables).encode())
+    return [path]
+
+
+def render(tables: Tables) -> str:
+    """The whole report as Markdown."""
+    sections = [
+        "# Adversarial robustness of segmentation networks",
+        *_scores(tables.summary),
+        "## Notes",
+        _bullets(map(_escape, tables.notes)),
+    ]
+    if tables.attacks:
+        sections += ["## Attacks", _bullets(_attacks(tables.attacks))]
+    sections += ["## Provenance", *_provenance(tables.provenance)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _scores(summary: DataFrame) -> Iterator[str]:
+    """A heading per data set and split, a table per kind of budget."""
+    for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
+        yield f"## {_escape(str(dataset))}, {_escape(str(split))} split"
+        for kind, meaning in _BUDGETS.items():
+            curves = part[part["budget_kind"] == kind]
+            if not curves.empty:
+                yield f"Mean Jaccard {meaning}, with its 95 % interval."
+                yield _table(*_score_table(curves))
+
+
+def _score_table(curves: DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells: model, attack, the points that any curve has, drop, area, cases."""
+    points = [name for name in point_names(curves) if curves[name].notna().any()]
+    attacked = points != ["clean"]
+    marked = bool((curves["marks"] != "").any())
+    heads = ["Model", "Attack", *points]
+    heads += ["Drop at largest eps", "AUC"] if attacked else []
+    heads += ["Cases", "Marks"] if marked else ["Cases"]
+    lines = []
+    for row in curves.to_dict("records"):
+        line = [_escape(row["model"]), _escape(row["attack"])]
+        line += [_point(row, name) for name in points]
+        if attacked:
+            line += [_number(row["relative_drop"], "{:.1%}"), _number(row["auc"], "{:.3f}")]
+        line.append(_cases(row))
+        lines.append([*line, _escape(row["marks"])] if marked else line)
+    return heads, lines
+
+
+def _point(row: Row, name: str) -> str:
+    """``0.887 [0.879, 0.895]``; without brackets where there is no interval."""
+    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if math.isnan(low):
+        return _number(mean, "{:.3f}")
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _number(value: float, form: str) -> str:
+    return _ABSENT if math.isnan(value) else form.format(value)
+
+
+def _cases(row: Row) -> str:
+    if row["cases"] == row["groups"]:
+        return str(row["cases"])
+    return f"{row['cases']} in {row['groups']} groups"
+
+
+def _attacks(attacks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for label, parameters in sorted(attacks.items()):
+        settings = ", ".join(f"{key} = {value}" for key, value in sorted(parameters.items()))
+        yield f"**{_escape(label)}**: {_escape(settings) or 'no parameters'}"
+
+
+def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """What was measured, on what, and by which software."""
+    hashes = [
+        [kind, _escape(name), f"`{identity[:_SHORT]}`"]
+        for kind, key in (("weights", "weights"), ("data", "datasets"))
+        for name, identity in provenance.get(key, {}).items()
+    ]
+    yield _table(["Of", "Name", "SHA-256"], hashes)
+    facts = [
+        ("Precision", provenance.get("precisions", [])),
+        ("Device", provenance.get("devices", [])),
+        ("Versions", [f"{k} {' and '.join(v)}" for k, v in provenance.get("versions", {}).items()]),
+        ("Git commit", provenance.get("git_commits", [])),
+    ]
+    yield _bullets(f"{name}: {_escape(', '.join(values))}" for name, values in facts if values)
+
+
+def _bullets(lines: Iterator[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table whose columns line up in plain text too; text to the left, numbers to the right."""
+    columns = list(zip(heads, *lines, strict=True))
+    widths = [max(3, *map(len, column)) for column in columns]
+    numeric = [head not in _TEXT for head in heads]
+
+    def pad(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [
+        "-" * (width - 1) + ":" if right else "-" * width
+        for width, right in zip(widths, numeric, strict=True)
+    ]
+    return "\n".join([pad(heads), pad(rule), *map(pad, lines)])
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is, in a table too."""
+    return re.sub(r"([\\`*|<])", r"\\\1", text).replace("\n", " ")
