@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import BringsLoss, BringsPostprocess
-from segbench.engine.network import channels_last
 from segbench.engine.precision import Precision
 from segbench.metrics import score_regions
 from segbench.recipes import Recipe
@@ -98,12 +97,16 @@ def validate(
 
 def lay_out_channels_last(module: nn.Module) -> nn.Module:
     """Kernels in the memory layout that convolutions are fastest in, in place."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in module.parameters():
-        if parameter.dim() in layouts:
-            layout = layouts[parameter.dim()]
-            parameter.data = parameter.data.contiguous(memory_format=layout)
+        parameter.data = channels_last(parameter.data)
     return module
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """The same values, laid out channels-last where there are two or three spatial axes."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    layout = layouts.get(tensor.dim())
+    return tensor if layout is None else tensor.contiguous(memory_format=layout)
 
 
 def _training_loss(module: nn.Module, outputs: object, labels: Tensor, recipe: Recipe) -> Tensor:

@@ -49,8 +49,9 @@ def supervised_loss(
 def dice_cross_entropy(logits: Tensor, labels: Tensor, dice_weight: float) -> Tensor:
     """Mean cross-entropy + ``dice_weight`` * (1 - soft Dice), over the pixels not ignored.
 
-    Dice sums over the whole batch before it divides, so a class that one case lacks is not a
-    zero; it is averaged over all K classes, background included: 2 |p y| / (|p| + |y|).
+    Dice, 2 |p y| / (|p| + |y|), sums over the whole batch before it divides and is averaged over
+    the classes that its labels have, background included: a lost class costs, and one that is
+    not there is left to the cross-entropy.
     """
     logits = two_classes(logits).float()
     valid = labels != IGNORED  # (B, *spatial)
@@ -61,10 +62,11 @@ def dice_cross_entropy(logits: Tensor, labels: Tensor, dice_weight: float) -> Te
     p = logits.softmax(1) * valid.unsqueeze(1)  # (B, K, *spatial)
     y = F.one_hot(labels.where(valid, 0), logits.shape[1]).movedim(-1, 1) * valid.unsqueeze(1)
     axes = [0, *range(2, logits.dim())]
-    overlap, size = (p * y).sum(axes), (p + y).sum(axes)  # (K,)
-    present = size > 0
-    dice = (2 * overlap[present] / size[present]).mean() if bool(valid.any()) else loss.new_ones(())
-    return loss + dice_weight * (1 - dice)
+    overlap, size, truth = (p * y).sum(axes), (p + y).sum(axes), y.sum(axes)  # (K,)
+    dice = 2 * overlap / size.clamp(min=1)
+    present = truth > 0
+    mean_dice = dice.where(present, 0).sum() / present.sum().clamp(min=1)
+    return loss + dice_weight * (1 - mean_dice)
 
 
 def two_classes(logits: Tensor) -> Tensor:
