@@ -80,7 +80,9 @@ def train_model(
     session = Session(architecture, dataset, settings, unfinished, device, precision, listener)
     try:
         session.run(progress)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
         raise MachineError(
             f"training {settings.model} does not fit into the memory of {device}; "
             f"try a batch_size below {recipe.batch_size}"
@@ -142,6 +144,14 @@ def _refuse_other(ours: Settings, theirs: Settings, folder: Path) -> None:
             f"{folder} holds a training with other settings ({found}); "
             "give --force to replace it, or another --workspace or --seed"
         )
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Accelerators raise a type of their own; the CPU's allocator only has its words."""
+    words = ("not enough memory", "can't allocate memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        phrase in str(error) for phrase in words
+    )
 
 
 def _card(

@@ -4,6 +4,7 @@ import tomllib
 from importlib.resources import files
 
 import pytest
+
 from segbench import registry
 from segbench.errors import UserError
 from segbench.recipes import Augmentation, Recipe, load_recipe

@@ -120,7 +120,14 @@ class Diverging(Tiny):
         return outputs.float().mean() * torch.nan
 
 
-KINDS = {"tiny": Tiny, "staged": Staged, "own-loss": OwnLoss, "diverging": Diverging}
+class Huge(Tiny):
+    """Asks for more memory than any machine has."""
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros(2**60).sum() + outputs.sum()
+
+
+KINDS = {"huge": Huge, "tiny": Tiny, "staged": Staged, "own-loss": OwnLoss, "diverging": Diverging}
 
 
 def load_kind(kind: str, name: str) -> registry.Plugin:
@@ -345,6 +352,11 @@ def test_a_loss_that_is_no_number_stops_at_once_and_leaves_no_checkpoint(tmp_pat
     with pytest.raises(MachineError, match=r"the loss is nan in epoch 1; try a learning_rate"):
         train(tmp_path, "diverging")
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_too_little_memory_is_the_machine_s_fault(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"does not fit .* try a batch_size below 4"):
+        train(tmp_path, "huge")
 
 
 @pytest.mark.parametrize(
