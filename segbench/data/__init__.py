@@ -1,0 +1,44 @@
+"""The data room: spec text such as ``jsrt:size=224`` to a data set of validated cases.
+
+Nothing is ever downloaded. A data set on disk needs a root folder: given with ``--data-root``, or
+remembered from an earlier command.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from segbench.api import Dataset
+from segbench.data.roots import remember_root, remembered_root
+from segbench.errors import MachineError, UserError
+from segbench.registry import load
+from segbench.spec import bind, parameters, parse
+
+__all__ = ["load_dataset", "remember_root", "remembered_root"]
+
+
+def load_dataset(spec_text: str, root: Path | None = None) -> Dataset:
+    """The data set that a spec names, its files found and checked.
+
+    Without ``root`` the folder remembered for that name is used, if there is one.
+
+    Raises:
+        UserError: an unknown data set or option, or files that cannot be used.
+        MachineError: the plug-in itself failed.
+    """
+    spec = parse(spec_text)
+    target = load("datasets", spec.name).target
+    options = bind(target, spec, reserved=("root",))
+    if "root" in parameters(target):
+        options["root"] = root if root is not None else remembered_root(spec.name)
+    elif root is not None:
+        raise UserError(f"the data set {spec.name!r} reads no files; leave out --data-root")
+    try:
+        return cast("Dataset", target(**options))
+    except (UserError, MachineError):
+        raise
+    except Exception as error:
+        raise MachineError(
+            f"the data set {spec.name!r} failed: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,50 @@
+"""Bad files, collected so that the user sees all of them at once and not one per attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segbench.errors import UserError
+
+NAMED = 10  # a longer list is counted, not printed
+
+
+class BadFileError(UserError):
+    """One file cannot be used; the message names it and says why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{short_name(path)} {reason}")
+
+
+@dataclass
+class Faults:
+    """What is wrong with the files of one data set, one phrase per file."""
+
+    root: Path
+    found: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, reason: str) -> None:
+        """Note that the file at ``path`` cannot be used; ``reason`` continues its name."""
+        self.found.append(f"{short_name(path)} {reason}")
+
+    def catch(self, error: BadFileError) -> None:
+        """Note a file whose reading failed."""
+        self.found.append(str(error))
+
+    def raise_any(self) -> None:
+        """End here if there is any fault.
+
+        Raises:
+            UserError: the first ten faults, and how many more there are.
+        """
+        if not self.found:
+            return
+        named = "; ".join(self.found[:NAMED])
+        more = f"; and {len(self.found) - NAMED} more" if len(self.found) > NAMED else ""
+        raise UserError(f"{self.root}: cannot use this data: {named}{more}")
+
+
+def short_name(path: Path) -> str:
+    """A file with the folder it lies in, which tells an image from its mask."""
+    return f"{path.parent.name}/{path.name}"

@@ -1,0 +1,164 @@
+"""A data set made of files: a subclass finds them and knows their coding, this reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from segbench.api import Case, Entry
+from segbench.data.coding import Coding
+from segbench.data.faults import BadFileError, short_name
+from segbench.data.sources import Source
+from segbench.errors import UserError
+from segbench.registry import suggest
+
+FORMAT = 1  # part of the fingerprint: raise it when the same files become different arrays
+NOT_FINGERPRINTED = ("root", "split")  # where files lie; who is in which split is hashed itself
+
+
+class FileDataset(ABC):
+    """The Dataset contract over Sources. Subclasses are frozen dataclasses of their options."""
+
+    @abstractmethod
+    def find(self) -> Mapping[str, Sequence[Source]]:
+        """Split -> its cases, headers checked; raises UserError with every bad file named."""
+
+    @abstractmethod
+    def read_coding(self) -> Coding:
+        """What mask values mean; may read the masks, once."""
+
+    @property
+    @abstractmethod
+    def resize_rule(self) -> str:
+        """How files become images, and at what resolution they are scored."""
+
+    def __post_init__(self) -> None:
+        self._by_id  # noqa: B018 - finds and checks the files now, not at first use
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, background first."""
+        return self.coding.names
+
+    @property
+    def in_channels(self) -> int:
+        """C of every image."""
+        return self._first.shape[0]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return len(self._first.shape) - 1
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits, train and test first."""
+        return tuple(self._sources)
+
+    def entries(self, split: str) -> Sequence[Entry]:
+        """The cases of a split, sorted by name.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        if split not in self._sources:
+            raise UserError(f"unknown split {split!r}{suggest(split, self._sources)}")
+        return [Entry(s.case_id, s.group_id, s.shape) for s in self._sources[split]]
+
+    def load(self, case_id: str) -> Case:
+        """One case, its labels checked.
+
+        Raises:
+            UserError: no such case, or a file of it that cannot be used.
+            BadFileError: the same, naming the file.
+        """
+        if case_id not in self._by_id:
+            near = suggest(case_id, self._by_id).partition(" (valid")[0]
+            raise UserError(f"unknown case {case_id!r}{near}")
+        source = self._by_id[case_id]
+        coding = self.coding
+        try:
+            picture = source.picture()
+            labels = coding.encode(source.raw_mask(), source.masks[0])
+        except OSError as error:
+            raise BadFileError(source.image, f"or its mask cannot be read ({error})") from None
+        return Case(
+            case_id=case_id,
+            group_id=source.group_id,
+            image=picture.pixels,
+            labels=labels,
+            class_names=coding.names,
+            ignore_index=coding.ignore_index,
+            intensity=picture.intensity,
+            spacing=picture.spacing,
+            affine=picture.affine,
+            source=source.image,
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the options, the splits and groups, and every file's content."""
+        return self._fingerprint
+
+    @cached_property
+    def coding(self) -> Coding:
+        """What mask values mean."""
+        return self.read_coding()
+
+    @cached_property
+    def _sources(self) -> dict[str, tuple[Source, ...]]:
+        found = self.find()
+        names = [*("train", "test"), *sorted(found.keys() - {"train", "test"})]
+        return {n: tuple(sorted(found[n], key=lambda s: s.case_id)) for n in names}
+
+    @cached_property
+    def _by_id(self) -> dict[str, Source]:
+        by_id: dict[str, Source] = {}
+        for sources in self._sources.values():
+            for source in sources:
+                if source.case_id in by_id:
+                    other = by_id[source.case_id].image
+                    raise UserError(
+                        f"{short_name(source.image)} and {short_name(other)} are both the case "
+                        f"{source.case_id!r}; rename one"
+                    )
+                by_id[source.case_id] = source
+        return by_id
+
+    @property
+    def _first(self) -> Source:
+        return self._sources["train"][0]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        options: dict[str, Any] = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+            if f.name not in NOT_FINGERPRINTED
+        }
+        digest = hashlib.sha256()
+        header = [type(self).__name__, FORMAT, options, self.coding.names, self.coding.values]
+        digest.update(json.dumps(header, sort_keys=True).encode())
+        contents: dict[Path, str] = {}  # the slices of a volume share its files
+        for split, sources in self._sources.items():
+            for source in sources:
+                files = (source.image, *source.masks)
+                for path in files:
+                    if path not in contents:
+                        contents[path] = _sha256(path)
+                row = [split, source.case_id, source.group_id, *(contents[p] for p in files)]
+                digest.update(json.dumps(row).encode())
+        return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadFileError(path, f"cannot be read ({error})") from None

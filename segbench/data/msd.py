@@ -1,0 +1,153 @@
+"""A task of the Medical Segmentation Decathlon in its own layout: MRI and CT volumes.
+
+Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13:4128, 2022.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from segbench.data.coding import Coding
+from segbench.data.faults import Faults
+from segbench.data.file_dataset import FileDataset
+from segbench.data.pairing import Pair, find_pairs, stem_of
+from segbench.data.resize import check_size
+from segbench.data.roots import require_root
+from segbench.data.sources import Source
+from segbench.data.splits import group_rule, read_split_table, split_sources
+from segbench.data.volume_source import Mode, Window, volume_sources
+from segbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class MSD(FileDataset):
+    """``dataset.json``, ``imagesTr`` and ``labelsTr``; the unlabelled ``imagesTs`` is left alone.
+
+    Attributes:
+        root: the task's folder, such as Task04_Hippocampus.
+        mode: axial slices (cases of one group, the volume), or whole volumes.
+        size: side of the square or cube that every case is resized to; 0 keeps its own grid.
+        lower: percentile of a volume's voxels, per channel, that becomes 0.
+        upper: percentile that becomes 1.
+        split: a CSV file in the folder (case_id, split, optionally group); "" for a seeded rule.
+        test_fraction: share of cases that the seeded rule puts in test.
+        split_seed: another seed, another split.
+    """
+
+    mode: Mode = "slices"
+    size: int = 0
+    lower: float = 0.5
+    upper: float = 99.5
+    split: str = ""
+    test_fraction: float = 0.3
+    split_seed: int = 0
+    root: Path | None = None
+
+    @property
+    def resize_rule(self) -> str:
+        """One sentence."""
+        grid = (
+            f"resized to {' x '.join([str(self.size)] * self.spatial_dims)}, images linearly with "
+            "anti-aliasing and labels to the nearest voxel,"
+            if self.size
+            else "kept on its own grid"
+        )
+        return (
+            f"{self.mode} in canonical axes, intensities scaled per volume from the percentiles "
+            f"{self.lower:g} and {self.upper:g}; every case is {grid} and scored there"
+        )
+
+    def find(self) -> Mapping[str, Sequence[Source]]:
+        """The labelled volumes."""
+        check_size(self.size)
+        faults = Faults(self._folder)
+        table = read_split_table(self._folder / self.split) if self.split else None
+        sources = volume_sources(
+            self._pairs(faults),
+            faults,
+            mode=self.mode,
+            window=Window(self.lower, self.upper),
+            group_of=group_rule("", table),
+            size=self.size,
+        )
+        self._check_modalities(sources, faults)
+        faults.raise_any()
+        return split_sources(sources, self._folder, table, self.test_fraction, self.split_seed)
+
+    def read_coding(self) -> Coding:
+        """``labels`` of dataset.json: number to name, or name to number."""
+        labels: Any = self._description.get("labels")
+        try:
+            pairs = sorted(_number_and_name(key, value) for key, value in labels.items())
+        except (AttributeError, TypeError, ValueError):
+            raise UserError(
+                f"{self._description_file}: labels is {labels!r}; expected a map such as "
+                '{"0": "background", "1": "tumour"}'
+            ) from None
+        if len(pairs) < 2 or [number for number, _ in pairs] != list(range(len(pairs))):
+            raise UserError(
+                f"{self._description_file}: labels numbers {[n for n, _ in pairs]}; expected "
+                "0, 1, ... without gaps"
+            )
+        return Coding(tuple(name for _, name in pairs), tuple((n, n) for n, _ in pairs))
+
+    def _pairs(self, faults: Faults) -> list[Pair]:
+        """As dataset.json lists them, else as the two folders hold them."""
+        listed = self._description.get("training")
+        if not listed:
+            return find_pairs(self._folder / "imagesTr", self._folder / "labelsTr", faults)
+        pairs = []
+        for item in listed:
+            try:
+                image, mask = self._folder / item["image"], self._folder / item["label"]
+            except (KeyError, TypeError):
+                raise UserError(
+                    f"{self._description_file}: {item!r} in training; expected image and label"
+                ) from None
+            absent = [path for path in (image, mask) if not path.is_file()]
+            for path in absent:
+                faults.add(path, "is listed in dataset.json but is not there")
+            if not absent:
+                pairs.append(Pair(stem_of(image), image, mask))
+        return sorted(pairs, key=lambda pair: pair.case_id)
+
+    def _check_modalities(self, sources: Sequence[Source], faults: Faults) -> None:
+        named = self._description.get("modality", self._description.get("channel_names"))
+        if sources and isinstance(named, dict) and len(named) != sources[0].shape[0]:
+            faults.add(
+                sources[0].image,
+                f"has {sources[0].shape[0]} channels, dataset.json names {len(named)}",
+            )
+
+    @cached_property
+    def _folder(self) -> Path:
+        return require_root("msd", self.root)
+
+    @property
+    def _description_file(self) -> Path:
+        return self._folder / "dataset.json"
+
+    @cached_property
+    def _description(self) -> Mapping[str, Any]:
+        try:
+            description = json.loads(self._description_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{self._folder} has no dataset.json; expected a Decathlon task's folder with "
+                "dataset.json, imagesTr and labelsTr"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self._description_file} cannot be read: {error}") from None
+        if not isinstance(description, dict):
+            raise UserError(f"{self._description_file} is not a map of names to values")
+        return description
+
+
+def _number_and_name(key: str, value: Any) -> tuple[int, str]:
+    """The Decathlon writes {"1": "tumour"}, its successors {"tumour": 1}."""
+    return (value, key) if isinstance(value, int) else (int(key), str(value))
