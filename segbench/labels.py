@@ -15,18 +15,19 @@ CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
 
 
-def eps_names(budgets: Iterable[float], kind: str = "linf") -> dict[float, str]:
-    """Budgets of one kind, in order, as people write them; no two share a name.
+def eps_names(points: Iterable[tuple[str, float]]) -> dict[tuple[str, float], str]:
+    """(kind, value) of budgets as people write them; two values never share a name.
 
     A share of the pixel range that is a simple one of 255 is written so (8/255); other values,
     and norms, severities and areas, are decimals.
     """
-    names: dict[float, str] = {}
-    for budget in sorted(set(budgets)):
+    names: dict[tuple[str, float], str] = {}
+    owners: dict[str, float] = {}
+    for kind, budget in sorted(set(points)):
         simple = Fraction(budget).limit_denominator(255 * 40)
         exact = simple if float(simple) == budget else Fraction(budget)
         name = format_eps(exact) if kind == "linf" else f"{budget:g}"
-        names[budget] = repr(budget) if name in names.values() else name
+        names[kind, budget] = name if owners.setdefault(name, budget) == budget else repr(budget)
     return names
 
 

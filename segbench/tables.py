@@ -125,8 +125,7 @@ def _draw_curves(cases: DataFrame) -> DataFrame:
 
     A curve's clean point rests on the cases that were attacked, so that its fall is theirs.
     """
-    kinds = cases.groupby("budget_kind")["budget"]
-    eps = {kind: eps_names(budgets.tolist(), str(kind)) for kind, budgets in kinds}
+    eps = eps_names(zip(cases["budget_kind"], cases["budget"].tolist(), strict=True))
     points = []
     for _, subject in cases.groupby(_SUBJECT, sort=True):
         clean = subject[subject["attack"] == CLEAN]
@@ -138,7 +137,7 @@ def _draw_curves(cases: DataFrame) -> DataFrame:
             for budget in [0.0, *sorted(set(attacks["budget"].tolist()))]:
                 point = attacks[attacks["budget"] == budget] if budget else start
                 facts = {**dict(zip(_CURVE, key, strict=True)), "budget": budget}
-                facts["eps"] = eps[facts["budget_kind"]][budget] if budget else "0"
+                facts["eps"] = eps[facts["budget_kind"], budget] if budget else "0"
                 points += [{**facts, **measured} for measured in _measure(point, start)]
     return DataFrame(points)
 
@@ -201,8 +200,8 @@ def _summarise(curves: DataFrame) -> DataFrame:
 
 
 def _eps_in_order(curves: DataFrame) -> list[str]:
-    attacked = curves[curves["budget"] > 0].sort_values("budget")
-    return [str(name) for name in attacked["eps"].drop_duplicates()]
+    attacked = curves.loc[curves["budget"] > 0, ["budget", "eps"]].drop_duplicates()
+    return [str(name) for name in attacked.sort_values("budget")["eps"]]
 
 
 def _area(budgets: list[float], means: list[float]) -> float:

@@ -165,11 +165,14 @@ def test_summary_has_one_column_per_eps_in_order(grid_rows, frame):
     ],
 )
 def test_eps_is_written_as_people_write_it(kind, budget, name):
-    assert eps_names([budget], kind) == {budget: name}
+    assert eps_names([(kind, budget)]) == {(kind, budget): name}
 
 
 def test_two_eps_never_share_a_name():
-    assert eps_names([0.12345671, 0.1234567]) == {0.1234567: "0.123457", 0.12345671: "0.12345671"}
+    close = [("linf", 0.1234567), ("linf", 0.12345671), ("l2", 0.1234567)]
+    names = eps_names(close)
+    assert names["linf", 0.1234567] == names["l2", 0.1234567] == "0.123457"
+    assert names["linf", 0.12345671] == "0.12345671"
 
 
 def test_settings_of_one_attack_are_told_apart_by_what_differs(row, frame):
