@@ -25,6 +25,7 @@ from segbench.data.sources import Picture
 SIDE = 2048
 MASK_SIDE = 1024
 WHITE = 4095
+DEPTH = 6  # JSRT/SCR/scratch/fold1/masks/left lung and no deeper
 FIELD_OF_VIEW_MM = SIDE * 0.175
 LEFT_LUNG, RIGHT_LUNG, HEART = 1, 2, 3
 STRUCTURES = {
@@ -69,9 +70,8 @@ class OriginalSource:
 
 
 def find_images(root: Path) -> tuple[Path, ...]:
-    """The ``.IMG`` files at any depth, sorted by name."""
-    found = (path for path in root.rglob("*") if path.suffix.lower() == ".img")
-    return tuple(sorted((path for path in found if path.name[0] != "."), key=lambda p: p.name))
+    """The ``.IMG`` files under ``root``, sorted by name."""
+    return tuple(sorted(_files(root, "[iI][mM][gG]"), key=lambda path: path.name))
 
 
 def original_sources(
@@ -121,8 +121,15 @@ def _check_mask(path: Path, faults: Faults) -> None:
 def _masks_by_structure(root: Path, names: Iterable[str]) -> Mapping[str, Mapping[str, Path]]:
     """Structure -> stem -> file, over both folds; folder names may use _ for the space."""
     found: dict[str, dict[str, Path]] = {name: {} for name in names}
-    for path in sorted(root.rglob("*")):
+    for path in sorted(_files(root, "[gG][iI][fF]")):
         name = path.parent.name.lower().replace("_", " ")
-        if path.suffix.lower() == ".gif" and path.name[0] != "." and name in found:
+        if name in found:
             found[name][path.stem] = path
     return found
+
+
+def _files(root: Path, suffix: str) -> list[Path]:
+    """Files of a suffix at most DEPTH folders down; unlike rglob it follows linked folders."""
+    patterns = ("*/" * depth + f"*.{suffix}" for depth in range(DEPTH + 1))
+    found = (path for pattern in patterns for path in root.glob(pattern))
+    return [path for path in found if not path.name.startswith(".")]

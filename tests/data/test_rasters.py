@@ -1,0 +1,142 @@
+"""Files to arrays: nothing lost in any mode, nothing broken accepted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segbench.data import rasters
+from segbench.data.coding import COLOUR
+from segbench.data.faults import BadFileError
+
+RANDOM = np.random.default_rng(0)
+GRAY = RANDOM.integers(0, 256, (9, 7), dtype=np.uint8)
+RGB = RANDOM.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+DEEP = RANDOM.integers(0, 65536, (9, 7), dtype=np.uint16)
+
+
+def saved(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "gif"])
+def test_8_bit_gray_values_come_back_exactly(tmp_path: Path, suffix: str) -> None:
+    image, bits = rasters.read_image(saved(tmp_path / f"a.{suffix}", GRAY))
+    assert bits == 8
+    np.testing.assert_array_equal(np.rint(image[0] * 255), GRAY)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_gray_values_come_back_exactly(tmp_path: Path, suffix: str) -> None:
+    path = saved(tmp_path / f"a.{suffix}", DEEP)
+    image, bits = rasters.read_image(path)
+    assert (bits, image.dtype, rasters.inspect_image(path).channels) == (16, np.float32, 1)
+    np.testing.assert_array_equal(np.rint(image[0] * 65535), DEEP)
+
+
+def test_alpha_is_dropped_and_colour_survives(tmp_path: Path) -> None:
+    alpha = RANDOM.integers(0, 256, (9, 7, 1), dtype=np.uint8)
+    path = saved(tmp_path / "a.png", np.concatenate([RGB, alpha], axis=2))
+    image, _ = rasters.read_image(path)
+    np.testing.assert_array_equal(np.rint(image * 255), RGB.transpose(2, 0, 1))
+    two = Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(alpha[..., 0])])
+    two.save(tmp_path / "b.png")
+    image, _ = rasters.read_image(tmp_path / "b.png")
+    np.testing.assert_array_equal(np.rint(image[0] * 255), GRAY)
+
+
+def test_a_palette_is_colour_in_an_image_and_indices_in_a_mask(tmp_path: Path) -> None:
+    indices = RANDOM.integers(0, 3, (9, 7), dtype=np.uint8)
+    colours = [[0, 0, 0], [255, 0, 0], [0, 200, 50]]
+    picture = Image.fromarray(indices).convert("P")
+    picture.putdata(indices.ravel().tolist())
+    picture.putpalette([value for colour in colours for value in colour])
+    picture.save(tmp_path / "a.png")
+    image, _ = rasters.read_image(tmp_path / "a.png")
+    expected = np.array(colours)[indices].transpose(2, 0, 1)
+    np.testing.assert_array_equal(np.rint(image * 255), expected)
+    np.testing.assert_array_equal(rasters.read_mask(tmp_path / "a.png"), indices)
+
+
+def test_channels_option_gives_luma_or_repeats_gray(tmp_path: Path) -> None:
+    one, _ = rasters.read_image(saved(tmp_path / "a.png", RGB), channels=1)
+    luma = RGB @ np.array([0.299, 0.587, 0.114]) / 255  # ITU-R 601
+    assert np.abs(one[0] - luma).max() <= 1 / 255
+    three, _ = rasters.read_image(saved(tmp_path / "b.png", GRAY), channels=3)
+    np.testing.assert_array_equal(np.rint(three * 255), np.stack([GRAY] * 3))
+
+
+def test_colour_masks_keep_gray_values_and_name_colours(tmp_path: Path) -> None:
+    mask = np.zeros((4, 4, 3), dtype=np.uint8)
+    mask[0] = 7
+    mask[1] = (255, 0, 1)
+    read = rasters.read_mask(saved(tmp_path / "m.png", mask))
+    assert set(np.unique(read)) == {0, 7, COLOUR + 0xFF0001}
+
+
+def test_a_bitmap_mask_has_the_values_0_and_255(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.png", (GRAY > 99).astype(np.uint8) * 255, mode="1")
+    np.testing.assert_array_equal(rasters.read_mask(path) > 0, GRAY > 99)
+
+
+def test_a_jpeg_mask_is_refused_whatever_it_is_called(tmp_path: Path) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "m.png", format="JPEG")
+    with pytest.raises(BadFileError, match=r"m\.png is a JPEG, whose compression invents"):
+        rasters.inspect_mask(tmp_path / "m.png")
+
+
+def test_16_bit_colour_is_refused_and_not_silently_halved(tmp_path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + checksum
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + bytes(12) for _ in range(2)))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(BadFileError, match="16 bits per colour channel"):
+        rasters.inspect_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_a_truncated_file_is_found_without_decoding(tmp_path: Path, suffix: str) -> None:
+    big = RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = saved(tmp_path / f"a.{suffix}", big)
+    data = path.read_bytes()
+    if suffix == "tif":  # its directory may come last: cut pixels from where it says they end
+        with Image.open(path) as picture:
+            assert picture.size == (64, 64)
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(BadFileError, match=rf"a\.{suffix}"):
+        rasters.inspect_image(path)
+
+
+def test_a_text_file_called_png_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not a picture")
+    with pytest.raises(BadFileError, match=r"a\.png is not an image that can be read"):
+        rasters.inspect_image(tmp_path / "a.png")
+
+
+def test_a_pixel_bomb_is_refused_from_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rasters, "MAX_PIXELS", 60)
+    with pytest.raises(BadFileError, match="7 x 9 pixels, over the 60 allowed"):
+        rasters.inspect_image(saved(tmp_path / "a.png", GRAY))
+    wide = Image.new("1", (20_000, 20_000))  # beyond Pillow's own limit as well
+    wide.save(tmp_path / "bomb.png")
+    with pytest.raises(BadFileError, match=r"bomb\.png"):
+        rasters.inspect_image(tmp_path / "bomb.png")
+
+
+def test_an_image_of_several_frames_is_refused(tmp_path: Path) -> None:
+    first, second = Image.fromarray(GRAY), Image.fromarray(255 - GRAY)
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    with pytest.raises(BadFileError, match="several frames"):
+        rasters.inspect_image(tmp_path / "a.tif")

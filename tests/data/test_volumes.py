@@ -1,0 +1,241 @@
+"""NIfTI: canonical axes and back, percentiles, slices and volumes, refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from segbench.data import load_dataset
+from segbench.data.faults import BadFileError
+from segbench.data.folder import Folder
+from segbench.data.msd import MSD
+from segbench.data.volume_cache import VolumeCache
+from segbench.data.volumes import inspect_volume, read_voxels, to_file_orientation
+from segbench.errors import UserError
+
+LPS = np.diag([-2.0, -3.0, 4.0, 1.0])
+TURNED = np.array([[0, 0, 4.0, 1], [-2.0, 0, 0, 2], [0, 3.0, 0, 3], [0, 0, 0, 1]])  # A, S, R
+RANDOM = np.random.default_rng(0)
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray = LPS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+    return path
+
+
+def make(root: Path, count: int = 3, affine: np.ndarray = LPS, **folders: str) -> Path:
+    images, masks = folders.get("images", "images"), folders.get("masks", "masks")
+    for index in range(count):
+        voxels = (RANDOM.random((6, 7, 5)) * 1000 * (index + 1)).astype(np.float32)
+        labels = RANDOM.integers(0, 3, (6, 7, 5)).astype(np.uint8)
+        write(root / images / f"v{index}.nii.gz", voxels, affine)
+        write(root / masks / f"v{index}.nii.gz", labels, affine)
+    return root
+
+
+@pytest.mark.parametrize("affine", [np.eye(4), LPS, TURNED])
+def test_voxels_are_canonical_and_the_way_back_is_exact(tmp_path: Path, affine: Any) -> None:
+    stored = RANDOM.random((4, 5, 6)).astype(np.float32)
+    path = write(tmp_path / "a.nii.gz", stored, affine)
+    voxels = read_voxels(path)[0]
+    reference = nibabel.as_closest_canonical(nibabel.load(path))
+    np.testing.assert_array_equal(voxels, np.asarray(reference.dataobj))
+    header = inspect_volume(path)
+    assert header.shape == voxels.shape
+    np.testing.assert_allclose(header.spacing, reference.header.get_zooms())
+    np.testing.assert_array_equal(to_file_orientation(voxels, header.affine), stored)
+
+
+def test_slices_are_a_group_and_stack_to_the_volume(tmp_path: Path) -> None:
+    make(tmp_path)
+    slices = Folder(root=tmp_path, mode="slices")
+    whole = Folder(root=tmp_path, mode="volumes")
+    assert (slices.spatial_dims, whole.spatial_dims) == (2, 3)
+    entries = [e for split in slices.splits for e in slices.entries(split)]
+    mine = [e for e in entries if e.group_id == "v1"]
+    assert len(mine) == 5
+    volume = whole.load("v1")
+    assert volume.affine is not None
+    np.testing.assert_array_equal(volume.affine, LPS)
+    for depth, entry in enumerate(mine):
+        case = slices.load(entry.case_id)
+        np.testing.assert_array_equal(case.image, volume.image[..., depth])
+        np.testing.assert_array_equal(case.labels, volume.labels[..., depth])
+        assert case.spacing == (2.0, 3.0)
+        assert case.intensity == volume.intensity
+    groups = [{e.group_id for e in slices.entries(s)} for s in ("train", "test")]
+    assert not groups[0] & groups[1]
+
+
+def test_percentiles_become_0_and_1_and_the_map_leads_back(tmp_path: Path) -> None:
+    make(tmp_path)
+    case = Folder(root=tmp_path, mode="volumes", lower=2, upper=98).load("v2")
+    voxels = read_voxels(tmp_path / "images" / "v2.nii.gz")
+    low, high = np.percentile(voxels, [2, 98])
+    assert case.intensity is not None
+    assert (case.intensity.low, case.intensity.high) == pytest.approx((low, high))
+    restored = low + case.image.astype(np.float64) * (high - low)
+    np.testing.assert_allclose(restored, np.clip(voxels, low, high), rtol=1e-6, atol=1e-3)
+
+
+def test_a_constant_volume_is_all_zero_and_not_nan(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path / "images" / "v0.nii.gz", np.full((6, 7, 5), 5, np.int16))
+    case = Folder(root=tmp_path, mode="volumes").load("v0")
+    assert not case.image.any()
+    assert case.intensity is not None
+    assert (case.intensity.low, case.intensity.bits) == (5.0, 16)
+
+
+def test_resizing_keeps_the_extent_in_millimetres(tmp_path: Path) -> None:
+    case = load_dataset("folder:mode=volumes,size=10", make(tmp_path)).load("v0")
+    assert case.image.shape == (1, 10, 10, 10)
+    assert case.spacing == pytest.approx((6 * 2 / 10, 7 * 3 / 10, 5 * 4 / 10))
+
+
+def test_float_labels_are_labels_and_halves_are_not(tmp_path: Path) -> None:
+    make(tmp_path)
+    labels = RANDOM.integers(0, 3, (6, 7, 5)).astype(np.float32)
+    write(tmp_path / "masks" / "v0.nii.gz", labels)
+    np.testing.assert_array_equal(
+        Folder(root=tmp_path, mode="volumes").load("v0").labels,
+        nibabel.as_closest_canonical(nibabel.Nifti1Image(labels, LPS)).dataobj,
+    )
+    write(tmp_path / "masks" / "v0.nii.gz", labels + 0.5)
+    with pytest.raises(UserError, match=r"v0\.nii\.gz holds values between whole numbers"):
+        _ = Folder(root=tmp_path).class_names
+
+
+def test_every_bad_volume_is_named_at_once(tmp_path: Path) -> None:
+    make(tmp_path, 4)
+    write(tmp_path / "masks" / "v0.nii.gz", np.zeros((6, 7, 4), np.uint8))
+    write(tmp_path / "masks" / "v1.nii.gz", np.zeros((6, 7, 5), np.uint8), TURNED * 2)
+    (tmp_path / "images" / "v2.nii.gz").write_text("text")
+    with pytest.raises(UserError) as caught:
+        Folder(root=tmp_path)
+    for part in ("masks/v0.nii.gz has (6, 7, 4)", "masks/v1", "images/v2.nii.gz is not a NIfTI"):
+        assert part in str(caught.value)
+
+
+def test_nan_and_a_cut_file_are_refused_by_name(tmp_path: Path) -> None:
+    make(tmp_path)
+    bad = np.full((6, 7, 5), np.nan, np.float32)
+    write(tmp_path / "images" / "v0.nii.gz", bad)
+    with pytest.raises(BadFileError, match=r"images/v0\.nii\.gz holds voxels that are NaN"):
+        Folder(root=tmp_path).load("v0_z001")
+    path = tmp_path / "images" / "v1.nii.gz"
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(BadFileError, match=r"images/v1\.nii\.gz"):
+        Folder(root=tmp_path).load("v1_z001")
+
+
+def test_a_header_that_declares_too_much_is_refused_unread(tmp_path: Path) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float64)
+    header.set_data_shape((30000, 30000, 3000))
+    header["magic"] = b"n+1"
+    header["vox_offset"] = 352
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + b"\0" * 8)
+    with pytest.raises(BadFileError, match=r"over the .* allowed"):
+        inspect_volume(tmp_path / "a.nii")
+
+
+def test_percentiles_and_channels_out_of_place_are_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    with pytest.raises(UserError, match="not percentiles"):
+        Folder(root=tmp_path, lower=60, upper=40)
+    with pytest.raises(UserError, match="not NIfTI volumes"):
+        Folder(root=tmp_path, channels=3)
+
+
+def decathlon(root: Path, description: dict[str, Any]) -> Path:
+    make(root, images="imagesTr", masks="labelsTr")
+    (root / "dataset.json").write_text(json.dumps(description))
+    return root
+
+
+LABELS = {"0": "background", "1": "anterior", "2": "posterior"}
+
+
+@pytest.mark.parametrize("labels", [LABELS, {name: int(n) for n, name in LABELS.items()}])
+def test_a_decathlon_task_names_its_classes(tmp_path: Path, labels: dict[str, Any]) -> None:
+    files = [
+        {"image": f"./imagesTr/v{n}.nii.gz", "label": f"./labelsTr/v{n}.nii.gz"} for n in (0, 1)
+    ]
+    data = MSD(root=decathlon(tmp_path, {"labels": labels, "training": files}), mode="volumes")
+    assert data.class_names == ("background", "anterior", "posterior")
+    assert {e.case_id for s in data.splits for e in data.entries(s)} == {"v0", "v1"}
+    assert MSD(root=tmp_path).spatial_dims == 2
+
+
+def test_the_decathlon_and_the_folder_layout_give_the_same_arrays(tmp_path: Path) -> None:
+    decathlon(tmp_path / "a", {"labels": LABELS})
+    for old, new in (("imagesTr", "images"), ("labelsTr", "masks")):
+        (tmp_path / "b").mkdir(exist_ok=True)
+        (tmp_path / "b" / new).symlink_to(tmp_path / "a" / old)
+    one, two = MSD(root=tmp_path / "a"), Folder(root=tmp_path / "b")
+    for split in ("train", "test"):
+        assert one.entries(split) == two.entries(split)
+        first = one.entries(split)[0].case_id
+        np.testing.assert_array_equal(one.load(first).image, two.load(first).image)
+        np.testing.assert_array_equal(one.load(first).labels, two.load(first).labels)
+
+
+def test_modalities_become_channels_scaled_each_on_its_own(tmp_path: Path) -> None:
+    decathlon(tmp_path, {"labels": LABELS, "modality": {"0": "T2", "1": "ADC"}})
+    for n in range(3):
+        both = np.stack([RANDOM.random((6, 7, 5)), 1e4 * RANDOM.random((6, 7, 5))], axis=-1)
+        write(tmp_path / "imagesTr" / f"v{n}.nii.gz", both.astype(np.float32))
+    data = MSD(root=tmp_path, mode="volumes")
+    case = data.load("v1")
+    assert data.in_channels == 2
+    assert case.intensity is None  # one record cannot hold two maps
+    np.testing.assert_allclose(case.image.max(axis=(1, 2, 3)), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({}, "labels is None"),
+        ({"labels": {"0": "background", "2": "x"}}, "without gaps"),
+        ({"labels": LABELS, "modality": {"0": "a", "1": "b"}}, "dataset.json names 2"),
+        ({"labels": LABELS, "training": [{"image": "./imagesTr/x.nii.gz"}]}, "image and label"),
+        (
+            {"labels": LABELS, "training": [{"image": "imagesTr/x.nii.gz", "label": "y.nii.gz"}]},
+            "imagesTr/x.nii.gz is listed",
+        ),
+    ],
+)
+def test_a_wrong_description_is_refused(
+    tmp_path: Path, description: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        _ = MSD(root=decathlon(tmp_path, description)).class_names
+
+
+def test_the_cache_reads_once_forgets_the_oldest_and_sees_changes(tmp_path: Path) -> None:
+    reads: list[str] = []
+
+    def reader(path: Path) -> Any:
+        def read() -> tuple[np.ndarray, None]:
+            reads.append(path.name)
+            return np.zeros(100, np.uint8), None
+
+        return read
+
+    files = [tmp_path / name for name in "abc"]
+    for path in files:
+        path.write_text("1")
+    cache = VolumeCache(max_bytes=200)
+    a, b, c = files
+    for path in (a, a, b, a, c, a, b):  # c pushes out b, not a
+        assert not cache.get(path, 0, reader(path))[0].flags.writeable
+    assert reads == ["a", "b", "c", "b"]
+    b.write_text("longer")
+    cache.get(b, 0, reader(b))
+    assert reads[-1] == "b"
+    assert len(reads) == 5
