@@ -1,9 +1,9 @@
-"""An attack by its spec text: looked up, its parameters typed and complete, its provenance known."""
+"""An attack by its spec text: looked up, its parameters complete, its provenance known."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from segbench import registry, spec
@@ -29,7 +29,7 @@ class NamedAttack:
     @property
     def parameters(self) -> dict[str, Any]:
         """Every hyper-parameter, defaults included."""
-        return asdict(self.attack)  # type: ignore[arg-type]  # plug-ins are dataclasses
+        return {f.name: getattr(self.attack, f.name) for f in _fields(self.attack)}
 
     @property
     def parameters_text(self) -> str:
@@ -76,10 +76,15 @@ def eps_budget(attack: NamedAttack, eps: Any) -> Budget:
 def _label(name: str, attack: Any) -> str:
     changed = {
         f.name: _text(getattr(attack, f.name))
-        for f in fields(attack)
+        for f in _fields(attack)
         if f.default is MISSING or getattr(attack, f.name) != f.default
     }
     return str(spec.Spec(name, changed))
+
+
+def _fields(attack: Any) -> list[Field[Any]]:
+    """The hyper-parameters; every attack plug-in is a dataclass."""
+    return [f for f in fields(attack) if f.init]
 
 
 def _text(value: Any) -> str:

@@ -53,9 +53,7 @@ def _one(mask: Tensor, truth: Tensor, spacing: tuple[float, ...] | None) -> dict
         return {"hd95": float("nan"), "nsd": float("nan")}
     step = spacing or (1.0,) * truth.dim()
     if not mask.any():
-        diagonal = math.sqrt(
-            sum((n * d) ** 2 for n, d in zip(truth.shape, step, strict=True))
-        )
+        diagonal = math.sqrt(sum((n * d) ** 2 for n, d in zip(truth.shape, step, strict=True)))
         return {"hd95": diagonal, "nsd": 0.0}
     pair = mask[None, None].float().cpu(), truth[None, None].float().cpu()
     distance = compute_hausdorff_distance(

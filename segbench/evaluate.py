@@ -62,9 +62,7 @@ def evaluate_batch(
         torch.manual_seed(noise.torch_seed())
     start = time.perf_counter()
     outcome = _attacked(network, batch, cell, noise)
-    linf, l2 = ball.check(
-        outcome.images, batch.images, cell.budget, cell.label, batch.case_ids
-    )
+    linf, l2 = ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
     ignore = batch.cases[0].ignore_index
     logits = NetworkObjective(network).scores(outcome.images)
     _refuse_nan(logits, network, batch)

@@ -220,7 +220,9 @@ def source_hash(network: nn.Module) -> str:
 def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"model file {path} does not exist")
-    name = f"segbench_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = (
+        f"segbench_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    )
     module_spec = importlib.util.spec_from_file_location(name, path)
     assert module_spec is not None
     assert module_spec.loader is not None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
 from torch import Tensor
 
+from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
 from segbench_attacks.losses import cross_entropy
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Literal
 
-from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
-from segbench.errors import UserError
 from torch import Tensor
 
+from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
+from segbench.errors import UserError
 from segbench_attacks.losses import cross_entropy
 
 

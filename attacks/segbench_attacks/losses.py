@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from segbench.api import Goal
 from torch import Tensor
 from torch.nn import functional as F
+
+from segbench.api import Goal
 
 
 def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from torch import Tensor
+
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
 from segbench.engine.ball import flat_norm, per_case
 from segbench.errors import UserError
-from torch import Tensor
-
 from segbench_attacks.losses import cross_entropy
 
 

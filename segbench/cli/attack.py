@@ -19,7 +19,6 @@ from segbench.cli.options import (
 @click.option(
     "-m",
     "--model",
-    "models",
     multiple=True,
     type=SpecText("models"),
     help="A trained spec, a checkpoint folder, or module:factory / path.py:factory. Repeatable.  "
@@ -34,7 +33,6 @@ from segbench.cli.options import (
 @click.option(
     "-a",
     "--attack",
-    "attacks",
     multiple=True,
     default=("pgd",),
     show_default=True,
@@ -63,9 +61,9 @@ from segbench.cli.options import (
 @device_option
 @workspace_option
 def command(
-    models: tuple[str, ...],
+    model: tuple[str, ...],
     weights: tuple[Path, ...],
-    attacks: tuple[str, ...],
+    attack: tuple[str, ...],
     eps: tuple[str, ...],
     dataset: str | None,
     data_root: Path | None,
@@ -90,9 +88,9 @@ def command(
 
     evaluate(
         Request(
-            models=models,
+            models=model,
             weights=weights,
-            attacks=attacks,
+            attacks=attack,
             eps=eps,
             dataset=dataset,
             data_root=data_root,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,7 +21,8 @@ from rich.progress import (
 from rich.table import Table
 
 from segbench.gate import FAILURES
-from segbench.labels import eps_names
+from segbench.labels import eps_names, point_names
+from segbench.spec import format_eps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,40 +33,36 @@ if TYPE_CHECKING:
 console = Console()
 messages = Console(stderr=True)
 
-_FACTS = {
-    "model", "weights_sha256", "dataset", "dataset_fingerprint", "split", "attack",
-    "attack_params", "budget_kind", "cases", "groups", "largest_eps", "relative_drop", "auc",
-    "precision", "marks",
-}  # fmt: skip
+_FIRST_COLUMN, _CURVE_COLUMN = 12, 17
 
 
 def show_summary(tables: Tables) -> None:
-    """The table of robustness: per model and attack, mean Jaccard at every eps."""
-    summary = tables.summary
-    points = [
-        column
-        for column in summary.columns
-        if column not in _FACTS and not column.endswith(("_low", "_high"))
-    ]
-    for dataset, lines in summary.groupby("dataset", sort=True):
-        table = Table(title=f"Mean Jaccard on {dataset} (95 % interval in the report)")
-        for name in ("model", "attack"):
-            table.add_column(name, overflow="fold")
-        for name in (*points, "AUC", "drop", "cases"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for line in lines.to_dict("records"):
-            name = f"{line['model']} !" if line["marks"] else str(line["model"])
-            table.add_row(
-                name,
-                str(line["attack"]),
-                *(score(line[point]) for point in points),
-                score(line["auc"]),
-                percent(line["relative_drop"]),
-                str(line["cases"]),
-            )
-        console.print(table)
+    """Mean Jaccard per budget (down) and per model and attack (across), as wide as fits."""
+    fitting = max(1, (console.width - _FIRST_COLUMN) // _CURVE_COLUMN)
+    for (dataset, split), part in tables.summary.groupby(["dataset", "split"], sort=True):
+        title = f"Mean Jaccard on {dataset}, {split} split"
+        for start in range(0, len(part), fitting):
+            console.print(_curves(title, part.iloc[start : start + fitting]))
     for note in tables.notes:
         console.print(f"• {note}", highlight=False)
+
+
+def _curves(title: str, part: DataFrame) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("eps", justify="right", no_wrap=True)
+    curves = part.to_dict("records")
+    for curve in curves:
+        mark = " !" if curve["marks"] else ""
+        head = f"{curve['model']}{mark}\n{curve['attack']}"
+        table.add_column(head, justify="right", max_width=_CURVE_COLUMN - 2, overflow="fold")
+    for point in point_names(part):
+        if part[point].notna().any():
+            table.add_row(point, *(score(curve[point]) for curve in curves))
+    table.add_section()
+    table.add_row("AUC", *(score(curve["auc"]) for curve in curves))
+    table.add_row("drop", *(percent(curve["relative_drop"]) for curve in curves))
+    table.add_row("cases", *(str(curve["cases"]) for curve in curves))
+    return table
 
 
 def score(value: Any, decimals: int = 3, sign: str = "") -> str:
@@ -109,8 +107,7 @@ class AttackProgress:
 
     def cell(self, model: str, cell: Cell) -> None:
         """Another line of text."""
-        eps = cell.budget.eps
-        what = f"{cell.label} {eps_names([eps])[eps]}" if cell.attack else "clean"
+        what = f"{cell.label} {format_eps(cell.budget.value)}" if cell.attack else cell.label
         self.progress.update(self.task, description=f"{model} · {what}")
 
     def shard(self, computed: bool) -> None:
@@ -152,17 +149,17 @@ def show_gate(comparison: DataFrame) -> None:
         table.add_column(name, overflow="fold")
     for name in ("golden", "value", "difference", "verdict"):
         table.add_column(name, justify="right", no_wrap=True)
-    names = eps_names(comparison["budget"].tolist())
+    names = eps_names(zip(comparison["budget_kind"], comparison["budget"], strict=True))
     failed = comparison["verdict"].isin(FAILURES)
-    for line in comparison.assign(failed=failed).sort_values("failed", kind="stable").to_dict(
-        "records"
+    for line in (
+        comparison.assign(failed=failed).sort_values("failed", kind="stable").to_dict("records")
     ):
         style = "red" if line["failed"] else None
         table.add_row(
             str(line["model"]),
             str(line["dataset"]),
             str(line["attack"]),
-            names[line["budget"]],
+            names[line["budget_kind"], line["budget"]],
             str(line["metric"]),
             score(line["golden"], 4),
             score(line["value"], 4),

@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_DATASET = "phantom-cxr"
 
 
-class SpecText(click.ParamType):
+class SpecText(click.ParamType[str]):
     """Spec text of one kind of plug-in; completes the registered names."""
 
     name = "spec"
@@ -69,13 +69,12 @@ def device_option(command: Command) -> Command:
 
 def open_dataset(text: str, root: Path | None) -> Dataset:
     """The data set of a spec, at the given or the remembered root; a given root is remembered."""
-    from segbench.data import load_dataset, remember_root, remembered_root
+    from segbench.data import load_dataset, remember_root
     from segbench.spec import parse
 
-    name = parse(text).name
-    dataset = load_dataset(text, root or remembered_root(name))
+    dataset = load_dataset(text, root)
     if root is not None:
-        remember_root(name, root)
+        remember_root(parse(text).name, root)
     return dataset
 
 

@@ -13,7 +13,6 @@ from segbench.cli.options import SpecText, workspace_option
 @click.option(
     "-f",
     "--format",
-    "formats",
     multiple=True,
     default=("markdown", "csv"),
     show_default=True,
@@ -27,23 +26,14 @@ from segbench.cli.options import SpecText, workspace_option
 )
 @click.option("--all-weights", is_flag=True, help="Also rows of weights since replaced.")
 @workspace_option
-def command(
-    formats: tuple[str, ...], out: Path | None, all_weights: bool, workspace: Path
-) -> None:
+def command(format: tuple[str, ...], out: Path | None, all_weights: bool, workspace: Path) -> None:
     """Show the robustness of every attacked network and write it to files.
 
     \b
     segbench report
     segbench report -f markdown -f csv --out tables/
     """
-    from segbench.cli.display import console, show_summary
-    from segbench.cli.evaluation import load_tables
-    from segbench.registry import load
+    from segbench.cli.reporting import write_reports
 
-    writers = [load("reports", name) for name in formats]
-    tables = load_tables(workspace, all_weights)
-    show_summary(tables)
     directory = out or workspace / "reports"
-    for writer in writers:
-        for path in writer.target(tables, directory):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    write_reports(format, workspace, directory, show=True, all_weights=all_weights)

@@ -12,7 +12,6 @@ from segbench.cli.options import (
     at_least,
     data_options,
     device_option,
-    open_dataset,
     workspace_option,
 )
 
@@ -47,27 +46,17 @@ def command(
     segbench train nlcen unet --dataset jsrt --data-root path/to/jsrt
     segbench train unet:width=16 --dataset folder --data-root my_images --epochs 50
     """
-    from segbench.cli.display import TrainingProgress, console, progress_bar
-    from segbench.engine.precision import choose_device
-    from segbench.recipes import load_recipe
-    from segbench.spec import parse
-    from segbench.train import train_model
+    from segbench.cli.training import train_models
 
-    text = dataset or DEFAULT_DATASET
-    recipe = load_recipe(preset, parse(text).name, {} if epochs is None else {"epochs": epochs})
-    data = open_dataset(text, data_root)
-    for model in models or DEFAULT_MODELS:
-        with progress_bar() as progress:
-            folder = train_model(
-                model,
-                data,
-                text,
-                recipe=recipe,
-                seed=seed,
-                workspace=workspace,
-                resume=resume,
-                force=force,
-                device=choose_device(device),
-                listener=TrainingProgress(progress, model, recipe.epochs),
-            )
-        console.print(f"trained {folder}", highlight=False, soft_wrap=True)
+    train_models(
+        models or DEFAULT_MODELS,
+        dataset or DEFAULT_DATASET,
+        data_root,
+        preset=preset,
+        epochs=epochs,
+        seed=seed,
+        resume=resume,
+        force=force,
+        device=device,
+        workspace=workspace,
+    )

@@ -14,7 +14,8 @@ _ROUNDING = 2.0**-24  # half a unit in the last place of an fp32 pixel near 1
 
 def flat_norm(values: Tensor, order: float) -> Tensor:
     """The norm of each case (B,) of (B, ...)."""
-    return torch.linalg.vector_norm(values.flatten(1), ord=order, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(values.flatten(1), ord=order, dim=1)
+    return norms
 
 
 def per_case(values: Tensor, like: Tensor) -> Tensor:

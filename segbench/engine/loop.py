@@ -144,7 +144,9 @@ class _StepRun:
         wrong = (~loss.isfinite()).nonzero()
         if len(wrong):
             case = self.noise.case_ids[indices[int(wrong[0])]]
-            raise UserError(f"model {self.network.name} gives a NaN or infinite loss on case {case}")
+            raise UserError(
+                f"model {self.network.name} gives a NaN or infinite loss on case {case}"
+            )
 
 
 def _select(record: Any, index: Tensor) -> Any:

@@ -133,16 +133,13 @@ class Network:
 
 def freeze(module: nn.Module) -> nn.Module:
     """Evaluation mode, no parameter gradients, channels-last weights."""
-    module = module.eval().requires_grad_(False)
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            layer.to(memory_format=torch.channels_last)
-        elif isinstance(layer, (nn.Conv3d, nn.ConvTranspose3d)):
-            layer.to(memory_format=torch.channels_last_3d)
+    for parameter in module.eval().requires_grad_(False).parameters():
+        if parameter.dim() in (4, 5):
+            parameter.data = channels_last(parameter.data)
     return module
 
 
-def channels_last(images: Tensor) -> Tensor:
-    """The same images (B, C, *spatial), laid out channels-last."""
-    layout = torch.channels_last if images.dim() == 4 else torch.channels_last_3d
-    return images.contiguous(memory_format=layout)
+def channels_last(tensor: Tensor) -> Tensor:
+    """The same images or weights (., C, *spatial), laid out channels-last."""
+    layout = torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d
+    return tensor.contiguous(memory_format=layout)

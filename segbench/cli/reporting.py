@@ -1,0 +1,28 @@
+"""Reports of a workspace, shown and written: what report, run and demo share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def write_reports(
+    formats: Sequence[str],
+    workspace: Path,
+    directory: Path,
+    *,
+    show: bool = False,
+    all_weights: bool = False,
+) -> None:
+    """Write each format's files into a folder; with ``show``, print the summary first."""
+    from segbench.cli.display import console, show_summary
+    from segbench.cli.evaluation import load_tables
+    from segbench.registry import load
+
+    writers = [load("reports", name) for name in formats]
+    tables = load_tables(workspace, all_weights)
+    if show:
+        show_summary(tables)
+    for writer in writers:
+        for path in writer.target(tables, directory):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)

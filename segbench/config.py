@@ -1,0 +1,90 @@
+"""grid.toml to validated records: the only place that validates a declared grid.
+
+    dataset = "jsrt"
+    data_root = "../data/jsrt"           # relative to this file
+    attacks = ["ifgsm", "pgd:restarts=5"]
+    eps = ["1/255", "4/255", 0.03]
+
+    [train]                              # optional: networks to train first
+    models = ["nlcen", "unet"]
+
+Without ``models`` every checkpoint of the workspace is attacked.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from segbench.errors import UserError
+from segbench.registry import suggest
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TrainConfig(_Record):
+    """The ``[train]`` table; see ``segbench train --help``."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    preset: str = "quick"
+    epochs: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+
+class GridConfig(_Record):
+    """A whole ``grid.toml``; see ``segbench attack --help`` for what the keys mean."""
+
+    dataset: str | None = None
+    data_root: Path | None = None
+    split: str = "test"
+    limit: int | None = Field(default=None, ge=1)
+    models: tuple[str, ...] = ()
+    weights: tuple[Path, ...] = ()
+    attacks: tuple[str, ...] = Field(default=("pgd",), min_length=1)
+    eps: tuple[str | float, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    precision: Literal["auto", "fp32"] = "auto"
+    batch_size: int | None = Field(default=None, ge=1)
+    boundary: bool = False
+    reports: tuple[str, ...] = ("markdown", "csv")
+    train: TrainConfig | None = None
+
+
+def load_grid_config(path: Path) -> GridConfig:
+    """The validated file, its paths made relative to the current folder.
+
+    Raises:
+        UserError: the file cannot be read, is not TOML, or holds an unknown key or a wrong value.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"grid file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"grid file {path} is not TOML: {error}") from None
+    try:
+        config = GridConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"grid file {path}: {_sentence(error)}") from None
+    folder = path.parent
+    return config.model_copy(
+        update={
+            "data_root": config.data_root and folder / config.data_root,
+            "weights": tuple(folder / weights for weights in config.weights),
+        }
+    )
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first complaint, in words."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        table = TrainConfig if len(first["loc"]) > 1 else GridConfig
+        return f"no key {key!r}{suggest(str(first['loc'][-1]), table.model_fields)}"
+    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,94 @@
+"""Every registered attack of this distribution, in every variant, and tiny networks to attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segbench import registry, spec
+from segbench.api import Budget, Goal, StepAttack
+from segbench.attacks import NamedAttack, load_attack
+from segbench.engine.loop import Outcome, attack_batch
+from segbench.engine.network import Network
+from segbench.engine.noise import CaseNoise
+from segbench.engine.precision import Precision
+from segbench.errors import UserError
+
+ARGUMENTS = {"attack": "", "linf_attack": "linf", "l2_attack": "l2"}
+FP32 = Precision("fp32", "the tests compare numbers")
+
+
+def variants() -> Iterator[NamedAttack]:
+    """Each attack with its defaults, then with every other choice of one parameter at a time."""
+    for name in registry.names("attacks"):
+        plugin = registry.load("attacks", name)
+        if plugin.distribution != "segbench":
+            continue
+        yield load_attack(name)
+        for key, parameter in spec.parameters(plugin.target).items():
+            for choice in _choices(parameter.annotation):
+                if choice != parameter.default:
+                    try:
+                        yield load_attack(f"{name}:{key}={str(choice).lower()}")
+                    except UserError:
+                        continue  # this choice needs another key beside it
+
+
+def is_gradient_attack(attack: NamedAttack, kind: str) -> bool:
+    """Whether a step attack on gradients within a ball of this kind."""
+    inner = attack.attack
+    return (
+        isinstance(inner, StepAttack) and inner.needs == "gradients" and inner.budget_kind == kind
+    )
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if annotation is bool:
+        return (True, False)
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``attack`` runs for every variant, ``linf_attack`` for those in L-inf."""
+    for fixture, kinds in ARGUMENTS.items():
+        if fixture in metafunc.fixturenames:
+            chosen = [a for a in variants() if not kinds or is_gradient_attack(a, kinds)]
+            metafunc.parametrize(fixture, chosen, ids=lambda attack: attack.label)
+
+
+@pytest.fixture
+def prepared() -> Callable[..., Network]:
+    """A module as the engine sees it, in fp32."""
+
+    def make(module: nn.Module, images: Tensor, classes: int = 2) -> Network:
+        network = Network("net", module, classes, torch.device("cpu"), FP32)
+        network.prepare(images[:2])
+        return network
+
+    return make
+
+
+@pytest.fixture
+def run() -> Callable[..., Outcome]:
+    """Run an attack on a batch of cases named a, b, c ..., away from the given labels."""
+
+    def attacked(
+        network: Network,
+        attack: NamedAttack,
+        images: Tensor,
+        labels: Tensor,
+        eps: str = "8/255",
+        names: str = "abcdefgh",
+        **goal: Any,
+    ) -> Outcome:
+        budget = Budget(attack.attack.budget_kind, Fraction(eps))
+        noise = CaseNoise(0, "data", tuple(names[: len(images)]), images.device)
+        aim = Goal(goal.pop("target", labels), labels, **goal)
+        return attack_batch(network, attack.attack, images, aim, budget, noise)
+
+    return attacked

@@ -1,0 +1,207 @@
+"""Bad input gets one clear sentence and status 2; a failing machine one sentence and status 3."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+
+from segbench import rowfile
+
+
+def refused(result: Result, status: int, *words: str) -> str:
+    """The one sentence of a refusal."""
+    assert result.exit_code == status, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in lines[0]
+    return lines[0]
+
+
+def image_folder(root: Path, cases: int = 4, side: int = 16) -> Path:
+    rng = np.random.default_rng(0)
+    for room in ("images", "masks"):
+        (root / room).mkdir(parents=True)
+    for index in range(cases):
+        pixels = rng.integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"case{index}.png")
+        mask = (pixels > 128).astype(np.uint8) * 255
+        Image.fromarray(mask).save(root / "masks" / f"case{index}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("train", "unte"), ("unknown model 'unte'", "did you mean 'unet'")),
+        (("train", "unet:widht=8"), ("'widht'", "did you mean 'width'")),
+        (("train", "unet:width=lots"), ("width='lots'", "whole number")),
+        (("train", "unet:width=0"), ("width",)),
+        (("train", "unet", "--preset", "fast"), ("unknown preset 'fast'",)),
+        (("train", "unet", "--dataset", "jsrrt"), ("did you mean 'jsrt'",)),
+        (("train", "unet", "--dataset", "jsrt"), ("--data-root",)),
+        (("atack",), ("did you mean 'attack'",)),
+        (("report", "-f", "pdf"), ("unknown report 'pdf'", "markdown")),
+    ],
+)
+def test_wrong_names_are_named_with_the_nearest_valid_one(
+    segbench, tmp_path, args: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    extra = () if args == ("atack",) else ("--workspace", tmp_path / "runs")
+    refused(segbench(*args, *extra), 2, *words)
+    assert not (tmp_path / "runs" / "models").exists()
+
+
+@pytest.mark.parametrize("eps", ["-1", "nan", "inf", "8/0", "0.03abc", "", "1/255,,2/255", "1//2"])
+def test_an_eps_that_is_no_budget_is_refused(segbench, workspace, eps: str) -> None:
+    result = segbench("attack", f"--eps={eps}", "--workspace", workspace)
+    refused(result, 2, "expected a number of zero or more")
+
+
+@pytest.mark.parametrize(
+    ("attack", "word"),
+    [
+        ("pdg", "did you mean 'pgd'"),
+        ("pgd:setps=3", "did you mean 'steps'"),
+        ("pgd:steps=0", "must be positive"),
+        ("pgd:steps=", "whole number"),
+        ("pgd:steps=3,steps=4", "twice"),
+        ("pgd:", "not a spec"),
+        ("ifgsm:labels=lies", "one of truth, prediction"),
+        ("ifgsm:steps=3", "preset=paper fixes steps"),
+        ("clean", "always measured"),
+    ],
+)
+def test_a_wrong_attack_is_refused(segbench, workspace, attack: str, word: str) -> None:
+    refused(segbench("attack", "-a", attack, "--eps", "0.03", "--workspace", workspace), 2, word)
+
+
+def test_attacking_nothing_names_the_command_that_trains(segbench, tmp_path) -> None:
+    result = segbench("attack", "--eps", "0.03", "--workspace", tmp_path)
+    refused(result, 2, "segbench train")
+    refused(segbench("report", "--workspace", tmp_path), 2, "segbench attack")
+
+
+def test_data_that_cannot_be_used_is_named_file_by_file(segbench, tmp_path) -> None:
+    def train(root: Path) -> Result:
+        return segbench("train", "unet:width=2,depth=2", "--dataset", "folder", "--data-root", root,
+                        "--workspace", tmp_path / "runs", "--epochs", "1")  # fmt: skip
+
+    (tmp_path / "empty").mkdir()
+    refused(train(tmp_path / "empty"), 2, "images")
+    root = image_folder(tmp_path / "text")
+    (root / "images" / "case1.png").write_text("not an image")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "masks" / "case2.png")
+    (root / "masks" / "case3.png").unlink()
+    refused(train(root), 2, "case1", "case2", "case3")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle"])
+def test_a_damaged_checkpoint_is_refused_and_never_unpickled(
+    segbench, workspace, tmp_path, damage: str
+) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    weights = next(workspace.glob("models/*/model.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:100] if damage == "truncated" else pickle.dumps(Bomb()))
+    refused(segbench("attack", "--eps", "0.03", "--workspace", workspace), 2, "model.safetensors")
+    foreign = tmp_path / "net.pt"
+    foreign.write_bytes(weights.read_bytes())
+    net = tmp_path / "net.py"
+    net.write_text("from torch import nn\ndef build(): return nn.Conv2d(1, 1, 1)\n")
+    result = segbench("attack", "-m", f"{net}:build", "--weights", foreign, "--eps", "0.03",
+                      "--dataset", "phantom-cxr", "--workspace", workspace)  # fmt: skip
+    refused(result, 2, "net.pt")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ("nn.Conv2d(3, 1, 1)", 2, "does not accept images"),
+        ("nn.Conv2d(1, 5, 1)", 2, "5 channels"),
+        ("nn.Conv2d(1, 1, 3)", 2, "of the same size"),
+        ("nn.Flatten()", 2, "returned"),
+        ("42", 2, "expected a Module"),
+        ("1 / 0", 3, "ZeroDivisionError"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused(
+    segbench, tmp_path, body: str, status: int, word: str
+) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(f"from torch import nn\ndef build(): return {body}\n")
+    result = segbench("attack", "-m", f"{net}:build", "--eps", "0.03", "--dataset", "phantom-cxr",
+                      "--limit", "2", "--workspace", tmp_path / "runs")  # fmt: skip
+    refused(result, status, word)
+
+
+def test_a_read_only_workspace_is_the_machines_failure(segbench, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    result = segbench("train", "unet", "--workspace", tmp_path / "file" / "runs")
+    refused(result, 3, "cannot be written")
+
+
+def test_a_full_disk_keeps_what_is_finished(segbench, workspace, monkeypatch) -> None:
+    """The disk fills up after two shards; the next run finds them."""
+    real, written = rowfile.to_bytes, []
+
+    def fill(*args: object) -> bytes:
+        written.append(args)
+        if len(written) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args)  # type: ignore[arg-type]
+
+    attack = ("attack", "-a", "fgsm", "--eps", "1/255,2/255,4/255", "--workspace", workspace)
+    with monkeypatch.context() as patch:
+        patch.setattr(rowfile, "to_bytes", fill)
+        refused(segbench(*attack), 3, "No space left on device")
+    assert "2 shards computed, 2 found" in segbench(*attack).output
+
+
+def test_a_damaged_store_is_named(segbench, workspace) -> None:
+    segbench("attack", "-a", "fgsm", "--eps", "1/255", "--workspace", workspace)
+    run = next((workspace / "results").glob("*.parquet"))
+    run.write_bytes(run.read_bytes()[:50])
+    refused(segbench("report", "--workspace", workspace), 2, run.name)
+
+
+def test_a_golden_file_that_is_none_is_refused(segbench, workspace, tmp_path) -> None:
+    segbench("attack", "-a", "fgsm", "--eps", "1/255", "--workspace", workspace)
+    golden = tmp_path / "golden.csv"
+    check = ("check", "--golden", golden, "--workspace", workspace)
+    refused(segbench(*check), 2, "does not exist", "--update")
+    golden.write_text("a,b\n1,2\n")
+    refused(segbench(*check), 2, "golden.csv")
+    segbench(*check, "--update")
+    refused(segbench(*check, "--tolerance", "-1"), 2, "tolerance")
+
+
+def test_a_wrong_grid_file_is_refused(segbench, tmp_path) -> None:
+    grid = tmp_path / "grid.toml"
+    for text, word in (
+        ("eps = [", "not TOML"),
+        ("attacks = ['pgd']", "eps"),
+        ("eps = [1]\nepz = 3", "did you mean 'eps'"),
+        ("eps = ['8/0']", "8/0"),
+        ("eps = ['1/255']\nlimit = 0", "limit"),
+    ):
+        grid.write_text(text)
+        refused(segbench("run", grid, "--workspace", tmp_path / "runs"), 2, word)
+
+
+def test_debug_shows_the_traceback(segbench, tmp_path) -> None:
+    result = segbench("--debug", "report", "--workspace", tmp_path)
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr

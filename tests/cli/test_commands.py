@@ -1,0 +1,216 @@
+"""The commands as a user meets them: help, the whole line, and the promises of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import Result
+
+from segbench.cli import COMMANDS
+from segbench.store import Workspace, read_rows
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def attack(segbench, workspace: Path, *more: str) -> Result:
+    result = segbench("attack", "-a", "ifgsm", "--eps", "2/255,8/255", "--workspace", workspace,
+                      *more)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_and_is_in_the_readme(segbench, name: str) -> None:
+    result = segbench(name, "--help")
+    assert result.exit_code == 0
+    assert f"  segbench {name}" in result.output
+    assert f"segbench {name}" in README.read_text()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, segbench.cli\n"
+        "try: segbench.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'monai', 'pandas', 'numpy', 'pyarrow', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_attack_stores_falling_scores_and_report_writes_them(segbench, workspace, tmp_path) -> None:
+    attack(segbench, workspace)
+    result = segbench("report", "--workspace", workspace, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert summary["clean"].item() > summary["2/255"].item() > summary["8/255"].item()
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| unet-depth=2,width=4@" in text
+    assert f"{summary['8/255'].item():.3f}" in text
+
+
+def test_a_second_attack_computes_nothing_and_changes_nothing(segbench, workspace) -> None:
+    attack(segbench, workspace)
+    before = read_rows(Workspace(workspace))
+    assert "0 shards computed, 3 found" in attack(segbench, workspace).output
+    pd.testing.assert_frame_equal(read_rows(Workspace(workspace)), before)
+
+
+def test_scores_do_not_depend_on_batch_size(segbench, workspace, trained, tmp_path) -> None:
+    import shutil
+
+    frames = []
+    for size in (1, 4):
+        copy = Path(shutil.copytree(trained, tmp_path / f"batch-{size}"))
+        attack(segbench, copy, "--batch-size", str(size), "--precision", "fp32")
+        frames.append(read_rows(Workspace(copy)).select_dtypes("float").drop(
+            columns=["seconds", "created"]))  # fmt: skip
+    pd.testing.assert_frame_equal(*frames, rtol=0, atol=1e-4)
+
+
+def test_limit_takes_a_subset_of_the_same_scores(segbench, workspace, trained, tmp_path) -> None:
+    import shutil
+
+    attack(segbench, workspace)
+    few = Path(shutil.copytree(trained, tmp_path / "few"))
+    attack(segbench, few, "--limit", "2")
+    all_rows, some = read_rows(Workspace(workspace)), read_rows(Workspace(few))
+    assert some["case_id"].nunique() == 2
+    keys = ["attack", "budget", "case_id"]
+    both = some.merge(all_rows, on=keys, suffixes=("", "_all"))
+    assert len(both) == len(some)
+    assert both["jaccard"].to_numpy() == pytest.approx(both["jaccard_all"].to_numpy(), abs=1e-3)
+
+
+def test_check_passes_its_own_golden_file_and_fails_a_worse_score(
+    segbench, workspace, tmp_path
+) -> None:
+    golden = tmp_path / "golden.csv"
+    attack(segbench, workspace)
+    check = ("check", "--golden", golden, "--workspace", workspace)
+    assert segbench(*check, "--update").exit_code == 0
+    assert segbench(*check).exit_code == 0
+    frame = pd.read_csv(golden)
+    frame.loc[0, "value"] += 0.05  # so the stored score is now 0.05 below
+    frame.to_csv(golden, index=False)
+    result = segbench(*check)
+    assert result.exit_code == 1
+    assert "REGRESSION" in result.output
+    assert "-0.0500" in result.output
+    assert segbench(*check, "--tolerance", "0.06").exit_code == 0
+
+
+def test_check_fails_where_a_row_is_missing(segbench, workspace, tmp_path) -> None:
+    golden = tmp_path / "golden.csv"
+    attack(segbench, workspace)
+    segbench("check", "--golden", golden, "--workspace", workspace, "--update")
+    frame = pd.read_csv(golden)
+    extra = frame.iloc[-1:].assign(attack="pgd")
+    pd.concat([frame, extra]).to_csv(golden, index=False)
+    result = segbench("check", "--golden", golden, "--workspace", workspace)
+    assert result.exit_code == 1
+    assert "MISSING" in result.output
+
+
+def test_run_does_what_the_file_declares(segbench, tmp_path) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        'dataset = "phantom-cxr:size=32,train_cases=8,test_cases=6"\n'
+        'attacks = ["fgsm", "pgd:steps=2"]\neps = ["4/255", 0.03]\nseeds = [0, 1]\n'
+        '[train]\nmodels = ["unet:width=2,depth=2"]\nepochs = 1\n'
+    )
+    result = segbench("run", grid, "--workspace", tmp_path / "runs")
+    assert result.exit_code == 0, result.output
+    rows = read_rows(Workspace(tmp_path / "runs"))
+    cells = rows.groupby(["attack", "budget", "seed"]).ngroups
+    assert cells == 1 + 2 * 2 * 2  # clean once; attacks x eps x seeds
+    assert (tmp_path / "runs" / "reports" / "report.md").exists()
+
+
+def test_list_names_every_plugin_with_its_parameters(segbench) -> None:
+    found = json.loads(segbench("list", "--json").output)
+    attacks = {entry["name"]: entry for entry in found["attacks"]}
+    assert attacks["pgd"]["parameters"]["steps"] == {"type": "a whole number", "default": 40}
+    assert {entry["name"] for entry in found["models"]} >= {"nlcen", "unet"}
+    assert segbench("list", "models").exit_code == 0
+
+
+def test_list_cells_counts_the_stored_cases(segbench, workspace) -> None:
+    attack(segbench, workspace)
+    cells = json.loads(segbench("list", "cells", "--json", "--workspace", workspace).output)
+    assert [cell["cases"] for cell in cells["cells"]] == [6, 6, 6]
+
+
+def test_doctor_says_what_it_computes_with(segbench, tmp_path) -> None:
+    result = segbench("doctor", "--workspace", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "gradients" in result.output
+    assert "broken" not in result.output
+
+
+def test_every_option_has_an_environment_variable(segbench, workspace, monkeypatch) -> None:
+    monkeypatch.setenv("SEGBENCH_WORKSPACE", str(workspace))
+    monkeypatch.setenv("SEGBENCH_ATTACK_EPS", "0.03")
+    monkeypatch.setenv("SEGBENCH_ATTACK_ATTACK", "fgsm")
+    assert segbench("attack").exit_code == 0
+    assert set(read_rows(Workspace(workspace))["attack"]) == {"clean", "fgsm"}
+
+
+def test_killed_in_the_middle_nothing_is_lost_and_nothing_doubled(
+    segbench, workspace, trained, tmp_path
+) -> None:
+    """kill -9 as soon as some shards are there; the same command finishes the rest."""
+    import shutil
+
+    command = [
+        sys.executable, "-m", "segbench", "attack", "-a", "pgd:steps=3", "-a", "ifgsm",
+        "--eps", "1/255,2/255,4/255,8/255,16/255,32/255", "--batch-size", "1",
+        "--workspace", str(workspace),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    shards = workspace / "results" / "shards"
+    deadline = time.monotonic() + 120
+    while len(list(shards.glob("*.parquet"))) < 3 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    assert process.poll() is None, "finished before it could be killed"
+    process.kill()
+    process.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in shards.glob("*.parquet")}
+    assert 3 <= len(kept) < 13
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{13 - len(kept)} shards computed, {len(kept)} found" in " ".join(done.stdout.split())
+    rows = read_rows(Workspace(workspace))
+    assert len(rows) == 13 * 6
+    whole = Path(shutil.copytree(trained, tmp_path / "whole"))
+    subprocess.run([*command[:-1], str(whole)], capture_output=True, check=True)
+    expected = read_rows(Workspace(whole))
+    scores = ["attack", "budget", "case_id", "jaccard", "dice", "linf", "l2"]
+    pd.testing.assert_frame_equal(rows[scores], expected[scores])
+
+
+def test_interruption_is_status_130(workspace) -> None:
+    import signal
+
+    command = [
+        sys.executable, "-m", "segbench", "attack", "-a", "pgd:steps=100000",
+        "--eps", "1/255", "--workspace", str(workspace),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    shards = workspace / "results" / "shards"
+    deadline = time.monotonic() + 120
+    while not list(shards.glob("*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.01)  # the clean shard: it is attacking now
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "everything finished is kept" in errors
+    assert list(shards.glob("*.parquet"))
