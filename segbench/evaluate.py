@@ -83,7 +83,7 @@ def evaluate_batch(
             "backwards": outcome.backwards[b],
             "seconds": seconds,
             "precision": precision,
-            "device": network.device.type,
+            "device": network.hardware,
             "marks": " ".join(network.marks),
         }
         for s, values in enumerate(scores[b]):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from segbench import __version__
-from segbench.engine.precision import choose_device
+from segbench.engine.precision import choose_device, device_name
 from segbench.executors.local import DataSource, Listener, Options, check_writable, run_model
 from segbench.grid import Grid
 from segbench.references import ModelReference
@@ -80,19 +80,6 @@ def describe_machine(options: Options) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(Path.cwd()),
     }
-
-
-def device_name(device: torch.device) -> str:
-    """The hardware's own name, as a report should cite it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _git_commit(folder: Path) -> str | None:

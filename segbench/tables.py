@@ -111,9 +111,14 @@ def _join_words(rows: DataFrame, keys: list[str], column: str) -> Series[str]:
     """Every word that a column has within each key, once, sorted."""
     unique = rows[[*keys, column]].drop_duplicates()
     if unique.duplicated(keys).any():  # rare, and slow where there are many
-        joined: Series[str] = unique.groupby(keys)[column].agg(_words)
+        join = _words if column == "marks" else _phrases
+        joined: Series[str] = unique.groupby(keys)[column].agg(join)
         return joined
     return unique.set_index(keys)[column]
+
+
+def _phrases(texts: Iterable[str]) -> str:
+    return " + ".join(sorted({phrase for text in texts for phrase in text.split(" + ")}))
 
 
 def _words(texts: Iterable[str]) -> str:
@@ -146,7 +151,7 @@ def _measure(point: DataFrame, clean: DataFrame) -> Iterator[dict[str, Any]]:
     """Every metric that is defined at one point of a curve."""
     before = clean.set_index("case_id")[[*METRICS]].reindex(point["case_id"])  # the same cases
     groups = point["group_id"].to_numpy()
-    words = {name: _words(point[name]) for name in ("precision", "marks")}
+    words = {"precision": _phrases(point["precision"]), "marks": _words(point["marks"])}
     for metric in METRICS:
         values = point[metric].to_numpy()
         interval = mean_interval(values, groups)
@@ -189,7 +194,7 @@ def _summarise(curves: DataFrame) -> DataFrame:
             "largest_eps": budgets[-1],
             "relative_drop": curve["relative_drop"].iloc[-1] if budgets[-1] else math.nan,
             "auc": _area(budgets, curve["mean"].tolist()),
-            "precision": _words(curve["precision"]),
+            "precision": _phrases(curve["precision"]),
             "marks": _words(curve["marks"]),
         }
         lines.append(line)

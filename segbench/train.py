@@ -26,7 +26,7 @@ from segbench.card import (
     load_card,
 )
 from segbench.checkpoint import save_checkpoint
-from segbench.engine.precision import Precision, choose_precision, require_ieee_fp32
+from segbench.engine.precision import Precision, choose_precision, device_name, require_ieee_fp32
 from segbench.errors import MachineError, UserError
 from segbench.recipes import Recipe
 from segbench.registry import Plugin, suggest
@@ -174,15 +174,8 @@ def _card(
             **{name: version(name) for name in ("segbench", "torch", "monai")},
             plugin.distribution: plugin.version,
         },
-        hardware=_hardware(device),
+        hardware=f"{device_name(device)}, {torch.get_num_threads()} threads",
         precision=precision.name,
         created=now.isoformat(timespec="seconds"),
         seconds=sum(score.seconds for score in progress.history),
     )
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    kind = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "unknown"
-    return f"{device.type}, {kind}, {torch.get_num_threads()} threads"

@@ -249,7 +249,7 @@ def test_marks_precisions_and_single_groups_are_noted(row, frame):
     assert _noted(tables, "unet@jsrt#0 under pgd", "random-network", "do not trust")
     assert _noted(tables, "mixed precision", "bf16: unet@jsrt#0 under pgd")
     assert _noted(tables, "single group")
-    assert tables.summary.set_index("attack").loc["pgd", "precision"] == "bf16 fp32"
+    assert tables.summary.set_index("attack").loc["pgd", "precision"] == "bf16 + fp32"
     honest = build_tables(frame([_clean(row), row(precision="bf16")]))
     assert not _noted(honest, "mixed precision")  # clean scores are always fp32
 

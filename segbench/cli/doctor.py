@@ -29,8 +29,7 @@ def command(ctx: click.Context, device: str | None, workspace: Path) -> None:
     """
     import torch
 
-    from segbench.engine.precision import choose_device, choose_precision
-    from segbench.runs import device_name
+    from segbench.engine.precision import choose_device, choose_precision, device_name
 
     chosen = choose_device(device)
     precision = choose_precision(chosen, "auto")

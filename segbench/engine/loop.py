@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from segbench import metrics
-from segbench.api import Attack, Budget, Context, Goal, Plan, State, StepAttack
+from segbench.api import Attack, Budget, Context, Feedback, Goal, Plan, State, StepAttack
 from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -45,7 +45,7 @@ def attack_batch(
     """Run an attack on a batch: images (B, C, *spatial) in [0, 1] on the network's device.
 
     Raises:
-        UserError: the network answers with NaN; the case is named.
+        UserError: a loss or gradient is NaN or infinite; the case is named.
     """
     if isinstance(attack, StepAttack):
         return _StepRun(network, attack, images, goal, budget, noise).run()
@@ -72,80 +72,93 @@ class _StepRun:
         self.network, self.attack, self.noise = network, attack, noise
         self.plan: Plan = attack.plan(budget)
         self.objective = NetworkObjective(network)
-        if self.plan.labels == "prediction":
-            goal = dataclasses.replace(goal, labels=self.objective.labels(images))
+        self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        self.backwards, self.at_fault = self.forwards.clone(), self.forwards.bool()
+        self.everyone = torch.arange(len(images), device=images.device)
+        if self.plan.labels == "prediction" and not goal.targeted:
+            goal = dataclasses.replace(goal, labels=self._own_labels(images, goal))
         self.context = Context(images, goal, budget, noise)
-        self.forwards = [0] * len(images)
-        self.backwards = [0] * len(images)
 
     def run(self) -> Outcome:
         """All restarts; per case the image with the lowest score, the first among equals."""
-        best, best_score = self.context.images, None
-        for restart in range(self.plan.restarts):
-            found = self._one_restart(restart)
-            if self.plan.restarts == 1:
-                best = found
+        context, alive = self.context, self.everyone
+        best = self._one_restart(context, alive)
+        if self.plan.restarts > 1:
+            best_score = self._scores(best, context.goal, alive)
+        for restart in range(1, self.plan.restarts):
+            if self.plan.stop_early:
+                keep = (best_score[alive] > 0).nonzero()[:, 0]
+                alive, context = alive[keep], _select_context(context, keep)
+            if not len(alive):
                 break
-            score = self._scores(found, self.context.goal)
-            if best_score is None:
-                best, best_score = found, score
-            better = score < best_score
-            best = torch.where(ball.per_case(better, found), found, best)
-            best_score = torch.where(better, score, best_score)
-            if self.plan.stop_early and bool((best_score <= 0).all()):
-                break
-        return Outcome(best, self.forwards, self.backwards)
+            found = self._one_restart(dataclasses.replace(context, restart=restart), alive)
+            score = self._scores(found, context.goal, alive)
+            better = score < best_score[alive]
+            best[alive[better]], best_score[alive[better]] = found[better], score[better]
+        return Outcome(best, self.forwards.tolist(), self.backwards.tolist())
 
-    def _one_restart(self, restart: int) -> Tensor:
-        context = dataclasses.replace(self.context, restart=restart)
-        alive = torch.arange(len(context.images), device=context.images.device)
-        finished = context.images.clone()
+    def _own_labels(self, images: Tensor, goal: Goal) -> Tensor:
+        """The network's clean prediction; what is ignored in the truth stays ignored."""
+        self.forwards += 1
+        labels = self.objective.labels(images)
+        if goal.ignore_index is None:
+            return labels
+        return labels.where(goal.truth != goal.ignore_index, goal.ignore_index)
+
+    def _one_restart(self, context: Context, cases: Tensor) -> Tensor:
+        """The images that one restart ends with, for those cases of the batch, in that order."""
+        alive, finished = cases, self.context.images.clone()
         state = self._projected(self.attack.init(context), context)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
             feedback = self.objective.value_and_grad(state.images, loss, context.goal)
-            self._count(alive, feedback.loss)
+            self._count(alive, state, feedback)
             if self.plan.stop_early and step % COMPACT_EVERY == 0:
-                done = self._at_worst(state.images, feedback.logits, context.goal)
+                done = self._at_worst(state.images, feedback.logits, context.goal, alive)
                 if done.any():
                     finished[alive[done]] = state.images[done]
                     keep = (~done).nonzero()[:, 0]
                     alive, context = alive[keep], _select_context(context, keep)
                     state, feedback = _select(state, keep), _select(feedback, keep)
                     if not len(alive):
-                        return finished
+                        break
             state = self._projected(self.attack.step(context, state, feedback), context)
         finished[alive] = state.images
-        return finished
+        self._refuse_faults()
+        return finished[cases]
 
     def _projected(self, state: State, context: Context) -> State:
         images = ball.project(state.images.detach(), context.images, context.budget)
         return dataclasses.replace(state, images=images)
 
-    def _at_worst(self, images: Tensor, logits: Tensor, goal: Goal) -> Tensor:
+    def _at_worst(self, images: Tensor, logits: Tensor, goal: Goal, cases: Tensor) -> Tensor:
         """Which cases score 0: suggested by the gradient copy, decided by the original in fp32."""
         done = self._score_labels(self.network.as_labels(logits), goal) <= 0
         if done.any():
             some = done.nonzero()[:, 0]
-            done[some] = self._scores(images[some], _select_goal(goal, some)) <= 0
+            done[some] = self._scores(images[some], _select_goal(goal, some), cases[some]) <= 0
         return done
 
-    def _scores(self, images: Tensor, goal: Goal) -> Tensor:
+    def _scores(self, images: Tensor, goal: Goal, cases: Tensor) -> Tensor:
+        self.forwards[cases] += 1
         return self._score_labels(self.objective.labels(images), goal)
 
     def _score_labels(self, predicted: Tensor, goal: Goal) -> Tensor:
         return metrics.case_score(self.network.score(predicted, goal.truth, goal.ignore_index))
 
-    def _count(self, alive: Tensor, loss: Tensor) -> None:
-        indices = alive.tolist()
-        for index in indices:
-            self.forwards[index] += 1
-            self.backwards[index] += 1
-        wrong = (~loss.isfinite()).nonzero()
-        if len(wrong):
-            case = self.noise.case_ids[indices[int(wrong[0])]]
+    def _count(self, cases: Tensor, state: State, feedback: Feedback) -> None:
+        """Count a gradient, and note whose answer is not finite; nothing is read by the host."""
+        self.forwards[cases] += 1
+        self.backwards[cases] += 1
+        answer = feedback.loss + ball.flat_norm(feedback.gradient, torch.inf)
+        asked = ball.flat_norm(state.images, torch.inf)
+        self.at_fault[cases] |= ~answer.isfinite() & asked.isfinite()
+
+    def _refuse_faults(self) -> None:
+        if self.at_fault.any():
+            case = self.noise.case_ids[int(self.at_fault.nonzero()[0])]
             raise UserError(
-                f"model {self.network.name} gives a NaN or infinite loss on case {case}"
+                f"model {self.network.name} gives a NaN or infinite loss or gradient on case {case}"
             )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segbench import metrics
 from segbench.api import BringsPostprocess
-from segbench.engine.precision import Precision
+from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
 from segbench.errors import UserError
 from segbench.metrics import RegionScores
@@ -41,6 +41,7 @@ class Network:
 
     def __post_init__(self) -> None:
         self.module = freeze(self.module.to(self.device))
+        self.hardware = f"{self.device.type} ({device_name(self.device)})"
         self.structures = getattr(self.module, "output", "softmax") == "sigmoid" and (
             self.classes > 2
         )

@@ -5,10 +5,14 @@ Decisions and scores are always IEEE fp32; see :mod:`segbench.engine.network`.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
+
+from segbench.errors import UserError
 
 Policy = Literal["auto", "fp32"]
 
@@ -41,8 +45,6 @@ def choose_precision(device: torch.device, policy: Policy) -> Precision:
 
 def choose_device(name: str | None = None) -> torch.device:
     """The named device, or the accelerator if there is one, or the CPU."""
-    from segbench.errors import UserError
-
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -51,6 +53,19 @@ def choose_device(name: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r} cannot be used here; try cpu or cuda") from error
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """The hardware's own name, as a report should cite it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def require_ieee_fp32() -> None:
