@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
@@ -74,6 +75,12 @@ class PGD:
         gradient = feedback.gradient
         if self.norm == "linf":
             return State(state.images + length * gradient.sign())
-        # A zero gradient has no direction; it must not become NaN.
-        size = flat_norm(gradient, 2).clamp_min(1e-30)
-        return State(state.images + gradient * per_case(length / size, gradient))
+        # Scaled by its peak, or the squares of a faint gradient vanish in fp32; a zero gradient
+        # has no direction and must not become NaN.
+        direction = gradient / per_case(_positive(flat_norm(gradient, torch.inf)), gradient)
+        size = _positive(flat_norm(direction, 2))
+        return State(state.images + direction * per_case(length / size, gradient))
+
+
+def _positive(norms: Tensor) -> Tensor:
+    return norms.clamp_min(torch.finfo(norms.dtype).tiny)

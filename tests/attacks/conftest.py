@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -86,7 +85,7 @@ def run() -> Callable[..., Outcome]:
         names: str = "abcdefgh",
         **goal: Any,
     ) -> Outcome:
-        budget = Budget(attack.attack.budget_kind, Fraction(eps))
+        budget = Budget(attack.attack.budget_kind, spec.parse_eps(eps))
         noise = CaseNoise(0, "data", tuple(names[: len(images)]), images.device)
         aim = Goal(goal.pop("target", labels), labels, **goal)
         return attack_batch(network, attack.attack, images, aim, budget, noise)

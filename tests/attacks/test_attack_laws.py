@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from segbench.attacks import NamedAttack, load_attack
-from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.errors import UserError
+
+IGNORE = 255
 
 
 class Curved(nn.Module):
@@ -19,7 +20,7 @@ class Curved(nn.Module):
 
     def __init__(self, channels: int = 1, outputs: int = 2, dims: int = 2) -> None:
         super().__init__()
-        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        conv: Any = nn.Conv2d if dims == 2 else nn.Conv3d
         generator = torch.Generator().manual_seed(3)
         self.body, self.head = conv(channels, 4, 3, padding=1), conv(4, outputs, 1)
         for parameter in self.parameters():
@@ -37,39 +38,244 @@ def scene(*shape: int, classes: int = 2) -> tuple[Tensor, Tensor]:
     return images, torch.randint(0, classes, (shape[0], *shape[2:]), generator=generator)
 
 
+def attacked_labels(network: Network, attack: NamedAttack, images: Tensor, truth: Tensor) -> Tensor:
+    """What the attack's loss moves away from."""
+    if getattr(attack.attack, "labels", "truth") == "prediction":
+        return network.as_labels(network.exact_logits(images))
+    return truth
+
+
+def losses(network: Network, images: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy per case, in double."""
+    pixels = nn.functional.cross_entropy(
+        network.exact_logits(images).double(), labels, ignore_index=IGNORE, reduction="none"
+    )
+    return pixels.flatten(1).sum(1)
+
+
+def is_worst(network: Network, found: Tensor, truth: Tensor) -> Tensor:
+    """Which cases have not one pixel right: an attack may leave those as they are."""
+    return (network.as_labels(network.exact_logits(found)) != truth).flatten(1).all(1)
+
+
 def assert_in_ball_and_box(attack: NamedAttack, found: Tensor, images: Tensor, eps: float) -> None:
-    delta = found.double() - images.double()
-    norm = {"linf": torch.inf, "l2": 2}[attack.attack.budget_kind]
-    assert (delta.flatten(1).norm(norm, dim=1) <= eps * (1 + 1e-6) + 1e-7).all()
-    assert (found >= 0).all()
-    assert (found <= 1).all()
+    delta = (found.double() - images.double()).flatten(1)
+    order = {"linf": torch.inf, "l2": 2}[attack.attack.budget_kind]
+    distance = torch.linalg.vector_norm(delta, ord=order, dim=1)
+    assert (distance <= eps * (1 + 1e-6) + 2**-24 * delta.shape[1] ** 0.5).all(), distance
+    assert found.min() >= 0
+    assert found.max() <= 1
     assert found.dtype == torch.float32
-
-
-def mean_loss(network: Network, images: Tensor, labels: Tensor) -> float:
-    logits = network.exact_logits(images)
-    return nn.functional.cross_entropy(logits, labels, ignore_index=-7).item()
 
 
 SCENES = {
     "two classes": ((3, 1, 8, 8), 2),
-    "four classes of colour": ((3, 3, 8, 8), 4),
+    "four classes, three channels": ((3, 3, 8, 8), 4),
     "three dimensions": ((2, 1, 4, 5, 6), 3),
     "one pixel wide": ((2, 2, 9, 1), 2),
     "one pixel high": ((2, 2, 1, 9), 2),
-    "one pixel": ((1, 1, 1, 1), 2),
+    "a single pixel": ((1, 1, 1, 1), 2),
 }
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_result_lies_in_ball_and_box_and_raises_the_loss(
+def test_the_result_lies_in_ball_and_box_and_raises_the_loss(
     attack: NamedAttack, name: str, prepared: Any, run: Any
 ) -> None:
     shape, classes = SCENES[name]
-    images, labels = scene(*shape, classes=classes)
+    images, truth = scene(*shape, classes=classes)
     network = prepared(Curved(shape[1], classes, len(shape) - 2), images, classes)
-    if attack.attack.plan(run.__defaults__ or _budget(attack)).labels == "prediction":
-        labels = network.as_labels(network.exact_logits(images))
-    found = run(network, attack, images, labels).images
+    found = run(network, attack, images, truth).images
     assert_in_ball_and_box(attack, found, images, 8 / 255)
-    assert mean_loss(network, found, labels) > mean_loss(network, images, labels)
+    labels = attacked_labels(network, attack, images, truth)
+    risen = losses(network, found, labels) > losses(network, images, labels)
+    assert (risen | is_worst(network, found, truth)).all()
+
+
+@pytest.mark.parametrize("mask", [0, 1])
+@pytest.mark.parametrize("gray", [None, 0.0, 0.5, 1.0])
+def test_constant_images_and_empty_or_full_masks_are_attacked_like_any(
+    attack: NamedAttack, gray: float | None, mask: int, prepared: Any, run: Any
+) -> None:
+    images, truth = scene(2, 1, 8, 8)
+    images = images if gray is None else torch.full_like(images, gray)
+    network = prepared(Curved(), images)
+    truth = torch.full_like(truth, mask)
+    found = run(network, attack, images, truth).images
+    assert_in_ball_and_box(attack, found, images, 8 / 255)
+    labels = attacked_labels(network, attack, images, truth)
+    # The box may leave a black image no way to go.
+    not_fallen = losses(network, found, labels) >= losses(network, images, labels)
+    assert (not_fallen | is_worst(network, found, truth)).all()
+
+
+def test_inputs_are_left_untouched(attack: NamedAttack, prepared: Any, run: Any) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    network = prepared(Curved(), images)
+    before = {name: value.clone() for name, value in network.module.state_dict().items()}
+    copies = images.clone(), truth.clone()
+    run(network, attack, images, truth)
+    assert torch.equal(images, copies[0])
+    assert torch.equal(truth, copies[1])
+    assert all(torch.equal(before[n], v) for n, v in network.module.state_dict().items())
+    assert all(p.grad is None for p in network.module.parameters())
+
+
+def test_a_budget_of_zero_is_the_identity(attack: NamedAttack, prepared: Any, run: Any) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    images[0, 0, 0, :4] = torch.tensor([0.0, 1.0, 2.0**-149, 1 - 2.0**-24])
+    found = run(prepared(Curved(), images), attack, images, truth, eps="0").images
+    assert torch.equal(found, images)
+
+
+def test_the_global_random_state_changes_nothing(
+    attack: NamedAttack, prepared: Any, run: Any
+) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    network = prepared(Curved(), images)
+    torch.manual_seed(1)
+    first = run(network, attack, images, truth)
+    torch.manual_seed(2)
+    second = run(network, attack, images, truth)
+    assert torch.equal(first.images, second.images)
+    assert (first.forwards, first.backwards) == (second.forwards, second.backwards)
+
+
+def test_batch_mates_and_their_order_change_nothing(
+    attack: NamedAttack, prepared: Any, run: Any
+) -> None:
+    images, truth = scene(5, 1, 8, 8)
+    network = prepared(Curved(), images)
+    together = run(network, attack, images, truth, names="abcde")
+    backwards = run(network, attack, images.flip(0), truth.flip(0), names="edcba")
+    torch.testing.assert_close(backwards.images.flip(0), together.images, atol=1e-6, rtol=0)
+    for b, name in enumerate("abcde"):
+        alone = run(network, attack, images[b : b + 1], truth[b : b + 1], names=name)
+        torch.testing.assert_close(alone.images[0], together.images[b], atol=1e-6, rtol=0)
+        assert alone.forwards == [together.forwards[b]] == [backwards.forwards[-1 - b]]
+        assert alone.backwards == [together.backwards[b]] == [backwards.backwards[-1 - b]]
+
+
+class Garbled(Curved):
+    """The same network, but for wild logits in the left half."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        wild = 9 * logits.flip(1) + 100 * images.sum(1, keepdim=True)
+        left = torch.arange(images.shape[-1]) < images.shape[-1] // 2
+        return torch.where(left, wild, logits)
+
+
+def test_ignored_pixels_contribute_nothing(attack: NamedAttack, prepared: Any, run: Any) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    truth[..., :4] = IGNORE
+    plain, garbled = prepared(Curved(), images), prepared(Garbled(), images)
+    found = run(plain, attack, images, truth, ignore_index=IGNORE).images
+    other = run(garbled, attack, images, truth, ignore_index=IGNORE).images
+    assert not torch.equal(found, images)
+    torch.testing.assert_close(other, found, atol=1e-6, rtol=0)
+
+
+class Sigmoid(nn.Module):
+    """The one-channel network z."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Curved(outputs=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        z: Tensor = self.net(images)
+        return z
+
+
+class ZeroAndZ(Sigmoid):
+    """The two-class network [0, z]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        z = super().forward(images)
+        return torch.cat([torch.zeros_like(z), z], 1)
+
+
+def test_one_sigmoid_is_attacked_as_the_two_class_network(
+    attack: NamedAttack, prepared: Any, run: Any
+) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    sigmoid, both = prepared(Sigmoid(), images), prepared(ZeroAndZ(), images)
+    found = run(sigmoid, attack, images, truth).images
+    assert torch.equal(found, run(both, attack, images, truth).images)
+
+
+class Structures(Sigmoid):
+    """Three overlapping structures, each its own sigmoid."""
+
+    output = "sigmoid"
+
+    def forward(self, images: Tensor) -> Tensor:
+        z = super().forward(images)
+        return torch.cat([z, -z, 2 * z], 1)
+
+
+def test_independent_sigmoids_are_attacked_together(
+    attack: NamedAttack, prepared: Any, run: Any
+) -> None:
+    images, truth = scene(2, 1, 8, 8, classes=4)
+    truth[:, 0] = IGNORE
+    network = prepared(Structures(), images, 4)
+    planes = network.as_truth(truth, IGNORE)
+    assert planes.shape == (2, 3, 8, 8)
+    found = run(network, attack, images, planes, ignore_index=IGNORE).images
+    assert_in_ball_and_box(attack, found, images, 8 / 255)
+    labels = attacked_labels(network, attack, images, planes)
+    assert (losses(network, found, labels) > losses(network, images, labels)).all()
+
+
+def test_a_targeted_goal_is_approached(attack: NamedAttack, prepared: Any, run: Any) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    network = prepared(Curved(), images)
+    target = 1 - network.as_labels(network.exact_logits(images))
+    found = run(network, attack, images, truth, target=target, targeted=True).images
+    assert_in_ball_and_box(attack, found, images, 8 / 255)
+    assert (losses(network, found, target) < losses(network, images, target)).all()
+
+
+class Overflowing(Curved):
+    """Answers NaN on bright images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.flatten(1).mean(1) > 0.75
+        return super().forward(images).masked_fill(bright[:, None, None, None], torch.nan)
+
+
+def test_a_network_that_answers_nan_is_refused_with_the_case(
+    attack: NamedAttack, prepared: Any, run: Any
+) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    network = prepared(Overflowing(), images)
+    images[1] = 0.9
+    with pytest.raises(UserError, match=r"net .*case b$"):
+        run(network, attack, images, truth)
+
+
+class Kinked(Curved):
+    """Finite logits whose gradient at a black pixel is infinite."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + images.sqrt()
+
+
+def test_a_gradient_that_is_not_finite_is_the_networks_fault(
+    attack: NamedAttack, prepared: Any, run: Any
+) -> None:
+    images, truth = scene(3, 1, 8, 8)
+    network = prepared(Kinked(), images)
+    images.clamp_min_(0.2)[1] = 0
+    if getattr(attack.attack, "random_start", False):
+        return  # it starts beside the kink
+    with pytest.raises(UserError, match=r"net .*gradient.*case b$"):
+        run(network, attack, images, truth)
+
+
+def test_the_label_is_a_spec_that_makes_the_same_attack(attack: NamedAttack) -> None:
+    again = load_attack(attack.label)
+    assert again.attack == attack.attack
+    assert again.label == attack.label

@@ -1,0 +1,111 @@
+"""Step counts and sizes, exactly as the papers and the parameters say."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segbench.api import Budget
+from segbench.attacks import load_attack
+from segbench.errors import UserError
+from segbench.spec import parse_eps
+
+PAPER = {"0.5/255": 1, "1/255": 2, "2/255": 3, "4/255": 5, "8/255": 10, "16/255": 20, "32/255": 36}
+
+
+@pytest.mark.parametrize(("eps", "steps"), PAPER.items())
+def test_kurakins_rule_from_exact_fractions(eps: str, steps: int) -> None:
+    attack = load_attack("ifgsm:preset=paper").attack
+    assert attack.plan(Budget("linf", parse_eps(eps))).steps == steps
+
+
+class Rising(nn.Module):
+    """Background everywhere, the less the brighter: every gradient step has the same sign."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(images), images - 5], 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "eps", "steps", "reached"),
+    [
+        ("fgsm", "8/255", 1, "8/255"),
+        ("ifgsm", "0.5/255", 1, "0.5/255"),
+        ("ifgsm", "8/255", 10, "8/255"),
+        ("ifgsm:preset=free", "8/255", 10, "8/255"),
+        ("ifgsm:preset=free,steps=4", "8/255", 4, "8/255"),
+        ("ifgsm:preset=free,steps=3,step_size=1/255", "8/255", 3, "3/255"),
+        ("pgd:random_start=false,steps=3", "8/255", 3, "6/255"),
+        ("pgd:random_start=false,steps=2,rel_step=0.125", "8/255", 2, "2/255"),
+        ("pgd:random_start=false,steps=3,norm=l2", "1/10", 3, "3/40"),
+    ],
+)
+def test_steps_have_the_stated_number_and_size(
+    spec: str, eps: str, steps: int, reached: str, prepared: Any, run: Any
+) -> None:
+    images, labels = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, 2, 2).long()
+    outcome = run(prepared(Rising(), images), load_attack(spec), images, labels, eps=eps)
+    moved = outcome.images - images
+    length = moved.norm() if "l2" in spec else moved
+    expected = torch.full_like(length, float(parse_eps(reached)))
+    torch.testing.assert_close(length, expected, atol=1e-6, rtol=0)
+    assert outcome.backwards == [steps]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pgd:steps=0",
+        "pgd:restarts=0",
+        "pgd:rel_step=0",
+        "ifgsm:preset=free,steps=0",
+        "ifgsm:preset=free,step_size=0",
+        "ifgsm:preset=paper,steps=3",
+        "ifgsm:steps=3",
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        load_attack(text)
+
+
+def test_a_faint_gradient_has_the_same_direction(prepared: Any, run: Any) -> None:
+    """L2 steps are the same for a loss that is 1e25 times smaller."""
+    images, labels = torch.rand(1, 1, 4, 4), torch.zeros(1, 4, 4).long()
+    attack = load_attack("pgd:norm=l2,steps=2,random_start=false")
+
+    class Faint(nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, images: Tensor) -> Tensor:
+            z = self.scale * (images - 5) * torch.arange(1.0, 17.0).view(4, 4)
+            return torch.cat([torch.zeros_like(z), z], 1)
+
+    strong, faint = (
+        run(prepared(Faint(scale), images), attack, images, labels, eps="0.1").images
+        for scale in (1e-6, 1e-25)
+    )
+    torch.testing.assert_close(faint, strong, atol=1e-4, rtol=0)
+
+
+def test_l2_starts_fill_the_volume_of_the_ball(prepared: Any) -> None:
+    """In d dimensions the radius to the power d is uniform."""
+    from segbench.api import Context, Goal
+    from segbench.engine.noise import CaseNoise
+
+    images = torch.full((400, 1, 2, 2), 0.5)
+    names = tuple(map(str, range(400)))
+    labels = torch.zeros(400, 2, 2).long()
+    noise = CaseNoise(0, "data", names, torch.device("cpu"))
+    context = Context(images, Goal(labels, labels), Budget("l2", Fraction(1, 10)), noise)
+    start = load_attack("pgd:norm=l2").attack.init(context).images
+    share = ((start - images).flatten(1).norm(dim=1) / 0.1) ** 4
+    assert share.max() <= 1 + 1e-5
+    expected = (torch.arange(400) + 0.5) / 400
+    assert (share.sort().values - expected).abs().max() < 0.08  # Kolmogorov-Smirnov, p = 0.01
