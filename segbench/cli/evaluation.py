@@ -37,7 +37,7 @@ class Request:
 def evaluate(request: Request, workspace: Path) -> None:
     """Run the grid with a progress bar, then show the table of what it covers."""
     from segbench.attacks import eps_budget, load_attack
-    from segbench.references import resolve_models
+    from segbench.references import ForeignReference, resolve_models
     from segbench.spec import parse_eps_list
 
     eps = parse_eps_list(request.eps)
@@ -46,12 +46,15 @@ def evaluate(request: Request, workspace: Path) -> None:
         eps_budget(attack, eps[0])
     references = resolve_models(request.models, workspace, request.weights)
 
-    from segbench.cli.display import AttackProgress, console, progress_bar, show_summary
+    from segbench.cli.display import AttackProgress, console, messages, progress_bar, show_summary
     from segbench.executors.local import Options
     from segbench.grid import Grid
     from segbench.runs import run_grid
     from segbench.store import Workspace
 
+    for reference in references:
+        if isinstance(reference, ForeignReference):
+            messages.print(f"{reference.module} is code of yours and runs here", highlight=False)
     pairs = _with_data(references, request)
     options = Options(request.precision, request.device, request.batch_size, request.boundary)
     grid = Grid(attacks, eps, request.seeds)

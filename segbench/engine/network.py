@@ -82,8 +82,8 @@ class Network:
             raise UserError(
                 f"model {self.name} returned {type(answer).__name__}; expected logits as a tensor"
             )
-        spatial = images.shape[2:]
-        if answer.shape[0] != images.shape[0] or answer.shape[2:] != spatial:
+        of_images = images.shape[:1] + images.shape[2:]
+        if answer.dim() != images.dim() or answer.shape[:1] + answer.shape[2:] != of_images:
             raise UserError(
                 f"model {self.name} returned shape {tuple(answer.shape)} for images "
                 f"{tuple(images.shape)}; expected (B, classes, *spatial) of the same size"
@@ -126,8 +126,9 @@ class Network:
         if not torch.equal(first, second):
             return ("random-network",)
         alone = self.exact_logits(probe[:1])
-        scale = alone.abs().amax().clamp_min(1e-6)
-        if len(probe) > 1 and (alone - first[:1]).abs().amax() > 1e-3 * scale:
+        # Its own negative is always at hand and always another image.
+        mated = self.exact_logits(torch.cat([probe[:1], 1 - probe[:1]]))[:1]
+        if (alone - mated).abs().amax() > 1e-3 * alone.abs().amax().clamp_min(1e-6):
             return ("batch-dependent",)
         return ()
 

@@ -1,9 +1,11 @@
 """A copy of a network for gradients only: frozen, folded, channels-last, in bf16 but for one layer.
 
 The FIRST layer stays fp32: bf16 cannot hold a small perturbation of a bright pixel, and with the
-first layer in bf16 the attack is measurably too weak (DESIGN, rule 1). A folded copy serves only
-after its fp32 logits and input gradients matched the original's on a probe; a convolution shared
-by two norms, for instance, folds silently wrong.
+first layer in bf16 the attack is measurably too weak (DESIGN, rule 1). First is every layer that
+the image enters with no other layer in between: a residual block has two of them. A folded copy
+serves only after its fp32 logits and input gradients matched the original's on a probe; a
+convolution shared by two norms, for instance, folds silently wrong. A bf16 copy serves only if it
+answers at all: a network may insist on fp32 somewhere inside.
 """
 
 from __future__ import annotations
@@ -47,16 +49,22 @@ def prepare_gradient_copy(
     folded = fold_batch_norm(original)
     if folded is not None and not _same_gradients(folded, original, probe, door):
         folded = None
-    module = copy.deepcopy(original) if folded is None else folded
     suffix = "" if folded is None else " folded"
+    fp32 = GradientCopy(original if folded is None else folded, "fp32" + suffix, nullcontext)
     if precision.name == "fp32":
-        return GradientCopy(module, "fp32" + suffix, nullcontext)
-    _to_bfloat16(module, _first_weighted_layer(module, probe))
+        return fp32
+    module = copy.deepcopy(fp32.module)
+    _to_bfloat16(module, _first_layers(module, probe))
     device = probe.device.type
 
     def autocast() -> AbstractContextManager[Any]:
         return torch.autocast(device, torch.bfloat16, cache_enabled=False)
 
+    try:
+        with autocast():
+            _probe(module, probe, door)
+    except RuntimeError:  # layers that refuse a mixture of types
+        return fp32
     return GradientCopy(module, "bf16" + suffix, autocast)
 
 
@@ -87,31 +95,45 @@ class _Fp32Layer(nn.Module):
             return self.layer(inputs.float()).bfloat16()  # type: ignore[no-any-return]
 
 
-def _to_bfloat16(module: nn.Module, first: str | None) -> None:
-    """Pre-cast the weights autocast would cast at every step, all but the first layer's."""
-    for name, layer in list(module.named_modules()):
-        if isinstance(layer, _WEIGHTED) and name != first:
+def _to_bfloat16(module: nn.Module, first: list[nn.Module]) -> None:
+    """Pre-cast the weights autocast would cast at every step, all but the first layers'."""
+    kept = {id(parameter) for layer in first for parameter in layer.parameters()}
+    for name, layer in list(module.named_modules(remove_duplicate=False)):
+        if layer in first:
+            parent, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(parent), attribute, _Fp32Layer(layer))
+        elif isinstance(layer, _WEIGHTED) and not kept & {id(p) for p in layer.parameters()}:
             layer.to(torch.bfloat16)
-    if first is not None:
-        parent = module.get_submodule(first.rpartition(".")[0])
-        setattr(parent, first.rpartition(".")[2], _Fp32Layer(module.get_submodule(first)))
 
 
-def _first_weighted_layer(module: nn.Module, probe: Tensor) -> str | None:
-    """The name of the first convolution or linear layer that a forward pass enters."""
-    entered: list[str] = []
+def _first_layers(module: nn.Module, probe: Tensor) -> list[nn.Module]:
+    """The weighted layers that the image enters through no other one.
+
+    With every other weighted layer's output cut off from the image, these are the layers that a
+    gradient can still reach.
+    """
+    first: list[nn.Module] = []
+
+    def entering(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if layer not in first and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+            first.append(layer)
+
     hooks = [
-        layer.register_forward_pre_hook(lambda *_, name=name: entered.append(name))
-        for name, layer in module.named_modules()
+        hook
+        for layer in module.modules()
         if isinstance(layer, _WEIGHTED)
+        for hook in (
+            layer.register_forward_pre_hook(entering),
+            layer.register_forward_hook(lambda _layer, _inputs, output: output.detach()),
+        )
     ]
     try:
-        with torch.no_grad():
-            module(probe[:1])
+        with torch.enable_grad():
+            module(probe[:1].detach().clone().requires_grad_())
     finally:
         for hook in hooks:
             hook.remove()
-    return entered[0] if entered else None
+    return first
 
 
 def _same_gradients(folded: nn.Module, original: nn.Module, probe: Tensor, door: Door) -> bool:

@@ -22,6 +22,7 @@ one-layer = "stranger:build"
 [project.entry-points."segbench.attacks"]
 brighten = "stranger:Brighten"
 broken = "stranger.missing:Attack"
+crash = "stranger:Crash"
 """
 
 CODE = '''
@@ -57,6 +58,14 @@ class Brighten:
 
     def step(self, context, state, feedback):
         return State(state.images + 10 * self.share * context.budget.eps)
+
+
+@dataclass(frozen=True)
+class Crash(Brighten):
+    """Has a bug."""
+
+    def step(self, context, state, feedback):
+        raise KeyError("oh no")
 '''
 
 
@@ -97,4 +106,9 @@ def test_a_strangers_model_and_attack_are_on_equal_terms(stranger: dict[str, str
     broken = segbench("attack", "-a", "broken", "--eps", "4/255")
     assert broken.returncode == 3
     assert "the attack 'broken' of stranger does not import" in broken.stderr
+    crash = segbench("attack", "-a", "crash", "--eps", "4/255")
+    assert crash.returncode == 3
+    assert "attack crash of stranger failed on cases" in " ".join(crash.stderr.split())
+    assert "KeyError: 'oh no'" in " ".join(crash.stderr.split())
+    assert "Traceback" not in crash.stderr
     assert segbench("doctor").returncode == 3
