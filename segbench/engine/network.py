@@ -17,7 +17,7 @@ from segbench import metrics
 from segbench.api import BringsPostprocess
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
-from segbench.errors import UserError
+from segbench.errors import MachineError, UserError
 from segbench.metrics import RegionScores
 
 
@@ -52,16 +52,21 @@ class Network:
 
         Raises:
             UserError: the network cannot take these images or answers with another shape.
+            MachineError: there is not enough memory for two cases.
         """
         try:
-            self.exact_logits(probe)
-        except (RuntimeError, TypeError, ValueError) as error:
+            logits = self.exact_logits(probe)
+        except UserError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise MachineError(f"model {self.name} does not fit in memory") from error
+        except Exception as error:
+            reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
             raise UserError(
-                f"model {self.name} does not accept images of shape {tuple(probe.shape)}: "
-                f"{str(error).splitlines()[0]}"
+                f"model {self.name} does not accept images of shape {tuple(probe.shape)}: {reason}"
             ) from error
         self.gradient = prepare_gradient_copy(self.module, self.precision, probe, self.canonical)
-        self.marks = self._behaviour(probe)
+        self.marks = self._behaviour(probe, logits)
 
     @property
     def one_by_one(self) -> bool:
@@ -120,10 +125,9 @@ class Network:
             return metrics.score_structures(predicted, truth, ignore)
         return metrics.score_regions(predicted, truth, self.classes, ignore)
 
-    def _behaviour(self, probe: Tensor) -> tuple[str, ...]:
+    def _behaviour(self, probe: Tensor, logits: Tensor) -> tuple[str, ...]:
         """Marks for a network that is random or lets cases of a batch influence each other."""
-        first, second = self.exact_logits(probe), self.exact_logits(probe)
-        if not torch.equal(first, second):
+        if not torch.equal(logits, self.exact_logits(probe)):
             return ("random-network",)
         alone = self.exact_logits(probe[:1])
         # Its own negative is always at hand and always another image.
@@ -142,6 +146,14 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """The same images or weights (., C, *spatial), laid out channels-last."""
+    """The same images or weights (., C, *spatial), laid out channels-last.
+
+    With one channel both layouts look alike, and torch then answers in the other one: a
+    convolution from one channel to many would hand its successor images to be laid out anew.
+    """
     layout = torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d
-    return tensor.contiguous(memory_format=layout)
+    laid_out = tensor.contiguous(memory_format=layout)
+    if laid_out.shape[1] != 1:
+        return laid_out
+    strides = laid_out.stride()
+    return laid_out.as_strided(laid_out.shape, (strides[0], 1, *strides[2:]))

@@ -70,7 +70,7 @@ def device_name(device: torch.device) -> str:
 
 def require_ieee_fp32() -> None:
     """Turn off every silent reduction of fp32, and cuDNN's choice of kernels by timing."""
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")  # of cuBLAS and of oneDNN
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

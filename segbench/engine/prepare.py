@@ -30,6 +30,9 @@ _WEIGHTED = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d,
     nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
 )  # fmt: skip
+_UNTRACEABLE = (
+    AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 _TOLERANCE = 1e-3
 
 
@@ -78,7 +81,7 @@ def fold_batch_norm(original: nn.Module) -> nn.Module | None:
             # fuse() deep-copies, traces and folds; a network that cannot be traced says so by
             # any of these, and then simply serves unfolded.
             folded = optimization.fuse(original, no_trace=False)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+    except (fx.proxy.TraceError, *_UNTRACEABLE):
         return None
     return folded.eval().requires_grad_(False)
 

@@ -78,8 +78,8 @@ def run_model(
 
     Every shard is stored as soon as it is complete: interruption loses only the one in flight.
     """
-    require_ieee_fp32()
     model = reference.load(data.dataset)
+    require_ieee_fp32()  # last: a network's own file may have asked torch for less
     cells, shards = list(expand_grid(grid)), cut_shards(data.entries)
     keys = [_key(model, data, cell, options) for cell in cells]
     done = finished_shards(workspace)
@@ -119,13 +119,14 @@ class _Worker:
         classes = len(data.dataset.class_names)
         self.network = Network(name, model.module, classes, device, precision)
         self._cases: dict[int, list[Case]] = {}
+        self._sizes: dict[tuple[int, ...], int] = {}
         probe = torch.stack([torch.from_numpy(case.image) for case in self._load(0)[:2]])
         self.network.prepare(probe.to(device))
 
     def evaluate(self, cell: Cell, shard: int) -> list[dict[str, Any]]:
         """The rows of one shard of a cell."""
         cases = self._load(shard)
-        size = self.options.batch_size or self._batch_size(cases[0])
+        size = self.options.batch_size or self._batch_size(shard)
         if self.network.one_by_one:
             size = 1
         return in_batches(
@@ -140,9 +141,13 @@ class _Worker:
             ),
         )
 
-    def _batch_size(self, case: Case) -> int:
-        image = torch.from_numpy(case.image)[None].to(self.network.device)
-        return choose_batch_size(self.network, image)
+    def _batch_size(self, shard: int) -> int:
+        """Measured once per shape."""
+        image = self._load(shard)[0].image
+        if image.shape not in self._sizes:
+            measured = torch.from_numpy(image)[None].to(self.network.device)
+            self._sizes[image.shape] = choose_batch_size(self.network, measured)
+        return self._sizes[image.shape]
 
     def _load(self, shard: int) -> list[Case]:
         if shard not in self._cases:

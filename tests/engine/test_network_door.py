@@ -1,0 +1,114 @@
+"""Whatever a network returns becomes logits (B, K, *spatial), or is refused in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segbench.errors import UserError
+
+
+class Answers(nn.Module):
+    """Returns what the given function makes of the images."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images: Tensor) -> Any:
+        return self.answer(images)
+
+
+IMAGES = torch.rand(2, 1, 6, 5)
+
+
+def test_one_sigmoid_becomes_zero_and_z(prepared: Any) -> None:
+    logits = prepared(Answers(lambda x: 3 * x - 1), IMAGES).exact_logits(IMAGES)
+    assert torch.equal(logits, torch.cat([torch.zeros_like(IMAGES), 3 * IMAGES - 1], 1))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: (x, [x]), lambda x: [x, x], lambda x: (x,)])
+def test_the_first_of_several_answers_is_the_logits(wrap: Any, prepared: Any) -> None:
+    network = prepared(Answers(lambda x: wrap(torch.cat([x, -x], 1))), IMAGES)
+    assert torch.equal(network.exact_logits(IMAGES), torch.cat([IMAGES, -IMAGES], 1))
+
+
+def test_declared_sigmoids_are_never_argmaxed_together(prepared: Any) -> None:
+    module = Answers(lambda x: torch.cat([x + 1, x + 2, -x - 1], 1))
+    module.output = "sigmoid"  # type: ignore[assignment]
+    network = prepared(module, IMAGES, classes=4)
+    logits = network.exact_logits(IMAGES)
+    assert logits.shape == (2, 2, 3, 6, 5)
+    planes = network.as_labels(logits)
+    assert planes[:, :2].eq(1).all()
+    assert planes[:, 2].eq(0).all()
+
+
+def test_a_networks_own_postprocessing_makes_the_labels(prepared: Any) -> None:
+    module = Answers(lambda x: torch.cat([x, -x], 1))
+    module.postprocess = lambda logits: torch.ones_like(logits[:, 0]).long()  # type: ignore[assignment]
+    network = prepared(module, IMAGES)
+    assert network.as_labels(network.exact_logits(IMAGES)).eq(1).all()
+
+
+def failing(images: Tensor) -> Tensor:
+    raise ValueError
+
+
+WRONG = {
+    "a dictionary": (lambda x: {"out": x}, 2, "dict"),
+    "an empty list": (lambda x: [], 2, "list"),
+    "too many channels": (lambda x: x.expand(-1, 3, -1, -1), 2, "3 channels"),
+    "too few channels": (lambda x: x, 3, "1 channels"),
+    "half the size": (lambda x: x[..., ::2, ::2], 2, r"\(2, 1, 3, 3\)"),
+    "another batch": (lambda x: x[:1], 2, r"\(1, 1, 6, 5\)"),
+    "a number": (lambda x: x.mean(), 2, r"\(\)"),
+    "no channels": (lambda x: x[:, 0], 2, r"\(2, 6, 5\)"),
+    "an error without words": (failing, 2, "ValueError"),
+    "an index error": (lambda x: [][0], 2, "index"),
+    "another channel count": (lambda x: torch.conv2d(x, torch.ones(2, 3, 1, 1)), 2, "channels"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_any_other_answer_is_refused_by_name(name: str, prepared: Any) -> None:
+    answer, classes, words = WRONG[name]
+    with pytest.raises(UserError, match=rf"model net .*{words}"):
+        prepared(Answers(answer), IMAGES, classes=classes)
+
+
+class Dropping(nn.Module):
+    """Drops units even in evaluation mode."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        kept = nn.functional.dropout(images, 0.5, training=True)
+        return torch.cat([images, kept], 1)
+
+
+def test_a_random_network_is_found_out(prepared: Any) -> None:
+    network = prepared(Dropping(), IMAGES)
+    assert network.marks == ("random-network",)
+    assert network.one_by_one
+
+
+@pytest.mark.parametrize("probe", [IMAGES, IMAGES[:1], IMAGES[:1].repeat(2, 1, 1, 1)])
+def test_a_network_that_looks_at_its_batch_mates_is_found_out(probe: Tensor, prepared: Any) -> None:
+    """Even with one probe image, or two of the same."""
+    norm = nn.BatchNorm2d(1, track_running_stats=False)
+    network = prepared(nn.Sequential(norm, nn.Conv2d(1, 2, 1)), probe)
+    assert network.marks == ("batch-dependent",)
+    assert network.one_by_one
+
+
+def test_an_honest_network_bears_no_mark(prepared: Any) -> None:
+    honest = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3, padding=1))
+    assert prepared(honest, IMAGES).marks == ()
+
+
+def test_the_module_is_frozen_and_in_evaluation_mode(prepared: Any) -> None:
+    network = prepared(nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 1)).train(), IMAGES)
+    assert not any(layer.training for layer in network.module.modules())
+    assert not any(p.requires_grad for p in network.module.parameters())
