@@ -9,6 +9,7 @@ lacks the class. Computed by MONAI.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,10 +57,13 @@ def _one(mask: Tensor, truth: Tensor, spacing: tuple[float, ...] | None) -> dict
         diagonal = math.sqrt(sum((n * d) ** 2 for n, d in zip(truth.shape, step, strict=True)))
         return {"hd95": diagonal, "nsd": 0.0}
     pair = mask[None, None].float().cpu(), truth[None, None].float().cpu()
-    distance = compute_hausdorff_distance(
-        *pair, include_background=True, percentile=95, spacing=list(step)
-    )
-    dice = compute_surface_dice(
-        *pair, class_thresholds=[TOLERANCE], include_background=True, spacing=list(step)
-    )
+    with warnings.catch_warnings():
+        # MONAI 1.6 warns of an argument that only MONAI itself passes.
+        warnings.filterwarnings("ignore", "monai.metrics", FutureWarning)
+        distance = compute_hausdorff_distance(
+            *pair, include_background=True, percentile=95, spacing=list(step)
+        )
+        dice = compute_surface_dice(
+            *pair, class_thresholds=[TOLERANCE], include_background=True, spacing=list(step)
+        )
     return {"hd95": float(np.asarray(distance).item()), "nsd": float(np.asarray(dice).item())}

@@ -62,7 +62,8 @@ def evaluate_batch(
         torch.manual_seed(noise.torch_seed())
     start = time.perf_counter()
     outcome = _attacked(network, batch, cell, noise)
-    linf, l2 = ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
+    distances = ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
+    linf, l2 = (values.tolist() for values in distances)
     ignore = batch.cases[0].ignore_index
     logits = NetworkObjective(network).scores(outcome.images)
     _refuse_nan(logits, network, batch)
@@ -77,8 +78,8 @@ def evaluate_batch(
             "case_id": case.case_id,
             "group_id": case.group_id,
             "target_jaccard": float("nan"),
-            "linf": linf[b].item(),
-            "l2": l2[b].item(),
+            "linf": linf[b],
+            "l2": l2[b],
             "forwards": outcome.forwards[b] + 1,
             "backwards": outcome.backwards[b],
             "seconds": seconds,

@@ -1,0 +1,190 @@
+"""Rule 2: results do not depend on how they were computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segbench import rowfile
+from segbench.api import Case, Entry
+from segbench.attacks import load_attack
+from segbench.executors.local import DataSource, Options, run_model
+from segbench.grid import Grid
+from segbench.references import LoadedModel
+from segbench.store import Workspace, read_rows
+
+CASES = 9
+HOW = {"seconds", "created"}  # columns that say how a row was computed, not what came out
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Bright blobs of two classes and their masks; the ninth is of another shape."""
+
+    class_names: tuple[str, ...] = ("background", "square", "bar")
+    in_channels: int = 1
+    spatial_dims: int = 2
+    resize_rule: str = "none"
+    splits: tuple[str, ...] = ("train", "test")
+
+    def entries(self, split: str) -> list[Entry]:
+        shapes = [(1, 12, 12)] * (CASES - 1) + [(1, 10, 14)]
+        return [Entry(f"case-{n}", f"group-{n // 2}", shape) for n, shape in enumerate(shapes)]
+
+    def load(self, case_id: str) -> Case:
+        n = int(case_id.removeprefix("case-"))
+        shape = self.entries("test")[n].shape[1:]
+        labels = np.zeros(shape, np.int64)
+        labels[1 + n % 3 : 6 + n % 4, 2:6] = 1
+        labels[8:, 3 : 9 + n % 2] = 2 if n != 4 else 0
+        labels[0, :3] = 255
+        noise = np.random.default_rng(n).random((1, *shape), np.float32)
+        image = (0.2 + 0.25 * (labels % 255) + 0.2 * noise).astype(np.float32)
+        return Case(case_id, f"group-{n // 2}", image, labels, self.class_names, 255)
+
+    def fingerprint(self) -> str:
+        return "blobs"
+
+
+class Thresholds(nn.Module):
+    """Three classes by brightness, through a norm and neighbours, so that folding has a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(8)
+        self.mean, self.conv = nn.AvgPool2d(3, 1, 1), nn.Conv2d(2, 6, 3, padding=1)
+        self.norm, self.head = nn.BatchNorm2d(6), nn.Conv2d(6, 3, 1)
+        for parameter in self.parameters():
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+        self.norm.running_var = 0.5 + torch.rand(6, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.mean(images)
+        ramps = torch.cat([0.4 - x, 0.1 - (x - 0.5).abs(), x - 0.65], 1)
+        extra = self.head(torch.tanh(self.norm(self.conv(torch.cat([x, images], 1)))))
+        return 20 * ramps + extra
+
+
+class Dropping(Thresholds):
+    """The same, with dropout left on."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(images, 0.05, training=True))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network that is already in memory."""
+
+    kind: type[nn.Module]
+    name: str = "net"
+
+    def load(self, dataset: Any) -> LoadedModel:
+        return LoadedModel(self.kind(), "ab" * 32, {})
+
+
+class Silence:
+    """Hears of progress and says nothing."""
+
+    def model(self, name: str, shards: int) -> None: ...
+
+    def cell(self, model: str, cell: Any) -> None: ...
+
+    def shard(self, computed: bool) -> None: ...
+
+
+GRID = Grid(
+    [
+        load_attack("fgsm"),
+        load_attack("pgd:steps=5,restarts=2"),
+        load_attack("pgd:norm=l2,steps=5"),
+    ],
+    [Fraction(4, 255), Fraction(16, 255), Fraction(2, 3)],
+)
+
+
+def rows_of(root: Path, options: Options, kind: Any = Thresholds, order: int = 1) -> pd.DataFrame:
+    dataset = Blobs()
+    data = DataSource("blobs", dataset, "test", dataset.entries("test")[::order])
+    run_model(Ready(kind), data, GRID, Workspace(root), options, Silence())
+    names = ["attack", "budget", "case_id", "class_id"]
+    return read_rows(Workspace(root)).sort_values(names, ignore_index=True)
+
+
+def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert len(found) == len(expected) == CASES * 2 * (1 + 3 * 3)
+    columns = [name for name in rowfile.COLUMNS if name not in HOW]
+    pd.testing.assert_frame_equal(found[columns], expected[columns], rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return rows_of(tmp_path_factory.mktemp("one"), Options("fp32", "cpu", 1))
+
+
+@pytest.mark.parametrize("size", [3, 8, None])
+def test_every_column_is_the_same_at_every_batch_size(
+    size: int | None, one_by_one: pd.DataFrame, tmp_path: Path
+) -> None:
+    assert_same(rows_of(tmp_path, Options("fp32", "cpu", size)), one_by_one)
+
+
+def test_every_column_is_the_same_in_the_opposite_order(
+    one_by_one: pd.DataFrame, tmp_path: Path
+) -> None:
+    assert_same(rows_of(tmp_path, Options("fp32", "cpu", 4), order=-1), one_by_one)
+
+
+def test_a_random_network_answers_the_same_in_every_run_and_is_marked(tmp_path: Path) -> None:
+    first = rows_of(tmp_path / "first", Options("fp32", "cpu", 8), Dropping)
+    torch.manual_seed(99)
+    again = rows_of(tmp_path / "again", Options("fp32", "cpu", None), Dropping, order=-1)
+    assert_same(again, first)
+    assert (first.marks == "random-network").all()
+
+
+def test_the_attack_hurts_and_the_clean_rows_are_clean(one_by_one: pd.DataFrame) -> None:
+    means = one_by_one.groupby(["attack", "budget"]).jaccard.mean()
+    assert means["clean", 0] > 0.5
+    clean = one_by_one[one_by_one.attack == "clean"]
+    assert (clean[["linf", "l2", "backwards"]] == 0).all(axis=None)
+    assert (clean.forwards == 1).all()
+    for attack in set(one_by_one.attack) - {"clean"}:
+        curve = [means["clean", 0], *means[attack]]
+        assert curve == sorted(curve, reverse=True)
+        assert curve[-1] < curve[0] - 0.05
+
+
+def test_what_is_missing_in_a_label_is_missing_at_every_budget(one_by_one: pd.DataFrame) -> None:
+    absent = one_by_one.jaccard.isna()
+    assert (absent == ((one_by_one.case_id == "case-4") & (one_by_one.class_id == 2))).all()
+
+
+def test_distances_are_those_of_the_budget(one_by_one: pd.DataFrame) -> None:
+    attacked = one_by_one[one_by_one.attack != "clean"]
+    norm = attacked.l2.where(attacked.budget_kind == "l2", attacked.linf)
+    assert (norm <= attacked.budget * (1 + 1e-6) + 1e-6).all()
+    np.testing.assert_allclose(
+        norm[attacked.budget < 0.5], attacked.budget[attacked.budget < 0.5], rtol=0.02
+    )
+
+
+def test_two_restarts_are_never_weaker_than_the_first(
+    one_by_one: pd.DataFrame, tmp_path: Path
+) -> None:
+    dataset = Blobs()
+    data = DataSource("blobs", dataset, "test", dataset.entries("test"))
+    once = replace(GRID, attacks=[load_attack("pgd:steps=5,restarts=1")])
+    run_model(Ready(Thresholds), data, once, Workspace(tmp_path), Options("fp32"), Silence())
+    rows = read_rows(Workspace(tmp_path))
+    weak = rows[rows.budget > 0].groupby(["budget", "case_id"]).jaccard.mean()
+    strong = one_by_one[one_by_one.attack == "pgd:restarts=2,steps=5"]
+    assert (strong.groupby(["budget", "case_id"]).jaccard.mean() <= weak + 1e-12).all()
