@@ -33,7 +33,10 @@ _WEIGHTED = (
 _UNTRACEABLE = (
     AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
-_TOLERANCE = 1e-3
+_LOGITS_TOLERANCE = 1e-4
+# Where rounding moves a ReLU across zero the gradient jumps: two memory layouts of one and the same
+# ResNet-50 differ by up to 1 %. What is folded wrong shows in the logits.
+_GRADIENT_TOLERANCE = 5e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +148,9 @@ def _same_gradients(folded: nn.Module, original: nn.Module, probe: Tensor, door:
         folded_logits, folded_gradient = _probe(folded, probe, door)
     except RuntimeError:
         return False
-    return _close(folded_logits, logits) and _close(folded_gradient, gradient)
+    return _close(folded_logits, logits, _LOGITS_TOLERANCE) and _close(
+        folded_gradient, gradient, _GRADIENT_TOLERANCE
+    )
 
 
 def _probe(module: nn.Module, probe: Tensor, door: Door) -> tuple[Tensor, Tensor]:
@@ -157,6 +162,6 @@ def _probe(module: nn.Module, probe: Tensor, door: Door) -> tuple[Tensor, Tensor
     return logits.detach(), gradient
 
 
-def _close(value: Tensor, reference: Tensor) -> bool:
+def _close(value: Tensor, reference: Tensor, tolerance: float) -> bool:
     error = torch.linalg.vector_norm(value - reference)
-    return bool(error <= _TOLERANCE * torch.linalg.vector_norm(reference) + 1e-12)
+    return bool(error <= tolerance * torch.linalg.vector_norm(reference) + 1e-12)

@@ -12,6 +12,7 @@ import torch
 from segbench import __version__, rowfile
 from segbench.api import Case, Dataset, Entry
 from segbench.engine.batching import choose_batch_size
+from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import Policy, choose_device, choose_precision, require_ieee_fp32
 from segbench.errors import MachineError
@@ -79,6 +80,7 @@ def run_model(
     Every shard is stored as soon as it is complete: interruption loses only the one in flight.
     """
     model = reference.load(data.dataset)
+    keep_freed_memory()
     require_ieee_fp32()  # last: a network's own file may have asked torch for less
     cells, shards = list(expand_grid(grid)), cut_shards(data.entries)
     keys = [_key(model, data, cell, options) for cell in cells]
