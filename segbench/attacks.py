@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from segbench import registry, spec
@@ -48,6 +48,12 @@ def load_attack(text: str) -> NamedAttack:
     if parsed.name == CLEAN:
         raise UserError("'clean' is always measured and is not an attack to ask for")
     plugin = registry.load("attacks", parsed.name)
+    target: object = plugin.target
+    if not is_dataclass(target):
+        raise MachineError(
+            f"attack {parsed.name!r} of {plugin.distribution} is not a dataclass, so it has no "
+            "parameters to record"
+        )
     values = spec.bind(plugin.target, parsed)
     try:
         attack = plugin.target(**values)
@@ -65,17 +71,23 @@ def eps_budget(attack: NamedAttack, eps: Any) -> Budget:
     """The budget that ``--eps`` sets for this attack.
 
     Raises:
-        UserError: its budget is not a norm, so eps means nothing to it.
+        UserError: its budget is not a norm, so eps means nothing to it; or eps is larger than
+            the whole range of a pixel.
     """
     kind = attack.attack.budget_kind
     if kind not in NORMS:
         raise UserError(f"attack {attack.label} has a budget of kind {kind}; --eps is for norms")
+    if kind == "linf" and eps > 1:
+        raise UserError(
+            f"eps {float(eps):g} is more than the whole pixel range [0, 1]; "
+            f"did you mean {float(eps):g}/255?"
+        )
     return Budget(kind, eps)
 
 
 def _label(name: str, attack: Any) -> str:
     changed = {
-        f.name: _text(getattr(attack, f.name))
+        f.name.rstrip("_"): _text(getattr(attack, f.name))
         for f in _fields(attack)
         if f.default is MISSING or getattr(attack, f.name) != f.default
     }
@@ -92,4 +104,4 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return "+".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)

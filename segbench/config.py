@@ -19,8 +19,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from segbench import registry
+from segbench.attacks import eps_budget, load_attack
 from segbench.errors import UserError
 from segbench.registry import suggest
+from segbench.spec import parse, parse_eps_list
 
 
 class _Record(BaseModel):
@@ -71,6 +74,10 @@ def load_grid_config(path: Path) -> GridConfig:
         config = GridConfig.model_validate(content)
     except ValidationError as error:
         raise UserError(f"grid file {path}: {_sentence(error)}") from None
+    try:
+        _check_texts(config)
+    except UserError as error:
+        raise UserError(f"grid file {path}: {error}") from None
     folder = path.parent
     return config.model_copy(
         update={
@@ -80,6 +87,17 @@ def load_grid_config(path: Path) -> GridConfig:
     )
 
 
+def _check_texts(config: GridConfig) -> None:
+    """Every spec and eps, before hours of training and not after them."""
+    eps = parse_eps_list(tuple(map(str, config.eps)))
+    for attack in config.attacks:
+        eps_budget(load_attack(attack), eps[-1])
+    for report in config.reports:
+        registry.load("reports", report)
+    for model in config.train.models if config.train else ():
+        registry.load("models", parse(model).name)
+
+
 def _sentence(error: ValidationError) -> str:
     """The first complaint, in words."""
     first = error.errors()[0]
@@ -87,4 +105,6 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         table = TrainConfig if len(first["loc"]) > 1 else GridConfig
         return f"no key {key!r}{suggest(str(first['loc'][-1]), table.model_fields)}"
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing"
     return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

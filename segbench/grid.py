@@ -41,10 +41,10 @@ class Grid:
 
 
 def expand_grid(grid: Grid) -> Iterator[Cell]:
-    """The clean cell first, then every attack over its eps values, each seed in turn."""
+    """The clean cell first, then every attack over its eps values, each seed in turn, all once."""
     yield Cell(None, grid.clean)
-    for attack in grid.attacks:
-        for seed in grid.seeds:
+    for attack in {attack.label: attack for attack in grid.attacks}.values():
+        for seed in dict.fromkeys(grid.seeds):
             for eps in sorted(set(grid.eps)):
                 if eps:
                     yield Cell(attack, eps_budget(attack, eps), seed)

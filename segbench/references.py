@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from segbench import registry, spec
-from segbench.card import Card, find_checkpoints, load_card
+from segbench.card import CARD_FILE, Card, find_checkpoints, load_card
 from segbench.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -129,8 +129,10 @@ class ForeignReference:
         if module is None:
             try:
                 module = importlib.import_module(self.module)
-            except ModuleNotFoundError as error:
-                raise UserError(f"model {self.text!r}: {error}; expected a module") from error
+            except Exception as error:
+                raise UserError(
+                    f"model {self.text!r}: the module {self.module} does not import: {error}"
+                ) from error
         factory = getattr(module, self.factory, None)
         if not callable(factory):
             valid = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
@@ -149,7 +151,7 @@ def resolve_models(
     Raises:
         UserError: a text means nothing, or weights are left over.
     """
-    if not texts:
+    if not texts and not weights:
         found = [CheckpointReference(f, load_card(f)) for f in find_checkpoints(workspace)]
         if not found:
             raise UserError(
@@ -160,7 +162,7 @@ def resolve_models(
     files = list(weights)
     references: list[ModelReference] = []
     for text in texts:
-        if Path(text).is_dir():
+        if _is_folder(text):
             references.append(CheckpointReference(Path(text), load_card(Path(text))))
         elif _FOREIGN.fullmatch(text) and "=" not in text:
             references.append(ForeignReference(text, files.pop(0) if files else None))
@@ -169,6 +171,14 @@ def resolve_models(
     if files:
         raise UserError(f"--weights {files[0]} belongs to no -m module:factory or path.py:factory")
     return references
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a folder is meant; one that only shares its name with a registered model is not."""
+    folder = Path(text)
+    return folder.is_dir() and (
+        (folder / CARD_FILE).exists() or text not in registry.names("models")
+    )
 
 
 def _trained(text: str, workspace: Path) -> list[ModelReference]:
@@ -193,11 +203,14 @@ def _trained(text: str, workspace: Path) -> list[ModelReference]:
 
 def state_hash(network: nn.Module) -> str:
     """SHA-256 (hex) of all parameters and buffers, with their names, types and shapes."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # As bytes, since numpy has no bfloat16.
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -231,6 +244,7 @@ def _import_file(path: Path) -> Any:
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise UserError(f"model file {path} does not import: {error}") from error
     return module
 

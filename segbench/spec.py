@@ -21,6 +21,7 @@ from segbench.errors import UserError
 from segbench.registry import suggest
 
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*(/[\w.+-]+)?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
 _ITEM = re.compile(r'\s*([A-Za-z_]\w*)\s*=\s*("[^"]*"|[^,"]*)\s*(,|$)')
 
 
@@ -68,10 +69,13 @@ def parse_eps(text: str) -> Fraction:
     """
     expected = "expected a number of zero or more such as 0.03 or 8/255"
     numerator, slash, denominator = text.strip().partition("/")
+    parts = [numerator, denominator] if slash else [numerator]
+    if not all(_NUMBER.fullmatch(part.strip()) for part in parts) or len(text) > 100:
+        raise UserError(f"eps {text[:100]!r} is not a budget; {expected}")
     try:
-        value = Fraction(numerator) / Fraction(denominator) if slash else Fraction(numerator)
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"eps {text!r} is not a budget; {expected}") from None
+        value = Fraction(numerator) / Fraction(denominator or 1)
+    except ZeroDivisionError:
+        raise UserError(f"eps {text!r} divides by zero; {expected}") from None
     if value < 0:
         raise UserError(f"eps {text!r} is negative; {expected}")
     return value
@@ -153,7 +157,8 @@ def describe(annotation: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     options = _options(annotation)
     if get_origin(annotation) is tuple:
-        return f"a list of {words.get(get_args(annotation)[0], 'values')}s separated by +"
+        item = words.get(get_args(annotation)[0], "value").removeprefix("a ")
+        return f"a list of {item}s separated by +"
     return " or ".join(words.get(option, describe_other(option)) for option in options)
 
 
@@ -218,4 +223,5 @@ def _real(text: str) -> float:
 
 
 def _quoted(text: str) -> str:
-    return f'"{text}"' if any(mark in text for mark in ',:="') else text
+    plain = text == text.strip() and not any(mark in text for mark in ",:=")
+    return text if plain else f'"{text}"'
