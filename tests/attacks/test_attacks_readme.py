@@ -1,0 +1,46 @@
+"""The attack that attacks/README.md writes down is one: it works as written."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from segbench import registry, spec
+from segbench.api import StepAttack
+from segbench.attacks import NamedAttack
+
+README = Path(__file__).resolve().parents[2] / "attacks" / "README.md"
+
+
+def test_the_example_attacks(prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?) *```", README.read_text(), re.DOTALL)
+    module = ModuleType("example_of_the_readme")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
+    exec(textwrap.dedent(code), vars(module))
+    attack = module.MIFGSM()
+    assert isinstance(attack, StepAttack)
+    named = NamedAttack("mifgsm", attack, registry.load("attacks", "fgsm"))
+    images, labels = torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 4, 4).long()
+    network = prepared(nn.Conv2d(1, 2, 1), images)
+    network.module.weight[:] = torch.tensor([[[[1.0]]], [[[-1.0]]]])
+    found = run(network, named, images, labels, eps="8/255").images
+    torch.testing.assert_close(found, images - float(Fraction(8, 255)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", registry.names("attacks"))
+def test_every_attack_and_key_is_listed(name: str) -> None:
+    """As a row of the table, with its keys."""
+    plugin = registry.load("attacks", name)
+    if plugin.distribution == "segbench":
+        (line,) = re.findall(rf"^\| `{name}` \|.*$", README.read_text(), re.MULTILINE)
+        for key in spec.parameters(plugin.target):
+            assert f"`{key}`" in line or f"`{key}=" in line
