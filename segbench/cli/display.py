@@ -14,6 +14,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -90,6 +91,13 @@ def progress_bar() -> Iterator[Progress]:
         yield progress
 
 
+def show(progress: Progress, task: TaskID, text: str, **changes: float) -> None:
+    """A task's new text; where the bar cannot be redrawn, as in a CI log, a line of its own."""
+    progress.update(task, description=text, **changes)  # type: ignore[arg-type]
+    if not progress.console.is_terminal:
+        progress.console.print(text, highlight=False, soft_wrap=True)
+
+
 class AttackProgress:
     """Shows a run of cells; an ``executors.local.Listener``."""
 
@@ -108,7 +116,7 @@ class AttackProgress:
     def cell(self, model: str, cell: Cell) -> None:
         """Another line of text."""
         what = f"{cell.label} {format_eps(cell.budget.value)}" if cell.attack else cell.label
-        self.progress.update(self.task, description=f"{model} · {what}")
+        show(self.progress, self.task, f"{model} · {what}")
 
     def shard(self, computed: bool) -> None:
         """One more."""
@@ -139,7 +147,7 @@ class TrainingProgress:
         """An epoch is over."""
         held_out = "" if jaccard is None else f" · val Jaccard {jaccard:.4f}"
         text = f"{self.name} · loss {loss:.4f}{held_out}"
-        self.progress.update(self.epochs, description=text, completed=epoch, total=epochs)
+        show(self.progress, self.epochs, text, completed=epoch, total=epochs)
 
 
 def show_gate(comparison: DataFrame) -> None:
