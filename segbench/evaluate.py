@@ -121,7 +121,7 @@ def _attacked(network: Network, batch: Batch, cell: Cell, noise: CaseNoise) -> O
 
 
 def _refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:
-    bad = (~logits.isfinite()).flatten(1).any(1)
+    bad = ~ball.flat_norm(logits, torch.inf).isfinite()
     if bad.any():
         case = batch.case_ids[int(bad.nonzero()[0])]
         raise UserError(f"model {network.name} gives NaN or infinite logits on case {case}")

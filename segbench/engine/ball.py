@@ -14,7 +14,10 @@ _ROUNDING = 2.0**-24  # half a unit in the last place of an fp32 pixel near 1
 
 def flat_norm(values: Tensor, order: float) -> Tensor:
     """The norm of each case (B,) of (B, ...)."""
-    norms: Tensor = torch.linalg.vector_norm(values.flatten(1), ord=order, dim=1)
+    flat = values.flatten(1)
+    if order == torch.inf:
+        return flat.abs().amax(1)  # on a CPU ten times the speed of vector_norm
+    norms: Tensor = torch.linalg.vector_norm(flat, ord=order, dim=1)
     return norms
 
 
@@ -61,7 +64,8 @@ def check(
                     f"attack {attack} left its {budget.kind} ball on case {case}: "
                     f"{distance:.6g} > {budget.eps:.6g}"
                 )
-    outside = ((images < 0) | (images > 1) | images.isnan()).flatten(1).any(1)
+    flat = images.flatten(1)
+    outside = ~((flat.amin(1) >= 0) & (flat.amax(1) <= 1))  # a NaN is neither
     if outside.any():
         case = case_ids[int(outside.nonzero()[0])]
         raise MachineError(f"attack {attack} left the pixel range [0, 1] on case {case}")

@@ -110,6 +110,8 @@ class Network:
         """int64 labels from canonical logits: the network's own post-processing, or the argmax."""
         if isinstance(self.module, BringsPostprocess):
             return self.module.postprocess(logits)
+        if logits.shape[1] == 2:  # on a CPU ten times the speed of argmax over so short an axis
+            return (logits[:, 1] > logits[:, 0]).long()
         return logits.argmax(1)
 
     def as_truth(self, labels: Tensor, ignore: int | None) -> Tensor:
