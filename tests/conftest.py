@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,10 @@ import pandas as pd
 import pytest
 
 from segbench import rowfile
+
+# Two workers share the machine: one thread each, here and in what they start, is faster than two
+# that wait for each other. Before torch is imported, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Row = dict[str, Any]
 
