@@ -11,7 +11,7 @@ from torch import Tensor
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
 from segbench.engine.ball import flat_norm, per_case
 from segbench.errors import UserError
-from segbench_attacks.losses import cross_entropy
+from segbench_attacks.losses import LossName, named_loss
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class PGD:
         rel_step: step size as a share of eps. It matters more than it looks: on JSRT at 4/255
             PGD-40 is far weaker with 2.5/40 than with the default of 1/4.
         norm: ``linf`` takes sign steps; ``l2`` steps along the normalised gradient.
+        loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         random_start: False starts from the clean image.
         labels: whether the loss sees the truth or the network's own clean prediction.
     """
@@ -32,6 +33,7 @@ class PGD:
     restarts: int = 1
     rel_step: float = 0.25
     norm: Literal["linf", "l2"] = "linf"
+    loss_: LossName = "ce"
     random_start: bool = True
     labels: Labels = "truth"
 
@@ -66,8 +68,8 @@ class PGD:
         return State(images + per_case(length, images) * direction)
 
     def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
-        """Cross-entropy per case (B,)."""
-        return cross_entropy(logits, goal)
+        """The chosen loss per case (B,)."""
+        return named_loss(self.loss_, logits, goal, progress)
 
     def step(self, context: Context, state: State, feedback: Feedback) -> State:
         """One step of ``rel_step * eps``; the engine projects."""
