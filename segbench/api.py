@@ -331,6 +331,16 @@ class StepAttack(Protocol):
         ...
 
 
+@runtime_checkable
+class Targeted(Protocol):
+    """An attack that may be given a target; see ``targets.py``. Its goal is then targeted."""
+
+    @property
+    def target(self) -> str | None:
+        """``empty``, ``shift``, ``class:k``; None leads away from the truth."""
+        ...
+
+
 class WholeAttack(Protocol):
     """An attack that keeps its own loop: search methods and foreign libraries."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
 from segbench.engine.ball import per_case, project
 from segbench.errors import UserError
+from segbench_attacks.goals import check_goal
 from segbench_attacks.losses import LossName, named_loss, tracked_loss
 from segbench_attacks.steps import ascend, random_point
 
@@ -65,6 +66,7 @@ class APGD:
         loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         random_start: uniform in the ball's volume; False starts from the clean image.
         labels: whether the loss sees the truth or the network's own clean prediction.
+        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
     """
 
     steps: int = 40
@@ -73,10 +75,12 @@ class APGD:
     loss_: LossName = "ce"
     random_start: bool = True
     labels: Labels = "truth"
+    target: str | None = None
 
     needs: ClassVar[Literal["gradients"]] = "gradients"
 
     def __post_init__(self) -> None:
+        check_goal(self.target, self.labels)
         for name in ("steps", "restarts"):
             if not getattr(self, name) > 0:
                 raise UserError(f"apgd: {name}={getattr(self, name)} must be positive")

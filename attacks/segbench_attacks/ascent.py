@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from segbench.api import Budget, BudgetKind, Context, Feedback, Labels, Plan, State
 from segbench.errors import UserError
+from segbench_attacks.goals import check_goal
 from segbench_attacks.steps import Norm, ascend, random_point
 
 
@@ -23,6 +24,7 @@ class ProjectedAscent:
             the hundredth of the pixels with the largest gradients.
         random_start: False starts from the clean image.
         labels: whether the loss sees the truth or the network's own clean prediction.
+        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
     """
 
     steps: int = 40
@@ -31,10 +33,12 @@ class ProjectedAscent:
     norm: Norm = "linf"
     random_start: bool = True
     labels: Labels = "truth"
+    target: str | None = None
 
     needs: ClassVar[Literal["gradients"]] = "gradients"
 
     def __post_init__(self) -> None:
+        check_goal(self.target, self.labels)
         for name in ("steps", "restarts", "rel_step"):
             if not getattr(self, name) > 0:
                 attack = type(self).__name__.lower()

@@ -11,6 +11,7 @@ from torch import Tensor
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
 from segbench.engine.ball import flat_norm, per_case
 from segbench.errors import UserError
+from segbench_attacks.goals import check_goal
 from segbench_attacks.losses import LossName, named_loss
 
 
@@ -31,6 +32,7 @@ class MIFGSM:
         rel_step: step size as a share of eps (default 1 / steps, the paper's rule).
         loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         labels: whether the loss sees the truth or the network's own clean prediction.
+        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
     """
 
     steps: int = 10
@@ -38,10 +40,12 @@ class MIFGSM:
     rel_step: float | None = None
     loss_: LossName = "ce"
     labels: Labels = "truth"
+    target: str | None = None
 
     needs: ClassVar[Literal["gradients"]] = "gradients"
 
     def __post_init__(self) -> None:
+        check_goal(self.target, self.labels)
         if self.steps < 1:
             raise UserError(f"mifgsm: steps={self.steps} must be at least 1")
         if self.decay < 0:
