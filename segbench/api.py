@@ -287,12 +287,16 @@ class Plan:
         stop_early: whether a case at the worst possible score may leave the batch, which is right
             for attacks defined by their best result and wrong for those defined by their last.
         labels: whether the loss sees the truth or the network's own clean prediction.
+        keep: which iterate of a restart counts. ``best`` proposes the lowest score along the way,
+            read off the gradient's own logits, and lets the original network decide, in fp32,
+            between that iterate and the last.
     """
 
     steps: int
     restarts: int = 1
     stop_early: bool = False
     labels: Labels = "truth"
+    keep: Literal["last", "best"] = "last"
 
 
 @runtime_checkable
@@ -324,6 +328,16 @@ class StepAttack(Protocol):
 
     def step(self, context: Context, state: State, feedback: Feedback) -> State:
         """The next iterate, from the answer at the current one."""
+        ...
+
+
+@runtime_checkable
+class Targeted(Protocol):
+    """An attack that may be given a target; see ``targets.py``. Its goal is then targeted."""
+
+    @property
+    def target(self) -> str | None:
+        """``empty``, ``shift``, ``class:k``; None leads away from the truth."""
         ...
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.api import Case, Goal
+from segbench import metrics
+from segbench.api import Case, Goal, Targeted
 from segbench.boundary import boundary_scores
 from segbench.engine import ball
 from segbench.engine.loop import Outcome, attack_batch
@@ -24,6 +25,7 @@ from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
 from segbench.errors import MachineError, UserError
 from segbench.grid import Cell
+from segbench.targets import target_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ def evaluate_batch(
     _refuse_nan(logits, network, batch)
     predicted = network.as_labels(logits)
     scores = network.score(predicted, batch.truth, ignore).rows()
+    agreement = _agreement(network, predicted, _goal(network, batch, cell))
     surfaces = boundary_scores(network, predicted, batch) if boundary else None
     seconds = (time.perf_counter() - start) / len(batch.cases)
     precision = "fp32" if cell.attack is None else network.gradient.name
@@ -77,7 +80,7 @@ def evaluate_batch(
         constant = {
             "case_id": case.case_id,
             "group_id": case.group_id,
-            "target_jaccard": float("nan"),
+            "target_jaccard": agreement[b],
             "linf": linf[b],
             "l2": l2[b],
             "forwards": outcome.forwards[b] + 1,
@@ -104,11 +107,31 @@ def in_batches(
     return rows
 
 
+def _goal(network: Network, batch: Batch, cell: Cell) -> Goal:
+    """Away from the truth, or towards the target that the attack names."""
+    attack: object = cell.attack.attack if cell.attack else None
+    ignore, truth = batch.cases[0].ignore_index, batch.truth
+    if not isinstance(attack, Targeted) or attack.target is None:
+        return Goal(truth, truth, ignore_index=ignore)
+    names = batch.cases[0].class_names
+    target = target_labels(attack.target, truth, names, ignore, structures=network.structures)
+    return Goal(target, truth, targeted=True, ignore_index=ignore)
+
+
+def _agreement(network: Network, predicted: Tensor, goal: Goal) -> list[float]:
+    """Each case's Jaccard with its target (accuracy where that is empty); NaN without one."""
+    if not goal.targeted:
+        return [float("nan")] * len(predicted)
+    scores = network.score(predicted, goal.labels, goal.ignore_index)
+    found: list[float] = metrics.case_score(scores).tolist()
+    return found
+
+
 def _attacked(network: Network, batch: Batch, cell: Cell, noise: CaseNoise) -> Outcome:
     if cell.attack is None:
         nothing = [0] * len(batch.cases)
         return Outcome(batch.images, nothing, nothing)
-    goal = Goal(batch.truth, batch.truth, ignore_index=batch.cases[0].ignore_index)
+    goal = _goal(network, batch, cell)
     try:
         return attack_batch(network, cell.attack.attack, batch.images, goal, cell.budget, noise)
     except (UserError, MachineError, torch.OutOfMemoryError):

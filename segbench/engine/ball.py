@@ -9,6 +9,7 @@ from segbench.api import Budget
 from segbench.errors import MachineError
 
 _RELATIVE = 1e-6
+_BISECTIONS = 40
 _ROUNDING = 2.0**-24  # half a unit in the last place of an fp32 pixel near 1
 
 
@@ -30,7 +31,8 @@ def project(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
     """The iterate brought back into the ball and the box; both (B, C, *spatial).
 
     L-infinity and the box are projected exactly. L2 is projected radially and then clipped to the
-    box, which cannot leave the ball because the clean image lies in the box.
+    box, which cannot leave the ball because the clean image lies in the box. L1 is projected
+    exactly onto ball and box together.
     """
     eps = budget.eps
     if budget.kind == "linf":
@@ -41,7 +43,29 @@ def project(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
         length = flat_norm(delta, 2)
         scale = (eps / length.clamp_min(1e-30)).clamp_max(1)
         return (clean + delta * per_case(scale, delta)).clamp(0, 1)
+    if budget.kind == "l1":
+        return _project_l1(images, clean, eps)
     raise ValueError(f"no ball of kind {budget.kind!r}")
+
+
+def _project_l1(images: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """Every coordinate shrinks by one threshold per case, found by bisection, within the box."""
+    delta = images - clean
+    size = torch.minimum(delta.abs(), torch.where(delta > 0, 1 - clean, clean))
+    low = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+    high = flat_norm(delta, torch.inf).double()
+    outside = flat_norm(size.double(), 1) > eps
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        beyond = flat_norm(_shrunk(delta, size, middle).double(), 1) > eps
+        low, high = torch.where(beyond, middle, low), torch.where(beyond, high, middle)
+    size = _shrunk(delta, size, torch.where(outside, high, 0.0))
+    return (clean + size * delta.sign()).clamp(0, 1)
+
+
+def _shrunk(delta: Tensor, room: Tensor, threshold: Tensor) -> Tensor:
+    less = delta.abs() - per_case(threshold.to(delta), delta)
+    return torch.minimum(less.clamp_min(0), room)
 
 
 def check(
@@ -53,10 +77,10 @@ def check(
         MachineError: the attack broke its contract; it is named with the case and the excess.
     """
     delta = images.double() - clean.double()
-    distances = {"linf": flat_norm(delta, torch.inf), "l2": flat_norm(delta, 2)}
+    orders = {"linf": torch.inf, "l2": 2, "l1": 1}
+    distances = {kind: flat_norm(delta, order) for kind, order in orders.items()}
     if budget.kind in distances:
-        pixels = delta[0].numel()
-        slack = _ROUNDING if budget.kind == "linf" else _ROUNDING * pixels**0.5
+        slack = _ROUNDING * delta[0].numel() ** (1 / orders[budget.kind])
         limit = budget.eps * (1 + _RELATIVE) + slack
         for case, distance in zip(case_ids, distances[budget.kind].tolist(), strict=True):
             if not distance <= limit:

@@ -107,12 +107,16 @@ class _StepRun:
 
     def _one_restart(self, context: Context, cases: Tensor) -> Tensor:
         """The images that one restart ends with, for those cases of the batch, in that order."""
-        alive, finished = cases, self.context.images.clone()
+        alive, finished, whole = cases, self.context.images.clone(), context
+        record = _Record(finished.clone()) if self.plan.keep == "best" else None
         state = self._projected(self.attack.init(context), context)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
             feedback = self.objective.value_and_grad(state.images, loss, context.goal)
             self._count(alive, state, feedback)
+            if record is not None:
+                score = self._score_labels(self.network.as_labels(feedback.logits), context.goal)
+                record.update(alive, state.images, score)
             if self.plan.stop_early and step % COMPACT_EVERY == 0:
                 done = self._at_worst(state.images, feedback.logits, context.goal, alive)
                 if done.any():
@@ -125,7 +129,12 @@ class _StepRun:
             state = self._projected(self.attack.step(context, state, feedback), context)
         finished[alive] = state.images
         self._refuse_faults()
-        return finished[cases]
+        last = finished[cases]
+        if record is None:
+            return last
+        earlier = record.images[cases]
+        better = self._scores(earlier, whole.goal, cases) < self._scores(last, whole.goal, cases)
+        return torch.where(ball.per_case(better, last), earlier, last)
 
     def _projected(self, state: State, context: Context) -> State:
         images = ball.project(state.images.detach(), context.images, context.budget)
@@ -144,6 +153,10 @@ class _StepRun:
         return self._score_labels(self.objective.labels(images), goal)
 
     def _score_labels(self, predicted: Tensor, goal: Goal) -> Tensor:
+        """Lower is stronger (B,): the Jaccard left, or what is missing to the target."""
+        if goal.targeted:
+            reached = self.network.score(predicted, goal.labels, goal.ignore_index)
+            return 1 - metrics.case_score(reached)
         return metrics.case_score(self.network.score(predicted, goal.truth, goal.ignore_index))
 
     def _count(self, cases: Tensor, state: State, feedback: Feedback) -> None:
@@ -160,6 +173,21 @@ class _StepRun:
             raise UserError(
                 f"model {self.network.name} gives a NaN or infinite loss or gradient on case {case}"
             )
+
+
+class _Record:
+    """The iterate (B, C, *spatial) with the lowest score so far of each case of the batch."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.scores = torch.full(images.shape[:1], torch.inf, device=images.device).double()
+
+    def update(self, cases: Tensor, images: Tensor, scores: Tensor) -> None:
+        """Iterates of some of the cases; an equal score changes nothing."""
+        better = scores < self.scores[cases]
+        kept = torch.where(ball.per_case(better, images), images, self.images[cases])
+        self.images[cases] = kept
+        self.scores[cases] = torch.where(better, scores.double(), self.scores[cases])
 
 
 def _select(record: Any, index: Tensor) -> Any:

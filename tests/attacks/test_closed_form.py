@@ -41,6 +41,15 @@ class OneLogit(nn.Module):
         """The corner of the cube against v, cut off by the box."""
         return (images - EPS * self.v.sign().view(1, 1, SIDE, SIDE)).clamp(0, 1)
 
+    def best_l1(self, images: Tensor, eps: float) -> Tensor:
+        """Each pixel against v as far as the box lets it, the largest |v| first, eps in all."""
+        order = self.v.abs().argsort(descending=True)
+        flat, against = images.flatten(1), -self.v.sign()
+        room = torch.where(against > 0, 1 - flat, flat)[:, order]
+        before = room.cumsum(1) - room
+        moved = torch.minimum((eps - before).clamp_min(0), room)
+        return (flat + against * moved[:, order.argsort()]).view_as(images)
+
     def best_l2(self, images: Tensor, eps: float) -> Tensor:
         """Against v as far as the sphere: clipped coordinates leave their share to the others."""
         against = -self.v.expand(len(images), -1)
@@ -114,6 +123,28 @@ def test_linf_attacks_reach_the_corner(
 @pytest.mark.parametrize("make", [inner, edged])
 @pytest.mark.parametrize("start", ["zero", "own"])
 @pytest.mark.parametrize("eps", ["8/255", "1/2"])
+def test_l1_attacks_come_within_a_hundredth_of_the_best_loss(
+    l1_attack: NamedAttack, make: Any, start: str, eps: str, prepared: Any, run: Any
+) -> None:
+    module, images = OneLogit(), make(1)
+    network = prepared(module, images)
+    labels = network.as_labels(network.exact_logits(images))
+
+    def loss(some: Tensor) -> Tensor:
+        exact = network.exact_logits(some).double()
+        return F.cross_entropy(exact, labels, reduction="none").flatten(1).sum(1)
+
+    attack = from_zero(l1_attack) if start == "zero" else l1_attack
+    found = run(network, attack, images, labels, eps=eps).images
+    clean, best = loss(images), loss(module.best_l1(images, float(Fraction(eps))))
+    gap = (best - loss(found)) / (best - clean)
+    assert gap.max() <= 0.01, gap
+    assert gap.min() >= -1e-4, "better than the optimum: outside the ball"
+
+
+@pytest.mark.parametrize("make", [inner, edged])
+@pytest.mark.parametrize("start", ["zero", "own"])
+@pytest.mark.parametrize("eps", ["8/255", "1/2"])
 def test_l2_attacks_come_within_a_hundredth_of_the_best_loss(
     l2_attack: NamedAttack, make: Any, start: str, eps: str, prepared: Any, run: Any
 ) -> None:
@@ -141,8 +172,8 @@ def test_the_engine_and_not_the_attack_decides_where_an_iterate_may_be(
 
     class Wild(type(linf_attack.attack)):  # type: ignore[misc]
         def step(self, context: Any, state: State, feedback: Any) -> State:
-            images = super().step(context, state, feedback).images
-            return State(state.images + 100 * (images - state.images))
+            moved: State = super().step(context, state, feedback)
+            return replace(moved, images=state.images + 100 * (moved.images - state.images))
 
     module, images = OneLogit(), inner(1)
     network = prepared(module, images)

@@ -1,0 +1,21 @@
+"""What an attack may be after: away from the truth or its own prediction, or towards a target."""
+
+from __future__ import annotations
+
+from segbench.api import Labels
+from segbench.errors import UserError
+from segbench.targets import check_target
+
+
+def check_goal(target: str | None, labels: Labels) -> None:
+    """Refuse a goal that contradicts itself.
+
+    Raises:
+        UserError: the target is no target, or the attack is to lead away from its own prediction
+            at the same time.
+    """
+    if target is None:
+        return
+    check_target(target)
+    if labels == "prediction":
+        raise UserError("labels=prediction leads away from a prediction; leave it out with target")
