@@ -31,7 +31,9 @@ class SpecText(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The registered names that begin so."""
-        return [CompletionItem(n) for n in registry.names(self.kind) if n.startswith(incomplete)]
+        families = [f"{family}/" for family in registry.families(self.kind)]
+        names = [*registry.names(self.kind), *families]
+        return [CompletionItem(n) for n in names if n.startswith(incomplete)]
 
 
 def workspace_option(command: Command) -> Command:
