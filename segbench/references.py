@@ -9,29 +9,41 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from segbench import registry, spec
 from segbench.card import CARD_FILE, Card, find_checkpoints, load_card
 from segbench.errors import MachineError, UserError
+from segbench.normalize import Normalization, parse_normalization
 
 if TYPE_CHECKING:
     from torch import nn
 
     from segbench.api import Dataset
 
+ARCHIVES = (".pt", ".pth", ".ts", ".torchscript", ".pt2")
 _FOREIGN = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<factory>[A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A network and the facts that determine its answers (part of every cell's key)."""
+    """A network and the facts that determine its answers (part of every cell's key).
+
+    Attributes:
+        own: whether it is the user's own: how it wants its images and what it answers is found out
+            when the images are there (``own_network.py``).
+        normalization: what ``--normalize`` says of it.
+        exact: whether its gradients must be fp32.
+    """
 
     module: nn.Module
     weights_sha256: str
     facts: dict[str, Any]
+    own: bool = False
+    normalization: Normalization | None = None
+    exact: bool = False
 
 
 class ModelReference(Protocol):
@@ -84,6 +96,7 @@ class ForeignReference:
 
     text: str
     weights: Path | None = None
+    normalize: str = ""
     module: str = field(init=False)
     factory: str = field(init=False)
 
@@ -121,8 +134,8 @@ class ForeignReference:
             raise UserError(f"{self.text} returned {type(network).__name__}; expected a Module")
         if self.weights:
             load_weights(network, self.weights)
-        facts = {"spec": self.name, "parameters": {}, "source": source_hash(network)}
-        return LoadedModel(network, state_hash(network), facts)
+        source = source_hash(network)
+        return _own(network, self.name, source, self.normalize, dataset, exact=False)
 
     def _find_factory(self) -> Callable[..., Any]:
         module = _import_file(Path(self.module)) if self.module.endswith(".py") else None
@@ -141,12 +154,49 @@ class ForeignReference:
         return factory  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class ArchiveReference:
+    """A TorchScript or torch.export file."""
+
+    path: Path
+    normalize: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def module(self) -> str:
+        """What of the user's runs here."""
+        return str(self.path)
+
+    def load(self, dataset: Dataset) -> LoadedModel:
+        """The network in the file; its bytes are its source and its weights."""
+        from segbench.archives import load_archive
+
+        network = load_archive(self.path)
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return _own(network, self.name, digest, self.normalize, dataset, exact=True)
+
+
+def _own(
+    network: nn.Module, name: str, source: str, normalize: str, dataset: Dataset, *, exact: bool
+) -> LoadedModel:
+    """A network of the user's own, with what ``--normalize`` says of it."""
+    normalization = parse_normalization(normalize, dataset.in_channels) if normalize else None
+    facts = {"spec": name, "parameters": {}, "source": source}
+    if normalization:
+        facts["normalization"] = asdict(normalization)
+    return LoadedModel(network, state_hash(network), facts, True, normalization, exact)
+
+
 def resolve_models(
-    texts: Sequence[str], workspace: Path, weights: Sequence[Path] = ()
+    texts: Sequence[str], workspace: Path, weights: Sequence[Path] = (), normalize: str = ""
 ) -> list[ModelReference]:
     """The networks meant by ``-m`` texts; all checkpoints of the workspace if there are none.
 
-    ``weights`` go, in order, to the networks of the user's own.
+    ``weights`` go, in order, to the networks of the user's own, and ``normalize`` to all of them.
 
     Raises:
         UserError: a text means nothing, or weights are left over.
@@ -165,9 +215,18 @@ def resolve_models(
         if _is_folder(text):
             references.append(CheckpointReference(Path(text), load_card(Path(text))))
         elif _FOREIGN.fullmatch(text) and "=" not in text:
-            references.append(ForeignReference(text, files.pop(0) if files else None))
+            file = files.pop(0) if files else None
+            references.append(ForeignReference(text, file, normalize))
+        elif text.endswith(ARCHIVES) and Path(text).is_file():
+            references.append(ArchiveReference(Path(text), normalize))
         else:
             references += _trained(text, workspace)
+    own = (ForeignReference, ArchiveReference)
+    if normalize and not any(isinstance(reference, own) for reference in references):
+        raise UserError(
+            f"--normalize {normalize!r} belongs to no network of your own; trained ones "
+            "normalise by themselves"
+        )
     if files:
         raise UserError(f"--weights {files[0]} belongs to no -m module:factory or path.py:factory")
     return references

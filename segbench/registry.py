@@ -3,13 +3,17 @@
 A plug-in is any object that an installed distribution declares under one of the four groups, for
 example ``[project.entry-points."segbench.attacks"]``. Built-in and foreign plug-ins are on equal
 terms; nothing is imported before it is asked for by name.
+
+A *family* stands for many plug-ins of another library: its entry point is named ``NAME/*`` and is
+a function from a member's name to a plug-in. ``load("models", "monai/UNet")`` gives ``"UNet"`` to
+the family ``monai/*``; it raises ValueError for a member that it does not have.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
@@ -17,6 +21,7 @@ from typing import Any, Literal
 from segbench.errors import MachineError, UserError
 
 Kind = Literal["models", "attacks", "datasets", "reports"]
+_ANY = "/*"
 KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports")
 
 
@@ -32,8 +37,18 @@ class Plugin:
 
 
 def names(kind: Kind) -> list[str]:
-    """All registered names of a kind, sorted, without importing any of them."""
-    return sorted(_points(kind))
+    """All registered names of a kind, sorted, without importing any; families left out."""
+    return sorted(name for name in _points(kind) if not name.endswith(_ANY))
+
+
+def families(kind: Kind) -> list[str]:
+    """The registered families of a kind, such as ``monai``, sorted, without importing any."""
+    return sorted(name.removesuffix(_ANY) for name in _points(kind) if name.endswith(_ANY))
+
+
+def load_family(kind: Kind, name: str) -> Plugin:
+    """The family itself: its target turns a member's name into a plug-in's target."""
+    return _load_point(kind, name + _ANY)
 
 
 @cache
@@ -45,6 +60,19 @@ def load(kind: Kind, name: str) -> Plugin:
             claim it.
         MachineError: the plug-in is installed but does not import.
     """
+    family, slash, member = name.partition("/")
+    if not slash or family not in families(kind):
+        return _load_point(kind, name)
+    plugin = load_family(kind, family)
+    try:
+        target = plugin.target(member)
+    except ValueError as error:
+        raise UserError(f"unknown {kind[:-1]} {name!r}: {error}") from error
+    return replace(plugin, name=name, target=target)
+
+
+def _load_point(kind: Kind, name: str) -> Plugin:
+    """The object behind an entry point."""
     points = _points(kind)
     if name not in points:
         raise UserError(f"unknown {kind[:-1]} {name!r}{suggest(name, points)}")

@@ -38,6 +38,22 @@ def load_encoder_weights(encoder: ResNetEncoder, path: str) -> Normalize:
     return Normalize(channels, 2, (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
 
 
+def load_normalized(
+    encoder: ResNetEncoder, path: str, in_channels: int, spatial_dims: int
+) -> Normalize:
+    """The normalisation of an encoder's images; ImageNet's, and its weights, if a path is given.
+
+    Raises ValueError for weights given to volumes, and as `load_encoder_weights` does.
+    """
+    if not path:
+        return Normalize(in_channels, spatial_dims)
+    if spatial_dims != 2:
+        raise ValueError(
+            f"encoder_weights are of images, but spatial_dims is {spatial_dims}, expected 2"
+        )
+    return load_encoder_weights(encoder, path)
+
+
 def adapt_to_channels(kernel: Tensor, channels: int) -> Tensor:
     """An RGB kernel (O, 3, 7, 7) for `channels` inputs: summed for one, else tiled and rescaled."""
     if channels == 1:

@@ -2,7 +2,8 @@
 
 The variant is torchvision's: stride in the 3x3 convolution of a bottleneck ("v1.5"), and its
 state-dict names, so that published ImageNet weights load. Volumes get the same network with cubic
-kernels.
+kernels. With an output stride of 16 or 8 the last one or two stages keep their resolution and
+dilate their 3x3 convolutions instead: they compute the same features, at more positions.
 """
 
 from torch import Tensor, nn
@@ -17,12 +18,20 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, spatial_dims: int, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dilations: tuple[int, int] = (1, 1),
+    ) -> None:
         super().__init__()
         conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
-        self.conv1 = conv(in_channels, channels, 3, stride, padding=1, bias=False)
+        first, second = dilations
+        self.conv1 = conv(in_channels, channels, 3, stride, first, first, bias=False)
         self.bn1 = norm(channels)
-        self.conv2 = conv(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = conv(channels, channels, 3, 1, second, second, bias=False)
         self.bn2 = norm(channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(spatial_dims, in_channels, channels, stride)
@@ -40,13 +49,21 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, spatial_dims: int, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dilations: tuple[int, int] = (1, 1),
+    ) -> None:
         super().__init__()
         conv, norm = CONV[spatial_dims], BATCH_NORM[spatial_dims]
         out_channels = channels * self.expansion
+        first = dilations[0]  # it has one convolution that can dilate
         self.conv1 = conv(in_channels, channels, 1, bias=False)
         self.bn1 = norm(channels)
-        self.conv2 = conv(channels, channels, 3, stride, padding=1, bias=False)
+        self.conv2 = conv(channels, channels, 3, stride, first, first, bias=False)
         self.bn2 = norm(channels)
         self.conv3 = conv(channels, out_channels, 1, bias=False)
         self.bn3 = norm(out_channels)
@@ -83,14 +100,19 @@ ENCODERS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
 
 
 class ResNetEncoder(nn.Module):
-    """Images (B, C, *spatial) -> [C2, C3, C4, C5], at strides 4, 8, 16 and 32.
+    """Images (B, C, *spatial) -> [C2, C3, C4, C5], at strides 4, 8, 16 and 32, at most
+    `output_stride`.
 
     `channels` names their channel counts: 64 to 512 for ResNet-18 and -34, 256 to 2048 for the
     others. Without its classifier a 3-channel ResNet-50 has 23,508,032 parameters.
     """
 
-    def __init__(self, name: str, *, in_channels: int, spatial_dims: int = 2) -> None:
+    def __init__(
+        self, name: str, *, in_channels: int, spatial_dims: int = 2, output_stride: int = STRIDE
+    ) -> None:
         super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride is {output_stride}, expected 8, 16 or 32")
         if name not in ENCODERS:
             raise ValueError(f"unknown encoder '{name}', expected one of {', '.join(ENCODERS)}")
         block, depths = ENCODERS[name]
@@ -102,7 +124,15 @@ class ResNetEncoder(nn.Module):
         self.channels = [width * block.expansion for width in widths]
         inputs = [64, *self.channels[:-1]]
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _stage(block, spatial_dims, inputs[i], widths[i], depths[i], stride=2 if i else 1)
+            _stage(
+                block,
+                spatial_dims,
+                inputs[i],
+                widths[i],
+                depths[i],
+                stride=1 if i == 0 or 4 * 2**i > output_stride else 2,
+                dilation=max(1, 4 * 2**i // output_stride),
+            )
             for i in range(4)
         )
         for module in self.modules():
@@ -119,10 +149,23 @@ class ResNetEncoder(nn.Module):
 
 
 def _stage(
-    block: Block, spatial_dims: int, in_channels: int, width: int, depth: int, *, stride: int
+    block: Block,
+    spatial_dims: int,
+    in_channels: int,
+    width: int,
+    depth: int,
+    *,
+    stride: int,
+    dilation: int,
 ) -> nn.Sequential:
-    """`depth` blocks, the first of which changes resolution and channels."""
+    """`depth` blocks, the first of which changes resolution and channels.
+
+    The convolution that would have strided sees its input as the stage before did: it still has
+    that one's dilation, the ones after it have their own.
+    """
     out_channels = width * block.expansion
-    first = block(spatial_dims, in_channels, width, stride)
-    rest = [block(spatial_dims, out_channels, width, 1) for _ in range(depth - 1)]
+    first = block(spatial_dims, in_channels, width, stride, (max(1, dilation // 2), dilation))
+    rest = [
+        block(spatial_dims, out_channels, width, 1, (dilation, dilation)) for _ in range(depth - 1)
+    ]
     return nn.Sequential(first, *rest)

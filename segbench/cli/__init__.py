@@ -13,7 +13,7 @@ import click
 from segbench import __version__
 from segbench.errors import MachineError, UserError
 
-COMMANDS = ("demo", "train", "attack", "report", "check", "run", "list", "doctor")
+COMMANDS = ("demo", "train", "attack", "report", "check", "run", "list", "inspect", "doctor")
 
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130
 

@@ -21,7 +21,8 @@ from segbench.cli.options import (
     "--model",
     multiple=True,
     type=SpecText("models"),
-    help="A trained spec, a checkpoint folder, or module:factory / path.py:factory. Repeatable.  "
+    help="A trained spec, a checkpoint folder, module:factory, path.py:factory, or a "
+    "TorchScript or torch.export file. Repeatable.  "
     "[default: every checkpoint of the workspace]",
 )
 @click.option(
@@ -29,6 +30,12 @@ from segbench.cli.options import (
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Weights of your own network (.safetensors, .pt, .pth); one per such -m, in order.",
+)
+@click.option(
+    "--normalize",
+    default="",
+    help="What your own network expects of its images: imagenet, zscore, 0-255 or "
+    "mean=0.5,std=0.25.  [default: pixels in 0 to 1]",
 )
 @click.option(
     "-a",
@@ -63,6 +70,7 @@ from segbench.cli.options import (
 def command(
     model: tuple[str, ...],
     weights: tuple[Path, ...],
+    normalize: str,
     attack: tuple[str, ...],
     eps: tuple[str, ...],
     dataset: str | None,
@@ -90,6 +98,7 @@ def command(
         Request(
             models=model,
             weights=weights,
+            normalize=normalize,
             attacks=attack,
             eps=eps,
             dataset=dataset,

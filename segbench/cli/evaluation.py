@@ -21,6 +21,7 @@ class Request:
 
     models: tuple[str, ...] = ()
     weights: tuple[Path, ...] = ()
+    normalize: str = ""
     attacks: tuple[str, ...] = ("pgd",)
     eps: tuple[str, ...] = ()
     dataset: str | None = None
@@ -37,14 +38,14 @@ class Request:
 def evaluate(request: Request, workspace: Path) -> None:
     """Run the grid with a progress bar, then show the table of what it covers."""
     from segbench.attacks import eps_budget, load_attack
-    from segbench.references import ForeignReference, resolve_models
+    from segbench.references import ArchiveReference, ForeignReference, resolve_models
     from segbench.spec import parse_eps_list
 
     eps = parse_eps_list(request.eps)
     attacks = [load_attack(text) for text in request.attacks]
     for attack in attacks:
         eps_budget(attack, eps[0])
-    references = resolve_models(request.models, workspace, request.weights)
+    references = resolve_models(request.models, workspace, request.weights, request.normalize)
 
     from segbench.cli.display import AttackProgress, console, messages, progress_bar, show_summary
     from segbench.executors.local import Options
@@ -53,7 +54,7 @@ def evaluate(request: Request, workspace: Path) -> None:
     from segbench.store import Workspace
 
     for reference in references:
-        if isinstance(reference, ForeignReference):
+        if isinstance(reference, (ForeignReference, ArchiveReference)):
             messages.print(f"{reference.module} is code of yours and runs here", highlight=False)
     pairs = _with_data(references, request)
     options = Options(request.precision, request.device, request.batch_size, request.boundary)

@@ -40,11 +40,33 @@ def command(what: str | None, as_json: bool, workspace: Path) -> None:
         found: dict[str, list[dict[str, Any]]] = {"cells": _cells(workspace)}
     else:
         kinds = [kind for kind in registry.KINDS if what in (None, kind)]
-        found = {kind: [_describe(kind, name) for name in registry.names(kind)] for kind in kinds}
+        found = {kind: _plugins(kind) for kind in kinds}
     if as_json:
         click.echo(json.dumps(found, indent=2, default=str))
     else:
         _show(found)
+
+
+def _plugins(kind: registry.Kind) -> list[dict[str, Any]]:
+    """Every plug-in by itself, then every family as one."""
+    single = [_describe(kind, name) for name in registry.names(kind)]
+    return single + [_describe_family(kind, name) for name in registry.families(kind)]
+
+
+def _describe_family(kind: registry.Kind, name: str) -> dict[str, Any]:
+    plugin = registry.load_family(kind, name)
+    return {
+        "name": f"{name}/NAME",
+        "summary": _summary(inspect.getmodule(plugin.target)),
+        "parameters": {},
+        "package": f"{plugin.distribution} {plugin.version}",
+    }
+
+
+def _summary(documented: object) -> str:
+    """The first paragraph of a docstring, on one line."""
+    text = (inspect.getdoc(documented) or "").strip()
+    return text.partition("\n\n")[0].replace("\n", " ")
 
 
 def _describe(kind: registry.Kind, name: str) -> dict[str, Any]:
@@ -53,10 +75,9 @@ def _describe(kind: registry.Kind, name: str) -> dict[str, Any]:
         key: {"type": spec.describe(p.annotation), "default": _plain(p.default)}
         for key, p in spec.parameters(plugin.target, reserved=_RESERVED[kind]).items()
     }
-    text = (inspect.getdoc(plugin.target) or "").strip()
     return {
         "name": name,
-        "summary": text.partition("\n\n")[0].replace("\n", " "),
+        "summary": _summary(plugin.target),
         "parameters": parameters,
         "package": f"{plugin.distribution} {plugin.version}",
     }

@@ -31,7 +31,29 @@ class SpecText(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The registered names that begin so."""
-        return [CompletionItem(n) for n in registry.names(self.kind) if n.startswith(incomplete)]
+        families = [f"{family}/" for family in registry.families(self.kind)]
+        names = [*registry.names(self.kind), *families]
+        return [CompletionItem(n) for n in names if n.startswith(incomplete)]
+
+
+class SeedList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers separated by commas, each once: ``0,1,2``."""
+
+    name = "seeds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            seeds = tuple(int(item) for item in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 0,1,2", param, ctx)
+        if len(set(seeds)) < len(seeds):
+            self.fail(f"{value!r} names a seed twice", param, ctx)
+        return seeds
 
 
 def workspace_option(command: Command) -> Command:

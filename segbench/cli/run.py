@@ -42,7 +42,7 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
             config.data_root,
             preset=config.train.preset,
             epochs=config.train.epochs,
-            seed=config.train.seed,
+            seeds=(config.train.seed,),
             resume=True,
             device=device,
             workspace=workspace,

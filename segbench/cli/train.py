@@ -8,6 +8,7 @@ import click
 
 from segbench.cli.options import (
     DEFAULT_DATASET,
+    SeedList,
     SpecText,
     at_least,
     data_options,
@@ -20,21 +21,29 @@ DEFAULT_MODELS = ("nlcen", "unet")
 
 @click.command("train")
 @click.argument("models", nargs=-1, type=SpecText("models"))
+@click.option(
+    "--suite", help="Also the networks of a suite: paper, ablation or today (suites.toml)."
+)
 @data_options
 @click.option("--preset", default="quick", show_default=True, help="Recipe: quick or paper.")
 @click.option("--epochs", type=at_least(1), help="Instead of the recipe's.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seeds", type=SeedList(), help="Several, one after another: 0,1,2. Replaces --seed."
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted training, exactly.")
 @click.option("--force", is_flag=True, help="Train anew, replacing an existing checkpoint.")
 @device_option
 @workspace_option
 def command(
     models: tuple[str, ...],
+    suite: str | None,
     dataset: str | None,
     data_root: Path | None,
     preset: str,
     epochs: int | None,
     seed: int,
+    seeds: tuple[int, ...] | None,
     resume: bool,
     force: bool,
     device: str | None,
@@ -45,16 +54,20 @@ def command(
     \b
     segbench train nlcen unet --dataset jsrt --data-root path/to/jsrt
     segbench train unet:width=16 --dataset folder --data-root my_images --epochs 50
+    segbench train --suite paper --seeds 0,1,2
     """
     from segbench.cli.training import train_models
+    from segbench.suites import load_suite
 
+    if suite is not None:
+        models = tuple(dict.fromkeys([*models, *load_suite(suite)]))
     train_models(
         models or DEFAULT_MODELS,
         dataset or DEFAULT_DATASET,
         data_root,
         preset=preset,
         epochs=epochs,
-        seed=seed,
+        seeds=seeds or (seed,),
         resume=resume,
         force=force,
         device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,14 @@ def train_models(
     *,
     preset: str = "quick",
     epochs: int | None = None,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     resume: bool = False,
     force: bool = False,
     device: str | None = None,
     workspace: Path,
 ) -> None:
-    """Train every model spec on the data set's ``train`` split into the workspace."""
+    """Train every model spec with every seed on the ``train`` split into the workspace."""
+    from segbench.architecture import resolve_architecture
     from segbench.cli.display import TrainingProgress, console, progress_bar
     from segbench.engine.precision import choose_device
     from segbench.executors.local import check_writable
@@ -34,6 +36,9 @@ def train_models(
     data = open_dataset(dataset, data_root)
     check_writable(workspace)
     for model in models:
+        resolve_architecture(model, data.spatial_dims)  # all of them, before hours of the first
+    for model, seed in itertools.product(models, seeds):
+        title = f"{model} #{seed}" if len(seeds) > 1 else model
         with progress_bar() as progress:
             folder = train_model(
                 model,
@@ -45,6 +50,6 @@ def train_models(
                 resume=resume,
                 force=force,
                 device=choose_device(device),
-                listener=TrainingProgress(progress, model, recipe.epochs),
+                listener=TrainingProgress(progress, title, recipe.epochs),
             )
         console.print(f"trained {folder}", highlight=False, soft_wrap=True)

@@ -28,7 +28,8 @@ class Network:
     Attributes:
         module: the original; every label, decision and score comes from it, in fp32.
         classes: K, background included.
-        marks: why its rows may not be trusted (``random-network``, ``batch-dependent``).
+        marks: why its rows may not be trusted (``random-network``, ``batch-dependent``,
+            ``probabilities``).
     """
 
     name: str
@@ -66,12 +67,12 @@ class Network:
                 f"model {self.name} does not accept images of shape {tuple(probe.shape)}: {reason}"
             ) from error
         self.gradient = prepare_gradient_copy(self.module, self.precision, probe, self.canonical)
-        self.marks = self._behaviour(probe, logits)
+        self.marks = (*self.marks, *self._behaviour(probe, logits))
 
     @property
     def one_by_one(self) -> bool:
         """Whether cases must not share a batch."""
-        return bool(self.marks)
+        return not {"random-network", "batch-dependent"}.isdisjoint(self.marks)
 
     @torch.no_grad()
     def exact_logits(self, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from segbench import __version__, rowfile
 from segbench.api import Case, Dataset, Entry
@@ -15,9 +16,10 @@ from segbench.engine.batching import choose_batch_size
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import Policy, choose_device, choose_precision, require_ieee_fp32
-from segbench.errors import MachineError
+from segbench.errors import MachineError, UserError
 from segbench.evaluate import collate, evaluate_batch, in_batches
 from segbench.grid import Cell, Grid, cut_shards, expand_grid, take_cases
+from segbench.own_network import adapt_network
 from segbench.references import LoadedModel, ModelReference
 from segbench.store import Workspace, append_shard, cell_key, finished_shards
 
@@ -117,9 +119,11 @@ class _Worker:
         device = choose_device(options.device)
         self.dataset, self.shards, self.options = data.dataset, shards, options
         self.fingerprint = data.dataset.fingerprint()
-        precision = choose_precision(device, options.precision)
+        module, marks = _adapted(name, model, data, device)
+        policy = "fp32" if model.exact or marks else options.precision
+        precision = choose_precision(device, policy)
         classes = len(data.dataset.class_names)
-        self.network = Network(name, model.module, classes, device, precision)
+        self.network = Network(name, module, classes, device, precision, marks=marks)
         self._cases: dict[int, list[Case]] = {}
         self._sizes: dict[tuple[int, ...], int] = {}
         probe = torch.stack([torch.from_numpy(case.image) for case in self._load(0)[:2]])
@@ -155,6 +159,20 @@ class _Worker:
         if shard not in self._cases:
             self._cases[shard] = [self.dataset.load(e.case_id) for e in self.shards[shard]]
         return self._cases[shard]
+
+
+def _adapted(
+    name: str, model: LoadedModel, data: DataSource, device: torch.device
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network, a user's own one adapted to the data; and its marks."""
+    if not model.own:
+        return model.module, ()
+    shapes = {entry.shape for entry in data.entries}
+    try:
+        adapted = adapt_network(model.module, shapes, model.normalization, device)
+    except UserError as error:
+        raise UserError(f"model {name}: {error}") from error
+    return adapted.module, adapted.marks
 
 
 def _key(model: LoadedModel, data: DataSource, cell: Cell, options: Options) -> str:

@@ -96,3 +96,22 @@ def test_levels_have_strides_4_to_32_and_the_named_channels() -> None:
 def test_unknown_encoder_is_refused_with_the_valid_names() -> None:
     with pytest.raises(ValueError, match=r"'resnet20', expected one of resnet18, .+resnet101"):
         ResNetEncoder("resnet20", in_channels=1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize(("output_stride", "steps"), [(16, (1, 1, 1, 2)), (8, (1, 1, 2, 4))])
+def test_a_dilated_encoder_has_the_strided_ones_features_and_more_between_them(
+    name: str, output_stride: int, steps: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    strided = ResNetEncoder(name, in_channels=1).eval()
+    dilated = ResNetEncoder(name, in_channels=1, output_stride=output_stride).eval()
+    dilated.load_state_dict(strided.state_dict())
+    images = torch.rand(1, 1, 64, 96)
+    for coarse, fine, step in zip(strided(images), dilated(images), steps, strict=True):
+        assert_close(fine[..., ::step, ::step], coarse, atol=1e-4, rtol=1e-4)
+
+
+def test_an_output_stride_that_no_stage_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="output_stride is 4, expected 8, 16 or 32"):
+        ResNetEncoder("resnet18", in_channels=1, output_stride=4)

@@ -1,0 +1,93 @@
+"""segbench inspect: what segbench sees in a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from segbench.cli.options import (
+    DEFAULT_DATASET,
+    SpecText,
+    data_options,
+    open_dataset,
+    workspace_option,
+)
+from segbench.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segbench.api import Dataset
+    from segbench.references import LoadedModel
+
+
+@click.command("inspect")
+@click.argument("model", type=SpecText("models"))
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Weights of your own network (.safetensors, .pt, .pth).",
+)
+@click.option("--normalize", default="", help="As of segbench attack.")
+@data_options
+@workspace_option
+def command(
+    model: str,
+    weights: Path | None,
+    normalize: str,
+    dataset: str | None,
+    data_root: Path | None,
+    workspace: Path,
+) -> None:
+    """Say what segbench sees in MODEL: size, cost, kind of answer, whether gradients flow.
+
+    MODEL is what attack -m takes, or the spec of a network that is not trained yet.
+
+    \b
+    segbench inspect unet:width=16
+    segbench inspect my_net.py:build --weights my_net.pt --dataset folder --data-root my_images
+    """
+    from segbench.inspection import inspect_network
+
+    data = open_dataset(dataset or DEFAULT_DATASET, data_root)
+    name, loaded = _load(model, weights, normalize, data, workspace)
+    entry = data.entries("train")[0]
+    click.echo(f"{'model':<11} {name}")
+    for fact, value in inspect_network(name, loaded, entry.shape, len(data.class_names)).items():
+        click.echo(f"{fact:<11} {value}")
+
+
+def _load(
+    text: str, weights: Path | None, normalize: str, data: Dataset, workspace: Path
+) -> tuple[str, LoadedModel]:
+    """A network of the user's own, a trained one, or a registered one as it is before training."""
+    from segbench.references import LoadedModel, resolve_models
+
+    try:
+        references = resolve_models([text], workspace, [weights] if weights else [], normalize)
+    except UserError:
+        untrained = None if weights or normalize else _untrained(text, data)
+        if untrained is None:
+            raise
+        return f"{text}, untrained", LoadedModel(untrained, "", {})
+    return references[0].name, references[0].load(data)
+
+
+def _untrained(text: str, data: Dataset) -> nn.Module | None:
+    """The network of a registered spec with fresh weights; None if it is not registered."""
+    from segbench import registry
+    from segbench.architecture import resolve_architecture
+    from segbench.spec import parse
+
+    name = parse(text).name
+    family = name.partition("/")[0]
+    if name not in registry.names("models") and family not in registry.families("models"):
+        return None
+    architecture = resolve_architecture(text, data.spatial_dims)
+    return architecture.build(
+        in_channels=data.in_channels,
+        num_classes=len(data.class_names),
+        spatial_dims=data.spatial_dims,
+    )

@@ -1,0 +1,128 @@
+"""Networks that end in a sigmoid or softmax: their logits, from before that activation.
+
+An attack needs logits: where a probability is saturated its gradient is zero in floating point,
+which hides a weakness and does not cure it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+Kind = Literal["sigmoid", "softmax"]
+
+_MODULES: dict[Kind, tuple[type[nn.Module], ...]] = {
+    "sigmoid": (nn.Sigmoid,),
+    "softmax": (nn.Softmax, nn.Softmax2d),
+}
+_FUNCTIONS: dict[Kind, tuple[Any, ...]] = {
+    "sigmoid": (torch.sigmoid, torch.special.expit, F.sigmoid, "sigmoid"),
+    "softmax": (torch.softmax, F.softmax, torch.special.softmax, "softmax"),
+}
+_TOLERANCE = 1e-4
+
+
+def kind_of_probabilities(answer: Callable[[Tensor], Tensor], images: Tensor) -> Kind | None:
+    """What the answers (B, K, *spatial) are, judged on the images and on far louder noise.
+
+    Logits leave [0, 1] when the input is loud enough; probabilities cannot. Several channels that
+    do not sum to one are separate sigmoids.
+    """
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    loud = 1e4 * noise.to(images.device)
+    answers = [answer(probe) for probe in (images, loud, -loud)]
+    if not all(bool(((p >= 0) & (p <= 1)).all()) for p in answers):
+        return None
+    if all(float(p.max() - p.min()) == 0 for p in answers):
+        return None  # a constant says nothing
+    if answers[0].shape[1] == 1:
+        return "sigmoid"
+    sums = torch.cat([p.sum(1).flatten() for p in answers])
+    return "softmax" if bool((sums - 1).abs().max() < _TOLERANCE) else "sigmoid"
+
+
+def without_activation(
+    network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
+) -> nn.Module | None:
+    """A copy without its final activation, or None where that cannot be found.
+
+    Looked for as the last module of the network, then as the last call of its traced graph; the
+    copy is accepted only if the activation of its answer is the original's.
+    """
+    for attempt in (_without_module, _without_call):
+        candidate = attempt(network, images, key, kind)
+        if candidate is not None and _agrees(candidate, network, images, key, kind):
+            return candidate
+    return None
+
+
+def invert(p: Tensor, kind: Kind) -> Tensor:
+    """Logits whose activation is p; finite where p is 0 or 1."""
+    p = p.float()
+    tiny = torch.finfo(p.dtype).tiny
+    if kind == "softmax":
+        return p.clamp_min(tiny).log()
+    return p.clamp_min(tiny).log() - (1 - p).clamp_min(tiny).log()
+
+
+def _without_module(
+    network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
+) -> nn.Module | None:
+    outputs: dict[str, list[Tensor]] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _module, _inputs, output, name=name: outputs.setdefault(name, []).append(output)
+        )
+        for name, module in network.named_modules()
+        if name and isinstance(module, _MODULES[kind])
+    ]
+    try:
+        answer = _pick(network(images), key)
+    finally:
+        for handle in handles:
+            handle.remove()
+    final = [name for name, seen in outputs.items() if len(seen) == 1 and seen[0] is answer]
+    if not final:
+        return None
+    candidate = copy.deepcopy(network)
+    parent, _, child = final[0].rpartition(".")
+    setattr(candidate.get_submodule(parent), child, nn.Identity())
+    return candidate
+
+
+def _without_call(
+    network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
+) -> nn.Module | None:
+    try:
+        traced = fx.symbolic_trace(copy.deepcopy(network))
+    except Exception:  # networks refuse to be traced in any way; then there is no graph to cut
+        return None
+    output = next(node for node in traced.graph.nodes if node.op == "output")
+    last = output.args[0]
+    if key is not None and isinstance(last, (tuple, list, dict)):
+        last = last[key]  # type: ignore[index]
+    if not isinstance(last, fx.Node) or last.target not in _FUNCTIONS[kind] or not last.args:
+        return None
+    before = last.args[0]
+    assert isinstance(before, fx.Node)
+    output.replace_input_with(last, before)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
+
+
+def _agrees(
+    candidate: nn.Module, network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
+) -> bool:
+    logits, p = _pick(candidate(images), key), _pick(network(images), key)
+    ours = logits.softmax(1) if kind == "softmax" else logits.sigmoid()
+    return bool(torch.allclose(ours, p, atol=1e-5))
+
+
+def _pick(answer: Any, key: str | int | None) -> Tensor:
+    return answer if key is None else answer[key]  # type: ignore[no-any-return]

@@ -1,0 +1,89 @@
+"""segbench inspect, and a stranger's network through the whole line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from segbench.store import Workspace, read_rows
+
+DATA = "phantom-cxr:size=32,train_cases=4,test_cases=4"
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.end = nn.Sigmoid()
+
+    def forward(self, images):
+        if any(size % 64 for size in images.shape[2:]):
+            raise ValueError("sizes must be multiples of 64")
+        return {"out": self.end(self.conv(images / 255))}
+
+def build():
+    return Net()
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    path = tmp_path / "net.py"
+    path.write_text(NET)
+    return path
+
+
+def facts(output: str) -> dict[str, str]:
+    return {line[:11].strip(): line[12:] for line in output.splitlines()}
+
+
+def test_inspect_says_what_a_strangers_network_is(segbench, net: Path) -> None:
+    done = segbench("inspect", f"{net}:build", "--normalize", "0-255", "--dataset", DATA)
+    assert done.exit_code == 0, done.output
+    found = facts(done.output)
+    assert found["parameters"] == "10"
+    assert "probabilities by sigmoid, found at 'out'" in found["answer"]
+    assert "stripped" in found["answer"]
+    assert "multiples of 64" in found["stride"]
+    assert found["gradients"].startswith("flow")
+    assert found["marks"] == "none"
+    # 64 x 64 positions, 9 multiplications and as many additions each.
+    assert float(found["FLOPs"].split()[0]) * 1e9 == pytest.approx(2 * 9 * 64 * 64, rel=0.01)
+
+
+def test_inspect_takes_a_spec_that_is_not_trained(segbench, tmp_path: Path) -> None:
+    done = segbench("inspect", "unet:width=2,depth=1", "--dataset", DATA, "--workspace", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert facts(done.output)["batch norm"] == "6, folded for gradients"
+    wrong = segbench("inspect", "unett", "--dataset", DATA, "--workspace", tmp_path)
+    assert wrong.exit_code == 2
+    assert "did you mean 'unet'" in wrong.output
+
+
+def test_a_strangers_network_is_attacked_as_it_is(segbench, net: Path, tmp_path: Path) -> None:
+    """In a dictionary, as probabilities, on another scale, at a stride of 64; and as an archive."""
+    archive = tmp_path / "archive.pt"
+    plain = nn.Conv2d(1, 2, 3, padding=1)
+    torch.jit.trace(plain, torch.rand(1, 1, 32, 32)).save(str(archive))  # type: ignore[no-untyped-call]
+    for extra in (("-m", f"{net}:build", "--normalize", "0-255"), ("-m", archive)):
+        done = segbench("attack", *extra, "-a", "pgd:steps=2", "--eps", "8/255",
+                        "--dataset", DATA, "--workspace", tmp_path)  # fmt: skip
+        assert done.exit_code == 0, done.output
+    rows = read_rows(Workspace(tmp_path))
+    attacked = rows[rows["attack"] != "clean"]
+    assert set(attacked["model"]) == {"net:build", "archive.pt"}
+    assert attacked["linf"].gt(0.03).all()
+    assert attacked.loc[attacked["model"] == "archive.pt", "precision"].str.startswith("fp32").all()
+
+
+def test_normalize_without_a_network_of_ones_own_is_refused(segbench, workspace: Path) -> None:
+    done = segbench("attack", "--normalize", "zscore", "--eps", "0.1", "--workspace", workspace,
+                    "-m", "unet:width=4,depth=2")  # fmt: skip
+    assert done.exit_code == 2
+    assert "belongs to no network of your own" in done.output
