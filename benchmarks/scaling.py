@@ -6,7 +6,7 @@
 With the default network, one 1x1 convolution, forward and backward cost next to nothing: what a
 cell takes is loading, checking, scoring, hashing and storing. The overhead is fitted to
 
-    seconds = start + cells * (cell + cases * (case + steps * step))
+    seconds = models * (start + cases * load) + cells * (cell + cases * (case + steps * step))
 
 over all runs below by least squares; wall-clock and processor seconds are shown.
 """
@@ -28,7 +28,7 @@ from setting import Setting
 from segbench.executors.local import Options
 
 console = Console(highlight=False, width=120)
-CASES, EPS, STEPS, MODELS = (4, 16, 64, 128), (1, 2, 4, 8), (1, 4, 16), (1, 2, 4)
+CASES, EPS, STEPS, MODELS = (4, 16, 64, 128), (1, 4, 16), (1, 4, 16), (1, 2, 4)
 
 
 def measure(setting: Setting, eps_values: int, models: int, batch: int | None) -> tuple[Any, Any]:
@@ -50,12 +50,12 @@ def fit(runs: list[tuple[int, int, int, int]], seconds: list[float]) -> dict[str
     for cases, eps_values, steps, models in runs:
         cells = models * (eps_values + 1)  # and the clean one
         attacked = models * eps_values
-        rows.append([models, cells, cells * cases, attacked * cases * steps])
+        rows.append([models, models * cases, cells, cells * cases, attacked * cases * steps])
     weights = 1 / np.asarray(seconds)  # every run counts by its relative error
     solution, *_ = np.linalg.lstsq(
         np.asarray(rows) * weights[:, None], np.ones(len(rows)), rcond=None
     )
-    return dict(zip(("start", "cell", "case", "step"), solution.tolist(), strict=True))
+    return dict(zip(("start", "load", "cell", "case", "step"), solution.tolist(), strict=True))
 
 
 @click.command(help=__doc__)
@@ -80,6 +80,8 @@ def main(network: str, size: int, cases: int, steps: int, batch: int | None, dev
     plan += [(cases, n, steps, 1) for n in EPS]
     plan += [(cases, 1, n, 1) for n in STEPS]
     plan += [(cases, 1, steps, n) for n in MODELS]
+    # Both at once: what belongs to a cell, and what to a case of it.
+    plan += [(CASES[0], EPS[-1], steps, 1), (CASES[-1], EPS[-1], steps, 1)]
     runs = sorted(set(plan))
     table = Table(
         title=f"{network} at {size}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads",
@@ -98,8 +100,9 @@ def main(network: str, size: int, cases: int, steps: int, batch: int | None, dev
     for name, seconds in (("wall-clock", walls), ("processor", processors)):
         cost = fit(runs, seconds)
         console.print(
-            f"{name}: {1e3 * cost['start']:.0f} ms a model, {1e3 * cost['cell']:.1f} ms a cell, "
-            f"{1e3 * cost['case']:.2f} ms a case, {1e3 * cost['step']:.2f} ms a step of a case"
+            f"{name}: {1e3 * cost['start']:.0f} ms a model, {1e3 * cost['load']:.2f} ms to load a "
+            f"case; {1e3 * cost['cell']:.1f} ms a cell and {1e3 * cost['case']:.2f} ms a case of "
+            f"it; {1e3 * cost['step']:.2f} ms a step of a case"
         )
 
 
