@@ -133,8 +133,9 @@ class Network:
         if not torch.equal(logits, self.exact_logits(probe)):
             return ("random-network",)
         alone = self.exact_logits(probe[:1])
-        # Its own negative is always at hand and always another image.
-        mated = self.exact_logits(torch.cat([probe[:1], 1 - probe[:1]]))[:1]
+        # An empty mate of another brightness moves every statistic that a batch could share.
+        mate = torch.full_like(probe[:1], 0.0 if probe[:1].mean() > 0.25 else 1.0)
+        mated = self.exact_logits(torch.cat([probe[:1], mate]))[:1]
         if (alone - mated).abs().amax() > 1e-3 * alone.abs().amax().clamp_min(1e-6):
             return ("batch-dependent",)
         return ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -203,8 +202,14 @@ def test_interruption_is_status_130(workspace) -> None:
         sys.executable, "-m", "segbench", "attack", "-a", "pgd:steps=100000",
         "--eps", "1/255", "--workspace", str(workspace),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A runner in the background ignores interrupts, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     shards = workspace / "results" / "shards"
     deadline = time.monotonic() + 120
     while not list(shards.glob("*.parquet")) and time.monotonic() < deadline:
