@@ -164,12 +164,15 @@ def _find_stride(network: nn.Module, images: Sequence[Tensor]) -> tuple[int, Any
         except Exception as error:  # a network may refuse a size in any way; the next may do
             reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             continue
-        sizes = [_pick(answer, _find_key(answer)).shape[2:] for answer in answers]
-        if all(size == batch.shape[2:] for size, batch in zip(sizes, padded, strict=True)):
+        logits = [_pick(answer, _find_key(answer)) for answer in answers]
+        if all(z.shape[2:] == x.shape[2:] for z, x in zip(logits, padded, strict=True)):
             return stride, answers[0]
-        reason = reason or f"it answers with size {tuple(sizes[0])}"
+        reason = reason or (
+            f"it returned shape {tuple(logits[0].shape)}; expected (B, classes, *spatial) of the "
+            "same size"
+        )
     raise UserError(
-        f"the network does not take images of shape {tuple(images[0].shape)}, nor padded to a "
+        f"it does not accept images of shape {tuple(images[0].shape)}, nor padded to a "
         f"multiple of up to {STRIDES[-1]}: {reason}"
     )
 
