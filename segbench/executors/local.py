@@ -188,7 +188,6 @@ def _key(model: LoadedModel, data: DataSource, cell: Cell, options: Options) -> 
             "attack_parameters": attack.parameters if attack else {},
             "attack_package": [attack.plugin.distribution, attack.plugin.version] if attack else [],
             "budget": [cell.budget.kind, cell.budget.value],
-            "goal": "untargeted",
             "seed": cell.seed,
             "data": data.spec,
             "data_fingerprint": data.dataset.fingerprint(),
