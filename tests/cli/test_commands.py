@@ -212,10 +212,14 @@ def test_interruption_is_status_130(workspace) -> None:
     )
     shards = workspace / "results" / "shards"
     deadline = time.monotonic() + 120
-    while not list(shards.glob("*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.01)  # the clean shard: it is attacking now
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with process:  # which would wait for ever if it did not stop, so:
+        try:
+            while not list(shards.glob("*.parquet")) and time.monotonic() < deadline:
+                time.sleep(0.01)  # the clean shard: it is attacking now
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "everything finished is kept" in errors
     assert list(shards.glob("*.parquet"))
