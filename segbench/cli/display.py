@@ -152,10 +152,9 @@ class TrainingProgress:
 
 def show_gate(comparison: DataFrame) -> None:
     """The gate's comparison, failures last, where a reader of a CI log looks first."""
-    table = Table(title="Scores against the golden file")
-    for name in ("model", "dataset", "attack", "eps", "metric"):
-        table.add_column(name, overflow="fold")
-    for name in ("golden", "value", "difference", "verdict"):
+    table = Table(title="Scores against the golden file", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("score", overflow="fold")
+    for name in ("golden", "value", "change", "verdict"):
         table.add_column(name, justify="right", no_wrap=True)
     names = eps_names(zip(comparison["budget_kind"], comparison["budget"], strict=True))
     failed = comparison["verdict"].isin(FAILURES)
@@ -164,11 +163,8 @@ def show_gate(comparison: DataFrame) -> None:
     ):
         style = "red" if line["failed"] else None
         table.add_row(
-            str(line["model"]),
-            str(line["dataset"]),
-            str(line["attack"]),
-            names[line["budget_kind"], line["budget"]],
-            str(line["metric"]),
+            f"{line['metric']} of {line['model']} on {line['dataset']}, {line['attack']}"
+            + (f" at {names[line['budget_kind'], line['budget']]}" if line["budget"] else ""),
             score(line["golden"], 4),
             score(line["value"], 4),
             score(line["difference"], 4, sign="+"),
