@@ -29,7 +29,7 @@ class NamedAttack:
     @property
     def parameters(self) -> dict[str, Any]:
         """Every hyper-parameter, defaults included."""
-        return {f.name: getattr(self.attack, f.name) for f in _fields(self.attack)}
+        return {f.name.rstrip("_"): getattr(self.attack, f.name) for f in _fields(self.attack)}
 
     @property
     def parameters_text(self) -> str:
