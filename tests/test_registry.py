@@ -68,7 +68,7 @@ def test_a_foreign_plugin_is_on_equal_terms(install: Install) -> None:
     named = load_attack("shove:strength=5,nonlocal=true,share=0.123456789")
     assert named.label == "shove:nonlocal=true,share=0.123456789,strength=5"
     assert load_attack(named.label).attack == named.attack
-    assert named.parameters == {"strength": 5, "nonlocal_": True, "share": 0.123456789}
+    assert named.parameters == {"strength": 5, "nonlocal": True, "share": 0.123456789}
 
 
 def test_nothing_is_imported_before_it_is_asked_for(install: Install) -> None:
