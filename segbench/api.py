@@ -244,6 +244,14 @@ class Objective(Protocol):
         """Predicted labels int64 (B, *spatial)."""
         ...
 
+    def remaining(self, images: Tensor, goal: Goal) -> Tensor:
+        """What an attack has left to do (B,), in [0, 1]; lower is stronger, 0 the worst case.
+
+        The case's Jaccard, or 1 minus the agreement with the target; by the original network in
+        fp32. By this measure the better of two images is chosen.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Feedback:
@@ -289,7 +297,9 @@ class Plan:
         labels: whether the loss sees the truth or the network's own clean prediction.
         keep: which iterate of a restart counts. ``best`` proposes the lowest score along the way,
             read off the gradient's own logits, and lets the original network decide, in fp32,
-            between that iterate and the last.
+            between that iterate and the last. The clean image is the first it has to beat.
+        radii: the size of the ball at each step as a share of the budget, () for 1 throughout.
+            What lies in a larger ball is only on the way: it is neither kept nor finished.
     """
 
     steps: int
@@ -297,6 +307,7 @@ class Plan:
     stop_early: bool = False
     labels: Labels = "truth"
     keep: Literal["last", "best"] = "last"
+    radii: tuple[float, ...] = ()
 
 
 @runtime_checkable
@@ -359,6 +370,22 @@ class WholeAttack(Protocol):
 
 
 Attack = StepAttack | WholeAttack
+
+
+@runtime_checkable
+class BringsBudgets(Protocol):
+    """An attack whose budgets are its own, not values of eps: severities, an area, or none.
+
+    Its ``budget_kind`` is ``severity``, ``area`` or ``min-norm``. Only the box binds its images:
+    the engine clips them to [0, 1] and checks no ball. A ``min-norm`` attack has one budget, whose
+    value is the Jaccard that a case has to fall below, and a field ``norm`` (``linf`` or ``l2``):
+    the distance that it makes small.
+    """
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        """What it is run at, in order."""
+        ...
 
 
 # ---------------------------------------------------------------------------------------- report

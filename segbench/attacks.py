@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from fractions import Fraction
 from typing import Any
 
 from segbench import registry, spec
-from segbench.api import Attack, Budget
+from segbench.api import Attack, BringsBudgets, Budget
 from segbench.errors import MachineError, UserError
 
 NORMS = ("linf", "l2", "l1")
@@ -67,7 +69,20 @@ def load_attack(text: str) -> NamedAttack:
     return NamedAttack(_label(parsed.name, attack), attack, plugin)
 
 
-def eps_budget(attack: NamedAttack, eps: Any) -> Budget:
+def attack_budgets(attack: NamedAttack, eps: Sequence[Fraction]) -> list[Budget]:
+    """What an attack is run at: its own budgets, or every eps but 0, in ascending order.
+
+    Raises:
+        UserError: it needs an eps and there is none, or see :func:`eps_budget`.
+    """
+    if isinstance(attack.attack, BringsBudgets):
+        return list(attack.attack.budgets)
+    if not eps:
+        raise UserError(f"attack {attack.label} needs a budget, for example --eps 2/255,8/255")
+    return [eps_budget(attack, value) for value in sorted(set(eps)) if value]
+
+
+def eps_budget(attack: NamedAttack, eps: Fraction) -> Budget:
     """The budget that ``--eps`` sets for this attack.
 
     Raises:

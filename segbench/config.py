@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segbench import registry
-from segbench.attacks import eps_budget, load_attack
+from segbench.attacks import attack_budgets, load_attack
 from segbench.errors import UserError
 from segbench.registry import suggest
 from segbench.spec import parse, parse_eps_list
@@ -49,7 +49,7 @@ class GridConfig(_Record):
     models: tuple[str, ...] = ()
     weights: tuple[Path, ...] = ()
     attacks: tuple[str, ...] = Field(default=("pgd",), min_length=1)
-    eps: tuple[str | float, ...] = Field(min_length=1)
+    eps: tuple[str | float, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     precision: Literal["auto", "fp32"] = "auto"
     batch_size: int | None = Field(default=None, ge=1)
@@ -89,9 +89,9 @@ def load_grid_config(path: Path) -> GridConfig:
 
 def _check_texts(config: GridConfig) -> None:
     """Every spec and eps, before hours of training and not after them."""
-    eps = parse_eps_list(tuple(map(str, config.eps)))
+    eps = parse_eps_list(tuple(map(str, config.eps))) if config.eps else []
     for attack in config.attacks:
-        eps_budget(load_attack(attack), eps[-1])
+        attack_budgets(load_attack(attack), eps)
     for report in config.reports:
         registry.load("reports", report)
     for model in config.train.models if config.train else ():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from segbench.api import Budget, Entry
-from segbench.attacks import CLEAN, NamedAttack, eps_budget
+from segbench.attacks import CLEAN, NamedAttack, attack_budgets
 
 SHARD_CASES = 32
 
@@ -31,7 +31,8 @@ class Grid:
     """What is to be evaluated on one model and data set.
 
     Attributes:
-        eps: exact values; an eps of 0 is the clean cell, which is always there once.
+        eps: exact values, for attacks without budgets of their own; an eps of 0 is the clean cell,
+            which is always there once.
     """
 
     attacks: Sequence[NamedAttack]
@@ -41,13 +42,12 @@ class Grid:
 
 
 def expand_grid(grid: Grid) -> Iterator[Cell]:
-    """The clean cell first, then every attack over its eps values, each seed in turn, all once."""
+    """The clean cell first, then every attack over its budgets, each seed in turn, all once."""
     yield Cell(None, grid.clean)
     for attack in {attack.label: attack for attack in grid.attacks}.values():
         for seed in dict.fromkeys(grid.seeds):
-            for eps in sorted(set(grid.eps)):
-                if eps:
-                    yield Cell(attack, eps_budget(attack, eps), seed)
+            for budget in attack_budgets(attack, grid.eps):
+                yield Cell(attack, budget, seed)
 
 
 def take_cases(entries: Sequence[Entry], limit: int | None) -> list[Entry]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segbench.api import Budget, Entry
-from segbench.attacks import eps_budget, load_attack
+from segbench.attacks import attack_budgets, eps_budget, load_attack
+from segbench.engine.ball import project
 from segbench.errors import UserError
 from segbench.grid import SHARD_CASES, Grid, cut_shards, expand_grid, take_cases
 
@@ -89,3 +92,32 @@ def test_a_limit_takes_evenly_spread_cases(total: int, limit: int) -> None:
 def test_without_a_limit_all_cases_are_taken() -> None:
     cases = entries(5)
     assert take_cases(cases, None) == cases
+
+
+@dataclass(frozen=True)
+class Severe:
+    """An attack that has its own budgets."""
+
+    needs = "labels"
+    budget_kind = "severity"
+    budgets = (Budget("severity", Fraction(1)), Budget("severity", Fraction(3)))
+
+    def run(self, objective, images, goal, budget, noise):
+        return images + 1
+
+
+def test_an_attack_with_budgets_of_its_own_is_run_at_those_and_not_at_eps() -> None:
+    severe = replace(PGD, label="severe", attack=Severe())
+    cells = list(expand_grid(Grid([severe], [ONE])))[1:]
+    assert [cell.budget for cell in cells] == list(Severe.budgets)
+    assert attack_budgets(severe, []) == list(Severe.budgets)
+
+
+def test_an_attack_without_budgets_of_its_own_needs_an_eps() -> None:
+    with pytest.raises(UserError, match="attack pgd needs a budget, for example --eps"):
+        attack_budgets(PGD, [])
+
+
+def test_without_a_ball_the_box_still_binds() -> None:
+    clean = torch.full((1, 1, 2, 2), 0.75)
+    assert torch.equal(project(clean + 1, clean, Severe.budgets[0]), torch.ones_like(clean))

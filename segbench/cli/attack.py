@@ -49,8 +49,8 @@ from segbench.cli.options import (
 @click.option(
     "--eps",
     multiple=True,
-    required=True,
-    help="Budgets as fractions of [0, 1]: 0.03 or 2/255,8/255. Repeatable.",
+    help="Budgets as fractions of [0, 1]: 0.03 or 2/255,8/255. Repeatable; needed by attacks "
+    "that have no budgets of their own.",
 )
 @data_options
 @click.option("--split", default="test", show_default=True)

@@ -37,14 +37,14 @@ class Request:
 
 def evaluate(request: Request, workspace: Path) -> None:
     """Run the grid with a progress bar, then show the table of what it covers."""
-    from segbench.attacks import eps_budget, load_attack
+    from segbench.attacks import attack_budgets, load_attack
     from segbench.references import ArchiveReference, ForeignReference, resolve_models
     from segbench.spec import parse_eps_list
 
-    eps = parse_eps_list(request.eps)
+    eps = parse_eps_list(request.eps) if request.eps else []
     attacks = [load_attack(text) for text in request.attacks]
     for attack in attacks:
-        eps_budget(attack, eps[0])
+        attack_budgets(attack, eps)
     references = resolve_models(request.models, workspace, request.weights, request.normalize)
 
     from segbench.cli.display import AttackProgress, console, messages, progress_bar, show_summary

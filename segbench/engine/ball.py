@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
@@ -27,12 +29,17 @@ def per_case(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
+def scaled(budget: Budget, share: float) -> Budget:
+    """The budget times a share; the very same one for 1."""
+    return budget if share == 1 else Budget(budget.kind, budget.value * Fraction(share))
+
+
 def project(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
     """The iterate brought back into the ball and the box; both (B, C, *spatial).
 
     L-infinity and the box are projected exactly. L2 is projected radially and then clipped to the
     box, which cannot leave the ball because the clean image lies in the box. L1 is projected
-    exactly onto ball and box together.
+    exactly onto ball and box together. Budgets of other kinds have no ball, only the box.
     """
     eps = budget.eps
     if budget.kind == "linf":
@@ -45,7 +52,7 @@ def project(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
         return (clean + delta * per_case(scale, delta)).clamp(0, 1)
     if budget.kind == "l1":
         return _project_l1(images, clean, eps)
-    raise ValueError(f"no ball of kind {budget.kind!r}")
+    return images.clamp(0, 1)
 
 
 def _project_l1(images: Tensor, clean: Tensor, eps: float) -> Tensor:

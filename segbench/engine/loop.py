@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segbench import metrics
 from segbench.api import Attack, Budget, Context, Feedback, Goal, Plan, State, StepAttack
 from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
-from segbench.engine.objective import NetworkObjective
+from segbench.engine.objective import NetworkObjective, remaining
 from segbench.errors import UserError
 
 COMPACT_EVERY = 4
@@ -108,16 +107,17 @@ class _StepRun:
     def _one_restart(self, context: Context, cases: Tensor) -> Tensor:
         """The images that one restart ends with, for those cases of the batch, in that order."""
         alive, finished, whole = cases, self.context.images.clone(), context
-        record = _Record(finished.clone()) if self.plan.keep == "best" else None
-        state = self._projected(self.attack.init(context), context)
+        record = self._record(context, cases) if self.plan.keep == "best" else None
+        state = self._projected(self.attack.init(context), context, 0)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
             feedback = self.objective.value_and_grad(state.images, loss, context.goal)
             self._count(alive, state, feedback)
-            if record is not None:
-                score = self._score_labels(self.network.as_labels(feedback.logits), context.goal)
+            inside = self._radius(step) <= 1
+            if record is not None and inside:
+                score = self._suggested(feedback.logits, context.goal)
                 record.update(alive, state.images, score)
-            if self.plan.stop_early and step % COMPACT_EVERY == 0:
+            if self.plan.stop_early and inside and step % COMPACT_EVERY == 0:
                 done = self._at_worst(state.images, feedback.logits, context.goal, alive)
                 if done.any():
                     finished[alive[done]] = state.images[done]
@@ -126,7 +126,7 @@ class _StepRun:
                     state, feedback = _select(state, keep), _select(feedback, keep)
                     if not len(alive):
                         break
-            state = self._projected(self.attack.step(context, state, feedback), context)
+            state = self._projected(self.attack.step(context, state, feedback), context, step + 1)
         finished[alive] = state.images
         self._refuse_faults()
         last = finished[cases]
@@ -136,13 +136,25 @@ class _StepRun:
         better = self._scores(earlier, whole.goal, cases) < self._scores(last, whole.goal, cases)
         return torch.where(ball.per_case(better, last), earlier, last)
 
-    def _projected(self, state: State, context: Context) -> State:
-        images = ball.project(state.images.detach(), context.images, context.budget)
+    def _record(self, context: Context, cases: Tensor) -> _Record:
+        """For the first restart the clean image with its score, which the best must beat."""
+        record = _Record(self.context.images.clone())
+        if context.restart == 0:
+            record.scores[cases] = self._scores(context.images, context.goal, cases).double()
+        return record
+
+    def _radius(self, step: int) -> float:
+        """The ball of the iterate at that step, as a share of the budget."""
+        return self.plan.radii[step] if step < len(self.plan.radii) else 1
+
+    def _projected(self, state: State, context: Context, step: int) -> State:
+        budget = ball.scaled(context.budget, self._radius(step))
+        images = ball.project(state.images.detach(), context.images, budget)
         return dataclasses.replace(state, images=images)
 
     def _at_worst(self, images: Tensor, logits: Tensor, goal: Goal, cases: Tensor) -> Tensor:
         """Which cases score 0: suggested by the gradient copy, decided by the original in fp32."""
-        done = self._score_labels(self.network.as_labels(logits), goal) <= 0
+        done = self._suggested(logits, goal) <= 0
         if done.any():
             some = done.nonzero()[:, 0]
             done[some] = self._scores(images[some], _select_goal(goal, some), cases[some]) <= 0
@@ -150,14 +162,11 @@ class _StepRun:
 
     def _scores(self, images: Tensor, goal: Goal, cases: Tensor) -> Tensor:
         self.forwards[cases] += 1
-        return self._score_labels(self.objective.labels(images), goal)
+        return self.objective.remaining(images, goal)
 
-    def _score_labels(self, predicted: Tensor, goal: Goal) -> Tensor:
-        """Lower is stronger (B,): the Jaccard left, or what is missing to the target."""
-        if goal.targeted:
-            reached = self.network.score(predicted, goal.labels, goal.ignore_index)
-            return 1 - metrics.case_score(reached)
-        return metrics.case_score(self.network.score(predicted, goal.truth, goal.ignore_index))
+    def _suggested(self, logits: Tensor, goal: Goal) -> Tensor:
+        """What is left to do (B,) by the gradient copy's logits."""
+        return remaining(self.network, self.network.as_labels(logits), goal)
 
     def _count(self, cases: Tensor, state: State, feedback: Feedback) -> None:
         """Count a gradient, and note whose answer is not finite; nothing is read by the host."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from segbench import metrics
 from segbench.api import Feedback, Goal, Loss
 from segbench.engine.network import Network, channels_last
 from segbench.errors import MachineError
@@ -51,6 +52,10 @@ class NetworkObjective:
         """Labels int64 (B, *spatial) of the original network in fp32."""
         return self.network.as_labels(self.scores(images))
 
+    def remaining(self, images: Tensor, goal: Goal) -> Tensor:
+        """What is left to do (B,), by the original network in fp32; see ``api.Objective``."""
+        return remaining(self.network, self.labels(images), goal)
+
     def _gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
         copy = self.network.gradient
         goal = Goal(goal.labels[at], goal.truth[at], goal.targeted, goal.ignore_index)
@@ -82,6 +87,14 @@ class NetworkObjective:
                 continue
             start += size
         return parts
+
+
+def remaining(network: Network, predicted: Tensor, goal: Goal) -> Tensor:
+    """What an attack that gave these labels (B, *spatial) has left to do (B,): 0 is the worst."""
+    if goal.targeted:
+        reached = network.score(predicted, goal.labels, goal.ignore_index)
+        return 1 - metrics.case_score(reached)
+    return metrics.case_score(network.score(predicted, goal.truth, goal.ignore_index))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

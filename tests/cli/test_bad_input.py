@@ -192,7 +192,7 @@ def test_a_wrong_grid_file_is_refused(segbench, tmp_path) -> None:
     grid = tmp_path / "grid.toml"
     for text, word in (
         ("eps = [", "not TOML"),
-        ("attacks = ['pgd']", "eps"),
+        ("attacks = ['pgd']", "--eps"),
         ("eps = [1]\nepz = 3", "did you mean 'eps'"),
         ("eps = ['8/0']", "8/0"),
         ("eps = ['1/255']\nlimit = 0", "limit"),
