@@ -71,10 +71,10 @@ def test_eps_alone_is_enough(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "": "the key 'eps' is missing",
+    "": "needs a budget, for example --eps",
     "eps = [": "is not TOML",
     'eps = "8/255"': "eps = '8/255': ",
-    "eps = []": "eps = []: ",
+    "eps = []": "needs a budget, for example --eps",
     'eps = ["8/0"]': "eps '8/0' divides by zero",
     'eps = ["-1"]': "eps '-1' is negative",
     "eps = [-0.1]": "eps '-0.1' is negative",
