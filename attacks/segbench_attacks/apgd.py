@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,9 @@ class APGDState(State):
     taken: int
     since: int
     interval: int
+
+
+SomeAPGD = TypeVar("SomeAPGD", bound=APGDState)
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,7 @@ def begin(start: Tensor, budget: Budget, steps: int) -> APGDState:
     )
 
 
-def learn(
-    state: APGDState, feedback: Feedback, loss: Tensor, steps: int
-) -> tuple[APGDState, Tensor]:
+def learn(state: SomeAPGD, feedback: Feedback, loss: Tensor, steps: int) -> tuple[SomeAPGD, Tensor]:
     """The state after an answer whose tracked loss is ``loss`` (B,), and the gradient to follow."""
     better = risen(loss, state.best_loss)
     wide = per_case(better, state.images)
@@ -167,8 +168,8 @@ def risen(loss: Tensor, before: Tensor) -> Tensor:
 
 
 def move(
-    context: Context, state: APGDState, gradient: Tensor, norm: Literal["linf", "l2"]
-) -> APGDState:
+    context: Context, state: SomeAPGD, gradient: Tensor, norm: Literal["linf", "l2"]
+) -> SomeAPGD:
     """One step with momentum (none on the first); both of its points lie in ball and box."""
     clean, budget, here = context.images, context.budget, state.images
     aim = project(ascend(here, gradient, state.length, norm), clean, budget)
@@ -178,7 +179,7 @@ def move(
     return replace(state, images=aim, previous=here, taken=state.taken + 1)
 
 
-def _checked(state: APGDState, gradient: Tensor, steps: int) -> tuple[APGDState, Tensor]:
+def _checked(state: SomeAPGD, gradient: Tensor, steps: int) -> tuple[SomeAPGD, Tensor]:
     """A checkpoint: where the search stalls, half the step, and back to the best."""
     stalled = state.rises <= PROGRESS * state.interval
     stalled |= ~state.halved & ~risen(state.best_loss, state.best_at_check)

@@ -28,6 +28,7 @@ ARGUMENTS = {
 # the strongest), so that its laws do not hold for them; test_chosen_losses.py has theirs.
 OTHER_AIMS = ("masked-ce", "logit-norm", "margin")
 BRIEF = 20  # steps
+ENOUGH = 40  # steps, for an optimum on a linear network
 FP32 = Precision("fp32", "the tests compare numbers")
 
 
@@ -63,15 +64,14 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def brief(attack: NamedAttack) -> NamedAttack:
+def at_most(attack: NamedAttack, steps: int) -> NamedAttack:
     """The same attack in few steps, for laws that do not depend on their number."""
-    if getattr(attack.attack, "steps", None) is None or attack.attack.steps <= BRIEF:
+    if attack.plugin.name == "sea" and steps == BRIEF:
+        steps //= 4  # it takes them once per loss
+    if (getattr(attack.attack, "steps", None) or 0) <= steps:
         return attack
-    return load_attack(str(spec.Spec(attack.label.partition(":")[0], _changed(attack))))
-
-
-def _changed(attack: NamedAttack) -> dict[str, str]:
-    return {**spec.parse(attack.label).params, "steps": str(BRIEF)}
+    given = spec.parse(attack.label)
+    return load_attack(str(spec.Spec(given.name, {**given.params, "steps": str(steps)})))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -79,7 +79,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture, kinds in ARGUMENTS.items():
         if fixture in metafunc.fixturenames:
             chosen = [a for a in variants() if not kinds or is_gradient_attack(a, kinds)]
-            chosen = chosen if kinds else [brief(attack) for attack in chosen]
+            chosen = [at_most(attack, ENOUGH if kinds else BRIEF) for attack in chosen]
             metafunc.parametrize(fixture, chosen, ids=lambda attack: attack.label)
 
 
