@@ -47,7 +47,9 @@ def collate(cases: Sequence[Case], network: Network) -> Batch:
     images = torch.from_numpy(np.stack([case.image for case in cases]))
     labels = torch.from_numpy(np.stack([case.labels for case in cases])).to(network.device)
     truth = network.as_truth(labels, cases[0].ignore_index)
-    return Batch(cases, images.to(network.device), truth)
+    if network.device.type == "cuda":
+        images = images.pin_memory()
+    return Batch(cases, images.to(network.device, non_blocking=True), truth)
 
 
 def evaluate_batch(

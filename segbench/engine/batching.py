@@ -6,6 +6,7 @@ The choice changes no result (rule 2), only time and memory.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -48,6 +49,13 @@ def saved_bytes(network: Network, image: Tensor) -> int:
 
 
 def _free_bytes(device: torch.device) -> int:
+    """What can still be had; of a CPU's memory, with what the kernel would give up for it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(os.sysconf("SC_AVPHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux
+    return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE")) // 2

@@ -7,7 +7,7 @@ spatial axis. Everything past the door sees K >= 2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segbench import metrics
 from segbench.api import BringsPostprocess
+from segbench.engine.graphs import Graphed
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
 from segbench.errors import MachineError, UserError
@@ -30,6 +31,7 @@ class Network:
         classes: K, background included.
         marks: why its rows may not be trusted (``random-network``, ``batch-dependent``,
             ``probabilities``).
+        largest_batch: cases that fit in memory at once, None until a batch did not.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Network:
     precision: Precision
     gradient: GradientCopy = field(init=False)
     marks: tuple[str, ...] = ()
+    largest_batch: int | None = None
 
     def __post_init__(self) -> None:
         self.module = freeze(self.module.to(self.device))
@@ -68,6 +71,8 @@ class Network:
             ) from error
         self.gradient = prepare_gradient_copy(self.module, self.precision, probe, self.canonical)
         self.marks = (*self.marks, *self._behaviour(probe, logits))
+        if self.device.type == "cuda" and not self.one_by_one:
+            self.gradient = replace(self.gradient, module=Graphed(self.gradient.module))
 
     @property
     def one_by_one(self) -> bool:

@@ -19,15 +19,14 @@ Part = TypeVar("Part")
 class NetworkObjective:
     """An ``api.Objective`` over a :class:`Network`.
 
-    A batch that does not fit in memory is halved and asked again, without losing work; the size
-    that fitted is remembered. ``forwards`` and ``backwards`` count per case asked.
+    A batch that does not fit in memory is halved and asked again, without losing work; the network
+    remembers the size that fitted. ``forwards`` and ``backwards`` count per case asked.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.forwards = 0
         self.backwards = 0
-        self._largest: int | None = None
 
     def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
         """Loss per case, gradient, logits; from the gradient copy, signed to be ascended."""
@@ -72,7 +71,7 @@ class NetworkObjective:
 
     def _in_parts(self, cases: int, ask: Callable[[slice], Part]) -> list[Part]:
         """``ask`` over consecutive slices of 0..cases that fit in memory."""
-        size, start, parts = min(self._largest or cases, cases), 0, []
+        size, start, parts = min(self.network.largest_batch or cases, cases), 0, []
         while start < cases:
             try:
                 parts.append(ask(slice(start, min(start + size, cases))))
@@ -83,7 +82,7 @@ class NetworkObjective:
                     raise MachineError("one case does not fit in memory; use a smaller size") from (
                         error
                     )
-                size = self._largest = size // 2
+                size = self.network.largest_batch = size // 2
                 continue
             start += size
         return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,13 +12,14 @@ import torch
 from torch import nn
 
 from segbench import __version__, rowfile
-from segbench.api import Case, Dataset, Entry
+from segbench.api import Dataset, Entry
 from segbench.engine.batching import choose_batch_size
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import Policy, choose_device, choose_precision, require_ieee_fp32
 from segbench.errors import MachineError, UserError
 from segbench.evaluate import collate, evaluate_batch, in_batches
+from segbench.executors.case_cache import CaseCache
 from segbench.grid import Cell, Grid, cut_shards, expand_grid, take_cases
 from segbench.own_network import adapt_network
 from segbench.references import LoadedModel, ModelReference
@@ -93,45 +95,45 @@ def run_model(
         for _ in wanted:
             listener.shard(computed=False)
         return keys
-    worker = _Worker(reference.name, model, data, shards, options)
-    for key, cell in zip(keys, cells, strict=True):
-        listener.cell(reference.name, cell)
-        constants = _constants(reference.name, model, data, cell)
-        for n in range(len(shards)):
-            computed = (key, n) not in done
-            if computed:
-                append_shard(workspace, key, n, constants, worker.evaluate(cell, n))
-            listener.shard(computed)
+    with closing(CaseCache(data.dataset, shards)) as cases:
+        worker = _Worker(reference.name, model, data, cases, options)
+        for key, cell in zip(keys, cells, strict=True):
+            listener.cell(reference.name, cell)
+            constants = _constants(reference.name, model, data, cell)
+            for n in range(len(shards)):
+                computed = (key, n) not in done
+                if computed:
+                    append_shard(workspace, key, n, constants, worker.evaluate(cell, n))
+                listener.shard(computed)
     return keys
 
 
 class _Worker:
-    """A prepared network and the loaded cases it is evaluated on."""
+    """A prepared network and the cases it is evaluated on."""
 
     def __init__(
         self,
         name: str,
         model: LoadedModel,
         data: DataSource,
-        shards: Sequence[Sequence[Entry]],
+        cases: CaseCache,
         options: Options,
     ) -> None:
         device = choose_device(options.device)
-        self.dataset, self.shards, self.options = data.dataset, shards, options
+        self.cases, self.options = cases, options
         self.fingerprint = data.dataset.fingerprint()
         module, marks = _adapted(name, model, data, device)
         policy = "fp32" if model.exact or marks else options.precision
         precision = choose_precision(device, policy)
         classes = len(data.dataset.class_names)
         self.network = Network(name, module, classes, device, precision, marks=marks)
-        self._cases: dict[int, list[Case]] = {}
         self._sizes: dict[tuple[int, ...], int] = {}
-        probe = torch.stack([torch.from_numpy(case.image) for case in self._load(0)[:2]])
+        probe = torch.stack([torch.from_numpy(case.image) for case in self.cases.load(0)[:2]])
         self.network.prepare(probe.to(device))
 
     def evaluate(self, cell: Cell, shard: int) -> list[dict[str, Any]]:
         """The rows of one shard of a cell."""
-        cases = self._load(shard)
+        cases = self.cases.load(shard)
         size = self.options.batch_size or self._batch_size(shard)
         if self.network.one_by_one:
             size = 1
@@ -149,16 +151,11 @@ class _Worker:
 
     def _batch_size(self, shard: int) -> int:
         """Measured once per shape."""
-        image = self._load(shard)[0].image
+        image = self.cases.load(shard)[0].image
         if image.shape not in self._sizes:
             measured = torch.from_numpy(image)[None].to(self.network.device)
             self._sizes[image.shape] = choose_batch_size(self.network, measured)
         return self._sizes[image.shape]
-
-    def _load(self, shard: int) -> list[Case]:
-        if shard not in self._cases:
-            self._cases[shard] = [self.dataset.load(e.case_id) for e in self.shards[shard]]
-        return self._cases[shard]
 
 
 def _adapted(
