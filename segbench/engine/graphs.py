@@ -35,22 +35,22 @@ class Graphed(nn.Module):
         replay = self._recorded[shape]
         if replay is None:
             return self.network(images)
-        answer: Tensor = _Own.apply(replay(_Own.apply(padded)))
-        return answer[: len(images)]
+        return _own(replay(_own(padded)))[: len(images)]
 
     def _record(self, images: Tensor) -> Callable[[Tensor], Tensor] | None:
         """Replays forward and backward of this batch size; None where that is not faithful."""
         sample = images.detach().clone().requires_grad_()
         try:
             expected = _probe(self.network, sample)
-            replay = torch.cuda.make_graphed_callables(lambda x: self.network(x), (sample,))
+            recording = torch.cuda.make_graphed_callables(lambda x: self.network(x), (sample,))
+            replay = cast(Callable[[Tensor], Tensor], recording)
             found = _probe(replay, sample)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AttributeError, TypeError):
             return None  # what it does cannot be recorded, or it answers with more than a tensor
         faithful = all(_close(a, b) for a, b in zip(found, expected, strict=True))
-        return cast(Callable[[Tensor], Tensor], replay) if faithful else None
+        return replay if faithful else None
 
 
 class _Own(torch.autograd.Function):
@@ -63,6 +63,11 @@ class _Own(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0].clone()
+
+
+def _own(values: Tensor) -> Tensor:
+    copied: Tensor = _Own.apply(values)  # type: ignore[no-untyped-call]
+    return copied
 
 
 def _probe(network: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
