@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "nnunet": {"width": 4, "depth": 3},
     "nwcn": {"width": 4, "networks": 2},
     "pspnet": {"encoder": "resnet18", "width": 8},
+    "segformer": {"width": 16},
     "segnet": {"width": 4},
     "segresnet": {"width": 8},
     "slsdeep": {"encoder": "resnet18", "width": 8},
