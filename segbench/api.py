@@ -170,6 +170,38 @@ class BringsPostprocess(Protocol):
         ...
 
 
+@runtime_checkable
+class BringsStandIn(Protocol):
+    """A layer that cannot be differentiated, and brings a differentiable one that is close to it.
+
+    Usually the front of a defended network: one that rounds, compresses or denoises its images.
+    Attacks go forward through the layer and backward through its stand-in (BPDA: Athalye et al.,
+    ICML 2018); decisions and scores are the original network's. Rows are marked ``bpda``.
+    """
+
+    def stand_in(self, inputs: Tensor) -> Tensor:
+        """What the layer would answer were it smooth, in the shape of its answer.
+
+        For a layer that changes its input little, the input itself.
+        """
+        ...
+
+
+@runtime_checkable
+class BringsRandomness(Protocol):
+    """A network, or a layer of one, that draws random numbers on purpose when it answers.
+
+    It draws from torch's global generator, which is seeded for each case. Gradients are the mean
+    over so many draws (EOT: Athalye et al., ICML 2018); every decision and every score is one
+    draw of the original network. Rows are marked ``eot:N``.
+    """
+
+    @property
+    def eot_samples(self) -> int:
+        """How many draws a gradient is averaged over."""
+        ...
+
+
 # ---------------------------------------------------------------------------------------- attack
 
 

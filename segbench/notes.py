@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pandas import DataFrame
 
 from segbench.labels import CLEAN, point_names
+from segbench.marks import adapted, distrusted
 from segbench.stats import CONFIDENCE, RESAMPLES
 
 _METHOD = (
@@ -61,10 +62,11 @@ def collect_notes(
 
 def _marked(summary: DataFrame) -> Iterator[str]:
     for line in summary[summary["marks"] != ""].itertuples():
-        yield (
-            f"{line.model} under {line.attack} on {line.dataset} {line.split} is marked "
-            f"{line.marks}: do not trust these numbers as they stand."
-        )
+        where = f"{line.model} under {line.attack} on {line.dataset} {line.split}"
+        if doubts := distrusted(str(line.marks)):
+            yield f"{where} is marked {doubts}: do not trust these numbers as they stand."
+        if ways := adapted(str(line.marks)):
+            yield f"{where} was attacked {' and '.join(ways)}."
 
 
 def _weights(stale: Mapping[str, Stale]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segbench.api import BringsRandomness
 from segbench.errors import UserError
 from segbench.normalize import Normalization
 from segbench.probabilities import Kind, invert, kind_of_probabilities, without_activation
@@ -208,3 +209,5 @@ def _keep_declarations(network: nn.Module, module: nn.Module) -> None:
         module.output = output  # type: ignore[assignment]
     if hasattr(network, "postprocess"):
         module.postprocess = network.postprocess
+    if isinstance(network, BringsRandomness):
+        module.eot_samples = network.eot_samples  # type: ignore[assignment]

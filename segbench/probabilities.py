@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from segbench.engine.front import Tracer
+
 Kind = Literal["sigmoid", "softmax"]
 
 _MODULES: dict[Kind, tuple[type[nn.Module], ...]] = {
@@ -99,7 +101,8 @@ def _without_call(
     network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
 ) -> nn.Module | None:
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(network))
+        whole = copy.deepcopy(network)
+        traced = fx.GraphModule(whole, Tracer().trace(whole))
     except Exception:  # networks refuse to be traced in any way; then there is no graph to cut
         return None
     output = next(node for node in traced.graph.nodes if node.op == "output")

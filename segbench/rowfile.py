@@ -51,7 +51,7 @@ COLUMNS: Mapping[str, str] = {
     "seconds": "double",  # this case's share of its batch
     "precision": "string",
     "device": "string",
-    "marks": "string",  # words separated by spaces; empty where the row can be trusted
+    "marks": "string",  # words separated by spaces, see marks.py
 }
 """A row's columns in order, with their Arrow types. Floats may be NaN; nothing may be null."""
 

@@ -239,6 +239,15 @@ def test_different_cases_are_noted_even_if_they_are_as_many(row, frame):
     assert not _noted(build_tables(frame(same)), "different cases")
 
 
+def test_an_attack_around_a_declared_defence_is_told_apart_from_a_doubt(row, frame):
+    rows = [row(marks="bpda"), row(attack="fgsm", marks="eot:8 probabilities")]
+    tables = build_tables(frame(rows))
+    assert _noted(tables, "under pgd", "attacked through the stand-ins")
+    assert not _noted(tables, "under pgd", "do not trust")
+    assert _noted(tables, "under fgsm", "averaged over 8 draws")
+    assert _noted(tables, "under fgsm", "is marked probabilities: do not trust")
+
+
 def test_marks_precisions_and_single_groups_are_noted(row, frame):
     rows = [
         _clean(row),

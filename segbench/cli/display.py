@@ -23,6 +23,7 @@ from rich.table import Table
 
 from segbench.gate import FAILURES
 from segbench.labels import eps_names, point_names
+from segbench.marks import distrusted
 from segbench.spec import format_eps
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _curves(title: str, part: DataFrame) -> Table:
     table.add_column("eps", justify="right", no_wrap=True)
     curves = part.to_dict("records")
     for curve in curves:
-        mark = " !" if curve["marks"] else ""
+        mark = " !" if distrusted(curve["marks"]) else ""
         head = f"{curve['model']}{mark}\n{curve['attack']}"
         table.add_column(head, justify="right", max_width=_CURVE_COLUMN - 2, overflow="fold")
     for point in point_names(part):

@@ -170,8 +170,8 @@ class _StepRun:
 
     def _count(self, cases: Tensor, state: State, feedback: Feedback) -> None:
         """Count a gradient, and note whose answer is not finite; nothing is read by the host."""
-        self.forwards[cases] += 1
-        self.backwards[cases] += 1
+        self.forwards[cases] += self.network.samples
+        self.backwards[cases] += self.network.samples
         answer = feedback.loss + ball.flat_norm(feedback.gradient, torch.inf)
         asked = ball.flat_norm(state.images, torch.inf)
         self.at_fault[cases] |= ~answer.isfinite() & asked.isfinite()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segbench import metrics
 from segbench.api import BringsPostprocess
+from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
 from segbench.engine.graphs import Graphed
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
@@ -29,8 +30,9 @@ class Network:
     Attributes:
         module: the original; every label, decision and score comes from it, in fp32.
         classes: K, background included.
+        samples: draws that a gradient is the mean of; more than 1 only where declared.
         marks: why its rows may not be trusted (``random-network``, ``batch-dependent``,
-            ``probabilities``).
+            ``probabilities``), and what they were attacked through (``bpda``, ``eot:N``).
         largest_batch: cases that fit in memory at once, None until a batch did not.
     """
 
@@ -40,11 +42,13 @@ class Network:
     device: torch.device
     precision: Precision
     gradient: GradientCopy = field(init=False)
+    samples: int = field(init=False)
     marks: tuple[str, ...] = ()
     largest_batch: int | None = None
 
     def __post_init__(self) -> None:
         self.module = freeze(self.module.to(self.device))
+        self.samples = declared_samples(self.module)
         self.hardware = f"{self.device.type} ({device_name(self.device)})"
         self.structures = getattr(self.module, "output", "softmax") == "sigmoid" and (
             self.classes > 2
@@ -69,15 +73,18 @@ class Network:
             raise UserError(
                 f"model {self.name} does not accept images of shape {tuple(probe.shape)}: {reason}"
             ) from error
-        self.gradient = prepare_gradient_copy(self.module, self.precision, probe, self.canonical)
-        self.marks = (*self.marks, *self._behaviour(probe, logits))
-        if self.device.type == "cuda" and not self.one_by_one:
+        smooth = with_stand_ins(self.module)
+        self.gradient = prepare_gradient_copy(smooth, self.precision, probe, self.canonical)
+        front = ("bpda",) if has_stand_in(self.module) else ()
+        self.marks = (*self.marks, *front, *self._behaviour(probe, logits))
+        if self.device.type == "cuda" and not self.one_by_one and not front:  # it may be the host's
             self.gradient = replace(self.gradient, module=Graphed(self.gradient.module))
 
     @property
     def one_by_one(self) -> bool:
         """Whether cases must not share a batch."""
-        return not {"random-network", "batch-dependent"}.isdisjoint(self.marks)
+        kinds = {mark.partition(":")[0] for mark in self.marks}
+        return not kinds.isdisjoint({"random-network", "batch-dependent", "eot"})
 
     @torch.no_grad()
     def exact_logits(self, images: Tensor) -> Tensor:
@@ -135,6 +142,8 @@ class Network:
 
     def _behaviour(self, probe: Tensor, logits: Tensor) -> tuple[str, ...]:
         """Marks for a network that is random or lets cases of a batch influence each other."""
+        if self.samples > 1:
+            return (f"eot:{self.samples}",)
         if not torch.equal(logits, self.exact_logits(probe)):
             return ("random-network",)
         alone = self.exact_logits(probe[:1])

@@ -39,9 +39,9 @@ class CaseNoise:
         chosen = tuple(self.case_ids[i] for i in index.tolist())
         return CaseNoise(self.seed, self.dataset, chosen, self.device)
 
-    def torch_seed(self) -> int:
+    def torch_seed(self, draw: int = -1) -> int:
         """A seed for networks that draw random numbers of their own."""
-        return _key(self.seed, self.dataset, "+".join(self.case_ids), -1) % 2**63
+        return _key(self.seed, self.dataset, "+".join(self.case_ids), draw) % 2**63
 
     def _generators(self, draw: int) -> list[np.random.Generator]:
         keys = [_key(self.seed, self.dataset, case, draw) for case in self.case_ids]

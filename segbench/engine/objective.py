@@ -11,7 +11,7 @@ from torch import Tensor
 from segbench import metrics
 from segbench.api import Feedback, Goal, Loss
 from segbench.engine.network import Network, channels_last
-from segbench.errors import MachineError
+from segbench.errors import MachineError, UserError
 
 Part = TypeVar("Part")
 
@@ -29,9 +29,12 @@ class NetworkObjective:
         self.backwards = 0
 
     def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
-        """Loss per case, gradient, logits; from the gradient copy, signed to be ascended."""
-        self.forwards += len(images)
-        self.backwards += len(images)
+        """Loss per case, gradient, logits; from the gradient copy, signed to be ascended.
+
+        Where the network draws on purpose, all three are means over its draws (EOT).
+        """
+        self.forwards += len(images) * self.network.samples
+        self.backwards += len(images) * self.network.samples
         parts = self._in_parts(len(images), lambda at: self._gradient(images[at], loss, goal, at))
         if len(parts) == 1:
             return parts[0]
@@ -56,6 +59,18 @@ class NetworkObjective:
         return remaining(self.network, self.labels(images), goal)
 
     def _gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
+        samples = self.network.samples
+        mean = self._one_gradient(images, loss, goal, at)
+        for n in range(1, samples):
+            drawn = self._one_gradient(images, loss, goal, at)
+            mean = Feedback(
+                mean.loss.lerp(drawn.loss, 1 / (n + 1)),
+                mean.gradient.lerp(drawn.gradient, 1 / (n + 1)),
+                mean.logits.lerp(drawn.logits, 1 / (n + 1)),
+            )
+        return mean
+
+    def _one_gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
         copy = self.network.gradient
         goal = Goal(goal.labels[at], goal.truth[at], goal.targeted, goal.ignore_index)
         leaf = channels_last(images.detach()).requires_grad_()
@@ -66,6 +81,12 @@ class NetworkObjective:
             value = loss(logits, goal)
             if goal.targeted:
                 value = -value
+            if not value.requires_grad:
+                raise UserError(
+                    f"model {self.network.name} gives no gradient: its answer does not depend "
+                    "differentiably on the image; a layer that stops it may bring a stand_in "
+                    "(segbench.api.BringsStandIn)"
+                )
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
         return Feedback(value.detach(), gradient.contiguous(), logits.detach())
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental import optimization
 
+from segbench.engine.front import Tracer, layers_behind
 from segbench.engine.precision import Precision
 
 Door = Callable[[Any, Tensor], Tensor]
@@ -81,9 +82,10 @@ def fold_batch_norm(original: nn.Module) -> nn.Module | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # fuse() deep-copies, traces and folds; a network that cannot be traced says so by
-            # any of these, and then simply serves unfolded.
-            folded = optimization.fuse(original, no_trace=False)
+            # fuse() deep-copies and folds; a network that cannot be traced says so by any of
+            # these, and then simply serves unfolded.
+            traced = fx.GraphModule(original, Tracer().trace(original))
+            folded = optimization.fuse(traced, no_trace=True)
     except (fx.proxy.TraceError, *_UNTRACEABLE):
         return None
     return folded.eval().requires_grad_(False)
@@ -104,7 +106,7 @@ class _Fp32Layer(nn.Module):
 def _to_bfloat16(module: nn.Module, first: list[nn.Module]) -> None:
     """Pre-cast the weights autocast would cast at every step, all but the first layers'."""
     kept = {id(parameter) for layer in first for parameter in layer.parameters()}
-    for name, layer in list(module.named_modules(remove_duplicate=False)):
+    for name, layer in list(layers_behind(module)):
         if layer in first:
             parent, _, attribute = name.rpartition(".")
             setattr(module.get_submodule(parent), attribute, _Fp32Layer(layer))
@@ -126,7 +128,7 @@ def _first_layers(module: nn.Module, probe: Tensor) -> list[nn.Module]:
 
     hooks = [
         hook
-        for layer in module.modules()
+        for layer in {id(layer): layer for _, layer in layers_behind(module)}.values()
         if isinstance(layer, _WEIGHTED)
         for hook in (
             layer.register_forward_pre_hook(entering),
@@ -158,7 +160,10 @@ def _probe(module: nn.Module, probe: Tensor, door: Door) -> tuple[Tensor, Tensor
     logits = door(module(images), images)
     # Weights that differ per logit, so that no sign error can cancel.
     weights = torch.linspace(-1, 1, logits[0].numel(), device=logits.device)
-    (gradient,) = torch.autograd.grad((logits.flatten(1) * weights).sum(), images)
+    total = (logits.flatten(1) * weights).sum()
+    if not total.requires_grad:
+        return logits, torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(total, images)
     return logits.detach(), gradient
 
 

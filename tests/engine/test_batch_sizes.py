@@ -143,12 +143,21 @@ def test_every_column_is_the_same_in_the_opposite_order(
     assert_same(rows_of(tmp_path, Options("fp32", "cpu", 4), order=-1), one_by_one)
 
 
-def test_a_random_network_answers_the_same_in_every_run_and_is_marked(tmp_path: Path) -> None:
-    first = rows_of(tmp_path / "first", Options("fp32", "cpu", 8), Dropping)
+class Declared(Dropping):
+    """The same on purpose."""
+
+    eot_samples = 2
+
+
+@pytest.mark.parametrize(("kind", "mark"), [(Dropping, "random-network"), (Declared, "eot:2")])
+def test_a_random_network_answers_the_same_in_every_run_and_is_marked(
+    kind: Any, mark: str, tmp_path: Path
+) -> None:
+    first = rows_of(tmp_path / "first", Options("fp32", "cpu", 8), kind)
     torch.manual_seed(99)
-    again = rows_of(tmp_path / "again", Options("fp32", "cpu", None), Dropping, order=-1)
+    again = rows_of(tmp_path / "again", Options("fp32", "cpu", None), kind, order=-1)
     assert_same(again, first)
-    assert (first.marks == "random-network").all()
+    assert (first.marks == mark).all()
 
 
 def test_the_attack_hurts_and_the_clean_rows_are_clean(one_by_one: pd.DataFrame) -> None:

@@ -1,0 +1,23 @@
+"""The marks of rows: words that say why not to trust them, and words that only say how they came.
+
+Rows hold marks separated by spaces; see ``Network.marks``.
+"""
+
+from __future__ import annotations
+
+_ADAPTED = {
+    "bpda": "through the stand-ins that its layers bring for the backward pass",
+    "eot": "by gradients averaged over {} draws of the network",
+}
+"""Marks of an attack that went around a declared defence; nothing is wrong with such rows."""
+
+
+def distrusted(marks: str) -> str:
+    """The marks that speak against the numbers, separated by spaces; empty if there are none."""
+    return " ".join(word for word in marks.split() if word.partition(":")[0] not in _ADAPTED)
+
+
+def adapted(marks: str) -> list[str]:
+    """How the attack went around the network's declared defences, in words."""
+    parts = [word.partition(":") for word in marks.split()]
+    return [_ADAPTED[name].format(value) for name, _, value in parts if name in _ADAPTED]
