@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from segbench.channels import Channels
 from segbench.errors import UserError
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,11 +23,15 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Normalization:
-    """(images - mean) / std, by given numbers or, ``per_image``, by each image's own."""
+    """(images - mean) / std, by given numbers or, ``per_image``, by each image's own.
+
+    ``channels`` is what comes first (see ``channels.py``).
+    """
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     per_image: bool = False
+    channels: Channels | None = None
 
 
 def parse_normalization(text: str, channels: int) -> Normalization:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segbench.api import BringsRandomness
+from segbench.channels import channels_seen, convert_channels, rule_for
 from segbench.errors import UserError
 from segbench.normalize import Normalization
 from segbench.probabilities import Kind, invert, kind_of_probabilities, without_activation
@@ -69,7 +70,10 @@ def adapt_network(
     scale = Scale(normalization, probes[0].dim()) if normalization else nn.Identity()
     scale = scale.to(device)
     with torch.no_grad():
-        stride, answer = _find_stride(network, [scale(probe) for probe in probes])
+        try:
+            stride, answer = _find_stride(network, [scale(probe) for probe in probes])
+        except UserError as error:
+            raise _explain(error, network, probes) from error
         key = _find_key(answer)
         padded = pad(scale(probes[0]), stride)
         kind = kind_of_probabilities(lambda x: _pick(network(x), key), padded)
@@ -119,13 +123,15 @@ class Scale(nn.Module):
     def __init__(self, normalization: Normalization, dims: int) -> None:
         super().__init__()
         column = (1, -1, *[1] * (dims - 2))
+        self.channels = normalization.channels
         self.per_image = normalization.per_image
         self.axes = tuple(range(1, dims))
         self.register_buffer("mean", torch.tensor(normalization.mean).reshape(column))
         self.register_buffer("std", torch.tensor(normalization.std).reshape(column))
 
     def forward(self, images: Tensor) -> Tensor:
-        """The same shape."""
+        """The same shape, but for the channels where ``--channels`` was given."""
+        images = convert_channels(images, self.channels)
         if self.per_image:
             centred = images - images.mean(self.axes, keepdim=True)
             variance = centred.square().mean(self.axes, keepdim=True)
@@ -151,6 +157,7 @@ def crop(logits: Tensor, images: Tensor) -> Tensor:
 # They branch on shapes: symbolic tracing keeps them as one step.
 torch.fx.wrap("pad")
 torch.fx.wrap("crop")
+torch.fx.wrap("convert_channels")
 
 
 def _find_stride(network: nn.Module, images: Sequence[Tensor]) -> tuple[int, Any]:
@@ -175,6 +182,20 @@ def _find_stride(network: nn.Module, images: Sequence[Tensor]) -> tuple[int, Any
     raise UserError(
         f"it does not accept images of shape {tuple(images[0].shape)}, nor padded to a "
         f"multiple of up to {STRIDES[-1]}: {reason}"
+    )
+
+
+def _explain(error: UserError, network: nn.Module, probes: Sequence[Tensor]) -> UserError:
+    """The refusal, or the option that would have helped: ``--channels``, never taken unasked."""
+    count = probes[0].shape[1]
+    rule = rule_for(count)
+    try:
+        _find_stride(network, [convert_channels(probe, rule) for probe in probes])
+    except UserError:
+        return error
+    return UserError(
+        f"it takes {channels_seen(rule, count)}-channel images, but the data's have {count}; give "
+        f"--channels {rule} to have them converted inside the model"
     )
 
 

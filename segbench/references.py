@@ -9,12 +9,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from segbench import registry, spec
 from segbench.card import CARD_FILE, Card, find_checkpoints, load_card
+from segbench.channels import Channels, channels_seen
 from segbench.errors import MachineError, UserError
 from segbench.normalize import Normalization, parse_normalization
 
@@ -34,7 +35,7 @@ class LoadedModel:
     Attributes:
         own: whether it is the user's own: how it wants its images and what it answers is found out
             when the images are there (``own_network.py``).
-        normalization: what ``--normalize`` says of it.
+        normalization: what ``--normalize`` and ``--channels`` say of it.
         exact: whether its gradients must be fp32.
     """
 
@@ -97,6 +98,7 @@ class ForeignReference:
     text: str
     weights: Path | None = None
     normalize: str = ""
+    channels: Channels | None = None
     module: str = field(init=False)
     factory: str = field(init=False)
 
@@ -120,7 +122,7 @@ class ForeignReference:
 
         factory = self._find_factory()
         sizes = {
-            "in_channels": dataset.in_channels,
+            "in_channels": channels_seen(self.channels, dataset.in_channels),
             "num_classes": len(dataset.class_names),
             "spatial_dims": dataset.spatial_dims,
         }
@@ -134,8 +136,8 @@ class ForeignReference:
             raise UserError(f"{self.text} returned {type(network).__name__}; expected a Module")
         if self.weights:
             load_weights(network, self.weights)
-        source = source_hash(network)
-        return _own(network, self.name, source, self.normalize, dataset, exact=False)
+        wanted = _wanted(self.normalize, self.channels, dataset)
+        return _own(network, self.name, source_hash(network), wanted, exact=False)
 
     def _find_factory(self) -> Callable[..., Any]:
         module = _import_file(Path(self.module)) if self.module.endswith(".py") else None
@@ -160,6 +162,7 @@ class ArchiveReference:
 
     path: Path
     normalize: str = ""
+    channels: Channels | None = None
 
     @property
     def name(self) -> str:
@@ -177,26 +180,38 @@ class ArchiveReference:
 
         network = load_archive(self.path)
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return _own(network, self.name, digest, self.normalize, dataset, exact=True)
+        wanted = _wanted(self.normalize, self.channels, dataset)
+        return _own(network, self.name, digest, wanted, exact=True)
+
+
+def _wanted(normalize: str, channels: Channels | None, dataset: Dataset) -> Normalization | None:
+    """What ``--normalize`` and ``--channels`` say of a network; None if they are not given."""
+    seen = channels_seen(channels, dataset.in_channels)
+    wanted = parse_normalization(normalize, seen) if normalize else None
+    return replace(wanted or Normalization(), channels=channels) if channels else wanted
 
 
 def _own(
-    network: nn.Module, name: str, source: str, normalize: str, dataset: Dataset, *, exact: bool
+    network: nn.Module, name: str, source: str, wanted: Normalization | None, *, exact: bool
 ) -> LoadedModel:
-    """A network of the user's own, with what ``--normalize`` says of it."""
-    normalization = parse_normalization(normalize, dataset.in_channels) if normalize else None
+    """A network of the user's own, with what it wants of its images."""
     facts = {"spec": name, "parameters": {}, "source": source}
-    if normalization:
-        facts["normalization"] = asdict(normalization)
-    return LoadedModel(network, state_hash(network), facts, True, normalization, exact)
+    if wanted:
+        facts["normalization"] = asdict(wanted)
+    return LoadedModel(network, state_hash(network), facts, True, wanted, exact)
 
 
 def resolve_models(
-    texts: Sequence[str], workspace: Path, weights: Sequence[Path] = (), normalize: str = ""
+    texts: Sequence[str],
+    workspace: Path,
+    weights: Sequence[Path] = (),
+    normalize: str = "",
+    channels: Channels | None = None,
 ) -> list[ModelReference]:
     """The networks meant by ``-m`` texts; all checkpoints of the workspace if there are none.
 
-    ``weights`` go, in order, to the networks of the user's own, and ``normalize`` to all of them.
+    ``weights`` go, in order, to the networks of the user's own, and ``normalize`` and ``channels``
+    to all of them.
 
     Raises:
         UserError: a text means nothing, or weights are left over.
@@ -216,17 +231,19 @@ def resolve_models(
             references.append(CheckpointReference(Path(text), load_card(Path(text))))
         elif _FOREIGN.fullmatch(text) and "=" not in text:
             file = files.pop(0) if files else None
-            references.append(ForeignReference(text, file, normalize))
+            references.append(ForeignReference(text, file, normalize, channels))
         elif text.endswith(ARCHIVES) and Path(text).is_file():
-            references.append(ArchiveReference(Path(text), normalize))
+            references.append(ArchiveReference(Path(text), normalize, channels))
         else:
             references += _trained(text, workspace)
     own = (ForeignReference, ArchiveReference)
-    if normalize and not any(isinstance(reference, own) for reference in references):
-        raise UserError(
-            f"--normalize {normalize!r} belongs to no network of your own; trained ones "
-            "normalise by themselves"
-        )
+    if not any(isinstance(reference, own) for reference in references):
+        for option, value in (("--normalize", normalize), ("--channels", channels)):
+            if value:
+                raise UserError(
+                    f"{option} {value!r} belongs to no network of your own; trained ones take "
+                    "images as their data set has them"
+                )
     if files:
         raise UserError(f"--weights {files[0]} belongs to no -m module:factory or path.py:factory")
     return references

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from segbench.archives import load_archive
+from segbench.channels import channels_seen
 from segbench.errors import UserError
-from segbench.normalize import parse_normalization
+from segbench.normalize import Normalization, parse_normalization
 from segbench.own_network import OwnNetwork, adapt_network
 
 IMAGES = torch.rand(2, 1, 12, 10)
 SHAPE = (1, 12, 10)
+RGB = torch.rand(2, 3, 4, 5)
 
 
 class Net(nn.Module):
@@ -143,8 +146,54 @@ def test_images_are_padded_to_the_networks_stride_and_cropped_back(strict: bool)
 
 
 def test_a_network_of_another_channel_count_is_refused_with_its_own_words() -> None:
-    with pytest.raises(UserError, match=r"\(2, 3, 12, 10\).*to have 1 channels"):
-        adapt_network(Net(), [(3, 12, 10)])
+    with pytest.raises(UserError, match=r"\(2, 4, 12, 10\).*to have 1 channels"):
+        adapt_network(Net(), [(4, 12, 10)])
+
+
+class Square(nn.Module):
+    """Two logits per pixel, each a weighted sum of squares of so many channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.arange(1.0, 2 * channels + 1).reshape(2, channels, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(images**2, self.weights)
+
+
+def test_a_gray_network_sees_the_luminance_and_its_gradient_reaches_every_channel() -> None:
+    images = RGB.clone().requires_grad_()
+    adapted = adapt_network(Square(1), [RGB.shape[1:]], Normalization(channels="luminance"))
+    logits = adapted.module(images)
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    luminance = torch.einsum("bchw,c->bhw", RGB, weights)
+    assert_close(logits[:, 1], 2 * luminance**2)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
+    assert_close(gradient, 2 * luminance[:, None] * weights[:, None, None])
+
+
+def test_an_rgb_network_sees_a_gray_image_three_times_then_its_own_scale() -> None:
+    wanted = replace(parse_normalization("mean=0.1+0.2+0.3,std=2", 3), channels="repeat")
+    adapted = adapt_network(Square(3), [SHAPE], wanted)
+    scaled = (IMAGES - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / 2
+    assert_close(adapted.module(IMAGES), Square(3)(scaled))
+    assert torch.equal(torch.fx.symbolic_trace(adapted.module)(IMAGES), adapted.module(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape", "option"), [(3, SHAPE, "repeat"), (1, (3, 4, 5), "luminance")]
+)
+def test_channels_are_never_converted_unasked(
+    channels: int, shape: tuple[int, ...], option: str
+) -> None:
+    with pytest.raises(UserError, match=f"takes {channels}-channel .* give --channels {option}"):
+        adapt_network(Square(channels), [shape])
+
+
+@pytest.mark.parametrize(("channels", "count"), [("repeat", 3), ("luminance", 1), ("repeat", 4)])
+def test_a_rule_for_other_images_is_refused(channels: Any, count: int) -> None:
+    with pytest.raises(UserError, match=f"--channels {channels} .* images have {count}; leave it"):
+        channels_seen(channels, count)
 
 
 def test_declarations_go_with_the_network() -> None:
@@ -160,9 +209,6 @@ def test_an_adapted_network_can_be_traced() -> None:
     adapted = adapt_network(Net(lambda z: {"out": z}), [SHAPE], parse_normalization("zscore", 1))
     traced = torch.fx.symbolic_trace(adapted.module)
     assert torch.equal(traced(IMAGES), adapted.module(IMAGES))
-
-
-RGB = torch.rand(2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from segbench.cli.options import (
     SpecText,
     at_least,
+    channels_option,
     data_options,
     device_option,
     workspace_option,
 )
+
+if TYPE_CHECKING:
+    from segbench.channels import Channels
 
 
 @click.command("attack")
@@ -37,6 +42,7 @@ from segbench.cli.options import (
     help="What your own network expects of its images: imagenet, zscore, 0-255 or "
     "mean=0.5,std=0.25.  [default: pixels in 0 to 1]",
 )
+@channels_option
 @click.option(
     "-a",
     "--attack",
@@ -71,6 +77,7 @@ def command(
     model: tuple[str, ...],
     weights: tuple[Path, ...],
     normalize: str,
+    channels: Channels | None,
     attack: tuple[str, ...],
     eps: tuple[str, ...],
     dataset: str | None,
@@ -99,6 +106,7 @@ def command(
             models=model,
             weights=weights,
             normalize=normalize,
+            channels=channels,
             attacks=attack,
             eps=eps,
             dataset=dataset,

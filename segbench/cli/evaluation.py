@@ -11,6 +11,7 @@ from segbench.errors import UserError
 
 if TYPE_CHECKING:
     from segbench.api import Tables
+    from segbench.channels import Channels
     from segbench.executors.local import DataSource
     from segbench.references import ModelReference
 
@@ -22,6 +23,7 @@ class Request:
     models: tuple[str, ...] = ()
     weights: tuple[Path, ...] = ()
     normalize: str = ""
+    channels: Channels | None = None
     attacks: tuple[str, ...] = ("pgd",)
     eps: tuple[str, ...] = ()
     dataset: str | None = None
@@ -45,7 +47,9 @@ def evaluate(request: Request, workspace: Path) -> None:
     attacks = [load_attack(text) for text in request.attacks]
     for attack in attacks:
         attack_budgets(attack, eps)
-    references = resolve_models(request.models, workspace, request.weights, request.normalize)
+    references = resolve_models(
+        request.models, workspace, request.weights, request.normalize, request.channels
+    )
 
     from segbench.cli.display import AttackProgress, console, messages, progress_bar, show_summary
     from segbench.executors.local import Options

@@ -10,6 +10,7 @@ import click
 from segbench.cli.options import (
     DEFAULT_DATASET,
     SpecText,
+    channels_option,
     data_options,
     open_dataset,
     workspace_option,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from segbench.api import Dataset
+    from segbench.channels import Channels
     from segbench.references import LoadedModel
 
 
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
     help="Weights of your own network (.safetensors, .pt, .pth).",
 )
 @click.option("--normalize", default="", help="As of segbench attack.")
+@channels_option
 @data_options
 @workspace_option
 def command(
     model: str,
     weights: Path | None,
     normalize: str,
+    channels: Channels | None,
     dataset: str | None,
     data_root: Path | None,
     workspace: Path,
@@ -52,7 +56,7 @@ def command(
     from segbench.inspection import inspect_network
 
     data = open_dataset(dataset or DEFAULT_DATASET, data_root)
-    name, loaded = _load(model, weights, normalize, data, workspace)
+    name, loaded = _load(model, weights, normalize, channels, data, workspace)
     entry = data.entries("train")[0]
     click.echo(f"{'model':<11} {name}")
     for fact, value in inspect_network(name, loaded, entry.shape, len(data.class_names)).items():
@@ -60,15 +64,21 @@ def command(
 
 
 def _load(
-    text: str, weights: Path | None, normalize: str, data: Dataset, workspace: Path
+    text: str,
+    weights: Path | None,
+    normalize: str,
+    channels: Channels | None,
+    data: Dataset,
+    workspace: Path,
 ) -> tuple[str, LoadedModel]:
     """A network of the user's own, a trained one, or a registered one as it is before training."""
     from segbench.references import LoadedModel, resolve_models
 
     try:
-        references = resolve_models([text], workspace, [weights] if weights else [], normalize)
+        files = [weights] if weights else []
+        references = resolve_models([text], workspace, files, normalize, channels)
     except UserError:
-        untrained = None if weights or normalize else _untrained(text, data)
+        untrained = None if weights or normalize or channels else _untrained(text, data)
         if untrained is None:
             raise
         return f"{text}, untrained", LoadedModel(untrained, "", {})

@@ -82,6 +82,16 @@ def data_options(command: Command) -> Command:
     )(command)
 
 
+def channels_option(command: Command) -> Command:
+    """``--channels``."""
+    return click.option(
+        "--channels",
+        type=click.Choice(["repeat", "luminance"]),
+        help="For your own network on data of another channel count: repeat gray images as RGB, "
+        "or take the luminance of RGB ones.",
+    )(command)
+
+
 def device_option(command: Command) -> Command:
     """``--device``."""
     return click.option("--device", help="cpu, cuda, cuda:1 …  [default: the accelerator, if any]")(

@@ -87,3 +87,15 @@ def test_normalize_without_a_network_of_ones_own_is_refused(segbench, workspace:
                     "-m", "unet:width=4,depth=2")  # fmt: skip
     assert done.exit_code == 2
     assert "belongs to no network of your own" in done.output
+
+
+def test_an_rgb_network_is_shown_gray_images_only_when_asked_for(segbench, tmp_path: Path) -> None:
+    net = tmp_path / "rgb.py"
+    net.write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 1)\n")
+    command = ("inspect", f"{net}:build", "--dataset", DATA)
+    refused = segbench(*command)
+    assert refused.exit_code == 2
+    assert "give --channels repeat" in refused.output
+    done = segbench(*command, "--channels", "repeat", "--normalize", "imagenet")
+    assert done.exit_code == 0, done.output
+    assert facts(done.output)["parameters"] == "8"
