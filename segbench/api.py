@@ -49,9 +49,11 @@ class Case:
         image: float32 (C, *spatial) in [0, 1].
         labels: int64 (*spatial), values 0..K-1 or ``ignore_index``.
         class_names: K names, background first.
+        intensity: the map back to the file's own units of each channel, where known.
         spacing: millimetres per pixel along each spatial axis, where known.
         affine: the file's 4 x 4 voxel-to-world matrix, where known.
         source: the image file it came from, None if generated.
+        depth: which axial slice of a volume it is, counted along the canonical third axis.
     """
 
     case_id: str
@@ -60,10 +62,11 @@ class Case:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     ignore_index: int | None = None
-    intensity: Intensity | None = None
+    intensity: tuple[Intensity, ...] | None = None
     spacing: tuple[float, ...] | None = None
     affine: NDArray[np.float64] | None = None
     source: Path | None = None
+    depth: int | None = None
 
 
 @dataclass(frozen=True)

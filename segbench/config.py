@@ -54,6 +54,8 @@ class GridConfig(_Record):
     precision: Literal["auto", "fp32"] = "auto"
     batch_size: int | None = Field(default=None, ge=1)
     boundary: bool = False
+    quantize: bool = False
+    save_adversarial: bool = False
     reports: tuple[str, ...] = ("markdown", "csv")
     train: TrainConfig | None = None
 

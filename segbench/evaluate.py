@@ -1,14 +1,16 @@
 """Evaluation of a cell: the only place that scores.
 
 Every score comes from the original network in IEEE fp32, on the adversarial image itself, after
-that image has been checked, in float64, to lie in its ball and box.
+that image has been checked, in float64, to lie in its ball and box. Attacking and scoring are two
+steps, so that images once made can be kept, rounded to their file's levels, or shown to another
+network, and scored again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from segbench import metrics
+from segbench.adversarial import Attacked
 from segbench.api import Case, Goal, Targeted
 from segbench.boundary import boundary_scores
 from segbench.engine import ball
@@ -25,6 +28,7 @@ from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
 from segbench.errors import MachineError, UserError
 from segbench.grid import Cell
+from segbench.quantize import round_to_levels
 from segbench.targets import target_labels
 
 _SCORED = -2  # a draw that no attack has seen, and the same at every eps
@@ -60,6 +64,16 @@ def evaluate_batch(
     """Attack and score some cases: the varying columns of the store, one row per case and class.
 
     Raises:
+        UserError, MachineError: see ``attack_cases`` and ``score_cases``.
+    """
+    attacked = attack_cases(network, batch, cell, dataset_fingerprint)
+    return score_cases(network, batch, cell, attacked, dataset_fingerprint, boundary=boundary)
+
+
+def attack_cases(network: Network, batch: Batch, cell: Cell, dataset_fingerprint: str) -> Attacked:
+    """The adversarial images of some cases, checked to lie in ball and box.
+
+    Raises:
         UserError: the network answers with NaN; the case is named.
         MachineError: the attack left its ball or box, or crashed.
     """
@@ -68,19 +82,62 @@ def evaluate_batch(
         torch.manual_seed(noise.torch_seed())
     start = time.perf_counter()
     outcome = _attacked(network, batch, cell, noise)
-    distances = ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
-    linf, l2 = (values.tolist() for values in distances)
-    ignore = batch.cases[0].ignore_index
+    ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
+    seconds = (time.perf_counter() - start) / len(batch.cases)
+    return Attacked(
+        batch.case_ids,
+        outcome.images,
+        torch.tensor(outcome.forwards),
+        torch.tensor(outcome.backwards),
+        torch.full((len(batch.cases),), seconds, dtype=torch.float64),
+        "fp32" if cell.attack is None else network.gradient.name,
+        network.marks,
+    )
+
+
+def rounded(batch: Batch, attacked: Attacked) -> Attacked:
+    """The same images on the levels of their files; see ``quantize.py``.
+
+    Raises:
+        UserError: a case's file has no levels.
+    """
+    images = attacked.images.cpu().numpy()
+    levels = [round_to_levels(own, case) for own, case in zip(images, batch.cases, strict=True)]
+    stacked = torch.from_numpy(np.stack(levels)).to(attacked.images.device)
+    return replace(attacked, images=stacked)
+
+
+def score_cases(
+    network: Network,
+    batch: Batch,
+    cell: Cell,
+    attacked: Attacked,
+    dataset_fingerprint: str,
+    *,
+    boundary: bool = False,
+) -> list[dict[str, Any]]:
+    """The rows of cases under images that were made for them, by this network or another.
+
+    Raises:
+        UserError: the network answers with NaN; the case is named.
+    """
     if network.one_by_one:
+        noise = CaseNoise(cell.seed, dataset_fingerprint, batch.case_ids, network.device)
         torch.manual_seed(noise.torch_seed(_SCORED))
-    logits = NetworkObjective(network).scores(outcome.images)
+    start = time.perf_counter()
+    images = attacked.images.to(network.device)
+    linf, l2 = (values.tolist() for values in ball.distances(images, batch.images))
+    ignore = batch.cases[0].ignore_index
+    logits = NetworkObjective(network).scores(images)
     _refuse_nan(logits, network, batch)
     predicted = network.as_labels(logits)
     scores = network.score(predicted, batch.truth, ignore).rows()
     agreement = _agreement(network, predicted, _goal(network, batch, cell))
     surfaces = boundary_scores(network, predicted, batch) if boundary else None
     seconds = (time.perf_counter() - start) / len(batch.cases)
-    precision = "fp32" if cell.attack is None else network.gradient.name
+    marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
+    forwards, backwards = attacked.forwards.tolist(), attacked.backwards.tolist()
+    spent = attacked.seconds.tolist()
     rows = []
     for b, case in enumerate(batch.cases):
         constant = {
@@ -89,27 +146,17 @@ def evaluate_batch(
             "target_jaccard": agreement[b],
             "linf": linf[b],
             "l2": l2[b],
-            "forwards": outcome.forwards[b] + 1,
-            "backwards": outcome.backwards[b],
-            "seconds": seconds,
-            "precision": precision,
+            "forwards": forwards[b] + 1,
+            "backwards": backwards[b],
+            "seconds": spent[b] + seconds,
+            "precision": attacked.precision,
             "device": network.hardware,
-            "marks": " ".join(network.marks),
+            "marks": marks,
         }
         for s, values in enumerate(scores[b]):
             surface = surfaces[b][s] if surfaces else {"hd95": float("nan"), "nsd": float("nan")}
             name = {"class_id": s + 1, "class_name": case.class_names[s + 1]}
             rows.append({**constant, **name, **values, **surface})
-    return rows
-
-
-def in_batches(
-    cases: Sequence[Case], size: int, evaluate: Callable[[Sequence[Case]], list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """``evaluate`` over consecutive batches of at most ``size`` cases."""
-    rows = []
-    for start in range(0, len(cases), size):
-        rows += evaluate(cases[start : start + size])
     return rows
 
 

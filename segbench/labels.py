@@ -9,7 +9,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from segbench.spec import Spec, format_eps
+from segbench.spec import Spec, format_eps, parse
 
 CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
@@ -45,6 +45,16 @@ def attack_spec(attack: str, params: str) -> str:
     ``("pgd", '{"steps": 40}')`` to ``"pgd:steps=40"``.
     """
     return str(Spec(_base(attack), {k: _spell(v) for k, v in json.loads(params).items()}))
+
+
+def quantized_attack(attack: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and parameters under which an attack's images are stored on their file's levels.
+
+    The same attack with one parameter more, ``quantized``, so that every table, and the gate,
+    takes them for an attack of their own.
+    """
+    spec = parse(attack)
+    return str(Spec(spec.name, {**spec.params, "quantized": "true"})), {**params, "quantized": True}
 
 
 def name_apart(rows: DataFrame) -> DataFrame:

@@ -13,7 +13,9 @@ import click
 from segbench import __version__
 from segbench.errors import MachineError, UserError
 
-COMMANDS = ("demo", "train", "attack", "report", "check", "run", "list", "inspect", "doctor")
+COMMANDS = (
+    "demo", "train", "attack", "report", "export", "check", "run", "list", "inspect", "doctor",
+)  # fmt: skip
 
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130
 

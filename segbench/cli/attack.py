@@ -71,6 +71,16 @@ if TYPE_CHECKING:
 )
 @click.option("--batch-size", type=at_least(1), help="Changes no result.  [default: by memory]")
 @click.option("--boundary", is_flag=True, help="Also hd95 and nsd (slow).")
+@click.option(
+    "--quantize",
+    is_flag=True,
+    help="Also score the images rounded to the bits of their files, as an attack of its own.",
+)
+@click.option(
+    "--save-adversarial",
+    is_flag=True,
+    help="Keep the images, float32, in the workspace (see segbench export).",
+)
 @device_option
 @workspace_option
 def command(
@@ -88,6 +98,8 @@ def command(
     precision: str,
     batch_size: int | None,
     boundary: bool,
+    quantize: bool,
+    save_adversarial: bool,
     device: str | None,
     workspace: Path,
 ) -> None:
@@ -117,6 +129,8 @@ def command(
             precision="fp32" if precision == "fp32" else "auto",
             batch_size=batch_size,
             boundary=boundary,
+            quantize=quantize,
+            save_adversarial=save_adversarial,
             device=device,
         ),
         workspace,

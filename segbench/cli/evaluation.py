@@ -34,6 +34,8 @@ class Request:
     precision: Literal["auto", "fp32"] = "auto"
     batch_size: int | None = None
     boundary: bool = False
+    quantize: bool = False
+    save_adversarial: bool = False
     device: str | None = None
 
 
@@ -61,7 +63,14 @@ def evaluate(request: Request, workspace: Path) -> None:
         if isinstance(reference, (ForeignReference, ArchiveReference)):
             messages.print(f"{reference.module} is code of yours and runs here", highlight=False)
     pairs = _with_data(references, request)
-    options = Options(request.precision, request.device, request.batch_size, request.boundary)
+    options = Options(
+        request.precision,
+        request.device,
+        request.batch_size,
+        request.boundary,
+        request.quantize,
+        request.save_adversarial,
+    )
     grid = Grid(attacks, eps, request.seeds)
     with progress_bar() as progress:
         listener = AttackProgress(progress)

@@ -60,6 +60,8 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
         precision=config.precision,
         batch_size=config.batch_size,
         boundary=config.boundary,
+        quantize=config.quantize,
+        save_adversarial=config.save_adversarial,
         device=device,
     )
     evaluate(request, workspace)

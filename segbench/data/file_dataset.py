@@ -99,6 +99,7 @@ class FileDataset(ABC):
             spacing=picture.spacing,
             affine=picture.affine,
             source=source.image,
+            depth=picture.depth,
         )
 
     def fingerprint(self) -> str:

@@ -56,7 +56,7 @@ class OriginalSource:
         millimetres = FIELD_OF_VIEW_MM / self.shape[1]
         return Picture(
             resize_image(pixels, self.shape[1:]),
-            Intensity(float(WHITE), 0.0, 12),
+            (Intensity(float(WHITE), 0.0, 12),),
             spacing=(millimetres, millimetres),
         )
 

@@ -111,7 +111,7 @@ class Phantom(ABC):
             image=levels / np.float32(255),
             labels=foreground.astype(np.int64),
             class_names=self.class_names,
-            intensity=Intensity(0.0, 255.0, 8),
+            intensity=(Intensity(0.0, 255.0, 8),) * self.in_channels,
         )
 
     def fingerprint(self) -> str:

@@ -39,7 +39,7 @@ class RasterSource:
         side = self.field_of_view_mm
         return Picture(
             resize_image(pixels, self.shape[1:]),
-            Intensity(0.0, float(2**bits - 1), bits),
+            (Intensity(0.0, float(2**bits - 1), bits),) * len(pixels),
             spacing=(side / self.shape[1], side / self.shape[2]) if side else None,
         )
 

@@ -14,15 +14,13 @@ from segbench.api import Intensity
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image as read: float32 (C, *spatial) in [0, 1] and what is known about its pixels.
-
-    ``intensity`` is None where the channels have maps of their own, which one record cannot hold.
-    """
+    """An image as read: float32 (C, *spatial) in [0, 1] and what is known about its pixels."""
 
     pixels: NDArray[np.float32]
-    intensity: Intensity | None = None
+    intensity: tuple[Intensity, ...] | None = None  # one per channel
     spacing: tuple[float, ...] | None = None
     affine: NDArray[np.float64] | None = None
+    depth: int | None = None
 
 
 class Source(Protocol):

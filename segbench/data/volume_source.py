@@ -69,9 +69,10 @@ class VolumeSource:
         spacing = (s * a / b for s, a, b in zip(self.header.spacing, old, new, strict=False))
         return Picture(
             resize_image(pixels, new).copy(),
-            intensity=maps[0] if len(maps) == 1 else None,
+            intensity=maps,
             spacing=tuple(spacing),
             affine=self.header.affine,
+            depth=self.depth,
         )
 
     def raw_mask(self) -> NDArray[np.integer]:

@@ -75,6 +75,12 @@ def _shrunk(delta: Tensor, room: Tensor, threshold: Tensor) -> Tensor:
     return torch.minimum(less.clamp_min(0), room)
 
 
+def distances(images: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """The L-infinity and L2 distances (B,), in float64, of images (B, C, *spatial)."""
+    delta = images.double() - clean.double()
+    return flat_norm(delta, torch.inf), flat_norm(delta, 2)
+
+
 def check(
     images: Tensor, clean: Tensor, budget: Budget, attack: str, case_ids: tuple[str, ...]
 ) -> tuple[Tensor, Tensor]:

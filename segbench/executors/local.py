@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import nn
-
 from segbench import __version__, rowfile
+from segbench.adversarial import Attacked, keep_images, kept_shards, load_images
 from segbench.api import Dataset, Entry
-from segbench.engine.batching import choose_batch_size
 from segbench.engine.memory import keep_freed_memory
-from segbench.engine.network import Network
-from segbench.engine.precision import Policy, choose_device, choose_precision, require_ieee_fp32
-from segbench.errors import MachineError, UserError
-from segbench.evaluate import collate, evaluate_batch, in_batches
+from segbench.engine.precision import Policy, require_ieee_fp32
+from segbench.errors import MachineError
 from segbench.executors.case_cache import CaseCache
+from segbench.executors.worker import Worker
 from segbench.grid import Cell, Grid, cut_shards, expand_grid, take_cases
-from segbench.own_network import adapt_network
+from segbench.labels import quantized_attack
 from segbench.references import LoadedModel, ModelReference
 from segbench.store import Workspace, append_shard, cell_key, finished_shards
 
@@ -42,12 +39,16 @@ class Options:
 
     Attributes:
         batch_size: cases per batch, None to choose by measured memory.
+        quantize: whether images rounded to their file's levels are scored too.
+        save_adversarial: whether the images are kept.
     """
 
     precision: Policy = "auto"
     device: str | None = None
     batch_size: int | None = None
     boundary: bool = False
+    quantize: bool = False
+    save_adversarial: bool = False
 
 
 class Listener(Protocol):
@@ -86,127 +87,111 @@ def run_model(
     model = reference.load(data.dataset)
     keep_freed_memory()
     require_ieee_fp32()  # last: a network's own file may have asked torch for less
-    cells, shards = list(expand_grid(grid)), cut_shards(data.entries)
-    keys = [_key(model, data, cell, options) for cell in cells]
-    done = finished_shards(workspace)
+    shards = cut_shards(data.entries)
+    plan = [(cell, _views(model, data, cell, options)) for cell in expand_grid(grid)]
+    keys = [view.key for _, views in plan for view in views]
     wanted = [(key, n) for key in keys for n in range(len(shards))]
+    missing = set(wanted) - finished_shards(workspace)
+    if options.save_adversarial:
+        cells = [views[0].key for cell, views in plan if cell.attack]
+        unkept = {(key, n) for key in cells for n in range(len(shards))} - kept_shards(workspace)
+    else:
+        unkept = set()
     listener.model(reference.name, len(wanted))
-    if done.issuperset(wanted):
+    if not missing and not unkept:
         for _ in wanted:
             listener.shard(computed=False)
         return keys
     with closing(CaseCache(data.dataset, shards)) as cases:
-        worker = _Worker(reference.name, model, data, cases, options)
-        for key, cell in zip(keys, cells, strict=True):
+        worker = Worker(reference.name, model, data, cases, options)
+        for cell, views in plan:
             listener.cell(reference.name, cell)
-            constants = _constants(reference.name, model, data, cell)
+            constants = [_constants(reference.name, model, data, cell, view) for view in views]
             for n in range(len(shards)):
-                computed = (key, n) not in done
-                if computed:
-                    append_shard(workspace, key, n, constants, worker.evaluate(cell, n))
-                listener.shard(computed)
+                key = views[0].key
+                if (key, n) in unkept or any((view.key, n) in missing for view in views):
+                    attacked = _images(worker, workspace, cell, key, n, constants[0], options)
+                for view, constant in zip(views, constants, strict=True):
+                    computed = (view.key, n) in missing
+                    if computed:
+                        rows = worker.score(cell, n, attacked, quantized=view.quantized)
+                        append_shard(workspace, view.key, n, constant, rows)
+                    listener.shard(computed)
     return keys
 
 
-class _Worker:
-    """A prepared network and the cases it is evaluated on."""
+@dataclass(frozen=True)
+class _View:
+    """Rows of a cell: of its images as the attack left them, or on the levels of their files."""
 
-    def __init__(
-        self,
-        name: str,
-        model: LoadedModel,
-        data: DataSource,
-        cases: CaseCache,
-        options: Options,
-    ) -> None:
-        device = choose_device(options.device)
-        self.cases, self.options = cases, options
-        self.fingerprint = data.dataset.fingerprint()
-        module, marks = _adapted(name, model, data, device)
-        policy = "fp32" if model.exact or marks else options.precision
-        precision = choose_precision(device, policy)
-        classes = len(data.dataset.class_names)
-        self.network = Network(name, module, classes, device, precision, marks=marks)
-        self._sizes: dict[tuple[int, ...], int] = {}
-        probe = torch.stack([torch.from_numpy(case.image) for case in self.cases.load(0)[:2]])
-        self.network.prepare(probe.to(device))
-
-    def evaluate(self, cell: Cell, shard: int) -> list[dict[str, Any]]:
-        """The rows of one shard of a cell."""
-        cases = self.cases.load(shard)
-        size = self.options.batch_size or self._batch_size(shard)
-        if self.network.one_by_one:
-            size = 1
-        return in_batches(
-            cases,
-            size,
-            lambda some: evaluate_batch(
-                self.network,
-                collate(some, self.network),
-                cell,
-                self.fingerprint,
-                boundary=self.options.boundary,
-            ),
-        )
-
-    def _batch_size(self, shard: int) -> int:
-        """Measured once per shape."""
-        image = self.cases.load(shard)[0].image
-        if image.shape not in self._sizes:
-            measured = torch.from_numpy(image)[None].to(self.network.device)
-            self._sizes[image.shape] = choose_batch_size(self.network, measured)
-        return self._sizes[image.shape]
+    key: str
+    quantized: bool = False
 
 
-def _adapted(
-    name: str, model: LoadedModel, data: DataSource, device: torch.device
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network, a user's own one adapted to the data; and its marks."""
-    if not model.own:
-        return model.module, ()
-    shapes = {entry.shape for entry in data.entries}
-    try:
-        adapted = adapt_network(model.module, shapes, model.normalization, device)
-    except UserError as error:
-        raise UserError(f"model {name}: {error}") from error
-    return adapted.module, adapted.marks
+def _views(model: LoadedModel, data: DataSource, cell: Cell, options: Options) -> list[_View]:
+    facts = _facts(model, data, cell, options)
+    views = [_View(cell_key(facts))]
+    if options.quantize and cell.attack:
+        views.append(_View(cell_key({**facts, "quantized": True}), quantized=True))
+    return views
 
 
-def _key(model: LoadedModel, data: DataSource, cell: Cell, options: Options) -> str:
-    """The hash of all that determines a cell's rows."""
+def _images(
+    worker: Worker,
+    workspace: Workspace,
+    cell: Cell,
+    key: str,
+    shard: int,
+    record: Mapping[str, Any],
+    options: Options,
+) -> Attacked:
+    """The images of a shard: those that were kept, or made now and, if asked for, kept."""
+    if cell.attack is None:
+        return worker.attack(cell, shard)
+    attacked = load_images(workspace, key, shard)
+    if attacked is None:
+        attacked = worker.attack(cell, shard)
+        if options.save_adversarial:
+            keep_images(workspace, key, shard, record, attacked)
+    return attacked
+
+
+def _facts(model: LoadedModel, data: DataSource, cell: Cell, options: Options) -> dict[str, Any]:
+    """All that determines a cell's rows; its key is their hash."""
     attack = cell.attack
-    return cell_key(
-        {
-            "schema": rowfile.SCHEMA_VERSION,
-            "engine": __version__,
-            "weights": model.weights_sha256,
-            "architecture": model.facts,
-            "attack": cell.label,
-            "attack_parameters": attack.parameters if attack else {},
-            "attack_package": [attack.plugin.distribution, attack.plugin.version] if attack else [],
-            "budget": [cell.budget.kind, cell.budget.value],
-            "seed": cell.seed,
-            "data": data.spec,
-            "data_fingerprint": data.dataset.fingerprint(),
-            "split": data.split,
-            "cases": [entry.case_id for entry in data.entries],
-            "precision": options.precision if attack else "fp32",
-            "boundary": options.boundary,
-        }
-    )
+    return {
+        "schema": rowfile.SCHEMA_VERSION,
+        "engine": __version__,
+        "weights": model.weights_sha256,
+        "architecture": model.facts,
+        "attack": cell.label,
+        "attack_parameters": attack.parameters if attack else {},
+        "attack_package": [attack.plugin.distribution, attack.plugin.version] if attack else [],
+        "budget": [cell.budget.kind, cell.budget.value],
+        "seed": cell.seed,
+        "data": data.spec,
+        "data_fingerprint": data.dataset.fingerprint(),
+        "split": data.split,
+        "cases": [entry.case_id for entry in data.entries],
+        "precision": options.precision if attack else "fp32",
+        "boundary": options.boundary,
+    }
 
 
 def _constants(
-    name: str, model: LoadedModel, data: DataSource, cell: Cell
+    name: str, model: LoadedModel, data: DataSource, cell: Cell, view: _View
 ) -> dict[str, str | float | int]:
+    label, parameters = cell.label, cell.attack.parameters if cell.attack else {}
+    if view.quantized:
+        label, parameters = quantized_attack(label, parameters)
     return {
         "model": name,
         "weights_sha256": model.weights_sha256,
         "dataset": data.spec,
         "dataset_fingerprint": data.dataset.fingerprint(),
         "split": data.split,
-        "attack": cell.label,
-        "attack_params": cell.attack.parameters_text if cell.attack else "{}",
+        "attack": label,
+        "attack_params": json.dumps(parameters, sort_keys=True),
         "budget_kind": cell.budget.kind,
         "budget": cell.budget.eps,
         "seed": cell.seed,

@@ -33,7 +33,8 @@ def test_cases_are_the_files_and_the_intensity_map_leads_back(tmp_path: Path) ->
             assert case.source is not None
             assert case.intensity is not None
             file = np.asarray(Image.open(case.source))
-            low, high = case.intensity.low, case.intensity.high
+            (scale,) = case.intensity
+            low, high = scale.low, scale.high
             np.testing.assert_array_equal(np.rint(low + case.image[0] * (high - low)), file)
             np.testing.assert_array_equal(case.labels, file > 127)
             assert case.image.shape == entry.shape

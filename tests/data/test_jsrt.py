@@ -87,7 +87,8 @@ def test_the_original_is_inverted_and_the_map_leads_back(original: Path) -> None
     case = data.load("JPCLN002")
     raw = np.fromfile(original / "All247images" / "JPCLN002.IMG", ">u2").reshape(2048, 2048)
     assert case.intensity is not None
-    low, high, bits = case.intensity.low, case.intensity.high, case.intensity.bits
+    (scale,) = case.intensity
+    low, high, bits = scale.low, scale.high, scale.bits
     assert (low, high, bits) == (4095.0, 0.0, 12)
     np.testing.assert_array_equal(np.rint(low + case.image[0] * (high - low)), raw)
     assert case.spacing == pytest.approx((0.175, 0.175))

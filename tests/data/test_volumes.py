@@ -67,6 +67,7 @@ def test_slices_are_a_group_and_stack_to_the_volume(tmp_path: Path) -> None:
         np.testing.assert_array_equal(case.labels, volume.labels[..., depth])
         assert case.spacing == (2.0, 3.0)
         assert case.intensity == volume.intensity
+        assert (case.depth, volume.depth) == (depth, None)
     groups = [{e.group_id for e in slices.entries(s)} for s in ("train", "test")]
     assert not groups[0] & groups[1]
 
@@ -77,7 +78,8 @@ def test_percentiles_become_0_and_1_and_the_map_leads_back(tmp_path: Path) -> No
     voxels = read_voxels(tmp_path / "images" / "v2.nii.gz")
     low, high = np.percentile(voxels, [2, 98])
     assert case.intensity is not None
-    assert (case.intensity.low, case.intensity.high) == pytest.approx((low, high))
+    (scale,) = case.intensity
+    assert (scale.low, scale.high) == pytest.approx((low, high))
     restored = low + case.image.astype(np.float64) * (high - low)
     np.testing.assert_allclose(restored, np.clip(voxels, low, high), rtol=1e-6, atol=1e-3)
 
@@ -88,7 +90,7 @@ def test_a_constant_volume_is_all_zero_and_not_nan(tmp_path: Path) -> None:
     case = Folder(root=tmp_path, mode="volumes").load("v0")
     assert not case.image.any()
     assert case.intensity is not None
-    assert (case.intensity.low, case.intensity.bits) == (5.0, 16)
+    assert [(scale.low, scale.bits) for scale in case.intensity] == [(5.0, 16)]
 
 
 def test_resizing_keeps_the_extent_in_millimetres(tmp_path: Path) -> None:
@@ -193,8 +195,12 @@ def test_modalities_become_channels_scaled_each_on_its_own(tmp_path: Path) -> No
     data = MSD(root=tmp_path, mode="volumes")
     case = data.load("v1")
     assert data.in_channels == 2
-    assert case.intensity is None  # one record cannot hold two maps
     np.testing.assert_allclose(case.image.max(axis=(1, 2, 3)), 1.0)
+    assert case.intensity is not None
+    voxels = read_voxels(tmp_path / "imagesTr" / "v1.nii.gz")
+    for scale, pixels, values in zip(case.intensity, case.image, voxels, strict=True):
+        restored = scale.low + pixels.astype(np.float64) * (scale.high - scale.low)
+        np.testing.assert_allclose(restored, np.clip(values, scale.low, scale.high), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""segbench export: kept adversarial images as PNG, TIFF or NIfTI, read back and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from segbench.cli.options import SpecText, open_dataset, workspace_option
+
+if TYPE_CHECKING:
+    from segbench.export import Written
+
+
+@click.command("export")
+@click.option(
+    "-m", "--model", multiple=True, type=SpecText("models"), help="Only of these.  [default: all]"
+)
+@click.option(
+    "-a", "--attack", multiple=True, type=SpecText("attacks"), help="Only of these.  [default: all]"
+)
+@click.option("--eps", multiple=True, help="Only at these: 2/255,8/255.  [default: all]")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The data set's folder, where it is not the remembered one.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the files.  [default: WORKSPACE/export]",
+)
+@workspace_option
+def command(
+    model: tuple[str, ...],
+    attack: tuple[str, ...],
+    eps: tuple[str, ...],
+    data_root: Path | None,
+    out: Path | None,
+    workspace: Path,
+) -> None:
+    """Write the images that attack --save-adversarial kept, in the depth and units of their files.
+
+    Each file is read back and its distance from the clean image measured anew: whole numbers are
+    rounded towards the clean image, so a change of less than one level is gone. written.csv lists
+    every file.
+
+    \b
+    segbench attack --eps 2/255 --save-adversarial
+    segbench export --out adversarial_images
+    """
+    from segbench.attacks import load_attack
+    from segbench.cli.display import messages
+    from segbench.export import choose_cells, export_cell
+    from segbench.spec import parse_eps_list
+    from segbench.store import Workspace
+
+    store, folder = Workspace(workspace), out or workspace / "export"
+    labels = [load_attack(text).label for text in attack]
+    cells = choose_cells(store, model, labels, parse_eps_list(eps) if eps else [])
+    data = {name: open_dataset(name, data_root) for name in {cell.dataset for cell in cells}}
+    written: list[Written] = []
+    for cell in cells:
+        written += export_cell(store, cell, data[cell.dataset], folder)
+    for name, dataset in sorted(data.items()):
+        messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
+    _list(folder, written)
+    _show(written)
+
+
+def _list(folder: Path, written: Sequence[Written]) -> None:
+    from dataclasses import asdict
+
+    from pandas import DataFrame
+
+    from segbench.atomic import write_atomically
+
+    lines = [asdict(file) | {"path": file.path.relative_to(folder)} for file in written]
+    text = DataFrame(lines).to_csv(index=False, lineterminator="\n")
+    write_atomically(folder / "written.csv", text.encode())
+
+
+def _show(written: Sequence[Written]) -> None:
+    """One line per folder: its files, and the largest distances among them."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from segbench.cli.display import console
+    from segbench.labels import eps_names
+
+    table = Table(title="Written, read back and measured", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("folder", overflow="fold")
+    for head in ("files", "budget", "linf kept", "linf", "l2", "outside", "by at most"):
+        table.add_column(head, justify="right", no_wrap=True)
+    names = eps_names({(file.budget_kind, file.budget) for file in written})
+    for folder in dict.fromkeys(file.path.parent for file in written):
+        files = [file for file in written if file.path.parent == folder]
+        outside = sum(file.excess > 0 for file in files)
+        table.add_row(
+            str(folder),
+            str(len(files)),
+            f"{files[0].budget_kind} {names[files[0].budget_kind, files[0].budget]}",
+            f"{max(file.kept_linf for file in files):.5f}",
+            f"{max(file.linf for file in files):.5f}",
+            f"{max(file.l2 for file in files):.4f}",
+            str(outside),
+            f"{max(file.excess for file in files):.5f}" if outside else "–",
+        )
+    console.print(table)

@@ -1,0 +1,110 @@
+"""A prepared network and the loaded cases that it attacks and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from segbench.adversarial import Attacked, join
+from segbench.engine.batching import choose_batch_size
+from segbench.engine.network import Network
+from segbench.engine.precision import choose_device, choose_precision
+from segbench.errors import UserError
+from segbench.evaluate import Batch, attack_cases, collate, rounded, score_cases
+from segbench.executors.case_cache import CaseCache
+from segbench.grid import Cell
+from segbench.own_network import adapt_network
+from segbench.quantize import require_levels
+from segbench.references import LoadedModel
+
+if TYPE_CHECKING:
+    from segbench.executors.local import DataSource, Options
+
+
+class Worker:
+    """One network on one data set, whose cases come in shards; each is loaded once."""
+
+    def __init__(
+        self,
+        name: str,
+        model: LoadedModel,
+        data: DataSource,
+        cases: CaseCache,
+        options: Options,
+    ) -> None:
+        device = choose_device(options.device)
+        self.cases, self.options = cases, options
+        self.fingerprint = data.dataset.fingerprint()
+        module, marks = _adapted(name, model, data, device)
+        policy = "fp32" if model.exact or marks else options.precision
+        precision = choose_precision(device, policy)
+        self.network = Network(
+            name, module, len(data.dataset.class_names), device, precision, marks=marks
+        )
+        self._sizes: dict[tuple[int, ...], int] = {}
+        first = self.cases.load(0)
+        if options.quantize:
+            require_levels(first[0])
+        probe = torch.stack([torch.from_numpy(case.image) for case in first[:2]])
+        self.network.prepare(probe.to(device))
+
+    def attack(self, cell: Cell, shard: int) -> Attacked:
+        """The adversarial images of one shard of a cell."""
+        return join(
+            [
+                attack_cases(self.network, batch, cell, self.fingerprint)
+                for _, batch in self._batches(shard)
+            ]
+        )
+
+    def score(
+        self, cell: Cell, shard: int, attacked: Attacked, *, quantized: bool = False
+    ) -> list[dict[str, Any]]:
+        """The rows of one shard of a cell under its images, as they are or on file levels."""
+        rows = []
+        for start, batch in self._batches(shard):
+            some = attacked.part(start, start + len(batch.cases))
+            some = rounded(batch, some) if quantized else some
+            rows += score_cases(
+                self.network,
+                batch,
+                cell,
+                some,
+                self.fingerprint,
+                boundary=self.options.boundary,
+            )
+        return rows
+
+    def _batches(self, shard: int) -> Iterator[tuple[int, Batch]]:
+        """Consecutive batches of a shard, each with the place of its first case."""
+        cases = self.cases.load(shard)
+        size = self.options.batch_size or self._batch_size(shard)
+        if self.network.one_by_one:
+            size = 1
+        for start in range(0, len(cases), size):
+            yield start, collate(cases[start : start + size], self.network)
+
+    def _batch_size(self, shard: int) -> int:
+        """Measured once per shape."""
+        image = self.cases.load(shard)[0].image
+        if image.shape not in self._sizes:
+            measured = torch.from_numpy(image)[None].to(self.network.device)
+            self._sizes[image.shape] = choose_batch_size(self.network, measured)
+        return self._sizes[image.shape]
+
+
+def _adapted(
+    name: str, model: LoadedModel, data: DataSource, device: torch.device
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network, a user's own one adapted to the data; and its marks."""
+    if not model.own:
+        return model.module, ()
+    shapes = {entry.shape for entry in data.entries}
+    try:
+        adapted = adapt_network(model.module, shapes, model.normalization, device)
+    except UserError as error:
+        raise UserError(f"model {name}: {error}") from error
+    return adapted.module, adapted.marks
