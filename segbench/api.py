@@ -290,7 +290,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Feedback:
-    """One answer of the network: loss (B,), gradient (B, C, *spatial), logits (B, K, *spatial)."""
+    """One answer of the network: loss (B,), gradient (B, C, *spatial), logits (B, K, *spatial).
+
+    A step attack sees what it ``needs`` and no more. For ``scores`` the gradient is 0. For
+    ``labels`` there are no logits either, and the loss is how far it has come, in [0, 1]: 1 minus
+    ``Objective.remaining``. Both are answers of the original network in fp32.
+    """
 
     loss: Tensor
     gradient: Tensor

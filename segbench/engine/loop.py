@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segbench.api import Attack, Budget, Context, Feedback, Goal, Plan, State, StepAttack
+from segbench.api import Attack, Budget, Context, Feedback, Goal, Loss, Plan, State, StepAttack
 from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -111,14 +111,14 @@ class _StepRun:
         state = self._projected(self.attack.init(context), context, 0)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
-            feedback = self.objective.value_and_grad(state.images, loss, context.goal)
+            feedback = self._ask(state.images, loss, context.goal)
             self._count(alive, state, feedback)
             inside = self._radius(step) <= 1
             if record is not None and inside:
-                score = self._suggested(feedback.logits, context.goal)
+                score = self._suggested(feedback, context.goal)
                 record.update(alive, state.images, score)
             if self.plan.stop_early and inside and step % COMPACT_EVERY == 0:
-                done = self._at_worst(state.images, feedback.logits, context.goal, alive)
+                done = self._at_worst(state.images, feedback, context.goal, alive)
                 if done.any():
                     finished[alive[done]] = state.images[done]
                     keep = (~done).nonzero()[:, 0]
@@ -152,9 +152,9 @@ class _StepRun:
         images = ball.project(state.images.detach(), context.images, budget)
         return dataclasses.replace(state, images=images)
 
-    def _at_worst(self, images: Tensor, logits: Tensor, goal: Goal, cases: Tensor) -> Tensor:
-        """Which cases score 0: suggested by the gradient copy, decided by the original in fp32."""
-        done = self._suggested(logits, goal) <= 0
+    def _at_worst(self, images: Tensor, feedback: Feedback, goal: Goal, cases: Tensor) -> Tensor:
+        """Which cases score 0: suggested by the answer, decided by the original in fp32."""
+        done = self._suggested(feedback, goal) <= 0
         if done.any():
             some = done.nonzero()[:, 0]
             done[some] = self._scores(images[some], _select_goal(goal, some), cases[some]) <= 0
@@ -164,14 +164,29 @@ class _StepRun:
         self.forwards[cases] += 1
         return self.objective.remaining(images, goal)
 
-    def _suggested(self, logits: Tensor, goal: Goal) -> Tensor:
-        """What is left to do (B,) by the gradient copy's logits."""
-        return remaining(self.network, self.network.as_labels(logits), goal)
+    def _suggested(self, feedback: Feedback, goal: Goal) -> Tensor:
+        """What is left to do (B,) as the answer itself has it, be it the gradient copy's."""
+        if self.attack.needs == "labels":
+            return 1 - feedback.loss
+        return remaining(self.network, self.network.as_labels(feedback.logits), goal)
+
+    def _ask(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
+        """One answer, with what the attack needs and no more."""
+        if self.attack.needs == "gradients":
+            return self.objective.value_and_grad(images, loss, goal)
+        nothing = torch.zeros_like(images)
+        if self.attack.needs == "labels":
+            success = 1 - self.objective.remaining(images, goal)
+            return Feedback(success, nothing, images.new_empty(len(images), 0))
+        logits = self.objective.scores(images)
+        value = loss(logits, goal)
+        return Feedback(-value if goal.targeted else value, nothing, logits)
 
     def _count(self, cases: Tensor, state: State, feedback: Feedback) -> None:
-        """Count a gradient, and note whose answer is not finite; nothing is read by the host."""
-        self.forwards[cases] += self.network.samples
-        self.backwards[cases] += self.network.samples
+        """Count an answer, and note whose answer is not finite; nothing is read by the host."""
+        gradients = self.attack.needs == "gradients"
+        self.forwards[cases] += self.network.samples if gradients else 1
+        self.backwards[cases] += self.network.samples if gradients else 0
         answer = feedback.loss + ball.flat_norm(feedback.gradient, torch.inf)
         asked = ball.flat_norm(state.images, torch.inf)
         self.at_fault[cases] |= ~answer.isfinite() & asked.isfinite()

@@ -74,12 +74,22 @@ def at_most(attack: NamedAttack, steps: int) -> NamedAttack:
     return load_attack(str(spec.Spec(given.name, {**given.params, "steps": str(steps)})))
 
 
+def whole_band(attack: NamedAttack) -> NamedAttack:
+    """Without its limit on frequencies, which keeps an attack from corners of the ball."""
+    if getattr(attack.attack, "share", 1) == 1:
+        return attack
+    params = {**spec.parse(attack.label).params, "share": "1"}
+    return load_attack(str(spec.Spec(attack.label.partition(":")[0], params)))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``attack`` runs for every variant, ``linf_attack`` for those in L-inf."""
     for fixture, kinds in ARGUMENTS.items():
         if fixture in metafunc.fixturenames:
             chosen = [a for a in variants() if not kinds or is_gradient_attack(a, kinds)]
-            chosen = [at_most(attack, ENOUGH if kinds else BRIEF) for attack in chosen]
+            chosen = [
+                whole_band(at_most(a, ENOUGH)) if kinds else at_most(a, BRIEF) for a in chosen
+            ]
             metafunc.parametrize(fixture, chosen, ids=lambda attack: attack.label)
 
 
