@@ -6,6 +6,8 @@
 A step is what an attack asks for: forward and input gradient of one batch, through the engine. Its
 FLOPs are counted on the original network, two for each multiply-add, the fp32 first layer among
 them. The rates are the best of several large matrix products and convolutions in the same type.
+Peak memory is what preparing, probing and a step took on top of network and images, also as a
+multiple of the activations that autograd keeps for the batch.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import click
@@ -26,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.api import Goal
-from segbench.engine.batching import choose_batch_size
+from segbench.engine.batching import choose_batch_size, saved_bytes
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.objective import NetworkObjective
@@ -101,6 +104,27 @@ def rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     }
 
 
+def held_bytes(device: torch.device) -> int:
+    """What the process holds now; from here on the peak counts."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmRSS")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that the process held since."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _resident("VmHWM")
+
+
+def _resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
 def step_flops(network: Network, images: Tensor, goal: Goal) -> int:
     """FLOPs of forward and input gradient of the original network."""
     leaf = images.clone().requires_grad_()
@@ -138,6 +162,7 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     cases = [data.dataset.load(entry.case_id) for entry in data.entries]
     images = torch.stack([torch.from_numpy(case.image) for case in cases]).to(device)
     truth = torch.stack([torch.from_numpy(case.labels) for case in cases]).to(device)
+    before = held_bytes(device)
     network.prepare(images[:2])
     size = batch or choose_batch_size(network, images[:1])
     images, truth = (
@@ -148,6 +173,9 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     def step() -> object:
         return objective.value_and_grad(images, cross_entropy, goal)
 
+    kept = size * saved_bytes(network, images[:1])
+    step()
+    peak = peak_bytes(device) - before
     flops = step_flops(network, images, goal)
     seconds = median(timed(step, device, repeats))
     rate = rates(
@@ -156,6 +184,8 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     table.add_row(
         network.gradient.name,
         str(size),
+        # What the first row's run freed serves the second one's, which then seems to need nothing.
+        "" if table.row_count else f"{peak / 2**20:.0f} ({peak / kept:.2f})",
         f"{1e3 * seconds / size:.1f}",
         f"{flops / size / 1e9:.1f}",
         f"{flops / seconds / 1e9:.0f}",
@@ -191,8 +221,9 @@ def main(
         f"{device_name(choose_device(device))}, load {os.getloadavg()[0]:.1f}",
         title_justify="left",
     )
-    for heading in ("gradients in", "batch", "ms / step / image", "GFLOP / step / image", "GFLOP/s",
-                    "matrix GFLOP/s (share)", "convolution GFLOP/s (share)"):  # fmt: skip
+    for heading in ("gradients in", "batch", "peak MiB (/ kept)", "ms / step / image",
+                    "GFLOP / step / image", "GFLOP/s", "matrix GFLOP/s (share)",
+                    "convolution GFLOP/s (share)"):  # fmt: skip
         table.add_column(heading, justify="right")
     for policy in policies:
         show(setting, policy, batch, repeats, table)
