@@ -19,7 +19,8 @@ def eps_names(points: Iterable[tuple[str, float]]) -> dict[tuple[str, float], st
     """(kind, value) of budgets as people write them; two values never share a name.
 
     A share of the pixel range that is a simple one of 255 is written so (8/255); other values,
-    and norms, severities and areas, are decimals.
+    and norms and areas, are decimals. Severities say what they are (severity 3), so that no eps
+    can be taken for one.
     """
     names: dict[tuple[str, float], str] = {}
     owners: dict[str, float] = {}
@@ -27,6 +28,8 @@ def eps_names(points: Iterable[tuple[str, float]]) -> dict[tuple[str, float], st
         simple = Fraction(budget).limit_denominator(255 * 40)
         exact = simple if float(simple) == budget else Fraction(budget)
         name = format_eps(exact) if kind == "linf" else f"{budget:g}"
+        if kind == "severity":
+            name = f"severity {name}"
         names[kind, budget] = name if owners.setdefault(name, budget) == budget else repr(budget)
     return names
 

@@ -17,8 +17,8 @@ _METHOD = (
     f"({RESAMPLES} resamples).",
     "The relative drop is (clean - adversarial) / clean of the mean scores on the same cases, at "
     "the curve's largest eps.",
-    "AUC is the area under mean Jaccard from the clean point to the curve's largest eps, on a "
-    "linear eps axis, divided by that eps: the mean height of the curve.",
+    "AUC is the area under mean Jaccard from the clean point to the curve's largest eps (or "
+    "severity, with clean at 0), on a linear axis, divided by it: the mean height of the curve.",
 )
 
 

@@ -205,12 +205,16 @@ def _summarise(curves: DataFrame) -> DataFrame:
 
 
 def _eps_in_order(curves: DataFrame) -> list[str]:
-    attacked = curves.loc[curves["budget"] > 0, ["budget", "eps"]].drop_duplicates()
-    return [str(name) for name in attacked.sort_values("budget")["eps"]]
+    """The names of all budgets but 0, ascending; severities, on a scale of their own, last."""
+    attacked = curves.loc[curves["budget"] > 0, ["budget_kind", "budget", "eps"]]
+    ordered = attacked.assign(severe=attacked["budget_kind"] == "severity").sort_values(
+        ["severe", "budget"], kind="stable"
+    )
+    return [str(name) for name in ordered["eps"].drop_duplicates()]
 
 
 def _area(budgets: list[float], means: list[float]) -> float:
-    """Mean height of the curve from 0 to its largest eps, on a linear eps axis."""
+    """Mean height of the curve from 0 to its largest eps or severity, on a linear axis."""
     if budgets[0] != 0 or budgets[-1] == 0:
         return math.nan
     return float(trapezoid(means, budgets) / budgets[-1])

@@ -161,7 +161,7 @@ def test_summary_has_one_column_per_eps_in_order(grid_rows, frame):
         ("linf", 1e-3, "0.001"),
         ("linf", 1e-6, "1e-06"),
         ("l2", 0.5, "0.5"),
-        ("severity", 3.0, "3"),
+        ("severity", 3.0, "severity 3"),
     ],
 )
 def test_eps_is_written_as_people_write_it(kind, budget, name):
@@ -173,6 +173,27 @@ def test_two_eps_never_share_a_name():
     names = eps_names(close)
     assert names["linf", 0.1234567] == names["l2", 0.1234567] == "0.123457"
     assert names["linf", 0.12345671] == "0.12345671"
+
+
+def test_a_severity_is_never_taken_for_an_eps(row, frame):
+    """They have columns, areas and a place of their own, be their values the same."""
+    rows = [
+        _clean(row, jaccard=0.9),
+        *(row(budget_kind="l2", budget=float(n), jaccard=0.5) for n in (1, 3)),
+        *(
+            row(attack="corruption/blur", budget_kind="severity", budget=float(n), jaccard=0.8)
+            for n in (1, 3, 5)
+        ),
+    ]
+    tables = build_tables(frame(rows))
+    severities = ["severity 1", "severity 3", "severity 5"]
+    assert point_names(tables.summary) == ["clean", "1", "3", *severities]
+    summary = tables.summary.set_index("budget_kind")
+    assert summary.loc["severity", severities].tolist() == [0.8] * 3
+    assert summary.loc["severity", ["1", "3"]].isna().all()
+    assert summary.loc["l2", severities].isna().all()
+    assert summary.loc["severity", "auc"] == pytest.approx(0.8 + 0.1 / 2 / 5)
+    assert not _noted(tables, "AUCs differ")
 
 
 def test_settings_of_one_attack_are_told_apart_by_what_differs(row, frame):

@@ -18,7 +18,7 @@ _BUDGETS = {
     "linf": "under an L∞ budget of eps, in fractions of the [0, 1] pixel range",
     "l2": "under an L2 budget of eps, in fractions of the [0, 1] pixel range",
     "l1": "under an L1 budget of eps, in fractions of the [0, 1] pixel range",
-    "severity": "by corruption severity",
+    "severity": "by severity of a corruption, 1 to 5",
     "area": "by area of the patch, as a fraction of the image",
     "min-norm": "by largest distance of a minimum-norm attack",
     "none": "on clean images",
@@ -72,7 +72,8 @@ def _score_table(curves: DataFrame) -> tuple[list[str], list[list[str]]]:
     attacked = points != ["clean"]
     marked = bool((curves["marks"] != "").any())
     heads = ["Model", "Attack", *points]
-    heads += ["Drop at largest eps", "AUC"] if attacked else []
+    largest = "severity" if (curves["budget_kind"] == "severity").all() else "eps"
+    heads += [f"Drop at largest {largest}", "AUC"] if attacked else []
     heads += ["Cases", "Marks"] if marked else ["Cases"]
     lines = []
     for row in curves.to_dict("records"):

@@ -24,7 +24,6 @@ from rich.table import Table
 from segbench.gate import FAILURES
 from segbench.labels import eps_names, point_names
 from segbench.marks import distrusted
-from segbench.spec import format_eps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,7 +50,7 @@ def show_summary(tables: Tables) -> None:
 
 def _curves(title: str, part: DataFrame) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("eps", justify="right", no_wrap=True)
+    table.add_column("budget", justify="right", no_wrap=True)
     curves = part.to_dict("records")
     for curve in curves:
         mark = " !" if distrusted(curve["marks"]) else ""
@@ -116,7 +115,8 @@ class AttackProgress:
 
     def cell(self, model: str, cell: Cell) -> None:
         """Another line of text."""
-        what = f"{cell.label} {format_eps(cell.budget.value)}" if cell.attack else cell.label
+        point = (cell.budget.kind, cell.budget.eps)
+        what = f"{cell.label} {eps_names([point])[point]}" if cell.attack else cell.label
         show(self.progress, self.task, f"{model} · {what}")
 
     def shard(self, computed: bool) -> None:

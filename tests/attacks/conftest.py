@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from segbench import registry, spec
-from segbench.api import Budget, Goal, StepAttack
+from segbench.api import BringsBudgets, Budget, Goal, StepAttack
 from segbench.attacks import NamedAttack, load_attack
 from segbench.engine.loop import Outcome, attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.precision import Precision
 from segbench.errors import UserError
+from segbench_attacks.corruptions import CORRUPTIONS
 
 ARGUMENTS = {
     "attack": "",
@@ -27,6 +28,7 @@ ARGUMENTS = {
 # These losses leave alone what cross-entropy still moves (pixels already wrong, all classes but
 # the strongest), so that its laws do not hold for them; test_chosen_losses.py has theirs.
 OTHER_AIMS = ("masked-ce", "logit-norm", "margin")
+MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
 BRIEF = 20  # steps
 ENOUGH = 40  # steps, for an optimum on a linear network
 FP32 = Precision("fp32", "the tests compare numbers")
@@ -34,7 +36,7 @@ FP32 = Precision("fp32", "the tests compare numbers")
 
 def variants() -> Iterator[NamedAttack]:
     """Each attack with its defaults, then with every other choice of one parameter at a time."""
-    for name in registry.names("attacks"):
+    for name in [*registry.names("attacks"), *MEMBERS]:
         plugin = registry.load("attacks", name)
         if plugin.distribution != "segbench":
             continue
@@ -119,6 +121,8 @@ def run() -> Callable[..., Outcome]:
         **goal: Any,
     ) -> Outcome:
         budget = Budget(attack.attack.budget_kind, spec.parse_eps(eps))
+        if isinstance(attack.attack, BringsBudgets):
+            budget = attack.attack.budgets[-1]
         noise = CaseNoise(0, "data", tuple(names[: len(images)]), images.device)
         aim = Goal(goal.pop("target", labels), labels, **goal)
         return attack_batch(network, attack.attack, images, aim, budget, noise)

@@ -102,6 +102,15 @@ def test_every_data_set_and_kind_of_budget_has_its_own_table(row, frame):
     assert [grid[0][2] for grid in _grids(text)[:3]] == ["8/255", "8/255", "1"]
 
 
+def test_corruptions_have_a_table_by_severity(row, frame):
+    blur = {"attack": "corruption/blur", "budget_kind": "severity"}
+    text = markdown.render(build_tables(frame([row(), row(**blur, budget=1.0)])))
+    eps, severity = _grids(text)[:2]
+    assert eps[0][2:4] == ["8/255", "Drop at largest eps"]
+    assert severity[0][2:4] == ["severity 1", "Drop at largest severity"]
+    assert "Mean Jaccard by severity of a corruption, 1 to 5" in text
+
+
 def test_a_folder_that_cannot_be_written_is_a_machine_error(tables, tmp_path):
     (tmp_path / "reports").write_text("in the way")
     with pytest.raises(MachineError, match=r"cannot write .*report\.md"):
