@@ -409,7 +409,79 @@ class WholeAttack(Protocol):
         ...
 
 
-Attack = StepAttack | WholeAttack
+@dataclass(frozen=True)
+class Schedule:
+    """How a fitted attack is trained: passes over at most ``cases`` training cases, evenly spread
+    over the split, in mini-batches that are part of its definition and not of the memory.
+    """
+
+    epochs: int
+    batch: int
+    cases: int
+
+
+@runtime_checkable
+class FittedAttack(Protocol):
+    """An attack that is trained on the train split and then applied to every image as it is.
+
+    What the training finds are named tensors; the engine loops over the epochs, keeps them in the
+    workspace after each and goes on from there. In a Context of the training ``restart`` is the
+    epoch, from 1 on; where the attack is applied for good it is 0.
+    """
+
+    needs: ClassVar[Literal["gradients", "scores", "labels"]]
+
+    @property
+    def budget_kind(self) -> BudgetKind:
+        """The kind of budget it is run under."""
+        ...
+
+    def schedule(self) -> Schedule:
+        """How it is trained."""
+        ...
+
+    def start(self, shape: tuple[int, ...], budget: Budget) -> Mapping[str, Tensor]:
+        """What it knows before the first step, for images (C, *spatial) of one shape."""
+        ...
+
+    def apply(self, fitted: Mapping[str, Tensor], context: Context) -> Tensor:
+        """Adversarial images (B, C, *spatial); the engine projects and checks them."""
+        ...
+
+    def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
+        """Loss per case (B,) to be increased; ``progress`` is step / steps, in [0, 1)."""
+        ...
+
+    def learn(
+        self, fitted: Mapping[str, Tensor], context: Context, feedback: Feedback, progress: float
+    ) -> Mapping[str, Tensor]:
+        """What it knows after a mini-batch, from the answer at ``apply(fitted, context)``."""
+        ...
+
+
+@runtime_checkable
+class TransferAttack(Protocol):
+    """An attack whose images are made against another network, ``source``, by another attack."""
+
+    needs: ClassVar[Literal["gradients", "scores", "labels"]]
+
+    @property
+    def budget_kind(self) -> BudgetKind:
+        """That of the attack on the source."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """A checkpoint of the workspace, as text."""
+        ...
+
+    @property
+    def attack(self) -> str:
+        """The spec of the attack on the source."""
+        ...
+
+
+Attack = StepAttack | WholeAttack | FittedAttack | TransferAttack
 
 
 @runtime_checkable
@@ -417,7 +489,8 @@ class BringsBudgets(Protocol):
     """An attack whose budgets are its own, not values of eps: severities, an area, or none.
 
     Its ``budget_kind`` is ``severity``, ``area`` or ``min-norm``. Only the box binds its images:
-    the engine clips them to [0, 1] and checks no ball. A ``min-norm`` attack has one budget, whose
+    the engine clips them to [0, 1] and checks no ball, but for an ``area`` that no more than that
+    share of the pixels differs. A ``min-norm`` attack has one budget, whose
     value is the Jaccard that a case has to fall below, and a field ``norm`` (``linf`` or ``l2``):
     the distance that it makes small.
     """

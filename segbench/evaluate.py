@@ -9,7 +9,7 @@ network, and scored again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from segbench import metrics
 from segbench.adversarial import Attacked
-from segbench.api import Case, Goal, Targeted
+from segbench.api import Case, Context, FittedAttack, Goal, Targeted, TransferAttack
 from segbench.boundary import boundary_scores
 from segbench.engine import ball
 from segbench.engine.loop import Outcome, attack_batch
@@ -70,8 +70,16 @@ def evaluate_batch(
     return score_cases(network, batch, cell, attacked, dataset_fingerprint, boundary=boundary)
 
 
-def attack_cases(network: Network, batch: Batch, cell: Cell, dataset_fingerprint: str) -> Attacked:
+def attack_cases(
+    network: Network,
+    batch: Batch,
+    cell: Cell,
+    dataset_fingerprint: str,
+    fitted: Mapping[str, Tensor] | None = None,
+) -> Attacked:
     """The adversarial images of some cases, checked to lie in ball and box.
+
+    ``fitted`` is what a fitted attack has learnt; see ``fitting.py``.
 
     Raises:
         UserError: the network answers with NaN; the case is named.
@@ -81,7 +89,7 @@ def attack_cases(network: Network, batch: Batch, cell: Cell, dataset_fingerprint
     if network.one_by_one:
         torch.manual_seed(noise.torch_seed())
     start = time.perf_counter()
-    outcome = _attacked(network, batch, cell, noise)
+    outcome = _attacked(network, batch, cell, noise, fitted)
     ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
     seconds = (time.perf_counter() - start) / len(batch.cases)
     return Attacked(
@@ -132,7 +140,7 @@ def score_cases(
     _refuse_nan(logits, network, batch)
     predicted = network.as_labels(logits)
     scores = network.score(predicted, batch.truth, ignore).rows()
-    agreement = _agreement(network, predicted, _goal(network, batch, cell))
+    agreement = _agreement(network, predicted, goal_of(network, batch, cell))
     surfaces = boundary_scores(network, predicted, batch) if boundary else None
     seconds = (time.perf_counter() - start) / len(batch.cases)
     marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
@@ -160,7 +168,7 @@ def score_cases(
     return rows
 
 
-def _goal(network: Network, batch: Batch, cell: Cell) -> Goal:
+def goal_of(network: Network, batch: Batch, cell: Cell) -> Goal:
     """Away from the truth, or towards the target that the attack names."""
     attack: object = cell.attack.attack if cell.attack else None
     ignore, truth = batch.cases[0].ignore_index, batch.truth
@@ -180,13 +188,26 @@ def _agreement(network: Network, predicted: Tensor, goal: Goal) -> list[float]:
     return found
 
 
-def _attacked(network: Network, batch: Batch, cell: Cell, noise: CaseNoise) -> Outcome:
+def _attacked(
+    network: Network,
+    batch: Batch,
+    cell: Cell,
+    noise: CaseNoise,
+    fitted: Mapping[str, Tensor] | None,
+) -> Outcome:
+    nothing = [0] * len(batch.cases)
     if cell.attack is None:
-        nothing = [0] * len(batch.cases)
         return Outcome(batch.images, nothing, nothing)
-    goal = _goal(network, batch, cell)
+    attack = cell.attack.attack
+    assert not isinstance(attack, TransferAttack), "its images are made by its source"
+    goal = goal_of(network, batch, cell)
     try:
-        return attack_batch(network, cell.attack.attack, batch.images, goal, cell.budget, noise)
+        if isinstance(attack, FittedAttack):
+            assert fitted is not None
+            context = Context(batch.images, goal, cell.budget, noise)
+            found = attack.apply(fitted, context)
+            return Outcome(ball.project(found, batch.images, cell.budget), nothing, nothing)
+        return attack_batch(network, attack, batch.images, goal, cell.budget, noise)
     except (UserError, MachineError, torch.OutOfMemoryError):
         raise
     except Exception as error:

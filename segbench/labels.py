@@ -9,7 +9,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from segbench.spec import Spec, format_eps, parse
+from segbench.spec import Spec, format_eps
 
 CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
@@ -56,8 +56,8 @@ def quantized_attack(attack: str, params: Mapping[str, Any]) -> tuple[str, dict[
     The same attack with one parameter more, ``quantized``, so that every table, and the gate,
     takes them for an attack of their own.
     """
-    spec = parse(attack)
-    return str(Spec(spec.name, {**spec.params, "quantized": "true"})), {**params, "quantized": True}
+    separator = "," if ":" in attack else ":"
+    return f"{attack}{separator}quantized=true", {**params, "quantized": True}
 
 
 def name_apart(rows: DataFrame) -> DataFrame:

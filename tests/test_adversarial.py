@@ -115,7 +115,7 @@ def test_keeping_images_changes_no_row_and_costs_no_second_attack(
 
 def test_half_a_level_of_an_8_bit_file_is_no_attack(tmp_path: Path) -> None:
     _, _, rows = run(tmp_path, Options("fp32", "cpu", 2, quantize=True))
-    rounded = rows[rows["attack"] == "pgd:quantized=true,steps=3"]
+    rounded = rows[rows["attack"] == "pgd:steps=3,quantized=true"]
     assert rounded["attack_params"].str.contains('"quantized": true').all()
     clean = rows[rows["attack"] == "clean"].set_index("case_id")
     for eps, part in rounded.groupby("budget"):

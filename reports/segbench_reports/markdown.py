@@ -13,6 +13,7 @@ from pandas import DataFrame
 from segbench.api import Tables
 from segbench.atomic import write_atomically
 from segbench.labels import point_names
+from segbench.transfers import transfer_matrices
 
 _BUDGETS = {
     "linf": "under an L∞ budget of eps, in fractions of the [0, 1] pixel range",
@@ -25,7 +26,7 @@ _BUDGETS = {
 }
 _ABSENT = "-"
 _SHORT = 12  # hexadecimal digits of a hash; the CSV report has them all
-_TEXT = {"Model", "Attack", "Marks", "Of", "Name", "SHA-256"}  # columns set to the left
+_TEXT = {"Model", "Source", "Attack", "Marks", "Of", "Name", "SHA-256"}  # columns set to the left
 
 Row = dict[Hashable, Any]
 
@@ -46,6 +47,7 @@ def render(tables: Tables) -> str:
     sections = [
         "# Adversarial robustness of segmentation networks",
         *_scores(tables.summary),
+        *_transfers(tables.curves),
         "## Notes",
         _bullets(map(_escape, tables.notes)),
     ]
@@ -64,6 +66,22 @@ def _scores(summary: DataFrame) -> Iterator[str]:
             if not curves.empty:
                 yield f"Mean Jaccard {meaning}, with its 95 % interval."
                 yield _table(*_score_table(curves))
+
+
+def _transfers(curves: DataFrame) -> Iterator[str]:
+    """A matrix of targets (across) under the images of sources (down) per attack and eps."""
+    for matrix in transfer_matrices(curves):
+        yield (
+            f"Transfer on {_escape(matrix.dataset)}, {_escape(matrix.split)} split: mean Jaccard "
+            f"of each network (across) on images made against another (down) by "
+            f"{_escape(matrix.attack)} at eps {matrix.eps}."
+        )
+        scores = matrix.scores
+        lines = [
+            [_escape(str(source)), *(_number(value, "{:.3f}") for value in line)]
+            for source, line in zip(scores.index, scores.to_numpy().tolist(), strict=True)
+        ]
+        yield _table(["Source", *map(_escape, scores.columns)], lines)
 
 
 def _score_table(curves: DataFrame) -> tuple[list[str], list[list[str]]]:

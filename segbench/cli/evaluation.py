@@ -41,14 +41,18 @@ class Request:
 
 def evaluate(request: Request, workspace: Path) -> None:
     """Run the grid with a progress bar, then show the table of what it covers."""
+    from segbench.api import TransferAttack
     from segbench.attacks import attack_budgets, load_attack
     from segbench.references import ArchiveReference, ForeignReference, resolve_models
     from segbench.spec import parse_eps_list
+    from segbench.transfers import find_source
 
     eps = parse_eps_list(request.eps) if request.eps else []
     attacks = [load_attack(text) for text in request.attacks]
     for attack in attacks:
         attack_budgets(attack, eps)
+        if isinstance(attack.attack, TransferAttack):
+            find_source(attack.attack.source, workspace)
     references = resolve_models(
         request.models, workspace, request.weights, request.normalize, request.channels
     )

@@ -101,6 +101,14 @@ def check(
                     f"attack {attack} left its {budget.kind} ball on case {case}: "
                     f"{distance:.6g} > {budget.eps:.6g}"
                 )
+    if budget.kind == "area":
+        shares = (delta != 0).any(1).flatten(1).double().mean(1).tolist()
+        for case, share in zip(case_ids, shares, strict=True):
+            if not share <= budget.eps * (1 + _RELATIVE):
+                raise MachineError(
+                    f"attack {attack} changed {share:.6g} of the pixels of case {case}; its area "
+                    f"is {budget.eps:.6g}"
+                )
     flat = images.flatten(1)
     outside = ~((flat.amin(1) >= 0) & (flat.amax(1) <= 1))  # a NaN is neither
     if outside.any():

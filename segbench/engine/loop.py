@@ -14,7 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segbench.api import Attack, Budget, Context, Feedback, Goal, Loss, Plan, State, StepAttack
+from segbench.api import (
+    Budget,
+    Context,
+    Feedback,
+    Goal,
+    Loss,
+    Plan,
+    State,
+    StepAttack,
+    WholeAttack,
+)
 from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -35,7 +45,7 @@ class Outcome:
 
 def attack_batch(
     network: Network,
-    attack: Attack,
+    attack: StepAttack | WholeAttack,
     images: Tensor,
     goal: Goal,
     budget: Budget,

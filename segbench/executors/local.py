@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from segbench import __version__, rowfile
 from segbench.adversarial import Attacked, keep_images, kept_shards, load_images
-from segbench.api import Dataset, Entry
+from segbench.api import Dataset, Entry, TransferAttack
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.precision import Policy, require_ieee_fp32
 from segbench.errors import MachineError
 from segbench.executors.case_cache import CaseCache
+from segbench.executors.cells import cell_constants, cell_facts
+from segbench.executors.sources import Sources
 from segbench.executors.worker import Worker
 from segbench.grid import Cell, Grid, cut_shards, expand_grid, take_cases
-from segbench.labels import quantized_attack
 from segbench.references import LoadedModel, ModelReference
 from segbench.store import Workspace, append_shard, cell_key, finished_shards
 
@@ -88,29 +87,32 @@ def run_model(
     keep_freed_memory()
     require_ieee_fp32()  # last: a network's own file may have asked torch for less
     shards = cut_shards(data.entries)
-    plan = [(cell, _views(model, data, cell, options)) for cell in expand_grid(grid)]
+    sources = Sources(data, workspace, options)
+    plan = [(cell, _views(model, data, cell, options, sources)) for cell in expand_grid(grid)]
     keys = [view.key for _, views in plan for view in views]
     wanted = [(key, n) for key in keys for n in range(len(shards))]
     missing = set(wanted) - finished_shards(workspace)
-    if options.save_adversarial:
-        cells = [views[0].key for cell, views in plan if cell.attack]
-        unkept = {(key, n) for key in cells for n in range(len(shards))} - kept_shards(workspace)
-    else:
-        unkept = set()
+    keeping = [views[0].key for cell, views in plan if _keeps(cell, options)]
+    unkept = {(key, n) for key in keeping for n in range(len(shards))} - kept_shards(workspace)
     listener.model(reference.name, len(wanted))
     if not missing and not unkept:
         for _ in wanted:
             listener.shard(computed=False)
         return keys
     with closing(CaseCache(data.dataset, shards)) as cases:
-        worker = Worker(reference.name, model, data, cases, options)
+        worker = Worker(reference.name, model, data, cases, workspace, options)
         for cell, views in plan:
             listener.cell(reference.name, cell)
-            constants = [_constants(reference.name, model, data, cell, view) for view in views]
+            constants = [
+                cell_constants(
+                    reference.name, model, data, cell, workspace, quantized=view.quantized
+                )
+                for view in views
+            ]
             for n in range(len(shards)):
                 key = views[0].key
                 if (key, n) in unkept or any((view.key, n) in missing for view in views):
-                    attacked = _images(worker, workspace, cell, key, n, constants[0], options)
+                    attacked = _images(worker, sources, cell, key, n, constants[0])
                 for view, constant in zip(views, constants, strict=True):
                     computed = (view.key, n) in missing
                     if computed:
@@ -128,74 +130,41 @@ class _View:
     quantized: bool = False
 
 
-def _views(model: LoadedModel, data: DataSource, cell: Cell, options: Options) -> list[_View]:
-    facts = _facts(model, data, cell, options)
+def _views(
+    model: LoadedModel, data: DataSource, cell: Cell, options: Options, sources: Sources
+) -> list[_View]:
+    facts = cell_facts(model, data, cell, options)
+    if cell.attack and isinstance(cell.attack.attack, TransferAttack):
+        facts["images"] = sources.key(cell, cell.attack.attack)
     views = [_View(cell_key(facts))]
     if options.quantize and cell.attack:
         views.append(_View(cell_key({**facts, "quantized": True}), quantized=True))
     return views
 
 
+def _keeps(cell: Cell, options: Options) -> bool:
+    """Whether its images are to be kept here; those of a transfer are kept with its source's."""
+    own = cell.attack and not isinstance(cell.attack.attack, TransferAttack)
+    return bool(own) and options.save_adversarial
+
+
 def _images(
     worker: Worker,
-    workspace: Workspace,
+    sources: Sources,
     cell: Cell,
     key: str,
     shard: int,
     record: Mapping[str, Any],
-    options: Options,
 ) -> Attacked:
     """The images of a shard: those that were kept, or made now and, if asked for, kept."""
-    if cell.attack is None:
-        return worker.attack(cell, shard)
-    attacked = load_images(workspace, key, shard)
+    if cell.attack and isinstance(cell.attack.attack, TransferAttack):
+        return sources.images(cell, cell.attack.attack, shard, worker.cases)
+    attacked = load_images(worker.workspace, key, shard) if cell.attack else None
     if attacked is None:
         attacked = worker.attack(cell, shard)
-        if options.save_adversarial:
-            keep_images(workspace, key, shard, record, attacked)
+        if _keeps(cell, worker.options):
+            keep_images(worker.workspace, key, shard, record, attacked)
     return attacked
-
-
-def _facts(model: LoadedModel, data: DataSource, cell: Cell, options: Options) -> dict[str, Any]:
-    """All that determines a cell's rows; its key is their hash."""
-    attack = cell.attack
-    return {
-        "schema": rowfile.SCHEMA_VERSION,
-        "engine": __version__,
-        "weights": model.weights_sha256,
-        "architecture": model.facts,
-        "attack": cell.label,
-        "attack_parameters": attack.parameters if attack else {},
-        "attack_package": [attack.plugin.distribution, attack.plugin.version] if attack else [],
-        "budget": [cell.budget.kind, cell.budget.value],
-        "seed": cell.seed,
-        "data": data.spec,
-        "data_fingerprint": data.dataset.fingerprint(),
-        "split": data.split,
-        "cases": [entry.case_id for entry in data.entries],
-        "precision": options.precision if attack else "fp32",
-        "boundary": options.boundary,
-    }
-
-
-def _constants(
-    name: str, model: LoadedModel, data: DataSource, cell: Cell, view: _View
-) -> dict[str, str | float | int]:
-    label, parameters = cell.label, cell.attack.parameters if cell.attack else {}
-    if view.quantized:
-        label, parameters = quantized_attack(label, parameters)
-    return {
-        "model": name,
-        "weights_sha256": model.weights_sha256,
-        "dataset": data.spec,
-        "dataset_fingerprint": data.dataset.fingerprint(),
-        "split": data.split,
-        "attack": label,
-        "attack_params": json.dumps(parameters, sort_keys=True),
-        "budget_kind": cell.budget.kind,
-        "budget": cell.budget.eps,
-        "seed": cell.seed,
-    }
 
 
 def check_writable(root: Path) -> None:

@@ -9,16 +9,20 @@ import torch
 from torch import nn
 
 from segbench.adversarial import Attacked, join
+from segbench.api import FittedAttack
 from segbench.engine.batching import choose_batch_size
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision
 from segbench.errors import UserError
 from segbench.evaluate import Batch, attack_cases, collate, rounded, score_cases
 from segbench.executors.case_cache import CaseCache
-from segbench.grid import Cell
+from segbench.executors.cells import cell_facts
+from segbench.fitting import Fit, Fitted, fit_path
+from segbench.grid import Cell, take_cases
 from segbench.own_network import adapt_network
 from segbench.quantize import require_levels
 from segbench.references import LoadedModel
+from segbench.store import Workspace, cell_key
 
 if TYPE_CHECKING:
     from segbench.executors.local import DataSource, Options
@@ -33,10 +37,13 @@ class Worker:
         model: LoadedModel,
         data: DataSource,
         cases: CaseCache,
+        workspace: Workspace,
         options: Options,
     ) -> None:
         device = choose_device(options.device)
-        self.cases, self.options = cases, options
+        self.model, self.data, self.cases = model, data, cases
+        self.workspace, self.options = workspace, options
+        self._fits: dict[str, Fitted] = {}
         self.fingerprint = data.dataset.fingerprint()
         module, marks = _adapted(name, model, data, device)
         policy = "fp32" if model.exact or marks else options.precision
@@ -53,9 +60,10 @@ class Worker:
 
     def attack(self, cell: Cell, shard: int) -> Attacked:
         """The adversarial images of one shard of a cell."""
+        fitted = self._fitted(cell)
         return join(
             [
-                attack_cases(self.network, batch, cell, self.fingerprint)
+                attack_cases(self.network, batch, cell, self.fingerprint, fitted)
                 for _, batch in self._batches(shard)
             ]
         )
@@ -78,14 +86,40 @@ class Worker:
             )
         return rows
 
+    def _fitted(self, cell: Cell) -> Fitted | None:
+        """What a fitted attack has learnt of the train split; None for every other attack."""
+        attack: object = cell.attack.attack if cell.attack else None
+        if not isinstance(attack, FittedAttack):
+            return None
+        entries = take_cases(self.data.dataset.entries("train"), attack.schedule().cases)
+        shapes = {entry.shape for entry in (*entries, *self.data.entries)}
+        if len(shapes) > 1:
+            raise UserError(
+                f"attack {cell.label} makes one perturbation for all images, and these have the "
+                f"shapes {', '.join(map(str, sorted(shapes)))}; bring them to one with size="
+            )
+        facts = cell_facts(self.model, self.data, cell, self.options)
+        names = [entry.case_id for entry in entries]
+        facts |= {"split": "train", "cases": names, "boundary": False, "fit": True}
+        key = cell_key(facts)
+        if key not in self._fits:
+            cases = [self.data.dataset.load(name) for name in names]
+            fit = Fit(self.network, cell, attack, cases, self.fingerprint, self._size(0))
+            self._fits = {key: fit.run(fit_path(self.workspace, key))}
+        return self._fits[key]
+
     def _batches(self, shard: int) -> Iterator[tuple[int, Batch]]:
         """Consecutive batches of a shard, each with the place of its first case."""
         cases = self.cases.load(shard)
-        size = self.options.batch_size or self._batch_size(shard)
-        if self.network.one_by_one:
-            size = 1
+        size = self._size(shard)
         for start in range(0, len(cases), size):
             yield start, collate(cases[start : start + size], self.network)
+
+    def _size(self, shard: int) -> int:
+        """Cases that are computed at once."""
+        if self.network.one_by_one:
+            return 1
+        return self.options.batch_size or self._batch_size(shard)
 
     def _batch_size(self, shard: int) -> int:
         """Measured once per shape."""

@@ -29,6 +29,7 @@ ARGUMENTS = {
 # the strongest), so that its laws do not hold for them; test_chosen_losses.py has theirs.
 OTHER_AIMS = ("masked-ce", "logit-norm", "margin")
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
+RUN = ("step", "run")  # others are trained, or made on another network: test_fitted, test_transfer
 BRIEF = 20  # steps
 ENOUGH = 40  # steps, for an optimum on a linear network
 FP32 = Precision("fp32", "the tests compare numbers")
@@ -38,7 +39,7 @@ def variants() -> Iterator[NamedAttack]:
     """Each attack with its defaults, then with every other choice of one parameter at a time."""
     for name in [*registry.names("attacks"), *MEMBERS]:
         plugin = registry.load("attacks", name)
-        if plugin.distribution != "segbench":
+        if plugin.distribution != "segbench" or not any(hasattr(plugin.target, n) for n in RUN):
             continue
         yield load_attack(name)
         for key, parameter in spec.parameters(plugin.target).items():

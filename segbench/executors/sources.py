@@ -1,0 +1,54 @@
+"""The networks that transfer attacks take their images from; every image is made once and kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segbench.adversarial import Attacked, keep_images, load_images
+from segbench.api import TransferAttack
+from segbench.executors.case_cache import CaseCache
+from segbench.executors.cells import cell_constants, cell_facts
+from segbench.executors.worker import Worker
+from segbench.grid import Cell
+from segbench.references import CheckpointReference, LoadedModel
+from segbench.store import Workspace, cell_key
+from segbench.transfers import find_source, source_cell
+
+if TYPE_CHECKING:
+    from segbench.executors.local import DataSource, Options
+
+
+class Sources:
+    """Source networks on one data set, each loaded, and prepared, when it is first needed."""
+
+    def __init__(self, data: DataSource, workspace: Workspace, options: Options) -> None:
+        self.data, self.workspace, self.options = data, workspace, options
+        self._models: dict[str, tuple[CheckpointReference, LoadedModel]] = {}
+        self._workers: dict[str, Worker] = {}
+
+    def key(self, cell: Cell, attack: TransferAttack) -> str:
+        """The source's cell, under whose key the images are kept."""
+        _, model = self._model(attack.source)
+        return cell_key(cell_facts(model, self.data, source_cell(cell, attack), self.options))
+
+    def images(self, cell: Cell, attack: TransferAttack, shard: int, cases: CaseCache) -> Attacked:
+        """The images of a shard, as they were kept, or made and kept now."""
+        key = self.key(cell, attack)
+        attacked = load_images(self.workspace, key, shard)
+        if attacked is None:
+            reference, model = self._model(attack.source)
+            if reference.name not in self._workers:
+                self._workers[reference.name] = Worker(
+                    reference.name, model, self.data, cases, self.workspace, self.options
+                )
+            own = source_cell(cell, attack)
+            attacked = self._workers[reference.name].attack(own, shard)
+            record = cell_constants(reference.name, model, self.data, own, self.workspace)
+            keep_images(self.workspace, key, shard, record, attacked)
+        return attacked
+
+    def _model(self, text: str) -> tuple[CheckpointReference, LoadedModel]:
+        if text not in self._models:
+            reference = find_source(text, self.workspace.root)
+            self._models[text] = reference, reference.load(self.data.dataset)
+        return self._models[text]
