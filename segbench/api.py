@@ -388,7 +388,7 @@ class Targeted(Protocol):
 
     @property
     def target(self) -> str | None:
-        """``empty``, ``shift``, ``class:k``; None leads away from the truth."""
+        """``empty``, ``shift``, ``class:k``, ``file:FOLDER``; None leads away from the truth."""
         ...
 
 

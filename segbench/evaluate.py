@@ -29,6 +29,7 @@ from segbench.engine.objective import NetworkObjective
 from segbench.errors import MachineError, UserError
 from segbench.grid import Cell
 from segbench.quantize import round_to_levels
+from segbench.target_files import target_folder, target_mask
 from segbench.targets import target_labels
 
 _SCORED = -2  # a draw that no attack has seen, and the same at every eps
@@ -174,6 +175,11 @@ def goal_of(network: Network, batch: Batch, cell: Cell) -> Goal:
     ignore, truth = batch.cases[0].ignore_index, batch.truth
     if not isinstance(attack, Targeted) or attack.target is None:
         return Goal(truth, truth, ignore_index=ignore)
+    if folder := target_folder(attack.target):
+        masks = np.stack([target_mask(folder, case) for case in batch.cases])
+        target = network.as_truth(torch.from_numpy(masks).to(truth.device), None)
+        target = target if ignore is None else target.where(truth != ignore, ignore)
+        return Goal(target, truth, targeted=True, ignore_index=ignore)
     names = batch.cases[0].class_names
     target = target_labels(attack.target, truth, names, ignore, structures=network.structures)
     return Goal(target, truth, targeted=True, ignore_index=ignore)

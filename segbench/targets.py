@@ -1,4 +1,6 @@
-"""What a targeted attack wants to see instead of the truth: ``empty``, ``shift`` or ``class:k``."""
+"""What a targeted attack wants to see instead of the truth: ``empty``, ``shift``, ``class:k``, or
+the masks of a folder, ``file:FOLDER`` (see ``target_files.py``).
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,19 @@ from torch import Tensor
 
 from segbench.errors import UserError
 
-_FORM = re.compile(r"empty|shift|class:(\d+)")
+_FORM = re.compile(r"empty|shift|class:(\d+)|file:.+")
 
 
 def check_target(text: str) -> None:
     """Refuse what names no target.
 
     Raises:
-        UserError: it is none of the three forms.
+        UserError: it is none of the four forms.
     """
     if not _FORM.fullmatch(text):
-        raise UserError(f"target={text!r} is not one; expected empty, shift or class:k")
+        raise UserError(
+            f"target={text!r} is not one; expected empty, shift, class:k or file:FOLDER"
+        )
 
 
 def target_labels(

@@ -69,7 +69,8 @@ class APGD:
         loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         random_start: uniform in the ball's volume; False starts from the clean image.
         labels: whether the loss sees the truth or the network's own clean prediction.
-        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
+        target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
+            from the truth.
     """
 
     steps: int = 40

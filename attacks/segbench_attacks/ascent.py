@@ -24,7 +24,8 @@ class ProjectedAscent:
             the hundredth of the pixels with the largest gradients.
         random_start: False starts from the clean image.
         labels: whether the loss sees the truth or the network's own clean prediction.
-        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
+        target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
+            from the truth.
     """
 
     steps: int = 40

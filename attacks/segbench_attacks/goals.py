@@ -7,6 +7,20 @@ from segbench.errors import UserError
 from segbench.targets import check_target
 
 
+def check_lasting_target(target: str | None) -> None:
+    """Refuse what is no target of an attack that is trained: it never sees the masks of a file.
+
+    Raises:
+        UserError: the target is none, or comes from files.
+    """
+    check_goal(target, "truth")
+    if target is not None and target.startswith("file:"):
+        raise UserError(
+            f"target={target!r} says what to make of single cases, which an attack on all of them "
+            "cannot learn; expected empty, shift or class:k"
+        )
+
+
 def check_goal(target: str | None, labels: Labels) -> None:
     """Refuse a goal that contradicts itself.
 

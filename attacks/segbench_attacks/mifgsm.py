@@ -32,7 +32,8 @@ class MIFGSM:
         rel_step: step size as a share of eps (default 1 / steps, the paper's rule).
         loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         labels: whether the loss sees the truth or the network's own clean prediction.
-        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
+        target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
+            from the truth.
     """
 
     steps: int = 10

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Schedule
 from segbench.errors import UserError
-from segbench_attacks.goals import check_goal
+from segbench_attacks.goals import check_lasting_target
 from segbench_attacks.losses import cross_entropy
 
 
@@ -49,7 +49,7 @@ class Patch:
     budget_kind: ClassVar[BudgetKind] = "area"
 
     def __post_init__(self) -> None:
-        check_goal(self.target, "truth")
+        check_lasting_target(self.target)
         for name in ("epochs", "batch", "cases", "step"):
             if not getattr(self, name) > 0:
                 raise UserError(f"patch: {name}={getattr(self, name)} must be positive")

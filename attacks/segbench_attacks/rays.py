@@ -41,7 +41,8 @@ class RayS:
     Attributes:
         steps: queries in all.
         starts: corners tried first: all up, all down, then random ones.
-        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
+        target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
+            from the truth.
     """
 
     steps: int = 1000

@@ -67,7 +67,8 @@ class SEA:
     Attributes:
         steps: gradient steps per loss, so that a case costs four times as many.
         norm: ``linf`` or ``l2``.
-        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
+        target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
+            from the truth.
     """
 
     steps: int = 300

@@ -45,7 +45,8 @@ class Square:
         p_init: share of the image that the first squares cover.
         loss_: what is raised (``loss=margin`` in a spec); losses that fall as pixels flip are none
             to compare images by.
-        target: ``empty``, ``shift`` or ``class:k`` leads there instead of away from the truth.
+        target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
+            from the truth.
     """
 
     steps: int = 1000

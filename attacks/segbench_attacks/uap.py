@@ -18,7 +18,7 @@ from torch import Tensor
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Schedule
 from segbench.engine.ball import flat_norm, per_case
 from segbench.errors import UserError
-from segbench_attacks.goals import check_goal
+from segbench_attacks.goals import check_lasting_target
 from segbench_attacks.losses import cross_entropy
 from segbench_attacks.steps import ascend
 
@@ -46,7 +46,7 @@ class UAP:
     needs: ClassVar[Literal["gradients"]] = "gradients"
 
     def __post_init__(self) -> None:
-        check_goal(self.target, "truth")
+        check_lasting_target(self.target)
         for name in ("epochs", "batch", "cases", "rel_step"):
             if not getattr(self, name) > 0:
                 raise UserError(f"uap: {name}={getattr(self, name)} must be positive")

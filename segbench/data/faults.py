@@ -32,8 +32,8 @@ class Faults:
         """Note a file whose reading failed."""
         self.found.append(str(error))
 
-    def raise_any(self) -> None:
-        """End here if there is any fault.
+    def raise_any(self, what: str = "this data") -> None:
+        """End here if there is any fault; ``what`` the files are.
 
         Raises:
             UserError: the first ten faults, and how many more there are.
@@ -42,7 +42,7 @@ class Faults:
             return
         named = "; ".join(self.found[:NAMED])
         more = f"; and {len(self.found) - NAMED} more" if len(self.found) > NAMED else ""
-        raise UserError(f"{self.root}: cannot use this data: {named}{more}")
+        raise UserError(f"{self.root}: cannot use {what}: {named}{more}")
 
 
 def short_name(path: Path) -> str:

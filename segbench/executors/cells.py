@@ -12,6 +12,7 @@ from segbench.grid import Cell
 from segbench.labels import attack_spec, quantized_attack
 from segbench.references import LoadedModel
 from segbench.spec import Spec
+from segbench.target_files import check_masks, target_folder
 from segbench.transfers import find_source
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def cell_facts(
     """All that determines a cell's rows; its key is their hash."""
     attack = cell.attack
     return {
+        **_target_masks(data, attack),
         "schema": rowfile.SCHEMA_VERSION,
         "engine": __version__,
         "weights": model.weights_sha256,
@@ -41,6 +43,14 @@ def cell_facts(
         "precision": options.precision if attack else "fp32",
         "boundary": options.boundary,
     }
+
+
+def _target_masks(data: DataSource, attack: NamedAttack | None) -> dict[str, str]:
+    """The content of the masks that a targeted attack leads to, where they come from files."""
+    folder = target_folder(getattr(attack.attack, "target", None)) if attack else None
+    if folder is None:
+        return {}
+    return {"target": check_masks(folder, data.entries, len(data.dataset.class_names))}
 
 
 def cell_constants(

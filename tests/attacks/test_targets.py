@@ -42,7 +42,7 @@ def test_targets_by_their_definition() -> None:
 @pytest.mark.parametrize("name", ["pgd", "apgd", "mifgsm"])
 def test_what_is_no_target_is_refused(name: str, text: str) -> None:
     plugin = load_attack(name).plugin
-    with pytest.raises(UserError, match="expected empty, shift or class:k"):
+    with pytest.raises(UserError, match="expected empty, shift, class:k or file:FOLDER"):
         plugin.target(target=text)
     with pytest.raises(UserError, match="leave it out"):
         plugin.target(target="empty", labels="prediction")

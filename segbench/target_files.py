@@ -1,0 +1,112 @@
+"""Targets from files: what a targeted attack is to see, drawn by hand, one mask per case.
+
+``target=file:FOLDER``: the folder holds a file of each case's name (PNG, TIFF, BMP, GIF, or NIfTI)
+at the size the case is attacked at, with the classes 0..K-1 as its values; of two classes the
+second may be 255.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.api import Case, Entry
+from segbench.data.coding import distinct
+from segbench.data.faults import BadFileError, Faults
+from segbench.data.pairing import RASTER_SUFFIXES, VOLUME_SUFFIXES, is_volume, stem_of, suffix_of
+from segbench.data.rasters import read_mask
+from segbench.data.volumes import read_label_volume
+from segbench.errors import UserError
+
+_FILE = "file:"
+
+
+def target_folder(text: str | None) -> Path | None:
+    """The folder that a target names; None for every other target, or none."""
+    if text is None or not text.startswith(_FILE):
+        return None
+    return Path(text.removeprefix(_FILE)).expanduser()
+
+
+def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> str:
+    """SHA-256 (hex) of the masks of those cases, once each of them has been read and fits.
+
+    Raises:
+        UserError: every mask that is missing, unreadable, of another size or of other values.
+    """
+    files = _files(folder)
+    faults, found = Faults(folder), []
+    for entry in entries:
+        paths = files.get(entry.case_id, [])
+        if len(paths) == 1:
+            status = paths[0].stat()
+            found.append((paths[0], entry.shape[1:], status.st_mtime_ns, status.st_size))
+        elif paths:
+            faults.add(paths[1], f"has the same name as {paths[0].name}")
+        else:
+            faults.add(folder / entry.case_id, "is missing; expected a mask of that name")
+    digest, complaints = _read_all(tuple(found), classes)
+    faults.found.extend(complaints)
+    faults.raise_any("these targets")
+    return digest
+
+
+def target_mask(folder: Path, case: Case) -> NDArray[np.int64]:
+    """The label map (*spatial) that an attack on a case leads to.
+
+    Raises:
+        BadFileError: it does not fit the case, see ``check_masks``.
+        UserError: there is none.
+    """
+    paths = _files(folder).get(case.case_id)
+    if not paths:
+        raise UserError(f"{folder} holds no mask of case {case.case_id}")
+    return _read(paths[0], case.labels.shape, len(case.class_names))
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """The masks of a folder by their stems."""
+    if not folder.is_dir():
+        raise UserError(f"target=file:{folder}: there is no such folder")
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if suffix_of(path) in (*RASTER_SUFFIXES, *VOLUME_SUFFIXES):
+            files.setdefault(stem_of(path), []).append(path)
+    return files
+
+
+@lru_cache(maxsize=16)
+def _read_all(
+    files: tuple[tuple[Path, tuple[int, ...], int, int], ...], classes: int
+) -> tuple[str, tuple[str, ...]]:
+    """The digest of all masks, and what is wrong with them; times and sizes tell them apart."""
+    digest, complaints = hashlib.sha256(), []
+    for path, shape, _, _ in files:
+        try:
+            mask = _read(path, shape, classes)
+        except BadFileError as error:
+            complaints.append(str(error))
+            continue
+        digest.update(stem_of(path).encode() + b"\0" + mask.tobytes())
+    return digest.hexdigest(), tuple(complaints)
+
+
+def _read(path: Path, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:
+    raw = read_label_volume(path) if is_volume(path) else read_mask(path)
+    if raw.ndim == len(shape) + 1 and raw.shape[-1] == 1:
+        raw = raw[..., 0]  # a slice, as a volume of one
+    if raw.shape != shape:
+        own, wanted = (" x ".join(map(str, sides)) for sides in (raw.shape, shape))
+        raise BadFileError(path, f"is {own}; its case is attacked at {wanted}")
+    values = distinct(raw)
+    if classes == 2 and values <= {0, 255}:
+        raw = raw // 255
+    elif not values <= set(range(classes)):
+        strange = ", ".join(map(str, sorted(values - set(range(classes)))[:3]))
+        raise BadFileError(path, f"holds the value {strange}; expected classes 0 to {classes - 1}")
+    return raw.astype(np.int64)
