@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from segbench import references
 from segbench.attacks import load_attack
 from segbench.data import load_dataset
 from segbench.engine.network import Network
-from segbench.engine.precision import Precision
+from segbench.engine.precision import Policy, Precision
 from segbench.errors import MachineError, UserError
 from segbench.evaluate import collate, evaluate_batch
 from segbench.executors.local import DataSource, Options, run_model, select_data
@@ -355,16 +356,19 @@ def test_six_cases_score_as_under_a_loop_by_hand() -> None:
         assert [row["jaccard"] for row in rows] == pytest.approx(by_hand, abs=1e-3)
 
 
+class Silence:
+    """Hears of progress and says nothing."""
+
+    def model(self, name: str, shards: int) -> None: ...
+
+    def cell(self, model: str, cell: Cell) -> None: ...
+
+    def shard(self, computed: bool) -> None: ...
+
+
 @needs_reference
 @pytest.mark.slow
 def test_the_whole_curve_is_the_published_one(tmp_path: Path) -> None:
-    class Silence:
-        def model(self, name: str, shards: int) -> None: ...
-
-        def cell(self, model: str, cell: Cell) -> None: ...
-
-        def shard(self, computed: bool) -> None: ...
-
     dataset = load_dataset("jsrt", DATA)
     data: DataSource = select_data("jsrt", dataset, "test", None)
     assert len(data.entries) == 123
@@ -376,3 +380,21 @@ def test_the_whole_curve_is_the_published_one(tmp_path: Path) -> None:
     found = rows.groupby("budget").jaccard.mean()
     expected = {float(eps): jaccard for eps, jaccard in curve.items()}
     assert found.to_dict() == pytest.approx(expected, abs=1e-3)
+
+
+@needs_reference
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["fp32", "auto"])
+def test_rows_of_a_real_network_do_not_depend_on_the_batch(policy: Policy, tmp_path: Path) -> None:
+    dataset = load_dataset("jsrt", DATA)
+    data = select_data("jsrt", dataset, "test", 9)
+    grid = Grid([load_attack("pgd:steps=10")], [Fraction(8, 255)])
+    names = ["attack", "case_id", "class_id"]
+    found = []
+    for size in (1, 3, 8, None):
+        workspace = Workspace(tmp_path / str(size))
+        run_model(STRANGER, data, grid, workspace, Options(policy, "cpu", size), Silence())
+        found.append(read_rows(workspace).sort_values(names, ignore_index=True))
+    for rows in found[1:]:
+        metrics = ["jaccard", "dice", "accuracy", "sensitivity", "specificity", "linf", "l2"]
+        pd.testing.assert_frame_equal(rows[metrics], found[0][metrics], rtol=0, atol=1e-4)
