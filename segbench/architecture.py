@@ -32,7 +32,7 @@ class Architecture:
         """The network, initialised from torch's global random state.
 
         Raises:
-            UserError: the factory refuses the hyper-parameters (ValueError, TypeError).
+            UserError: the factory refuses the hyper-parameters (ValueError, TypeError, UserError).
             MachineError: the factory fails in any other way.
         """
         sizes = {
@@ -42,7 +42,7 @@ class Architecture:
         }
         try:
             network = self.plugin.target(**sizes, **self.parameters)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UserError) as error:
             raise UserError(f"model {self.text} cannot be built: {error}") from error
         except Exception as error:
             raise MachineError(

@@ -7,7 +7,7 @@ by a number in (0, 1). MONAI's has batch norm and ReLU; depth and width are U-Ne
 from monai.networks.nets import AttentionUnet
 
 from segbench_models.hyperparameters import check_at_least, check_sizes
-from segbench_models.monai_network import MonaiNetwork
+from segbench_models.library_network import LibraryNetwork
 
 
 def build(
@@ -18,7 +18,7 @@ def build(
     width: int = 32,
     depth: int = 4,
     dropout: float = 0.0,
-) -> MonaiNetwork:
+) -> LibraryNetwork:
     """Attention U-Net, `width` channels at full resolution, doubled at each of `depth` halvings.
 
     Images (B, C, *spatial) in [0, 1] -> logits (B, K, *spatial). For one channel and two classes
@@ -37,6 +37,6 @@ def build(
         strides=[2] * depth,
         dropout=dropout,
     )
-    return MonaiNetwork(
+    return LibraryNetwork(
         network, in_channels=in_channels, spatial_dims=spatial_dims, stride=2**depth
     )

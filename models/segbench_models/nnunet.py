@@ -9,7 +9,7 @@ data set (patch size, spacing, depth) is chosen here: five levels below full res
 from monai.networks.nets import DynUNet
 
 from segbench_models.hyperparameters import check_at_least, check_sizes
-from segbench_models.monai_network import MonaiNetwork
+from segbench_models.library_network import LibraryNetwork
 
 MOST_CHANNELS = {2: 512, 3: 320}
 
@@ -22,7 +22,7 @@ def build(
     width: int = 32,
     depth: int = 5,
     supervision: bool = True,
-) -> MonaiNetwork:
+) -> LibraryNetwork:
     """nnU-Net's U-Net, `width` channels at full resolution, doubled at each of `depth` halvings.
 
     Images (B, C, *spatial) in [0, 1] -> logits (B, K, *spatial); in training mode and with
@@ -46,6 +46,6 @@ def build(
         deep_supervision=supervision and depth > 2,
         deep_supr_num=max(1, depth - 2),
     )
-    return MonaiNetwork(
+    return LibraryNetwork(
         network, in_channels=in_channels, spatial_dims=spatial_dims, stride=2**depth
     )

@@ -7,7 +7,7 @@ variational branch, which only regularises its training, is left out (MONAI's Se
 from monai.networks.nets import SegResNet
 
 from segbench_models.hyperparameters import check_at_least, check_sizes
-from segbench_models.monai_network import MonaiNetwork
+from segbench_models.library_network import LibraryNetwork
 
 GROUPS = 8
 
@@ -19,7 +19,7 @@ def build(
     spatial_dims: int = 2,
     width: int = 32,
     dropout: float = 0.0,
-) -> MonaiNetwork:
+) -> LibraryNetwork:
     """SegResNet with `width` channels at full resolution, doubled at each of three halvings.
 
     Images (B, C, *spatial) in [0, 1] -> logits (B, K, *spatial). For one channel and two classes
@@ -39,4 +39,4 @@ def build(
         out_channels=num_classes,
         dropout_prob=dropout or None,
     )
-    return MonaiNetwork(network, in_channels=in_channels, spatial_dims=spatial_dims, stride=8)
+    return LibraryNetwork(network, in_channels=in_channels, spatial_dims=spatial_dims, stride=8)

@@ -7,14 +7,14 @@ windows of 7 positions a side. Depths and heads are MONAI's and the paper's.
 from monai.networks.nets import SwinUNETR
 
 from segbench_models.hyperparameters import check_at_least, check_sizes
-from segbench_models.monai_network import MonaiNetwork
+from segbench_models.library_network import LibraryNetwork
 
 SMALLEST = 12  # the first stage has three heads, and its width a part for each
 
 
 def build(
     *, in_channels: int, num_classes: int, spatial_dims: int = 2, width: int = 24
-) -> MonaiNetwork:
+) -> LibraryNetwork:
     """Swin UNETR with `width` channels (MONAI's feature_size; the paper's is 48).
 
     Images (B, C, *spatial) in [0, 1] -> logits (B, K, *spatial). For one channel and two classes
@@ -33,4 +33,4 @@ def build(
         feature_size=width,
         spatial_dims=spatial_dims,
     )
-    return MonaiNetwork(network, in_channels=in_channels, spatial_dims=spatial_dims, stride=32)
+    return LibraryNetwork(network, in_channels=in_channels, spatial_dims=spatial_dims, stride=32)

@@ -8,12 +8,12 @@ has four halvings, instance norm and leaky ReLU; its default widths are 32, 32, 
 from monai.networks.nets import BasicUNetPlusPlus
 
 from segbench_models.hyperparameters import check_at_least, check_sizes
-from segbench_models.monai_network import MonaiNetwork
+from segbench_models.library_network import LibraryNetwork
 
 
 def build(
     *, in_channels: int, num_classes: int, spatial_dims: int = 2, width: int = 32
-) -> MonaiNetwork:
+) -> LibraryNetwork:
     """U-Net++ with `width` channels at full and half resolution, then doubled at each halving.
 
     Images (B, C, *spatial) in [0, 1] -> logits (B, K, *spatial) of the deepest node; in training
@@ -31,6 +31,6 @@ def build(
         features=(width, width, 2 * width, 4 * width, 8 * width, width),
         deep_supervision=True,
     )
-    return MonaiNetwork(
+    return LibraryNetwork(
         network, in_channels=in_channels, spatial_dims=spatial_dims, stride=16, main=-1
     )

@@ -8,7 +8,7 @@ repeating their edge, larger ones refused.
 from monai.networks.nets import UNETR
 
 from segbench_models.hyperparameters import check_at_least, check_sizes
-from segbench_models.monai_network import MonaiNetwork
+from segbench_models.library_network import LibraryNetwork
 
 PATCH = 16
 
@@ -22,7 +22,7 @@ def build(
     width: int = 16,
     hidden: int = 768,
     heads: int = 12,
-) -> MonaiNetwork:
+) -> LibraryNetwork:
     """UNETR for images of at most `img_size` a side, `width` channels in its decoder.
 
     Images (B, C, *spatial) in [0, 1] -> logits (B, K, *spatial). The transformer's 12 layers have
@@ -47,7 +47,7 @@ def build(
         num_heads=heads,
         spatial_dims=spatial_dims,
     )
-    return MonaiNetwork(
+    return LibraryNetwork(
         network,
         in_channels=in_channels,
         spatial_dims=spatial_dims,

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from segbench import registry
 from segbench.architecture import resolve_architecture
 from segbench.errors import UserError
-from segbench_models.monai_network import MonaiNetwork
+from segbench_models.library_network import LibraryNetwork
 
 # Spec text that makes each small; DAF3D and the like need nothing but patience.
 NETWORKS = {
@@ -31,11 +31,11 @@ NETWORKS = {
 }
 
 
-def build(text: str, channels: int = 1, classes: int = 2, dims: int = 2) -> MonaiNetwork:
+def build(text: str, channels: int = 1, classes: int = 2, dims: int = 2) -> LibraryNetwork:
     torch.manual_seed(0)
     architecture = resolve_architecture(text, dims)
     network = architecture.build(in_channels=channels, num_classes=classes, spatial_dims=dims)
-    assert isinstance(network, MonaiNetwork)
+    assert isinstance(network, LibraryNetwork)
     return network
 
 

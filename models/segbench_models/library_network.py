@@ -1,4 +1,4 @@
-"""A network of MONAI behind segbench's door: normalisation, padding, and one form of answer."""
+"""Another library's network behind segbench's door: normalisation, padding, one form of answer."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,7 +8,7 @@ from segbench_models.normalization import Normalize
 from segbench_models.padding import crop_to, pad_to_multiple
 
 
-class MonaiNetwork(nn.Module):
+class LibraryNetwork(nn.Module):
     """Images (B, C, *spatial) in [0, 1] -> logits (B, K, *spatial).
 
     Images are padded to multiples of `stride`. The smallest is two strides along the last axis:
@@ -17,7 +17,9 @@ class MonaiNetwork(nn.Module):
 
     A network that answers with several tensors (a list, or MONAI's stack along the second axis)
     has auxiliary ones, which training gets and evaluation does not: (logits, [auxiliary, ...]).
-    `main` is the index of the logits among them.
+    `main` is the index of the logits among them. Coarse answers are upsampled.
+
+    `normalize` is the library's own normalisation where it has one.
     """
 
     def __init__(
@@ -29,9 +31,10 @@ class MonaiNetwork(nn.Module):
         stride: int,
         fixed_size: int | None = None,
         main: int = 0,
+        normalize: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.normalize = Normalize(in_channels, spatial_dims)
+        self.normalize = normalize or Normalize(in_channels, spatial_dims)
         self.network = network
         self.stride = stride
         self.fixed_size = fixed_size
@@ -42,7 +45,7 @@ class MonaiNetwork(nn.Module):
         """Logits, and in training the auxiliary ones if there are any."""
         padded = self._pad(self.normalize(images))
         answers = self._answers(self.network(padded))
-        logits = crop_to(answers.pop(self.main), images)
+        logits = crop_to(self._fit(answers.pop(self.main), padded), images)
         if not self.training or not answers:
             return logits
         return logits, [crop_to(self._fit(a, padded), images) for a in answers]
