@@ -41,10 +41,11 @@ def member(name: str) -> Callable[..., nn.Module]:
 
 
 def _networks(smp: ModuleType) -> dict[str, type[nn.Module]]:
+    base: type[nn.Module] = smp.base.SegmentationModel
     return {
         name: found
         for name, found in sorted(vars(smp).items())
-        if inspect.isclass(found) and issubclass(found, smp.base.SegmentationModel)
+        if inspect.isclass(found) and issubclass(found, base)
     }
 
 
