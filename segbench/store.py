@@ -60,6 +60,11 @@ class Workspace:
         return self.results / "shards"
 
     @property
+    def diagnoses(self) -> Path:
+        """What segbench diagnose found out, a file per network and data set."""
+        return self.results / "diagnoses"
+
+    @property
     def adversarial(self) -> Path:
         """Adversarial images, where asked for."""
         return self.root / "adversarial"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pandas import DataFrame, Series
 from scipy.integrate import trapezoid
 
 from segbench.api import Tables
+from segbench.diagnosis.record import Diagnosis, describe_diagnoses, mark_untrusted
 from segbench.errors import UserError
 from segbench.labels import CLEAN, eps_names, name_apart
 from segbench.notes import Stale, collect_notes
@@ -38,6 +39,7 @@ def build_tables(
     current: Mapping[str, str] | None = None,
     all_weights: bool = False,
     runs: Mapping[str, Mapping[str, Any]] | None = None,
+    diagnoses: Sequence[Diagnosis] = (),
 ) -> Tables:
     """All tables of the stored rows.
 
@@ -47,6 +49,7 @@ def build_tables(
             A model that is not named here is shown with the weights of its newest row.
         all_weights: show every model with all weights it ever had.
         runs: from ``store.read_runs``, for the provenance.
+        diagnoses: from ``read_diagnoses``: their findings, and marks on rows not to be trusted.
 
     Raises:
         UserError: there are no rows, or none of current weights.
@@ -63,6 +66,7 @@ def build_tables(
             f"all stored rows are of older weights of {', '.join(stale)}; "
             "run `segbench attack` again or ask for the rows of all weights"
         )
+    rows = mark_untrusted(rows, diagnoses)
     named = name_apart(rows)
     cases = _average_cases(named)
     curves = _draw_curves(cases)
@@ -72,7 +76,10 @@ def build_tables(
         cases=cases,
         curves=curves,
         summary=summary,
-        notes=collect_notes(cases, curves, summary, stale, _seeds(named)),
+        notes=[
+            *describe_diagnoses(rows, named, diagnoses),
+            *collect_notes(cases, curves, summary, stale, _seeds(named)),
+        ],
         attacks={
             label: json.loads(params)
             for label, params in _pairs(named, "attack", "attack_params").items()

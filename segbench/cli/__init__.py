@@ -14,7 +14,8 @@ from segbench import __version__
 from segbench.errors import MachineError, UserError
 
 COMMANDS = (
-    "demo", "train", "attack", "report", "export", "check", "run", "list", "inspect", "doctor",
+    "demo", "train", "attack", "report", "export", "check", "run", "list", "inspect", "diagnose",
+    "doctor",
 )  # fmt: skip
 
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130

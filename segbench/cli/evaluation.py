@@ -43,7 +43,6 @@ def evaluate(request: Request, workspace: Path) -> None:
     """Run the grid with a progress bar, then show the table of what it covers."""
     from segbench.api import TransferAttack
     from segbench.attacks import attack_budgets, load_attack
-    from segbench.references import ArchiveReference, ForeignReference, resolve_models
     from segbench.spec import parse_eps_list
     from segbench.transfers import find_source
 
@@ -53,20 +52,14 @@ def evaluate(request: Request, workspace: Path) -> None:
         attack_budgets(attack, eps)
         if isinstance(attack.attack, TransferAttack):
             find_source(attack.attack.source, workspace)
-    references = resolve_models(
-        request.models, workspace, request.weights, request.normalize, request.channels
-    )
+    pairs = resolve_request(request, workspace)
 
-    from segbench.cli.display import AttackProgress, console, messages, progress_bar, show_summary
+    from segbench.cli.display import AttackProgress, console, progress_bar, show_summary
     from segbench.executors.local import Options
     from segbench.grid import Grid
     from segbench.runs import run_grid
     from segbench.store import Workspace
 
-    for reference in references:
-        if isinstance(reference, (ForeignReference, ArchiveReference)):
-            messages.print(f"{reference.module} is code of yours and runs here", highlight=False)
-    pairs = _with_data(references, request)
     options = Options(
         request.precision,
         request.device,
@@ -88,16 +81,35 @@ def evaluate(request: Request, workspace: Path) -> None:
     )
 
 
+def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelReference, DataSource]]:
+    """Each network that is asked for with its data; says where code of the user's runs."""
+    from segbench.cli.display import messages
+    from segbench.references import ArchiveReference, ForeignReference, resolve_models
+
+    references = resolve_models(
+        request.models, workspace, request.weights, request.normalize, request.channels
+    )
+    for reference in references:
+        if isinstance(reference, (ForeignReference, ArchiveReference)):
+            messages.print(f"{reference.module} is code of yours and runs here", highlight=False)
+    return _with_data(references, request)
+
+
 def load_tables(workspace: Path, all_weights: bool = False) -> Tables:
     """The tables of all stored rows, each model with the weights it has now."""
     from segbench.card import find_checkpoints, load_card
+    from segbench.diagnosis.record import read_diagnoses
     from segbench.store import Workspace, read_rows, read_runs
     from segbench.tables import build_tables
 
     store = Workspace(workspace)
     current = {path.name: load_card(path).weights_sha256 for path in find_checkpoints(workspace)}
     return build_tables(
-        read_rows(store), current=current, all_weights=all_weights, runs=read_runs(store)
+        read_rows(store),
+        current=current,
+        all_weights=all_weights,
+        runs=read_runs(store),
+        diagnoses=read_diagnoses(store),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from segbench.adversarial import Attacked, join
-from segbench.api import FittedAttack
+from segbench.api import Case, FittedAttack
 from segbench.engine.batching import choose_batch_size
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision
@@ -40,23 +40,15 @@ class Worker:
         workspace: Workspace,
         options: Options,
     ) -> None:
-        device = choose_device(options.device)
         self.model, self.data, self.cases = model, data, cases
         self.workspace, self.options = workspace, options
         self._fits: dict[str, Fitted] = {}
         self.fingerprint = data.dataset.fingerprint()
-        module, marks = _adapted(name, model, data, device)
-        policy = "fp32" if model.exact or marks else options.precision
-        precision = choose_precision(device, policy)
-        self.network = Network(
-            name, module, len(data.dataset.class_names), device, precision, marks=marks
-        )
         self._sizes: dict[tuple[int, ...], int] = {}
         first = self.cases.load(0)
         if options.quantize:
             require_levels(first[0])
-        probe = torch.stack([torch.from_numpy(case.image) for case in first[:2]])
-        self.network.prepare(probe.to(device))
+        self.network = prepare_network(name, model, data, first[:2], options)
 
     def attack(self, cell: Cell, shard: int) -> Attacked:
         """The adversarial images of one shard of a cell."""
@@ -128,6 +120,20 @@ class Worker:
             measured = torch.from_numpy(image)[None].to(self.network.device)
             self._sizes[image.shape] = choose_batch_size(self.network, measured)
         return self._sizes[image.shape]
+
+
+def prepare_network(
+    name: str, model: LoadedModel, data: DataSource, probe: Sequence[Case], options: Options
+) -> Network:
+    """A loaded network made ready for the engine, on some cases of its data, of one shape."""
+    device = choose_device(options.device)
+    module, marks = _adapted(name, model, data, device)
+    policy = "fp32" if model.exact or marks else options.precision
+    precision = choose_precision(device, policy)
+    classes = len(data.dataset.class_names)
+    network = Network(name, module, classes, device, precision, marks=marks)
+    network.prepare(torch.stack([torch.from_numpy(case.image) for case in probe]).to(device))
+    return network
 
 
 def _adapted(

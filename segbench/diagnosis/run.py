@@ -1,0 +1,84 @@
+"""From a network and its data to a diagnosis: loaded, prepared, compared with its neighbours."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from importlib.metadata import version
+
+from segbench import __version__
+from segbench.api import Case
+from segbench.card import find_checkpoints, load_card
+from segbench.diagnosis.battery import Progress, run_checks
+from segbench.diagnosis.checks import overall
+from segbench.diagnosis.examination import Examination
+from segbench.diagnosis.record import Diagnosis
+from segbench.engine.memory import keep_freed_memory
+from segbench.engine.precision import require_ieee_fp32
+from segbench.executors.local import DataSource, Options
+from segbench.executors.worker import prepare_network
+from segbench.references import CheckpointReference, ModelReference
+from segbench.spec import format_eps
+from segbench.store import Workspace
+
+_OTHERS = 2  # networks whose images are tried on this one; each costs as much as an attack
+
+
+def diagnose_model(
+    reference: ModelReference,
+    data: DataSource,
+    eps: Fraction,
+    workspace: Workspace,
+    options: Options,
+    progress: Progress,
+) -> Diagnosis:
+    """Run every check on a network; other checkpoints of the workspace lend their images."""
+    cases = [data.dataset.load(entry.case_id) for entry in data.entries]
+    weights, examined = _examine(reference, data, cases, options)
+    others = [
+        _examine(other, data, cases, options)[1]
+        for other in _neighbours(reference, data, workspace)
+        if other.card.weights_sha256 != weights
+    ]
+    checks = run_checks(examined, eps, others, progress)
+    network = examined.network
+    return Diagnosis(
+        model=reference.name,
+        weights_sha256=weights,
+        dataset=data.spec,
+        dataset_fingerprint=examined.fingerprint,
+        split=data.split,
+        cases=len(cases),
+        eps=format_eps(eps),
+        precision=network.gradient.name,
+        device=network.hardware,
+        versions={"segbench": __version__, "torch": version("torch")},
+        verdict=overall(checks),
+        checks=tuple(checks),
+    )
+
+
+def _examine(
+    reference: ModelReference, data: DataSource, cases: list[Case], options: Options
+) -> tuple[str, Examination]:
+    """The SHA-256 of its weights, and the network on the cases."""
+    model = reference.load(data.dataset)
+    keep_freed_memory()
+    require_ieee_fp32()  # last: a network's own file may have asked torch for less
+    probe = [case for case in cases if case.image.shape == cases[0].image.shape][:2]
+    network = prepare_network(reference.name, model, data, probe, options)
+    return model.weights_sha256, Examination(network, cases, data.dataset.fingerprint())
+
+
+def _neighbours(
+    reference: ModelReference, data: DataSource, workspace: Workspace
+) -> list[CheckpointReference]:
+    """Other checkpoints for the same data, of other architectures first."""
+    found = [CheckpointReference(f, load_card(f)) for f in find_checkpoints(workspace.root)]
+    own = reference.card.model if isinstance(reference, CheckpointReference) else ""
+    data_now = data.dataset.fingerprint()
+    fitting = [
+        other
+        for other in found
+        if other.card.dataset_fingerprint == data_now and other.name != reference.name
+    ]
+    return sorted(fitting, key=lambda other: other.card.model == own)[:_OTHERS]

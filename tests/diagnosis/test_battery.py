@@ -1,0 +1,202 @@
+"""A masked network is caught, whatever hides its gradient; an honest and a declared one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segbench.api import Case
+from segbench.attacks import load_attack
+from segbench.diagnosis import battery
+from segbench.diagnosis.checks import overall
+from segbench.diagnosis.examination import Examination, Traced, late_rise
+from segbench.engine.network import Network
+from segbench.engine.precision import Precision
+
+EPS = Fraction(16, 255)
+SIDE, CASES = 12, 4
+
+
+class Blobs(nn.Module):
+    """Finds bright blobs by a local mean: honest, smooth, wrong at the rim."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Conv2d(1, 1, 3, padding=1, padding_mode="replicate", bias=False)
+        self.mean.weight.data = torch.full((1, 1, 3, 3), 1 / 9)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = 30 * (self.mean(images) - 0.5)
+        return logits
+
+
+class Louder(Blobs):
+    """Logits times 10 000."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 1e4 * super().forward(images)
+
+
+class Squashed(Blobs):
+    """Logits of an ordinary size that have come through a saturated tanh."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 10 * torch.tanh(1e3 * super().forward(images))
+
+
+class Rounded(Blobs):
+    """Images of a few levels."""
+
+    def front(self, images: Tensor) -> Tensor:
+        return (images * 16).round() / 16
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.front(images))
+
+
+class Codec(Rounded):
+    """The same outside the graph."""
+
+    def front(self, images: Tensor) -> Tensor:
+        return super().front(images).detach()
+
+
+class Shaken(Blobs):
+    """Images with noise of its own."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images + 0.1 * torch.randn_like(images))
+
+
+class DeclaredShaken(Shaken):
+    eot_samples = 4
+
+
+class Levels(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return (images * 64).round() / 64
+
+    def stand_in(self, images: Tensor) -> Tensor:
+        return images
+
+
+class DeclaredRounded(Blobs):
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = Levels()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.front(images))
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(battery, "STEPS", 8)
+
+
+@pytest.fixture
+def examine() -> Callable[[nn.Module], Examination]:
+    """A network on blobs, bright on dark, each a patient's."""
+
+    def make(module: nn.Module) -> Examination:
+        random, cases = np.random.default_rng(0), []
+        down, right = np.mgrid[:SIDE, :SIDE]
+        for number in range(CASES):
+            row, column = random.uniform(4, 8, 2)
+            blob = (down - row) ** 2 + (right - column) ** 2 < 10
+            image = 0.4 + 0.2 * blob + random.uniform(-0.05, 0.05, blob.shape)
+            name = f"case-{number}"
+            cases.append(
+                Case(name, name, image[None].astype(np.float32), blob.astype(np.int64), ("b", "f"))
+            )
+        network = Network("net", module, 2, torch.device("cpu"), Precision("fp32", "exact"))
+        network.prepare(torch.from_numpy(np.stack([case.image for case in cases[:2]])))
+        return Examination(network, cases, "blobs")
+
+    return make
+
+
+def verdicts(examined: Examination, others: Any = ()) -> dict[str, str]:
+    found = battery.run_checks(examined, EPS, others, lambda _text: None)
+    return {check.name: check.verdict for check in found} | {"overall": overall(found)}
+
+
+def test_an_honest_network_passes_every_check(examine: Any) -> None:
+    found = verdicts(examine(Blobs()), [examine(Blobs())])
+    assert set(found.values()) == {"pass"}, found
+    assert {"gradients against noise", "own gradients against transfer"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("masked", "check"),
+    [
+        (Louder, "saturated logits"),
+        (Squashed, "exactly zero gradients"),
+        (Rounded, "loss still rising at the end"),
+        (Codec, "exactly zero gradients"),
+        (Shaken, "two identical forwards"),
+    ],
+)
+def test_a_masked_network_fails_by_name(masked: Any, check: str, examine: Any) -> None:
+    found = verdicts(examine(masked()))
+    assert found[check] == "fail", found
+    assert found["overall"] == "fail"
+
+
+@pytest.mark.parametrize("declared", [DeclaredRounded, DeclaredShaken])
+def test_a_declared_defence_is_attacked_around_and_does_not_fail(
+    declared: Any, examine: Any
+) -> None:
+    found = verdicts(examine(declared()))
+    assert "fail" not in found.values(), found
+
+
+def test_images_of_an_honest_twin_unmask_a_network(examine: Any) -> None:
+    """What its own gradient does not find, that of the same network without the front does."""
+    found = verdicts(examine(Rounded()), [examine(Blobs())])
+    assert found["own gradients against transfer"] == "fail"
+
+
+def test_the_same_examination_gives_the_same_numbers(examine: Any) -> None:
+    """Also where the network draws."""
+    for kind in (Blobs, Shaken):
+        first, second = (
+            examine(kind()).attacked(load_attack("pgd:steps=3").attack, EPS) for _ in range(2)
+        )
+        np.testing.assert_array_equal(first, second)
+
+
+def test_noting_the_loss_changes_no_image(examine: Any) -> None:
+    """A case that would have left early may go on; the others' images are the same."""
+    examined, attack = examine(Blobs()), load_attack("ifgsm:preset=free,steps=6").attack
+    traced = Traced(attack)
+    for ours, theirs in zip(
+        examined.images(traced, EPS), examined.images(attack, EPS), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert [losses.shape[1] for losses in traced.losses] == [6] * len(examined.batches)
+    assert all((losses[:, -1] > losses[:, 0]).all() for losses in traced.losses)
+
+
+def test_chance_is_the_score_of_labels_at_random_places(examine: Any) -> None:
+    """p / (2 - p) for a share p of foreground, within the spread of 144 pixels."""
+    examined = examine(Blobs())
+    share = torch.cat([batch.truth for batch in examined.batches]).double().mean().item()
+    assert examined.chance().mean() == pytest.approx(share / (2 - share), abs=0.05)
+
+
+def test_late_rise_of_known_curves() -> None:
+    steps = torch.arange(41.0)
+    assert late_rise([steps[None]]) == pytest.approx(0.25)  # evenly
+    assert late_rise([steps.clamp_max(10)[None]]) == 0  # converged
+    assert late_rise([torch.ones(1, 41)]) == 1  # never
+    assert late_rise([-steps[None]]) == 1  # the wrong way
+    swinging = steps.clamp_max(10) - 3 * (steps % 2)
+    assert late_rise([swinging[None]]) == 0
+    assert late_rise([steps[None], torch.ones(3, 41)]) == pytest.approx((0.25 + 3) / 4)
