@@ -287,6 +287,13 @@ class Objective(Protocol):
         """
         ...
 
+    def select(self, index: Tensor) -> Objective:
+        """The same for some of the cases (int64, one axis), to be asked about those alone.
+
+        What is asked is counted as theirs, and a case with a NaN answer is named.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Feedback:

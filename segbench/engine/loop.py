@@ -29,6 +29,7 @@ from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective, remaining
+from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 
 COMPACT_EVERY = 4
@@ -58,12 +59,10 @@ def attack_batch(
     """
     if isinstance(attack, StepAttack):
         return _StepRun(network, attack, images, goal, budget, noise).run()
-    objective = NetworkObjective(network)
+    objective = CaseObjective(network, noise)
     found = attack.run(objective, images.clone(), goal, budget, noise)
-    cases = len(images)
-    share = objective.forwards // cases, objective.backwards // cases
     found = ball.project(found.detach(), images, budget)
-    return Outcome(found, [share[0]] * cases, [share[1]] * cases)
+    return Outcome(found, *objective.costs.tolist())
 
 
 class _StepRun:

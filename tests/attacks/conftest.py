@@ -30,6 +30,15 @@ ARGUMENTS = {
 OTHER_AIMS = ("masked-ce", "logit-norm", "margin")
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
 RUN = ("step", "run")  # others are trained, or made on another network: test_fitted, test_transfer
+ART = (
+    "art/FastGradientMethod",
+    "art/FastGradientMethod:norm=2",
+    "art/BasicIterativeMethod:max_iter=8",
+    "art/MomentumIterativeMethod:max_iter=8",
+    "art/ProjectedGradientDescent:max_iter=8,num_random_init=2",
+    "art/ProjectedGradientDescentNumpy:max_iter=8,norm=2",
+    "art/SquareAttack:max_iter=8",
+)
 BRIEF = 20  # steps
 ENOUGH = 40  # steps, for an optimum on a linear network
 FP32 = Precision("fp32", "the tests compare numbers")
@@ -51,6 +60,7 @@ def variants() -> Iterator[NamedAttack]:
                         yield load_attack(f"{name}:{key}={str(choice).lower()}")
                     except UserError:
                         continue  # this choice needs another key beside it
+    yield from map(load_attack, ART)
 
 
 def is_gradient_attack(attack: NamedAttack, kind: str) -> bool:

@@ -90,6 +90,8 @@ def asks(attack: NamedAttack) -> bool:
 
 def refuses(attack: NamedAttack, shape: tuple[int, ...]) -> bool:
     """Whether it says that it is not for images of that shape."""
+    if attack.plugin.name == "art/SquareAttack":
+        return len(shape) == 5 or min(shape[2:]) == 1
     return attack.plugin.name == "corruption/jpeg" and len(shape) == 5
 
 

@@ -1,0 +1,70 @@
+"""Whole attacks: they keep their own loop; the engine counts what they ask, case by case."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segbench.api import Feedback, Goal, Loss
+from segbench.engine import ball
+from segbench.engine.network import Network
+from segbench.engine.noise import CaseNoise
+from segbench.engine.objective import NetworkObjective
+from segbench.errors import UserError
+
+
+class CaseObjective(NetworkObjective):
+    """An ``api.Objective`` that knows whose images it is asked about, one of each case, in order.
+
+    Attributes:
+        costs: int64 (2, all cases): forwards and backwards.
+    """
+
+    def __init__(self, network: Network, noise: CaseNoise) -> None:
+        super().__init__(network)
+        self.noise = noise
+        cases = len(noise.case_ids)
+        self.costs = torch.zeros(2, cases, dtype=torch.int64)
+        self._index = torch.arange(cases)
+
+    def select(self, index: Tensor) -> CaseObjective:
+        """The same door for some of the cases (int64, one axis)."""
+        chosen = CaseObjective(self.network, self.noise.select(index))
+        chosen.costs, chosen._index = self.costs, self._index[index.cpu()]
+        return chosen
+
+    def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
+        """Loss per case, gradient, logits; see ``NetworkObjective``.
+
+        Raises:
+            UserError: loss or gradient is NaN or infinite; the case is named.
+        """
+        feedback = super().value_and_grad(images, loss, goal)
+        answer = feedback.loss + ball.flat_norm(feedback.gradient, torch.inf)
+        self._note(images, answer, "loss or gradient", backwards=1)
+        return feedback
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Logits (B, K, *spatial) of the original network in fp32.
+
+        Raises:
+            UserError: they are NaN or infinite; the case is named.
+        """
+        logits = super().scores(images)
+        self._note(images, ball.flat_norm(logits, torch.inf), "logits", backwards=0)
+        return logits
+
+    def _note(self, images: Tensor, answer: Tensor, what: str, *, backwards: int) -> None:
+        """Count what was asked, and refuse an answer (B,) that is not finite."""
+        passes = self.network.samples if backwards else 1
+        # Several images of each case at once are its own; the rest is shared out evenly.
+        each = len(images) // len(self._index)
+        self.costs[0, self._index] += each * passes
+        self.costs[1, self._index] += each * passes * backwards
+        bad = ~answer.isfinite() & ball.flat_norm(images, torch.inf).isfinite()
+        if bad.any():
+            ids = self.noise.case_ids
+            case = ids[int(bad.nonzero()[0])] if each == 1 else f"{ids[0]} to {ids[-1]}"
+            raise UserError(
+                f"model {self.network.name} gives a NaN or infinite {what} on case {case}"
+            )
