@@ -274,9 +274,7 @@ def member(name: str) -> type[Evasion]:
     theirs = getattr(evasion, name, None)
     if not (inspect.isclass(theirs) and issubclass(theirs, EvasionAttack)):
         raise ValueError(f"ART has no such evasion attack{suggest(name, _WORKING)}")
-    requirements: tuple[type, ...] = inspect.getattr_static(
-        theirs, "_estimator_requirements"
-    )
+    requirements: tuple[type, ...] = inspect.getattr_static(theirs, "_estimator_requirements")
     wanted = [requirement.__name__ for requirement in requirements]
     known = [
         _BY_REQUIREMENT[requirement] for requirement in wanted if requirement in _BY_REQUIREMENT

@@ -153,7 +153,10 @@ def test_arts_square_raises_the_loss(
     net, images, labels = scene
     state = np.random.get_state()[1].copy()
     found = run(
-        prepared(net, images, 3), load_attack("art/SquareAttack:max_iter=40,p_init=0.3"), images, labels
+        prepared(net, images, 3),
+        load_attack("art/SquareAttack:max_iter=40,p_init=0.3"),
+        images,
+        labels,
     ).images
     assert (np.random.get_state()[1] == state).all()
     with torch.no_grad():
