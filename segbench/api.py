@@ -248,12 +248,15 @@ class Goal:
         labels: int64 (B, *spatial), what the loss is computed against.
         truth: int64 (B, *spatial), what is scored.
         ignore_index: label value that is neither attacked nor scored.
+        weights: (B, N, *spatial), N numbers for each label; only where the attack's State is a
+            :class:`WeightedState`.
     """
 
     labels: Tensor
     truth: Tensor
     targeted: bool = False
     ignore_index: int | None = None
+    weights: Tensor | None = None
 
 
 Loss = Callable[["Tensor", Goal], "Tensor"]
@@ -332,6 +335,13 @@ class State:
     images: Tensor  # (B, C, *spatial): the current iterate
 
 
+@dataclass(frozen=True, eq=False)
+class WeightedState(State):
+    """A State with numbers for each label that the loss is to find in its goal."""
+
+    weights: Tensor  # (B, N, *spatial)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the engine is to run a step attack.
@@ -345,6 +355,10 @@ class Plan:
         keep: which iterate of a restart counts. ``best`` proposes the lowest score along the way,
             read off the gradient's own logits, and lets the original network decide, in fp32,
             between that iterate and the last. The clean image is the first it has to beat.
+            ``nearest`` is for a :class:`MinimumNorm` attack: of the iterates that score below the
+            budget's value the nearest to the clean image, moved nearer yet along the line between
+            them; the clean image itself where there is none. With ``stop_early`` a case leaves
+            with its first such iterate.
         radii: the size of the ball at each step as a share of the budget, () for 1 throughout.
             What lies in a larger ball is only on the way: it is neither kept nor finished.
     """
@@ -353,7 +367,7 @@ class Plan:
     restarts: int = 1
     stop_early: bool = False
     labels: Labels = "truth"
-    keep: Literal["last", "best"] = "last"
+    keep: Literal["last", "best", "nearest"] = "last"
     radii: tuple[float, ...] = ()
 
 
@@ -497,14 +511,25 @@ class BringsBudgets(Protocol):
 
     Its ``budget_kind`` is ``severity``, ``area`` or ``min-norm``. Only the box binds its images:
     the engine clips them to [0, 1] and checks no ball, but for an ``area`` that no more than that
-    share of the pixels differs. A ``min-norm`` attack has one budget, whose
-    value is the Jaccard that a case has to fall below, and a field ``norm`` (``linf`` or ``l2``):
-    the distance that it makes small.
+    share of the pixels differs.
     """
 
     @property
     def budgets(self) -> Sequence[Budget]:
         """What it is run at, in order."""
+        ...
+
+
+@runtime_checkable
+class MinimumNorm(BringsBudgets, Protocol):
+    """An attack that makes a distance small: its kind is ``min-norm``.
+
+    It has one budget, whose value is the Jaccard that a case has to fall below.
+    """
+
+    @property
+    def norm(self) -> Literal["linf", "l2"]:
+        """The distance; a hyper-parameter of that name, so that rows record it."""
         ...
 
 
@@ -517,9 +542,13 @@ class Tables:
 
     Attributes:
         rows: one row per case and class, the store's columns.
-        cases: one row per case: every metric averaged over the classes its label has.
-        curves: one row per model, data set, attack and budget: mean, interval, drop, cases.
+        cases: one row per case: every metric averaged over the classes its label has; minimum-norm
+            attacks as points at the eps values of others.
+        curves: one row per model, data set, attack and budget: mean, interval, drop, cases; the
+            worst of several attacks is one more.
         summary: one row per model, data set and attack: one column per eps, area under the curve.
+        distances: one row per minimum-norm attack: the median and quartiles of its distances, and
+            how many cases fell.
         notes: sentences that a reader must see beside the numbers.
         attacks: attack label -> its complete parameters.
         provenance: versions, devices, weights and fingerprints behind the rows.
@@ -529,6 +558,7 @@ class Tables:
     cases: DataFrame
     curves: DataFrame
     summary: DataFrame
+    distances: DataFrame
     notes: Sequence[str] = ()
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series
+from pandas import DataFrame, Series, concat
 from scipy.integrate import trapezoid
 
 from segbench.api import Tables
 from segbench.diagnosis.record import Diagnosis, describe_diagnoses, mark_untrusted
 from segbench.errors import UserError
 from segbench.labels import CLEAN, eps_names, name_apart
+from segbench.minnorm import KIND, curve_points, describe_distances, summarise_distances
 from segbench.notes import Stale, collect_notes
 from segbench.stats import mean_interval
+from segbench.worst import describe_worst, worst_cases
 
 METRICS = (
     "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95", "target_jaccard",
@@ -69,16 +71,23 @@ def build_tables(
     rows = mark_untrusted(rows, diagnoses)
     named = name_apart(rows)
     cases = _average_cases(named)
-    curves = _draw_curves(cases)
+    distances = summarise_distances(cases, _CURVE)
+    points = concat([cases, curve_points(cases, _SUBJECT, METRICS)], ignore_index=True)
+    cases = points[points["budget_kind"] != KIND].reset_index(drop=True)
+    worst = worst_cases(cases, _SUBJECT)
+    curves = _draw_curves(concat([cases, worst], ignore_index=True))
     summary = _summarise(curves)
     return Tables(
         rows=rows.reset_index(drop=True),
         cases=cases,
         curves=curves,
         summary=summary,
+        distances=distances,
         notes=[
             *describe_diagnoses(rows, named, diagnoses),
             *collect_notes(cases, curves, summary, stale, _seeds(named)),
+            *describe_worst(worst),
+            *describe_distances(distances),
         ],
         attacks={
             label: json.loads(params)

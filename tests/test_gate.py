@@ -43,6 +43,7 @@ def test_golden_values_are_the_curves_means(grid_rows, frame):
     tables = build_tables(frame(grid_rows()))
     golden = golden_table(tables).query("metric == 'jaccard' and budget > 0")
     curves = tables.curves.query("metric == 'jaccard' and budget > 0")
+    curves = curves[curves["attack"].isin(["ifgsm", "pgd"])]  # the worst of both is not gated
     assert sorted(golden["value"]) == pytest.approx(sorted(curves["mean"]), abs=1e-15)
 
 

@@ -76,12 +76,12 @@ def test_points_are_the_bootstrap_of_the_cases(grid_rows, frame):
 
 def test_clean_is_every_attacks_point_at_zero(grid_rows, frame):
     tables = build_tables(frame(grid_rows()))
-    assert set(tables.curves["attack"]) == {"ifgsm", "pgd"}
+    assert set(tables.curves["attack"]) == {"ifgsm", "pgd", "worst of 2 attacks"}
     for model in ("nlcen@jsrt#0", "unet@jsrt#0"):
         clean = tables.cases.query("model == @model and attack == 'clean'")["jaccard"].mean()
         starts = _curve(tables, model=model, budget=0.0)
-        assert len(starts) == 2
-        assert starts["mean"].tolist() == pytest.approx([clean, clean])
+        assert len(starts) == 3
+        assert starts["mean"].tolist() == pytest.approx([clean] * 3)
         assert (tables.summary.query("model == @model")["clean"] - clean).abs().max() < 1e-12
 
 
@@ -148,7 +148,9 @@ def test_summary_has_one_column_per_eps_in_order(grid_rows, frame):
     heights = summary[points].to_numpy()
     assert (heights[:, 1:] < heights[:, :-1]).all()
     assert summary[["model", "attack"]].values.tolist() == [
-        [model, attack] for model in ("nlcen@jsrt#0", "unet@jsrt#0") for attack in ("ifgsm", "pgd")
+        [model, attack]
+        for model in ("nlcen@jsrt#0", "unet@jsrt#0")
+        for attack in ("ifgsm", "pgd", "worst of 2 attacks")
     ]
 
 

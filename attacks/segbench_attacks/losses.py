@@ -127,9 +127,26 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
 
     The plain margin, not the ratio of AutoAttack, which takes three classes to define.
     """
+    return _per_case(pixel_margin(logits, goal) * valid_pixels(goal))
+
+
+def masked_margin(logits: Tensor, goal: Goal) -> Tensor:
+    """The margin of the open pixels only (DAG, ICCV 2017, arXiv 1703.08603)."""
+    return _per_case(pixel_margin(logits, goal) * open_pixels(logits, goal))
+
+
+def masked_logit(logits: Tensor, goal: Goal) -> Tensor:
+    """Minus the label's logit, on open pixels (ASMA, MICCAI 2019, arXiv 1907.13124).
+
+    On the logits [0, z] of one sigmoid, class 0 has no gradient: take the margin there.
+    """
+    return _per_case(-_of_label(logits, goal) * open_pixels(logits, goal))
+
+
+def pixel_margin(logits: Tensor, goal: Goal) -> Tensor:
+    """The strongest other logit minus the label's (B, *spatial); ignored pixels as class 0."""
     wrong = logits.masked_fill(_one_hot(logits, goal).bool(), -torch.inf).amax(1)
-    difference = wrong - _of_label(logits, goal)
-    return _per_case(difference * valid_pixels(goal))
+    return wrong - _of_label(logits, goal)
 
 
 def tracked_loss(name: LossName, logits: Tensor, goal: Goal) -> Tensor:

@@ -1,4 +1,4 @@
-"""CSV: the four tables as they are, at full precision, for whoever computes further."""
+"""CSV: the tables as they are, at full precision, for whoever computes further."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from segbench.atomic import write_atomically
 
 
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
-    """Write ``rows.csv``, ``cases.csv``, ``curves.csv`` and ``summary.csv``; NaN is left empty.
+    """Write ``rows``, ``cases``, ``curves``, ``summary`` and ``distances.csv``; NaN is left empty.
+
+    There is no ``distances.csv`` where no minimum-norm attack was run.
 
     Raises:
         MachineError: the disk refused.
@@ -21,6 +23,8 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
         "curves": tables.curves,
         "summary": tables.summary,
     }
+    if not tables.distances.empty:
+        frames["distances"] = tables.distances
     paths = []
     for name, frame in frames.items():
         path = directory / f"{name}.csv"

@@ -21,12 +21,11 @@ _BUDGETS = {
     "l1": "under an L1 budget of eps, in fractions of the [0, 1] pixel range",
     "severity": "by severity of a corruption, 1 to 5",
     "area": "by area of the patch, as a fraction of the image",
-    "min-norm": "by largest distance of a minimum-norm attack",
     "none": "on clean images",
 }
 _ABSENT = "-"
 _SHORT = 12  # hexadecimal digits of a hash; the CSV report has them all
-_TEXT = {"Model", "Source", "Attack", "Marks", "Of", "Name", "SHA-256"}  # columns set to the left
+_TEXT = {"Model", "Source", "Attack", "Norm", "Marks", "Of", "Name", "SHA-256"}  # set to the left
 
 Row = dict[Hashable, Any]
 
@@ -47,6 +46,7 @@ def render(tables: Tables) -> str:
     sections = [
         "# Adversarial robustness of segmentation networks",
         *_scores(tables.summary),
+        *_distances(tables.distances),
         *_transfers(tables.curves),
         "## Notes",
         _bullets(map(_escape, tables.notes)),
@@ -120,6 +120,33 @@ def _cases(row: Row) -> str:
     if row["cases"] == row["groups"]:
         return str(row["cases"])
     return f"{row['cases']} in {row['groups']} groups"
+
+
+def _distances(distances: DataFrame) -> Iterator[str]:
+    """A table per data set and split of what minimum-norm attacks needed."""
+    for (dataset, split), part in distances.groupby(["dataset", "split"], sort=True):
+        yield f"## Distances, {_escape(str(dataset))}, {_escape(str(split))} split"
+        yield "The smallest distance at which a case's Jaccard falls below the threshold."
+        heads = ["Model", "Attack", "Norm", "Below", "Lower quartile", "Median", "Upper quartile"]
+        lines = [
+            [
+                _escape(row["model"]),
+                _escape(row["attack"]),
+                row["norm"],
+                f"{row['below']:g}",
+                *(_distance(row, name) for name in ("quartile_low", "median", "quartile_high")),
+                f"{row['fell']} of {row['cases']} ({row['fell_share']:.0%})",
+            ]
+            for row in part.to_dict("records")
+        ]
+        yield _table([*heads, "Cases that fell"], lines)
+
+
+def _distance(row: Row, name: str) -> str:
+    """In gray levels for L-infinity, as eps is written; a dash where too few cases ever fell."""
+    if math.isinf(row[name]):
+        return _ABSENT
+    return f"{255 * row[name]:.2f}/255" if row["norm"] == "linf" else f"{row[name]:.3f}"
 
 
 def _attacks(attacks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

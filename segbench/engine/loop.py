@@ -20,12 +20,15 @@ from segbench.api import (
     Feedback,
     Goal,
     Loss,
+    MinimumNorm,
     Plan,
     State,
     StepAttack,
+    WeightedState,
     WholeAttack,
 )
 from segbench.engine import ball
+from segbench.engine.nearest import Nearest
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective, remaining
@@ -79,6 +82,7 @@ class _StepRun:
     ) -> None:
         self.network, self.attack, self.noise = network, attack, noise
         self.plan: Plan = attack.plan(budget)
+        self.leaving = self.plan.stop_early or self.plan.keep == "nearest"
         self.objective = NetworkObjective(network)
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.backwards, self.at_fault = self.forwards.clone(), self.forwards.bool()
@@ -116,18 +120,18 @@ class _StepRun:
     def _one_restart(self, context: Context, cases: Tensor) -> Tensor:
         """The images that one restart ends with, for those cases of the batch, in that order."""
         alive, finished, whole = cases, self.context.images.clone(), context
-        record = self._record(context, cases) if self.plan.keep == "best" else None
+        record = self._record(context, cases)
         state = self._projected(self.attack.init(context), context, 0)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
-            feedback = self._ask(state.images, loss, context.goal)
+            feedback = self._ask(state.images, loss, _goal(context, state))
             self._count(alive, state, feedback)
             inside = self._radius(step) <= 1
             if record is not None and inside:
                 score = self._suggested(feedback, context.goal)
                 record.update(alive, state.images, score)
-            if self.plan.stop_early and inside and step % COMPACT_EVERY == 0:
-                done = self._at_worst(state.images, feedback, context.goal, alive)
+            if self.leaving and inside and step % COMPACT_EVERY == 0:
+                done = self._done(record, state.images, feedback, context.goal, alive)
                 if done.any():
                     finished[alive[done]] = state.images[done]
                     keep = (~done).nonzero()[:, 0]
@@ -141,15 +145,25 @@ class _StepRun:
         last = finished[cases]
         if record is None:
             return last
+        if isinstance(record, Nearest):
+            if len(alive):
+                last_score = self._scores(state.images, context.goal, alive)
+                record.update(alive, state.images, last_score)
+            return record.narrowed(cases)
         earlier = record.images[cases]
         better = self._scores(earlier, whole.goal, cases) < self._scores(last, whole.goal, cases)
         return torch.where(ball.per_case(better, last), earlier, last)
 
-    def _record(self, context: Context, cases: Tensor) -> _Record:
+    def _record(self, context: Context, cases: Tensor) -> _Record | Nearest | None:
         """For the first restart the clean image with its score, which the best must beat."""
+        if self.plan.keep == "last":
+            return None
+        clean = self._scores(context.images, context.goal, cases)
+        if self.plan.keep == "nearest":
+            return self._nearest(context, cases, clean)
         record = _Record(self.context.images.clone())
         if context.restart == 0:
-            record.scores[cases] = self._scores(context.images, context.goal, cases).double()
+            record.scores[cases] = clean.double()
         return record
 
     def _radius(self, step: int) -> float:
@@ -160,6 +174,31 @@ class _StepRun:
         budget = ball.scaled(context.budget, self._radius(step))
         images = ball.project(state.images.detach(), context.images, budget)
         return dataclasses.replace(state, images=images)
+
+    def _nearest(self, context: Context, cases: Tensor, clean: Tensor) -> Nearest:
+        """A record in which the clean images that score low enough are found at distance 0."""
+        assert isinstance(self.attack, MinimumNorm)
+        goal = self.context.goal
+
+        def score(images: Tensor, cases: Tensor) -> Tensor:
+            return self._scores(images, _select_goal(goal, cases), cases)
+
+        record = Nearest(self.context.images, context.budget.eps, self.attack.norm, score)
+        record.update(cases, context.images, clean)
+        return record
+
+    def _done(
+        self,
+        record: _Record | Nearest | None,
+        images: Tensor,
+        feedback: Feedback,
+        goal: Goal,
+        cases: Tensor,
+    ) -> Tensor:
+        """Which cases can leave the batch (B,)."""
+        if isinstance(record, Nearest):
+            return (record.found if self.plan.stop_early else record.distance == 0)[cases]
+        return self._at_worst(images, feedback, goal, cases)
 
     def _at_worst(self, images: Tensor, feedback: Feedback, goal: Goal, cases: Tensor) -> Tensor:
         """Which cases score 0: suggested by the answer, decided by the original in fp32."""
@@ -221,6 +260,13 @@ class _Record:
         kept = torch.where(ball.per_case(better, images), images, self.images[cases])
         self.images[cases] = kept
         self.scores[cases] = torch.where(better, scores.double(), self.scores[cases])
+
+
+def _goal(context: Context, state: State) -> Goal:
+    """The goal, with the weights that the state has for its loss."""
+    if isinstance(state, WeightedState):
+        return dataclasses.replace(context.goal, weights=state.weights)
+    return context.goal
 
 
 def _select(record: Any, index: Tensor) -> Any:

@@ -72,7 +72,8 @@ class NetworkObjective:
 
     def _one_gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
         copy = self.network.gradient
-        goal = Goal(goal.labels[at], goal.truth[at], goal.targeted, goal.ignore_index)
+        weights = None if goal.weights is None else goal.weights[at]
+        goal = Goal(goal.labels[at], goal.truth[at], goal.targeted, goal.ignore_index, weights)
         leaf = channels_last(images.detach()).requires_grad_()
         with torch.enable_grad(), copy.autocast():
             answer = copy.module(leaf)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench import registry, spec
-from segbench.api import BringsBudgets, Budget, Goal, StepAttack
+from segbench.api import BringsBudgets, Budget, Goal, MinimumNorm, StepAttack
 from segbench.attacks import NamedAttack, load_attack
 from segbench.engine.loop import Outcome, attack_batch
 from segbench.engine.network import Network
@@ -84,7 +84,11 @@ def at_most(attack: NamedAttack, steps: int) -> NamedAttack:
     if (getattr(attack.attack, "steps", None) or 0) <= steps:
         return attack
     given = spec.parse(attack.label)
-    return load_attack(str(spec.Spec(given.name, {**given.params, "steps": str(steps)})))
+    less = {"steps": str(steps)}
+    if isinstance(attack.attack, MinimumNorm):
+        less["below"] = "0.4"  # random labels may be below the default from the start
+        less |= {key: "0.004" for key in ("step_size", "tau") if hasattr(attack.attack, key)}
+    return load_attack(str(spec.Spec(given.name, {**given.params, **less})))
 
 
 def whole_band(attack: NamedAttack) -> NamedAttack:

