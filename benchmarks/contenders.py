@@ -55,7 +55,7 @@ def art(network: nn.Module, images: Tensor, labels: Tensor, setting: Setting) ->
     from art_estimator import Segmentation
 
     attack = ProjectedGradientDescent(
-        Segmentation(network, images.device),
+        Segmentation(network, images),
         norm=np.inf,
         eps=setting.radius,
         eps_step=setting.rel_step * setting.radius,
