@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from segbench_models.normalization import Normalize
-from segbench_models.resnet import ResNetEncoder
+from segbench_models.resnet import STRIDE, ResNetEncoder
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,20 +38,24 @@ def load_encoder_weights(encoder: ResNetEncoder, path: str) -> Normalize:
     return Normalize(channels, 2, (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
 
 
-def load_normalized(
-    encoder: ResNetEncoder, path: str, in_channels: int, spatial_dims: int
-) -> Normalize:
-    """The normalisation of an encoder's images; ImageNet's, and its weights, if a path is given.
+def normalized_encoder(
+    name: str, path: str, in_channels: int, spatial_dims: int, output_stride: int = STRIDE
+) -> tuple[Normalize, ResNetEncoder]:
+    """An encoder and the normalisation of its images, both as published if a path is given.
 
-    Raises ValueError for weights given to volumes, and as `load_encoder_weights` does.
+    Raises ValueError for weights given to volumes, and as `ResNetEncoder` and
+    `load_encoder_weights` do.
     """
+    encoder = ResNetEncoder(
+        name, in_channels=in_channels, spatial_dims=spatial_dims, output_stride=output_stride
+    )
     if not path:
-        return Normalize(in_channels, spatial_dims)
+        return Normalize(in_channels, spatial_dims), encoder
     if spatial_dims != 2:
         raise ValueError(
             f"encoder_weights are of images, but spatial_dims is {spatial_dims}, expected 2"
         )
-    return load_encoder_weights(encoder, path)
+    return load_encoder_weights(encoder, path), encoder
 
 
 def adapt_to_channels(kernel: Tensor, channels: int) -> Tensor:

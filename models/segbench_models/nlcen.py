@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segbench_models.dimensions import BATCH_NORM, CONV, LINEAR_UPSAMPLING, conv_norm_relu
-from segbench_models.encoder_weights import load_normalized
+from segbench_models.encoder_weights import normalized_encoder
 from segbench_models.hyperparameters import check_at_least, check_sizes
 from segbench_models.nlce import NLCE
 from segbench_models.normalization import Normalize
@@ -50,8 +50,7 @@ def build(
     """
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(2, width=width)
-    backbone = ResNetEncoder(encoder, in_channels=in_channels, spatial_dims=spatial_dims)
-    normalize = load_normalized(backbone, encoder_weights, in_channels, spatial_dims)
+    normalize, backbone = normalized_encoder(encoder, encoder_weights, in_channels, spatial_dims)
     refine = [
         NLCE(channels, spatial_dims=spatial_dims, nonlocal_=nonlocal_, encoding=encoding)
         for channels in backbone.channels
