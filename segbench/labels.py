@@ -11,6 +11,7 @@ from pandas import DataFrame
 
 from segbench.spec import Spec, format_eps
 
+_TELLING = {"quantized", "source"}  # parameters without which an attack is another one
 CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
 
@@ -64,7 +65,8 @@ def name_apart(rows: DataFrame) -> DataFrame:
     """The rows with ``model``, ``dataset`` and ``attack`` renamed where a name stands for two.
 
     Two weights of one model become ``unet (0123abcd)`` and ``unet (4567cdef)``, likewise two
-    versions of a data set; two settings of an attack show the parameters in which they differ.
+    versions of a data set; two settings of an attack show the parameters in which they differ,
+    and a transfer its source always.
     Clean is always just that.
     """
     rows = rows.copy()
@@ -87,7 +89,7 @@ def _attack_labels(attacks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
         variants = {pair: json.loads(pair[1]) for pair in attacks if _base(pair[0]) == base}
         agreed = set.intersection(*map(_items, variants.values()))
         for pair, values in variants.items():
-            apart = {key for key, _ in _items(values) - agreed}
+            apart = {key for key, _ in _items(values) - agreed} | values.keys() & _TELLING
             shown = {key: _spell(values[key]) for key in apart if base != CLEAN}
             labels[pair] = str(Spec(base, shown))
     return labels

@@ -57,7 +57,7 @@ def collect_notes(
         f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
         for (model, attack), values in seeds.items()
     ]
-    return [*notes, *_METHOD]
+    return [*notes, *_quantized(cases), *_METHOD]
 
 
 def _marked(summary: DataFrame) -> Iterator[str]:
@@ -130,6 +130,15 @@ def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
 def _ungrouped(where: str, curves: DataFrame) -> Iterator[str]:
     if (curves["groups"] < 2).any():
         yield f"{where}: some points rest on a single group, so they have no interval."
+
+
+def _quantized(cases: DataFrame) -> Iterator[str]:
+    """How to read the rows of ``--quantize``; parameters are stored as canonical JSON."""
+    if cases["attack_params"].str.contains('"quantized": true', regex=False).any():
+        yield (
+            "Attacks with quantized=true are scored on images rounded to the levels of their "
+            "files, towards the clean image: a change of less than a level is gone."
+        )
 
 
 def _span(numbers: set[int]) -> str:

@@ -135,9 +135,12 @@ def test_the_matrix_has_every_source_and_target(workspace: Path) -> None:
 
 def test_images_lie_with_their_source(workspace: Path) -> None:
     run(workspace, transfers(WIDE))
+    source = find_source(WIDE, workspace).name
+    curves = build_tables(read_rows(Workspace(workspace))).curves
+    assert set(curves["attack"]) == {f'transfer:source="{source}"'}
     (cell,) = kept_cells(Workspace(workspace))
     assert cell.attack == "pgd:steps=4"
-    assert cell.model == find_source(WIDE, workspace).name
+    assert cell.model == source
 
 
 def test_a_source_that_is_not_one_checkpoint_is_refused(workspace: Path) -> None:

@@ -67,7 +67,7 @@ def command(
     for name, dataset in sorted(data.items()):
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
     _list(folder, written)
-    _show(written)
+    _show(folder, written)
 
 
 def _list(folder: Path, written: Sequence[Written]) -> None:
@@ -82,7 +82,7 @@ def _list(folder: Path, written: Sequence[Written]) -> None:
     write_atomically(folder / "written.csv", text.encode())
 
 
-def _show(written: Sequence[Written]) -> None:
+def _show(out: Path, written: Sequence[Written]) -> None:
     """One line per folder: its files, and the largest distances among them."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -91,21 +91,18 @@ def _show(written: Sequence[Written]) -> None:
     from segbench.labels import eps_names
 
     table = Table(title="Written, read back and measured", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("folder", overflow="fold")
-    for head in ("files", "budget", "linf kept", "linf", "l2", "outside", "by at most"):
-        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("folder", overflow="fold", min_width=24)
+    for head in ("files", "budget", "linf", "left the ball"):
+        table.add_column(head, justify="right")
     names = eps_names({(file.budget_kind, file.budget) for file in written})
     for folder in dict.fromkeys(file.path.parent for file in written):
         files = [file for file in written if file.path.parent == folder]
-        outside = sum(file.excess > 0 for file in files)
+        left = sum(file.excess > 0 for file in files)
         table.add_row(
-            str(folder),
+            str(folder.relative_to(out)),
             str(len(files)),
             f"{files[0].budget_kind} {names[files[0].budget_kind, files[0].budget]}",
-            f"{max(file.kept_linf for file in files):.5f}",
             f"{max(file.linf for file in files):.5f}",
-            f"{max(file.l2 for file in files):.4f}",
-            str(outside),
-            f"{max(file.excess for file in files):.5f}" if outside else "–",
+            f"{left}, by {max(file.excess for file in files):.2g} at most" if left else "0",
         )
     console.print(table)
