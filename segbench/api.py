@@ -549,6 +549,8 @@ class Tables:
         summary: one row per model, data set and attack: one column per eps, area under the curve.
         distances: one row per minimum-norm attack: the median and quartiles of its distances, and
             how many cases fell.
+        seeds: mean and spread over the training seeds of a network, at every point of its curves.
+        comparisons: paired differences of two networks' Jaccard, at every point of both curves.
         notes: sentences that a reader must see beside the numbers.
         attacks: attack label -> its complete parameters.
         provenance: versions, devices, weights and fingerprints behind the rows.
@@ -559,6 +561,8 @@ class Tables:
     curves: DataFrame
     summary: DataFrame
     distances: DataFrame
+    seeds: DataFrame
+    comparisons: DataFrame
     notes: Sequence[str] = ()
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

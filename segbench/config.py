@@ -6,7 +6,8 @@
     eps = ["1/255", "4/255", 0.03]
 
     [train]                              # optional: networks to train first
-    models = ["nlcen", "unet"]
+    models = ["nlcen", "unet"]           # or, or also, suite = "paper"
+    seeds = [0, 1, 2]                    # each network once with each
 
 Without ``models`` every checkpoint of the workspace is attacked.
 """
@@ -24,6 +25,7 @@ from segbench.attacks import attack_budgets, load_attack
 from segbench.errors import UserError
 from segbench.registry import suggest
 from segbench.spec import parse, parse_eps_list
+from segbench.suites import load_suite
 
 
 class _Record(BaseModel):
@@ -33,10 +35,22 @@ class _Record(BaseModel):
 class TrainConfig(_Record):
     """The ``[train]`` table; see ``segbench train --help``."""
 
-    models: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] = ()
+    suite: str | None = None
     preset: str = "quick"
     epochs: int | None = Field(default=None, ge=1)
     seed: int = 0
+    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Every spec once: the models, then those of the suite."""
+        return tuple(dict.fromkeys([*self.models, *(load_suite(self.suite) if self.suite else ())]))
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """``seeds``, or else the one seed."""
+        return self.seeds or (self.seed,)
 
 
 class GridConfig(_Record):
@@ -96,8 +110,19 @@ def _check_texts(config: GridConfig) -> None:
         attack_budgets(load_attack(attack), eps)
     for report in config.reports:
         registry.load("reports", report)
-    for model in config.train.models if config.train else ():
+    if config.train:
+        _check_training(config.train)
+
+
+def _check_training(train: TrainConfig) -> None:
+    if not train.networks:
+        raise UserError("[train] names no network; give it models or a suite")
+    for model in train.networks:
         registry.load("models", parse(model).name)
+    if train.seeds is not None and "seed" in train.model_fields_set:
+        raise UserError("[train] has both seed and seeds; keep one of them")
+    if len(set(train.training_seeds)) < len(train.training_seeds):
+        raise UserError(f"train.seeds = {list(train.training_seeds)} names a seed twice")
 
 
 def _sentence(error: ValidationError) -> str:

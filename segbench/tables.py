@@ -17,11 +17,13 @@ from pandas import DataFrame, Series, concat
 from scipy.integrate import trapezoid
 
 from segbench.api import Tables
+from segbench.comparisons import compare_models
 from segbench.diagnosis.record import Diagnosis, describe_diagnoses, mark_untrusted
 from segbench.errors import UserError
 from segbench.labels import CLEAN, eps_names, name_apart
 from segbench.minnorm import KIND, curve_points, describe_distances, summarise_distances
 from segbench.notes import Stale, collect_notes
+from segbench.seed_spread import spread_over_seeds
 from segbench.stats import mean_interval
 from segbench.worst import describe_worst, worst_cases
 
@@ -75,7 +77,8 @@ def build_tables(
     points = concat([cases, curve_points(cases, _SUBJECT, METRICS)], ignore_index=True)
     cases = points[points["budget_kind"] != KIND].reset_index(drop=True)
     worst = worst_cases(cases, _SUBJECT)
-    curves = _draw_curves(concat([cases, worst], ignore_index=True))
+    everything = concat([cases, worst], ignore_index=True)
+    curves = _draw_curves(everything)
     summary = _summarise(curves)
     return Tables(
         rows=rows.reset_index(drop=True),
@@ -83,6 +86,8 @@ def build_tables(
         curves=curves,
         summary=summary,
         distances=distances,
+        seeds=spread_over_seeds(curves),
+        comparisons=compare_models(everything),
         notes=[
             *describe_diagnoses(rows, named, diagnoses),
             *collect_notes(cases, curves, summary, stale, _seeds(named)),

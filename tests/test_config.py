@@ -8,6 +8,7 @@ import pytest
 
 from segbench.config import load_grid_config
 from segbench.errors import UserError
+from segbench.suites import load_suite
 
 VALID = """
 dataset = "jsrt"
@@ -54,6 +55,19 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     assert (config.train.preset, config.train.epochs, config.train.seed) == ("paper", 3, 7)
 
 
+def test_a_suite_adds_its_networks_and_seeds_replace_the_seed(tmp_path: Path) -> None:
+    text = 'eps = [0.1]\n[train]\nsuite = "ablation"\nmodels = ["fcn8s", "nlcen"]\nseeds = [2, 0]'
+    train = load_grid_config(write(tmp_path, text)).train
+    assert train is not None
+    assert train.networks[:2] == ("fcn8s", "nlcen")
+    assert set(train.networks) == {"fcn8s", "nlcen", *load_suite("ablation")}
+    assert len(set(train.networks)) == len(train.networks)
+    assert train.training_seeds == (2, 0)
+    plain = load_grid_config(write(tmp_path, VALID)).train
+    assert plain is not None
+    assert plain.training_seeds == (7,)
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = load_grid_config(write(tmp_path, VALID))
     assert config.data_root == tmp_path / "data/jsrt"
@@ -95,7 +109,11 @@ WRONG = {
     "eps = [0.1]\nboundary = 'perhaps'": "boundary = 'perhaps': ",
     "eps = [0.1]\nreports = ['cvs']": "unknown report 'cvs'; did you mean 'csv'?",
     "eps = [0.1]\ntrain = 3": "train = 3: ",
-    "eps = [0.1]\n[train]": "the key 'train.models' is missing",
+    "eps = [0.1]\n[train]": "[train] names no network; give it models or a suite",
+    "eps = [0.1]\n[train]\nsuite = 'papr'": "unknown suite 'papr'; did you mean 'paper'?",
+    "eps = [0.1]\n[train]\nsuite = 'paper'\nseed = 1\nseeds = [0]": "both seed and seeds",
+    "eps = [0.1]\n[train]\nsuite = 'paper'\nseeds = [0, 0]": "[0, 0] names a seed twice",
+    "eps = [0.1]\n[train]\nsuite = 'paper'\nseeds = []": "train.seeds = []: ",
     "eps = [0.1]\n[train]\nmodels = ['unett']": "unknown model 'unett'; did you mean 'unet'?",
     "eps = [0.1]\n[train]\nmodels = ['unet']\nmodel = 1": "no key 'train.model'; did you mean",
     "eps = [0.1]\n[train]\nmodels = ['unet']\nepochs = 0": "train.epochs = 0: ",

@@ -10,9 +10,10 @@ from segbench.atomic import write_atomically
 
 
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
-    """Write ``rows``, ``cases``, ``curves``, ``summary`` and ``distances.csv``; NaN is left empty.
+    """Write ``rows.csv``, ``cases.csv``, ``curves.csv`` and ``summary.csv``; NaN is left empty.
 
-    There is no ``distances.csv`` where no minimum-norm attack was run.
+    Where they have lines also ``distances.csv`` (minimum-norm attacks), ``seeds.csv`` and
+    ``comparisons.csv``.
 
     Raises:
         MachineError: the disk refused.
@@ -23,8 +24,12 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
         "curves": tables.curves,
         "summary": tables.summary,
     }
-    if not tables.distances.empty:
-        frames["distances"] = tables.distances
+    further = {
+        "distances": tables.distances,
+        "seeds": tables.seeds,
+        "comparisons": tables.comparisons,
+    }
+    frames |= {name: frame for name, frame in further.items() if not frame.empty}
     paths = []
     for name, frame in frames.items():
         path = directory / f"{name}.csv"

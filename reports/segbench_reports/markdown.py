@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ _BUDGETS = {
 }
 _ABSENT = "-"
 _SHORT = 12  # hexadecimal digits of a hash; the CSV report has them all
-_TEXT = {"Model", "Source", "Attack", "Norm", "Marks", "Of", "Name", "SHA-256"}  # set to the left
+# Columns set to the left.
+_TEXT = {"Model", "Against", "Source", "Attack", "Norm", "Marks", "Of", "Name", "SHA-256"}
 
 Row = dict[Hashable, Any]
 
@@ -47,6 +48,8 @@ def render(tables: Tables) -> str:
         "# Adversarial robustness of segmentation networks",
         *_scores(tables.summary),
         *_distances(tables.distances),
+        *_spreads(tables.seeds),
+        *_comparisons(tables.comparisons),
         *_transfers(tables.curves),
         "## Notes",
         _bullets(map(_escape, tables.notes)),
@@ -66,6 +69,73 @@ def _scores(summary: DataFrame) -> Iterator[str]:
             if not curves.empty:
                 yield f"Mean Jaccard {meaning}, with its 95 % interval."
                 yield _table(*_score_table(curves))
+
+
+def _spreads(seeds: DataFrame) -> Iterator[str]:
+    """Networks of several training seeds, a line per curve."""
+    if seeds.empty:
+        return
+    yield "## Over training seeds"
+    yield (
+        "Mean Jaccard ± standard deviation [least, greatest] over trainings that differ in their "
+        "seed alone."
+    )
+
+    def cell(point: Row) -> str:
+        return f"{point['mean']:.3f} ± {point['std']:.3f} [{point['min']:.3f}, {point['max']:.3f}]"
+
+    jaccard = seeds[seeds["metric"] == "jaccard"]
+    yield from _point_tables(jaccard, ["model"], ["Model"], cell, "seeds")
+
+
+def _comparisons(comparisons: DataFrame) -> Iterator[str]:
+    """Pairs of networks, a line per attack."""
+    if comparisons.empty:
+        return
+    yield "## Paired differences"
+    yield (
+        "Mean Jaccard of the first network minus that of the second on the same cases, with its "
+        "95 % interval over groups; bold where the interval leaves out 0. A network of several "
+        "training seeds enters as the mean over them."
+    )
+
+    def cell(point: Row) -> str:
+        text = f"{point['difference']:+.3f}"
+        if math.isnan(point["low"]):
+            return text
+        text += f" [{point['low']:+.3f}, {point['high']:+.3f}]"
+        return f"**{text}**" if point["low"] > 0 or point["high"] < 0 else text
+
+    yield from _point_tables(comparisons, ["model", "against"], ["Model", "Against"], cell, "cases")
+
+
+def _point_tables(
+    points: DataFrame,
+    names: list[str],
+    heads: list[str],
+    cell: Callable[[Row], str],
+    count: str,
+) -> Iterator[str]:
+    """Per data set, split and kind of budget one table: a line per names and attack, eps across.
+
+    Args:
+        points: a line per point of a curve.
+        names: its columns that say whose line it is.
+        heads: what these are called.
+        cell: what is written at a point.
+        count: its column that ends a line with its smallest value.
+    """
+    for (dataset, split, kind), part in points.groupby(["dataset", "split", "budget_kind"]):
+        every = part.sort_values("budget", kind="stable")["eps"].unique()
+        lines = []
+        for key, curve in part.groupby([*names, "attack", "attack_params"], sort=True):
+            cells = {point["eps"]: cell(point) for point in curve.to_dict("records")}
+            line = [_escape(str(name)) for name in key[:-1]]
+            line += [cells.get(eps, _ABSENT) for eps in every]
+            lines.append([*line, str(curve[count].min())])
+        shown = ["clean" if eps == "0" else str(eps) for eps in every]
+        yield f"{_escape(str(dataset))}, {_escape(str(split))} split, {_BUDGETS[str(kind)]}:"
+        yield _table([*heads, "Attack", *shown, count.capitalize()], lines)
 
 
 def _transfers(curves: DataFrame) -> Iterator[str]:

@@ -26,6 +26,7 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
     eps = ["1/255", "4/255"]
     [train]
     models = ["nlcen", "unet"]
+    seeds = [0, 1, 2]
     """
     from segbench.cli.evaluation import Request, evaluate
     from segbench.cli.reporting import write_reports
@@ -37,18 +38,18 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
     if config.train:
         dataset = dataset or DEFAULT_DATASET
         train_models(
-            config.train.models,
+            config.train.networks,
             dataset,
             config.data_root,
             preset=config.train.preset,
             epochs=config.train.epochs,
-            seeds=(config.train.seed,),
+            seeds=config.train.training_seeds,
             resume=True,
             device=device,
             workspace=workspace,
         )
     request = Request(
-        models=config.models or (config.train.models if config.train else ()),
+        models=config.models or (config.train.networks if config.train else ()),
         weights=config.weights,
         attacks=config.attacks,
         eps=tuple(map(str, config.eps)),

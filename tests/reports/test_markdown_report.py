@@ -91,6 +91,34 @@ def test_marks_have_a_column_where_there_are_any(tables, row, frame):
     assert dict(zip(heads, line, strict=True))["Marks"] == "batch-dependent random-network"
 
 
+def test_two_networks_on_the_same_cases_are_compared_pair_by_pair(tables):
+    text = markdown.render(tables)
+    grid = _grids(text[text.index("## Paired differences") :])[0]  # the next is of clean images
+    assert grid[0] == ["Model", "Against", "Attack", "2/255", "8/255", "Cases"]
+    lines = tables.comparisons.set_index(["attack", "eps"])
+    for line in grid[2:]:
+        for eps, cell in zip(("2/255", "8/255"), line[3:5], strict=True):
+            point = lines.loc[(line[2], eps)]
+            assert line[:2] == [point["model"], point["against"]]
+            assert cell.strip("*").split()[0] == f"{point['difference']:+.3f}"
+            assert cell.startswith("**") == (point["low"] > 0 or point["high"] < 0)
+
+
+def test_several_seeds_have_a_table_of_their_spread(grid_rows, frame):
+    seeds = [f"unet@jsrt#{n}" for n in range(3)]
+    tables = build_tables(frame(grid_rows(models=seeds, patients=3)))
+    text = markdown.render(tables)
+    assert "## Paired differences" not in text
+    grid = _grids(text[text.index("## Over training seeds") :])[0]
+    point = tables.seeds[(tables.seeds["metric"] == "jaccard") & (tables.seeds["eps"] == "8/255")]
+    first = point[point["attack"] == grid[2][1]].iloc[0]
+    cell = grid[2][grid[0].index("8/255")]
+    assert cell == (
+        f"{first['mean']:.3f} ± {first['std']:.3f} [{first['min']:.3f}, {first['max']:.3f}]"
+    )
+    assert {line[-1] for line in grid[2:]} == {"3"}
+
+
 def test_every_data_set_and_kind_of_budget_has_its_own_table(row, frame):
     rows = [
         row(),

@@ -1,0 +1,78 @@
+"""Two networks on the same cases: the paired difference of their scores.
+
+Pairing removes what makes a case hard for both, so a difference is far surer than two intervals
+side by side. A network that was trained with several seeds enters as the mean over its seeds, per
+case; the interval is over patients and says nothing of other trainings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+from pandas import DataFrame
+
+from segbench.labels import eps_names
+from segbench.seed_spread import networks_of_seeds
+from segbench.stats import paired_difference
+
+_DATA = ["dataset", "dataset_fingerprint", "split"]
+_POINT = [*_DATA, "attack", "attack_params", "budget_kind", "budget"]
+_COLUMNS = [
+    "model", "against", *_POINT, "eps", "difference", "low", "high", "cases", "groups",
+]  # fmt: skip
+_ALL_PAIRS = 4  # networks; of more, each is compared with the best only
+
+
+def compare_models(cases: DataFrame) -> DataFrame:
+    """Mean Jaccard of ``model`` minus that of ``against``, on the cases that both have.
+
+    Args:
+        cases: ``Tables.cases``.
+
+    Returns:
+        One row per pair of networks, attack and budget, with its 95 % interval; no rows where no
+        two networks share a case.
+    """
+    parsed = networks_of_seeds(cases["model"].unique())
+    names = [parsed[model][0] if model in parsed else model for model in cases["model"]]
+    merged = cases.assign(model=names)
+    eps = eps_names(zip(merged["budget_kind"], merged["budget"].tolist(), strict=True))
+    lines: list[dict[str, Any]] = []
+    for _, data in merged.groupby(_DATA, sort=True):
+        pairs = _pairs(data)
+        for key, point in data.groupby(_POINT, sort=True):
+            facts: dict[str, Any] = dict(zip(_POINT, key, strict=True))
+            facts["eps"] = eps[facts["budget_kind"], facts["budget"]] if facts["budget"] else "0"
+            lines += [{**facts, **line} for line in _differences(point, pairs)]
+    return DataFrame(lines, columns=_COLUMNS)
+
+
+def _pairs(data: DataFrame) -> Sequence[tuple[str, str]]:
+    """All pairs of few networks; of many, the one with the highest mean against each other one."""
+    means = data.groupby("model", sort=True)["jaccard"].mean()
+    networks = [str(name) for name in means.sort_values(ascending=False, kind="stable").index]
+    if len(networks) > _ALL_PAIRS:
+        return [(networks[0], other) for other in networks[1:]]
+    return list(combinations(networks, 2))
+
+
+def _differences(point: DataFrame, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Every pair's difference at one point of the curves."""
+    scores = point.pivot_table(index="case_id", columns="model", values="jaccard", aggfunc="mean")
+    groups = point.drop_duplicates("case_id").set_index("case_id")["group_id"]
+    for model, against in pairs:
+        if model in scores and against in scores:
+            both = scores[[model, against]].dropna()
+            found = paired_difference(both[model], both[against], groups[both.index].to_numpy())
+            if found.cases:
+                yield {
+                    "model": model,
+                    "against": against,
+                    "difference": found.mean,
+                    "low": found.low,
+                    "high": found.high,
+                    "cases": found.cases,
+                    "groups": found.groups,
+                }
