@@ -1,4 +1,4 @@
-"""MI-FGSM: signed steps along gathered gradients (Dong et al., CVPR 2018, arXiv 1710.06081)."""
+"""MI-FGSM: steps along gathered gradients (Dong et al., CVPR 2018, arXiv 1710.06081)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from segbench.engine.ball import flat_norm, per_case
 from segbench.errors import UserError
 from segbench_attacks.goals import check_goal
 from segbench_attacks.losses import LossName, named_loss
+from segbench_attacks.steps import Norm, ascend
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,10 @@ class MIFGSM:
     Attributes:
         steps: number of steps; the last iterate counts.
         decay: what remains of the past at each step; the paper's value is 1.
-        rel_step: step size as a share of eps (default 1 / steps, the paper's rule).
+        rel_step: step size as a share of eps. The default in L-infinity is 1 / steps, the paper's
+            rule; in L2 and L1, where the box takes from a step's length, it is 2.5 / steps.
+        norm: ``linf`` takes the sign of the gathered gradients, ``l2`` their direction, ``l1``
+            moves the hundredth of the pixels where they are largest.
         loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         labels: whether the loss sees the truth or the network's own clean prediction.
         target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
@@ -39,6 +43,7 @@ class MIFGSM:
     steps: int = 10
     decay: float = 1.0
     rel_step: float | None = None
+    norm: Norm = "linf"
     loss_: LossName = "ce"
     labels: Labels = "truth"
     target: str | None = None
@@ -56,8 +61,8 @@ class MIFGSM:
 
     @property
     def budget_kind(self) -> BudgetKind:
-        """L-infinity."""
-        return "linf"
+        """The norm."""
+        return self.norm
 
     def plan(self, budget: Budget) -> Plan:
         """One run; the last iterate counts."""
@@ -72,12 +77,13 @@ class MIFGSM:
         return named_loss(self.loss_, logits, goal, progress)
 
     def step(self, context: Context, state: State, feedback: Feedback) -> State:
-        """The sign of the accumulated gradient; the engine projects."""
+        """One step along the accumulated gradient; the engine projects."""
         assert isinstance(state, Momentum)
         gradient = feedback.gradient
         size = flat_norm(gradient, 1) / gradient[0].numel()
         # A zero gradient adds nothing; it must not become NaN.
         fresh = gradient / per_case(size.clamp_min(torch.finfo(size.dtype).tiny), gradient)
         velocity = self.decay * state.velocity + fresh
-        length = (self.rel_step or 1 / self.steps) * context.budget.eps
-        return Momentum(state.images + length * velocity.sign(), velocity)
+        share = self.rel_step or (1.0 if self.norm == "linf" else 2.5) / self.steps
+        length = share * context.budget.eps
+        return Momentum(ascend(state.images, velocity, length, self.norm), velocity)
