@@ -8,7 +8,8 @@ group bootstrap of ``stats.py``.
 The thresholds, and why these:
 
 - ``SCORE``, 0.02 of Jaccard, for two attacks on the same cases. Another random start, or gradients
-  in bf16 instead of fp32, moves the mean by 0.002 to 0.005; a masked network shows 0.1 and more.
+  in bf16 instead of fp32, moves the mean of eight cases by up to 0.007; a masked network shows
+  0.1 and more.
 - ``STEPS``, 0.1 for twice the steps: PGD-40 is never quite converged (doubling takes another 0.01
   to 0.04 from honest U-Nets at 4/255), while one stopped on its way loses far more.
 - ``CHANCE``, 0.05 above the score of the true labels at random places. A budget of the whole pixel
@@ -19,7 +20,7 @@ The thresholds, and why these:
 - ``ZERO_GRADIENTS``: a pixel reaches many outputs through many channels, so its gradient is never
   exactly zero but in dead corners: suspicious from a tenth of the pixels, failed from half.
 - ``SATURATED``: beyond a margin of 87 between the two largest logits, softmax is a one-hot vector
-  in fp32 and the gradient of cross-entropy exactly zero. Trained networks end at 5 to 30.
+  in fp32 and the gradient of cross-entropy exactly zero. Trained networks end at 1 to 20.
   Suspicious from a hundredth of the pixels, failed from a tenth, by which a score may then be off.
 - ``LATE_RISE``: a loss that rises evenly gains a quarter of its rise in the last quarter of the
   steps, a converged one next to nothing: suspicious from a quarter. Where three quarters come as
