@@ -141,7 +141,10 @@ class Examination:
 
 
 class Traced:
-    """A step attack that notes its loss at every step; no case leaves early.
+    """A step attack at its best, that notes its loss at every step; no case leaves early.
+
+    What counts is its strongest iterate, by the score: a random search keeps its best too, and the
+    checks ask what the gradient can do, not where the attack happens to end.
 
     Attributes:
         losses: a (B, T) tensor per batch.
@@ -164,8 +167,9 @@ class Traced:
         return [torch.stack(steps, 1) for steps in self._steps]
 
     def plan(self, budget: Budget) -> Plan:
-        """The attack's, once, with everybody on board to the end."""
-        return dataclasses.replace(self.attack.plan(budget), stop_early=False, restarts=1)
+        """The attack's, once, with everybody on board to the end, and the best iterate kept."""
+        plan = self.attack.plan(budget)
+        return dataclasses.replace(plan, stop_early=False, restarts=1, keep="best")
 
     def init(self, context: Context) -> State:
         """The attack's start."""
