@@ -40,9 +40,12 @@ class Ours:
         attack_pgd(replace(self.setting, steps=WARM_UP_STEPS), self.data, self.precision)
 
     def run(self) -> dict[str, Any]:
-        """One round."""
-        timed = attack_pgd(self.setting, self.data, self.precision)
-        return asdict(timed)
+        """One round: the whole attack, and before it one of a single step."""
+        short = attack_pgd(replace(self.setting, steps=1), self.data, self.precision)
+        return asdict(attack_pgd(self.setting, self.data, self.precision)) | {
+            "first_seconds": short.seconds,
+            "first_gradients": short.gradients,
+        }
 
 
 class Peer:
@@ -71,7 +74,8 @@ class Peer:
         self.note = f"batch {self.batch}"
 
     def run(self) -> dict[str, Any]:
-        """One round."""
+        """One round: the whole attack, and before it one of a single step."""
+        first, _ = self._timed(replace(self.setting, steps=1), self.batch)
         seconds, found = self._timed(self.setting, self.batch)
         gradients = len(self.images) * self.setting.steps
         excess = (found - self.images).abs().amax() - self.setting.radius
@@ -79,6 +83,8 @@ class Peer:
         return {
             "seconds": seconds,
             "gradients": gradients,
+            "first_seconds": first,
+            "first_gradients": len(self.images),
             "jaccard": self._jaccard(found),
             "precision": "fp32",
         }

@@ -54,7 +54,7 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None
     cases = truth.shape[0]
     truth, predicted = truth.reshape(cases, -1), predicted.reshape(cases, -1)
     offset = torch.arange(cases, device=truth.device)[:, None] * (classes * classes)
-    cell = offset + truth * classes + predicted
+    cell = torch.add(predicted, truth, alpha=classes).add_(offset)  # without a copy more
     if ignore is not None:
         cell = cell[truth != ignore]
     counts = torch.bincount(cell.reshape(-1), minlength=cases * classes * classes)

@@ -11,6 +11,7 @@ from segbench.api import Budget
 from segbench.errors import MachineError
 
 _RELATIVE = 1e-6
+_ORDERS = {"linf": torch.inf, "l2": 2, "l1": 1}
 _BISECTIONS = 40
 _ROUNDING = 2.0**-24  # half a unit in the last place of an fp32 pixel near 1
 
@@ -19,7 +20,8 @@ def flat_norm(values: Tensor, order: float) -> Tensor:
     """The norm of each case (B,) of (B, ...)."""
     flat = values.flatten(1)
     if order == torch.inf:
-        return flat.abs().amax(1)  # on a CPU ten times the speed of vector_norm
+        low, high = flat.aminmax(dim=1)  # on a CPU far quicker than vector_norm, or than abs
+        return torch.maximum(high, -low)
     norms: Tensor = torch.linalg.vector_norm(flat, ord=order, dim=1)
     return norms
 
@@ -90,12 +92,13 @@ def check(
         MachineError: the attack broke its contract; it is named with the case and the excess.
     """
     delta = images.double() - clean.double()
-    orders = {"linf": torch.inf, "l2": 2, "l1": 1}
-    distances = {kind: flat_norm(delta, order) for kind, order in orders.items()}
-    if budget.kind in distances:
-        slack = _ROUNDING * delta[0].numel() ** (1 / orders[budget.kind])
-        limit = budget.eps * (1 + _RELATIVE) + slack
-        for case, distance in zip(case_ids, distances[budget.kind].tolist(), strict=True):
+    linf, l2 = flat_norm(delta, torch.inf), flat_norm(delta, 2)
+    if budget.kind in _ORDERS:
+        order = _ORDERS[budget.kind]
+        own = {torch.inf: linf, 2: l2}.get(order)
+        own = flat_norm(delta, order) if own is None else own
+        limit = budget.eps * (1 + _RELATIVE) + _ROUNDING * delta[0].numel() ** (1 / order)
+        for case, distance in zip(case_ids, own.tolist(), strict=True):
             if not distance <= limit:
                 raise MachineError(
                     f"attack {attack} left its {budget.kind} ball on case {case}: "
@@ -114,4 +117,4 @@ def check(
     if outside.any():
         case = case_ids[int(outside.nonzero()[0])]
         raise MachineError(f"attack {attack} left the pixel range [0, 1] on case {case}")
-    return distances["linf"], distances["l2"]
+    return linf, l2

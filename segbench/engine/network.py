@@ -74,7 +74,7 @@ class Network:
                 f"model {self.name} does not accept images of shape {tuple(probe.shape)}: {reason}"
             ) from error
         smooth = with_stand_ins(self.module)
-        self.gradient = prepare_gradient_copy(smooth, self.precision, probe, self.canonical)
+        self.gradient = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
         front = ("bpda",) if has_stand_in(self.module) else ()
         self.marks = (*self.marks, *front, *self._behaviour(probe, logits))
         if self.device.type == "cuda" and not self.one_by_one and not front:  # it may be the host's
