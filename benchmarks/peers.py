@@ -73,7 +73,13 @@ class Process:
         assert self.popen.stdin is not None
         self.popen.stdin.write("go\n")
         self.popen.stdin.flush()
-        self.rounds.append(self.answer())
+        answer = self.answer()
+        if answer["gradients"] == answer["first_gradients"]:
+            raise SystemExit(
+                f"{self.name}: every image is at the worst score after one step, so that no other "
+                "is taken; name a trained checkpoint as --network"
+            )
+        self.rounds.append(answer)
 
     def stop(self) -> None:
         """No more rounds."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from segbench.engine.network import Network, channels_last
 
 _SHARE = 0.4  # of free memory; the rest is for what autograd does not save
-_CPU_CACHE_BYTES = 512 * 2**20  # beyond this a CPU gains nothing from a larger batch
+_CPU_CACHE_BYTES = 256 * 2**20  # beyond this a CPU gains nothing from a larger batch
 _LARGEST = 32
 
 
@@ -33,18 +33,21 @@ def choose_batch_size(network: Network, image: Tensor) -> int:
 
 
 def saved_bytes(network: Network, image: Tensor) -> int:
-    """Bytes of distinct activations that a gradient of one case keeps alive."""
+    """Bytes of distinct activations, not weights, that a gradient of one case keeps alive."""
+    module = network.gradient.module
+    weights = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     leaf = channels_last(image.detach()).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):  # noqa: SIM117
         with torch.enable_grad(), network.gradient.autocast():
-            network.gradient.module(leaf)
+            module(leaf)
     return sum(seen.values())
 
 

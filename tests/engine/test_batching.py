@@ -26,6 +26,11 @@ def test_saved_bytes_are_those_that_autograd_keeps(prepared: Any) -> None:
     assert batching.saved_bytes(prepared(Wide(), IMAGE), IMAGE) == 3 * 16 * 32 * 32 * 4
 
 
+def test_weights_are_not_counted_with_every_case(prepared: Any) -> None:
+    network = prepared(nn.Conv2d(1, 2, 31, padding=15), IMAGE)
+    assert batching.saved_bytes(network, IMAGE) <= IMAGE.numel() * 4
+
+
 @pytest.mark.parametrize(("free", "size"), [(1, 1), (1.9, 1), (2.1, 2), (7, 4), (9, 8), (1e3, 32)])
 def test_the_largest_power_of_two_that_fits(
     free: float, size: int, prepared: Any, monkeypatch: pytest.MonkeyPatch
