@@ -90,7 +90,9 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_valid_ones(
     assert message.startswith(f"unknown attack {name!r}")
     if nearest:
         assert f"did you mean {nearest}?" in message
-    assert f"(valid: {', '.join(registry.names('attacks'))})" in message
+    families = [f"{name}/*" for name in registry.families("attacks")]
+    valid = [*registry.names("attacks"), *families]
+    assert f"(valid: {', '.join(sorted(valid))})" in message
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)

@@ -29,7 +29,6 @@ ARGUMENTS = {
 # the strongest), so that its laws do not hold for them; test_chosen_losses.py has theirs.
 OTHER_AIMS = ("masked-ce", "logit-norm", "margin")
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
-RUN = ("step", "run")  # others are trained, or made on another network: test_fitted, test_transfer
 ART = (
     "art/FastGradientMethod",
     "art/FastGradientMethod:norm=2",
@@ -48,7 +47,7 @@ def variants() -> Iterator[NamedAttack]:
     """Each attack with its defaults, then with every other choice of one parameter at a time."""
     for name in [*registry.names("attacks"), *MEMBERS]:
         plugin = registry.load("attacks", name)
-        if plugin.distribution != "segbench" or not any(hasattr(plugin.target, n) for n in RUN):
+        if plugin.distribution != "segbench" or not _runs(plugin.target):
             continue
         yield load_attack(name)
         for key, parameter in spec.parameters(plugin.target).items():
@@ -61,6 +60,11 @@ def variants() -> Iterator[NamedAttack]:
                     except UserError:
                         continue  # this choice needs another key beside it
     yield from map(load_attack, ART)
+
+
+def _runs(kind: type) -> bool:
+    """Others are trained, or made on another network: test_fitted.py, test_transfers.py."""
+    return any(callable(getattr(kind, name, None)) for name in ("step", "run"))
 
 
 def is_gradient_attack(attack: NamedAttack, kind: str) -> bool:

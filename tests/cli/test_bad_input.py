@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_is_refused_and_never_unpickled(
 @pytest.mark.parametrize(
     ("body", "status", "word"),
     [
-        ("nn.Conv2d(3, 1, 1)", 2, "does not accept images"),
+        ("nn.Conv2d(3, 1, 1)", 2, "it takes 3-channel images"),
         ("nn.Conv2d(1, 5, 1)", 2, "5 channels"),
         ("nn.Conv2d(1, 1, 3)", 2, "of the same size"),
         ("nn.Flatten()", 2, "returned"),
