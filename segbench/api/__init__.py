@@ -1,0 +1,73 @@
+"""The contracts: what flows between the rooms, and what a plug-in must offer.
+
+Everything here is a frozen record or a Protocol, and is imported from here, whichever of the five
+modules it is written in. Shapes are written ``(B, C, *spatial)``: B cases, C image channels, then
+two or three spatial axes; K is the number of classes, background included. Images are float32 in
+[0, 1]; eps is always a fraction of that range.
+"""
+
+from segbench.api.attack import (
+    Attack,
+    BringsBudgets,
+    Context,
+    FittedAttack,
+    Labels,
+    MinimumNorm,
+    Plan,
+    Schedule,
+    State,
+    StepAttack,
+    Targeted,
+    TransferAttack,
+    WeightedState,
+    WholeAttack,
+)
+from segbench.api.data import Case, Dataset, Entry, Intensity
+from segbench.api.model import (
+    BringsLoss,
+    BringsPostprocess,
+    BringsRandomness,
+    BringsStages,
+    BringsStandIn,
+    ModelFactory,
+    Output,
+)
+from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
+from segbench.api.report import Report, Tables
+
+__all__ = [
+    "Attack",
+    "BringsBudgets",
+    "BringsLoss",
+    "BringsPostprocess",
+    "BringsRandomness",
+    "BringsStages",
+    "BringsStandIn",
+    "Budget",
+    "BudgetKind",
+    "Case",
+    "Context",
+    "Dataset",
+    "Entry",
+    "Feedback",
+    "FittedAttack",
+    "Goal",
+    "Intensity",
+    "Labels",
+    "Loss",
+    "MinimumNorm",
+    "ModelFactory",
+    "Noise",
+    "Objective",
+    "Output",
+    "Plan",
+    "Report",
+    "Schedule",
+    "State",
+    "StepAttack",
+    "Tables",
+    "Targeted",
+    "TransferAttack",
+    "WeightedState",
+    "WholeAttack",
+]

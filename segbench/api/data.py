@@ -1,0 +1,110 @@
+"""What a data set gives: cases of named splits, each an image with its truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How [0, 1] maps back to the file's own units: ``low + value * (high - low)``.
+
+    ``bits`` is the depth of an integer file (8, 12, 16), None for floating point.
+    """
+
+    low: float
+    high: float
+    bits: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image to be segmented, with its truth.
+
+    Attributes:
+        case_id: unique in its data set.
+        group_id: the patient or volume; cases of one group are not independent.
+        image: float32 (C, *spatial) in [0, 1].
+        labels: int64 (*spatial), values 0..K-1 or ``ignore_index``.
+        class_names: K names, background first.
+        intensity: the map back to the file's own units of each channel, where known.
+        spacing: millimetres per pixel along each spatial axis, where known.
+        affine: the file's 4 x 4 voxel-to-world matrix, where known.
+        source: the image file it came from, None if generated.
+        depth: which axial slice of a volume it is, counted along the canonical third axis.
+    """
+
+    case_id: str
+    group_id: str
+    image: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    ignore_index: int | None = None
+    intensity: tuple[Intensity, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    affine: NDArray[np.float64] | None = None
+    source: Path | None = None
+    depth: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case that has not been loaded: its names and the shape (C, *spatial) it will have."""
+
+    case_id: str
+    group_id: str
+    shape: tuple[int, ...]
+
+
+class Dataset(Protocol):
+    """Random access to the Cases of named splits.
+
+    A plug-in of the group ``segbench.datasets`` is a factory of these: a frozen dataclass or a
+    function whose keyword parameters are its options, with ``root: Path | None`` for the folder
+    (``segbench train --data-root``). It validates everything at construction and raises
+    ``segbench.errors.UserError`` naming every bad file at once.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, background first."""
+        ...
+
+    @property
+    def in_channels(self) -> int:
+        """C of every image."""
+        ...
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        ...
+
+    @property
+    def resize_rule(self) -> str:
+        """One sentence: how files become images, and at what resolution they are scored."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of its splits; ``train`` and ``test`` at least."""
+        ...
+
+    def entries(self, split: str) -> Sequence[Entry]:
+        """The cases of a split, in a fixed order, without reading pixels."""
+        ...
+
+    def load(self, case_id: str) -> Case:
+        """One case; the same bytes every time."""
+        ...
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that determines its cases: file contents and options."""
+        ...

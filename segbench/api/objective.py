@@ -1,0 +1,117 @@
+"""What an attack is up against: its budget, its noise, its goal, and what it may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "none"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far an attack may go: the kind of limit and its exact value."""
+
+    kind: BudgetKind
+    value: Fraction
+
+    @property
+    def eps(self) -> float:
+        """The value as a float."""
+        return float(self.value)
+
+
+class Noise(Protocol):
+    """Random numbers as a pure function of (seed, data set, case, draw).
+
+    Never of the batch, the order, the attack or eps: a case meets the same start at every eps.
+    """
+
+    def uniform(self, draw: int, shape: Sequence[int]) -> Tensor:
+        """float32 (B, *shape), uniform in [0, 1)."""
+        ...
+
+    def normal(self, draw: int, shape: Sequence[int]) -> Tensor:
+        """float32 (B, *shape), standard normal."""
+        ...
+
+    def select(self, index: Tensor) -> Noise:
+        """The noise of some of the cases."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What the attack is after: away from ``labels``, or towards them if ``targeted``.
+
+    Attributes:
+        labels: int64 (B, *spatial), what the loss is computed against.
+        truth: int64 (B, *spatial), what is scored.
+        ignore_index: label value that is neither attacked nor scored.
+        weights: (B, N, *spatial), N numbers for each label; only where the attack's State is a
+            :class:`WeightedState`.
+    """
+
+    labels: Tensor
+    truth: Tensor
+    targeted: bool = False
+    ignore_index: int | None = None
+    weights: Tensor | None = None
+
+
+Loss = Callable[["Tensor", Goal], "Tensor"]
+"""(logits (B, K, *spatial), goal) -> loss per case (B,)."""
+
+
+class Objective(Protocol):
+    """What an attack may ask of the network; each answer is counted."""
+
+    def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
+        """Loss per case, its gradient by the images, and the logits.
+
+        Loss and gradient are signed so that an attack always ascends: for a targeted goal they
+        are negated.
+        """
+        ...
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Logits (B, K, *spatial) in fp32."""
+        ...
+
+    def labels(self, images: Tensor) -> Tensor:
+        """Predicted labels int64 (B, *spatial)."""
+        ...
+
+    def remaining(self, images: Tensor, goal: Goal) -> Tensor:
+        """What an attack has left to do (B,), in [0, 1]; lower is stronger, 0 the worst case.
+
+        The case's Jaccard, or 1 minus the agreement with the target; by the original network in
+        fp32. By this measure the better of two images is chosen.
+        """
+        ...
+
+    def select(self, index: Tensor) -> Objective:
+        """The same for some of the cases (int64, one axis), to be asked about those alone.
+
+        What is asked is counted as theirs, and a case with a NaN answer is named.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """One answer of the network: loss (B,), gradient (B, C, *spatial), logits (B, K, *spatial).
+
+    A step attack sees what it ``needs`` and no more. For ``scores`` the gradient is 0. For
+    ``labels`` there are no logits either, and the loss is how far it has come, in [0, 1]: 1 minus
+    ``Objective.remaining``. Both are answers of the original network in fp32.
+    """
+
+    loss: Tensor
+    gradient: Tensor
+    logits: Tensor

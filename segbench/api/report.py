@@ -1,0 +1,51 @@
+"""What a report is given, and what it does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Everything a report may show, computed once from the stored rows (see ``tables.py``).
+
+    Attributes:
+        rows: one row per case and class, the store's columns.
+        cases: one row per case: every metric averaged over the classes its label has; minimum-norm
+            attacks as points at the eps values of others.
+        curves: one row per model, data set, attack and budget: mean, interval, drop, cases; the
+            worst of several attacks is one more.
+        summary: one row per model, data set and attack: one column per eps, area under the curve.
+        distances: one row per minimum-norm attack: the median and quartiles of its distances, and
+            how many cases fell.
+        seeds: mean and spread over the training seeds of a network, at every point of its curves.
+        comparisons: paired differences of two networks' Jaccard, at every point of both curves.
+        notes: sentences that a reader must see beside the numbers.
+        attacks: attack label -> its complete parameters.
+        provenance: versions, devices, weights and fingerprints behind the rows.
+    """
+
+    rows: DataFrame
+    cases: DataFrame
+    curves: DataFrame
+    summary: DataFrame
+    distances: DataFrame
+    seeds: DataFrame
+    comparisons: DataFrame
+    notes: Sequence[str] = ()
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Report(Protocol):
+    """A plug-in of the group ``segbench.reports``: a pure function of the stored rows."""
+
+    def __call__(self, tables: Tables, directory: Path) -> Sequence[Path]:
+        """Write the report's files into ``directory`` and return their paths."""
+        ...
