@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segbench import references
 from segbench.attacks import load_attack
 from segbench.data import load_dataset
 from segbench.engine.network import Network
@@ -33,6 +32,7 @@ from segbench.references import (
     resolve_models,
     source_hash,
     state_hash,
+    trained,
 )
 from segbench.store import Workspace, read_rows
 
@@ -235,7 +235,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             raise UserError(f"{folder} is not a checkpoint")
         return SimpleNamespace(model=card.read_text())
 
-    monkeypatch.setattr(references, "load_card", read)
+    monkeypatch.setattr(trained, "load_card", read)
     return tmp_path
 
 

@@ -1,0 +1,40 @@
+"""What identifies a network: its weights, and the source of its architecture."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def state_hash(network: nn.Module) -> str:
+    """SHA-256 (hex) of all parameters and buffers, with their names, types and shapes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # As bytes, since numpy has no bfloat16.
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def source_hash(network: nn.Module) -> str:
+    """SHA-256 (hex) of the source files of all its layers' classes, torch's own left out."""
+    classes = {type(layer) for layer in network.modules()}
+    files = set()
+    for kind in classes:
+        if kind.__module__.partition(".")[0] != "torch":
+            try:
+                files.add(inspect.getfile(kind))
+            except (TypeError, OSError):
+                continue  # made at run time; its weights still count
+    digest = hashlib.sha256()
+    for content in sorted(hashlib.sha256(Path(f).read_bytes()).digest() for f in files):
+        digest.update(content)
+    return digest.hexdigest()
