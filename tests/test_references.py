@@ -369,6 +369,11 @@ class Silence:
 @needs_reference
 @pytest.mark.slow
 def test_the_whole_curve_is_the_published_one(tmp_path: Path) -> None:
+    """To 1e-3, and where rounding has had 36 sign steps to decide, to 3e-3.
+
+    There the published loop itself, run on another processor, moves by 0.0015 (0.3308 for
+    0.3324 on an AMD EPYC), its single cases by 0.01: three standard errors of their mean.
+    """
     dataset = load_dataset("jsrt", DATA)
     data: DataSource = select_data("jsrt", dataset, "test", None)
     assert len(data.entries) == 123
@@ -376,10 +381,31 @@ def test_the_whole_curve_is_the_published_one(tmp_path: Path) -> None:
         curve = {Fraction(r["eps_255"]) / 255: float(r["jaccard"]) for r in csv.DictReader(file)}
     grid = Grid([load_attack("ifgsm:preset=paper")], list(curve))
     run_model(STRANGER, data, grid, Workspace(tmp_path), Options("fp32", "cpu"), Silence())
+    found = read_rows(Workspace(tmp_path)).groupby("budget").jaccard.mean().to_dict()
+    last = float(Fraction(32, 255))
+    assert found.pop(last) == pytest.approx(curve.pop(Fraction(32, 255)), abs=3e-3)
+    assert found == pytest.approx({float(eps): score for eps, score in curve.items()}, abs=1e-3)
+
+
+@needs_reference
+@pytest.mark.slow
+def test_after_36_sign_steps_the_mean_is_that_of_the_loop_on_this_machine(tmp_path: Path) -> None:
+    dataset = load_dataset("jsrt", DATA)
+    data: DataSource = select_data("jsrt", dataset, "test", None)
+    eps = Fraction(32, 255)
+    grid = Grid([load_attack("ifgsm:preset=paper")], [eps])
+    run_model(STRANGER, data, grid, Workspace(tmp_path), Options("fp32", "cpu"), Silence())
     rows = read_rows(Workspace(tmp_path))
-    found = rows.groupby("budget").jaccard.mean()
-    expected = {float(eps): jaccard for eps, jaccard in curve.items()}
-    assert found.to_dict() == pytest.approx(expected, abs=1e-3)
+    ours = rows[rows.attack != "clean"].set_index("case_id").jaccard
+    module = STRANGER.load(dataset).module.eval().requires_grad_(False)
+    by_hand: dict[str, float] = {}
+    for case in (dataset.load(entry.case_id) for entry in data.entries):
+        image, truth = torch.from_numpy(case.image)[None], torch.from_numpy(case.labels)[None]
+        [by_hand[case.case_id]] = twenty_lines(module, image, truth.float(), eps)
+    difference = ours - pd.Series(by_hand)
+    assert len(difference) == 123
+    assert abs(difference.mean()) < 3 * difference.std() / len(difference) ** 0.5
+    assert difference.std() < 0.03
 
 
 @needs_reference
