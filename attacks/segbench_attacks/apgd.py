@@ -1,55 +1,24 @@
-"""APGD: PGD that sets its own step size (Croce & Hein, ICML 2020, arXiv 2003.01690)."""
+"""APGD: PGD that sets its own step size (Croce & Hein, ICML 2020, arXiv 2003.01690).
+
+In L1 the variant of Croce & Hein, ICML 2021, arXiv 2103.01208; see ``apgd_l1.py``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from functools import partial
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Labels, Plan, State
-from segbench.engine.ball import per_case, project
+from segbench.engine.ball import project
 from segbench.errors import UserError
+from segbench_attacks.apgd_l1 import SparseState, begin_sparse, move_sparse, thinned
+from segbench_attacks.apgd_search import APGDState, begin, halved, learn, move
 from segbench_attacks.goals import check_goal
 from segbench_attacks.losses import LossName, named_loss, tracked_loss
-from segbench_attacks.steps import ascend, random_point
-
-MOMENTUM = 0.25  # share of the previous move; the paper's alpha is 1 - this
-ROUNDING = 1e-6  # a rise of the loss by a smaller share is noise, which must not steer
-PROGRESS = 0.75  # share of steps that must raise the loss between two checkpoints
-
-
-@dataclass(frozen=True, eq=False)
-class APGDState(State):
-    """An iterate, what is best so far by the tracked loss, and when to look next.
-
-    Attributes:
-        previous: the iterate before this one (B, C, *spatial).
-        best: the iterate of the highest loss, with its gradient and loss.
-        loss: of the last iterate asked (B,).
-        best_at_check: the best loss at the last checkpoint (B,).
-        length: step size (B,).
-        rises: steps since the last checkpoint that raised the loss (B,).
-        halved: whether the last checkpoint halved the step (B,).
-        taken, since, interval: steps in all, since the last checkpoint, and between checkpoints.
-    """
-
-    previous: Tensor
-    best: Tensor
-    best_gradient: Tensor
-    best_loss: Tensor
-    loss: Tensor
-    best_at_check: Tensor
-    length: Tensor
-    rises: Tensor
-    halved: Tensor
-    taken: int
-    since: int
-    interval: int
-
-
-SomeAPGD = TypeVar("SomeAPGD", bound=APGDState)
+from segbench_attacks.steps import Norm, random_point
 
 
 @dataclass(frozen=True)
@@ -65,7 +34,8 @@ class APGD:
     Attributes:
         steps: gradient steps per restart.
         restarts: independent starts; the best per case is chosen by the scored metric.
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2``, or ``l1``, where a step moves few values, and fewer as the best
+            image grows sparser.
         loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         random_start: uniform in the ball's volume; False starts from the clean image.
         labels: whether the loss sees the truth or the network's own clean prediction.
@@ -75,7 +45,7 @@ class APGD:
 
     steps: int = 40
     restarts: int = 1
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     loss_: LossName = "ce"
     random_start: bool = True
     labels: Labels = "truth"
@@ -105,7 +75,9 @@ class APGD:
     def init(self, context: Context) -> State:
         """A random point of the ball, or the clean image; nothing is known yet."""
         start = random_point(context, self.norm) if self.random_start else context.images
-        return begin(project(start, context.images, context.budget), context.budget, self.steps)
+        start = project(start, context.images, context.budget)
+        make = begin_sparse if self.norm == "l1" else begin
+        return make(start, context.budget, self.steps)
 
     def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
         """The chosen loss per case (B,)."""
@@ -114,85 +86,16 @@ class APGD:
     def step(self, context: Context, state: State, feedback: Feedback) -> State:
         """Learn from the answer, perhaps rewind, then move; the last answer is the best by loss."""
         assert isinstance(state, APGDState)
-        state, gradient = learn(state, feedback, self._tracked(feedback, context.goal), self.steps)
-        if state.taken == self.steps - 1 > 0:
-            return replace(state, images=state.best)
-        return move(context, state, gradient, self.norm)
+        loss = tracked_loss(self.loss_, feedback.logits, context.goal)
+        if self.norm == "l1":
+            assert isinstance(state, SparseState)
+            sparse, gradient = learn(state, feedback, loss, partial(thinned, context=context))
+            return self._best_at_last(sparse) or move_sparse(context, sparse, gradient)
+        state, gradient = learn(state, feedback, loss, partial(halved, steps=self.steps))
+        return self._best_at_last(state) or move(context, state, gradient, self.norm)
 
-    def _tracked(self, feedback: Feedback, goal: Goal) -> Tensor:
-        return tracked_loss(self.loss_, feedback.logits, goal)
-
-
-def begin(start: Tensor, budget: Budget, steps: int) -> APGDState:
-    """A run of so many steps from ``start`` (B, C, *spatial), with steps of 2 eps."""
-    zeros = torch.zeros_like(start[:, 0].flatten(1)[:, 0])
-    return APGDState(
-        images=start,
-        previous=start,
-        best=start,
-        best_gradient=torch.zeros_like(start),
-        best_loss=zeros - torch.inf,
-        loss=zeros,
-        best_at_check=zeros,
-        length=zeros + 2 * budget.eps,
-        rises=zeros,
-        halved=torch.ones_like(zeros, dtype=torch.bool),
-        taken=0,
-        since=0,
-        interval=max(int(0.22 * steps), 1),
-    )
-
-
-def learn(state: SomeAPGD, feedback: Feedback, loss: Tensor, steps: int) -> tuple[SomeAPGD, Tensor]:
-    """The state after an answer whose tracked loss is ``loss`` (B,), and the gradient to follow."""
-    better = risen(loss, state.best_loss)
-    wide = per_case(better, state.images)
-    rises, since = state.rises + risen(loss, state.loss), state.since + 1
-    state = replace(
-        state,
-        best=torch.where(wide, state.images, state.best),
-        best_gradient=torch.where(wide, feedback.gradient, state.best_gradient),
-        best_loss=torch.where(better, loss, state.best_loss),
-        loss=loss,
-    )
-    if state.taken == 0:
-        return replace(state, best_at_check=loss), feedback.gradient
-    state = replace(state, rises=rises, since=since)
-    if since < state.interval:
-        return state, feedback.gradient
-    return _checked(state, feedback.gradient, steps)
-
-
-def risen(loss: Tensor, before: Tensor) -> Tensor:
-    """Where the loss (B,) rose by more than rounding; anything is a rise from minus infinity."""
-    return (loss - before > ROUNDING * before.abs()) | before.isinf()
-
-
-def move(
-    context: Context, state: SomeAPGD, gradient: Tensor, norm: Literal["linf", "l2"]
-) -> SomeAPGD:
-    """One step with momentum (none on the first); both of its points lie in ball and box."""
-    clean, budget, here = context.images, context.budget, state.images
-    aim = project(ascend(here, gradient, state.length, norm), clean, budget)
-    if state.taken:
-        aim = here + (1 - MOMENTUM) * (aim - here) + MOMENTUM * (here - state.previous)
-        aim = project(aim, clean, budget)
-    return replace(state, images=aim, previous=here, taken=state.taken + 1)
-
-
-def _checked(state: SomeAPGD, gradient: Tensor, steps: int) -> tuple[SomeAPGD, Tensor]:
-    """A checkpoint: where the search stalls, half the step, and back to the best."""
-    stalled = state.rises <= PROGRESS * state.interval
-    stalled |= ~state.halved & ~risen(state.best_loss, state.best_at_check)
-    wide = per_case(stalled, state.images)
-    checked = replace(
-        state,
-        images=torch.where(wide, state.best, state.images),
-        best_at_check=state.best_loss,
-        length=torch.where(stalled, state.length / 2, state.length),
-        rises=torch.zeros_like(state.rises),
-        halved=stalled,
-        since=0,
-        interval=max(state.interval - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)),
-    )
-    return checked, torch.where(wide, state.best_gradient, gradient)
+    def _best_at_last(self, state: APGDState) -> State | None:
+        """The best by loss, at the last of several steps."""
+        if state.taken < self.steps - 1 or self.steps == 1:
+            return None
+        return replace(state, images=state.best)

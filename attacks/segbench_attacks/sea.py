@@ -6,6 +6,7 @@ arXiv 2306.12941.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from segbench.api import Budget, BudgetKind, Context, Feedback, Goal, Plan, State
 from segbench.engine.ball import per_case, project, scaled
 from segbench.errors import UserError
-from segbench_attacks.apgd import APGDState, begin, learn, move, risen
+from segbench_attacks.apgd_search import APGDState, begin, halved, learn, move, risen
 from segbench_attacks.goals import check_goal
 from segbench_attacks.losses import (
     LossName,
@@ -112,8 +113,9 @@ class SEA:
         run, at = divmod(asked, self.steps)
         radius = radii[at - 1]  # of the ball that was asked about; -1 is the last
         loss = tracked_loss("ce", feedback.logits, context.goal)
-        state, gradient = learn(_compared(state, feedback, loss, context.goal), feedback, loss,
-                                radii.count(radius))  # fmt: skip
+        check = partial(halved, steps=radii.count(radius))
+        state = _compared(state, feedback, loss, context.goal)
+        state, gradient = learn(state, feedback, loss, check)
         if at == 0:
             state = _ended(state)
             if run == len(LOSSES):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.metadata import distribution
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 from segbench import metrics
 from segbench.api import Context, Feedback, Goal, State
 from segbench.attacks import load_attack
-from segbench_attacks.apgd import APGD, begin
+from segbench_attacks.apgd import APGD
+from segbench_attacks.apgd_l1 import begin_sparse
+from segbench_attacks.apgd_search import begin
 from segbench_attacks.losses import tracked_loss
 
 EPS = 0.1
@@ -54,7 +58,8 @@ class Watched(APGD):
     asked: Any = None
 
     def init(self, context: Context) -> State:
-        return begin(self.start, context.budget, self.steps)
+        make = begin_sparse if self.norm == "l1" else begin
+        return make(self.start, context.budget, self.steps)
 
     def plan(self, budget: Any) -> Any:
         return replace(super().plan(budget), stop_early=False)
@@ -69,7 +74,7 @@ def test_torchattacks_asks_for_the_same_images(
     norm: str, prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until, at the very end, steps are so short that rounding decides what is a rise."""
-    monkeypatch.setattr("segbench_attacks.apgd.ROUNDING", 0.0)  # which torchattacks ignores
+    monkeypatch.setattr("segbench_attacks.apgd_search.ROUNDING", 0.0)  # which torchattacks ignores
     torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed")
     net = Verdict()
     images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(13))
@@ -95,6 +100,47 @@ def test_torchattacks_asks_for_the_same_images(
         [(a[0] - b).abs().flatten(1).amax(1) < 1e-4 for a, b in zip(asked, theirs, strict=True)]
     )
     assert agree[: STEPS - 4].all(), agree.int().argmin(0)
+
+
+def of_adv_lib(name: str) -> Any:
+    """One of its attacks' modules; their package wants torchvision."""
+    pytest.importorskip("adv_lib", reason="adv-lib is not installed")
+    file = distribution("adv-lib").locate_file(f"adv_lib/attacks/{name}.py")
+    spec = spec_from_file_location(name, str(file))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_l1_variant_asks_for_the_same_images_as_adv_lib(
+    prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From one start, in [0.5, 1), where no rounding decides in how many values images differ."""
+    monkeypatch.setattr("segbench_attacks.apgd_l1.ROUND", torch.ceil)
+    monkeypatch.setattr("segbench_attacks.apgd_l1.DUST", 0.0)
+    auto_pgd = of_adv_lib("auto_pgd")
+    net = Verdict()
+    generator = torch.Generator().manual_seed(13)
+    images = 0.62 + 0.26 * torch.rand(6, 1, 4, 4, generator=generator)
+    labels = net(images).argmax(1)
+    theirs: list[Tensor] = []
+    hook = net.register_forward_pre_hook(lambda _, x: theirs.append(x[0].detach().clone()))
+    eps = torch.full((6,), EPS)
+    torch.manual_seed(2)
+    auto_pgd._apgd(net, images, labels, eps, norm=1, loss_function="ce", n_iter=STEPS)
+    hook.remove()
+    theirs = theirs[:STEPS]
+    asked: list[tuple[Tensor, Tensor]] = []
+    watched = Watched(STEPS, norm="l1", start=theirs[0], asked=asked)
+    dense = labels[:, None, None].expand(-1, 4, 4)
+    network = prepared(OnePixel(net), images)
+    run(network, replace(load_attack("apgd:norm=l1"), attack=watched), images, dense, eps=str(EPS))
+    agree = torch.stack(
+        [(a[0] - b).abs().flatten(1).amax(1) < 1e-4 for a, b in zip(asked, theirs, strict=True)]
+    )
+    assert agree.all(), agree.int().argmin(0)
 
 
 class Wavy(nn.Module):

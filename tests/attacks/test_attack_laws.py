@@ -15,7 +15,7 @@ from segbench.engine.network import Network
 from segbench.errors import UserError
 
 IGNORE = 255
-LED_BY_SCORE = ("sea",)
+LED_BY_SCORE = ("apgd", "sea")
 
 
 class Curved(nn.Module):
