@@ -1,4 +1,4 @@
-"""The search of APGD: a step size of each case's own (Croce & Hein, ICML 2020, arXiv 2003.01690)."""
+"""The search of APGD: each case its own step size (Croce & Hein, ICML 2020, arXiv 2003.01690)."""
 
 from __future__ import annotations
 
