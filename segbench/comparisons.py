@@ -37,7 +37,8 @@ def compare_models(cases: DataFrame) -> DataFrame:
     """
     parsed = networks_of_seeds(cases["model"].unique())
     names = [parsed[model][0] if model in parsed else model for model in cases["model"]]
-    merged = cases.assign(model=names)
+    groups = cases["group_id"].factorize(sort=True)[0]  # numbers are quicker than names
+    merged = cases.assign(model=names, group_id=groups)
     eps = eps_names(zip(merged["budget_kind"], merged["budget"].tolist(), strict=True))
     lines: list[dict[str, Any]] = []
     for _, data in merged.groupby(_DATA, sort=True):

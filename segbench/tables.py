@@ -152,6 +152,7 @@ def _draw_curves(cases: DataFrame) -> DataFrame:
     A curve's clean point rests on the cases that were attacked, so that its fall is theirs.
     """
     eps = eps_names(zip(cases["budget_kind"], cases["budget"].tolist(), strict=True))
+    cases = cases.assign(group_id=cases["group_id"].factorize(sort=True)[0])  # numbers are quicker
     points = []
     for _, subject in cases.groupby(_SUBJECT, sort=True):
         clean = subject[subject["attack"] == CLEAN]
@@ -159,18 +160,19 @@ def _draw_curves(cases: DataFrame) -> DataFrame:
         for key, curve in (clean if attacked.empty else attacked).groupby(_CURVE, sort=True):
             start = clean[clean["case_id"].isin(curve["case_id"])]
             start = curve[curve["budget"] == 0] if start.empty else start
+            before = start.set_index("case_id")[[*METRICS]]
             attacks = curve[curve["budget"] > 0]
             for budget in [0.0, *sorted(set(attacks["budget"].tolist()))]:
                 point = attacks[attacks["budget"] == budget] if budget else start
                 facts = {**dict(zip(_CURVE, key, strict=True)), "budget": budget}
                 facts["eps"] = eps[facts["budget_kind"], budget] if budget else "0"
-                points += [{**facts, **measured} for measured in _measure(point, start)]
+                points += [{**facts, **measured} for measured in _measure(point, before)]
     return DataFrame(points)
 
 
 def _measure(point: DataFrame, clean: DataFrame) -> Iterator[dict[str, Any]]:
-    """Every metric that is defined at one point of a curve."""
-    before = clean.set_index("case_id")[[*METRICS]].reindex(point["case_id"])  # the same cases
+    """Every metric that is defined at one point of a curve; ``clean`` has a line per case."""
+    before = clean.reindex(point["case_id"])  # the same cases
     groups = point["group_id"].to_numpy()
     words = {"precision": _phrases(point["precision"]), "marks": _words(point["marks"])}
     for metric in METRICS:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
-from segbench.stats import mean_interval, paired_difference
+from segbench.stats import RESAMPLES, SEED, mean_interval, paired_difference
 
 
 def _names(numbers: np.ndarray) -> list[str]:
@@ -26,6 +27,23 @@ def test_interval_of_independent_cases_is_the_normal_one():
     assert interval.low == pytest.approx(values.mean() - half, abs=0.12 * half)
     assert interval.high == pytest.approx(values.mean() + half, abs=0.12 * half)
     assert (interval.cases, interval.groups) == (2000, 2000)
+
+
+@pytest.mark.parametrize("groups", [2, 23, 300])
+def test_the_interval_is_scipys_percentile_bootstrap_of_the_ratio(groups):
+    random = np.random.default_rng(groups)
+    member = np.repeat(np.arange(groups), random.integers(1, 5, size=groups))
+    values = random.uniform(size=len(member))
+    ours = mean_interval(values, member)  # numbers, whose order is the groups'
+    theirs = bootstrap(
+        (np.bincount(member, weights=values), np.bincount(member)),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=RESAMPLES,
+        random_state=np.random.default_rng(SEED),
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_two_groups_give_the_two_group_means_as_bounds():
