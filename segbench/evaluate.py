@@ -135,7 +135,7 @@ def score_cases(
         torch.manual_seed(noise.torch_seed(_SCORED))
     start = time.perf_counter()
     images = attacked.images.to(network.device)
-    linf, l2 = (values.tolist() for values in ball.distances(images, batch.images))
+    distances = ball.distances(images, batch.images)
     ignore = batch.cases[0].ignore_index
     logits = NetworkObjective(network).scores(images)
     _refuse_nan(logits, network, batch)
@@ -144,15 +144,32 @@ def score_cases(
     agreement = _agreement(network, predicted, goal_of(network, batch, cell))
     surfaces = boundary_scores(network, predicted, batch) if boundary else None
     seconds = (time.perf_counter() - start) / len(batch.cases)
-    marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
-    forwards, backwards = attacked.forwards.tolist(), attacked.backwards.tolist()
-    spent = attacked.seconds.tolist()
+    facts = _case_facts(network, batch, attacked, distances, seconds)
     rows = []
     for b, case in enumerate(batch.cases):
-        constant = {
+        for s, values in enumerate(scores[b]):
+            surface = surfaces[b][s] if surfaces else {"hd95": float("nan"), "nsd": float("nan")}
+            name = {"class_id": s + 1, "class_name": case.class_names[s + 1]}
+            rows.append({**facts[b], "target_jaccard": agreement[b], **name, **values, **surface})
+    return rows
+
+
+def _case_facts(
+    network: Network,
+    batch: Batch,
+    attacked: Attacked,
+    distances: tuple[Tensor, Tensor],
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """What is the same for all classes of a case; scoring took ``seconds`` for each."""
+    linf, l2 = (values.tolist() for values in distances)
+    forwards, backwards = attacked.forwards.tolist(), attacked.backwards.tolist()
+    spent = attacked.seconds.tolist()
+    marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
+    return [
+        {
             "case_id": case.case_id,
             "group_id": case.group_id,
-            "target_jaccard": agreement[b],
             "linf": linf[b],
             "l2": l2[b],
             "forwards": forwards[b] + 1,
@@ -162,11 +179,8 @@ def score_cases(
             "device": network.hardware,
             "marks": marks,
         }
-        for s, values in enumerate(scores[b]):
-            surface = surfaces[b][s] if surfaces else {"hd95": float("nan"), "nsd": float("nan")}
-            name = {"class_id": s + 1, "class_name": case.class_names[s + 1]}
-            rows.append({**constant, **name, **values, **surface})
-    return rows
+        for b, case in enumerate(batch.cases)
+    ]
 
 
 def goal_of(network: Network, batch: Batch, cell: Cell) -> Goal:

@@ -70,11 +70,20 @@ def build_tables(
             f"all stored rows are of older weights of {', '.join(stale)}; "
             "run `segbench attack` again or ask for the rows of all weights"
         )
-    rows = mark_untrusted(rows, diagnoses)
+    return _tabulate(mark_untrusted(rows, diagnoses), stale, runs or {}, diagnoses)
+
+
+def _tabulate(
+    rows: DataFrame,
+    stale: Mapping[str, Stale],
+    runs: Mapping[str, Mapping[str, Any]],
+    diagnoses: Sequence[Diagnosis],
+) -> Tables:
+    """What is made of the rows that are shown."""
     named = name_apart(rows)
-    cases = _average_cases(named)
-    distances = summarise_distances(cases, _CURVE)
-    points = concat([cases, curve_points(cases, _SUBJECT, METRICS)], ignore_index=True)
+    averaged = _average_cases(named)
+    distances = summarise_distances(averaged, _CURVE)
+    points = concat([averaged, curve_points(averaged, _SUBJECT, METRICS)], ignore_index=True)
     cases = points[points["budget_kind"] != KIND].reset_index(drop=True)
     worst = worst_cases(cases, _SUBJECT)
     everything = concat([cases, worst], ignore_index=True)
@@ -94,12 +103,8 @@ def build_tables(
             *describe_worst(worst),
             *describe_distances(distances),
         ],
-        attacks={
-            label: json.loads(params)
-            for label, params in _pairs(named, "attack", "attack_params").items()
-            if label != CLEAN
-        },
-        provenance=_trace(named, runs or {}),
+        attacks=_parameters(named),
+        provenance=_trace(named, runs),
     )
 
 
@@ -241,6 +246,12 @@ def _area(budgets: list[float], means: list[float]) -> float:
     if budgets[0] != 0 or budgets[-1] == 0:
         return math.nan
     return float(trapezoid(means, budgets) / budgets[-1])
+
+
+def _parameters(rows: DataFrame) -> dict[str, Any]:
+    """Attack label -> its complete parameters."""
+    pairs = _pairs(rows, "attack", "attack_params").items()
+    return {label: json.loads(params) for label, params in pairs if label != CLEAN}
 
 
 def _seeds(rows: DataFrame) -> dict[tuple[str, str], list[int]]:

@@ -65,18 +65,30 @@ def train_model(
     settings = _settings(architecture, dataset, dataset_spec, recipe, seed, split)
     folder = workspace / "models" / checkpoint_name(model_spec, dataset_spec, seed)
     progress = Progress()
-    if not force:
-        if (folder / CARD_FILE).exists():
-            _refuse_other(settings, load_card(folder), folder)
-            listener.note(f"{folder.name} is trained already, with these very settings")
-            return folder
-        if (folder / UNFINISHED_FILE).exists():
-            progress = _unfinished(folder, settings, resume)
-            listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
-    device = torch.device(device)
+    if not force and (folder / CARD_FILE).exists():
+        _refuse_other(settings, load_card(folder), folder)
+        listener.note(f"{folder.name} is trained already, with these very settings")
+        return folder
+    if not force and (folder / UNFINISHED_FILE).exists():
+        progress = _unfinished(folder, settings, resume)
+        listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
+    _train(architecture, dataset, settings, folder, progress, torch.device(device), listener)
+    return folder
+
+
+def _train(
+    architecture: Architecture,
+    dataset: Dataset,
+    settings: Settings,
+    folder: Path,
+    progress: Progress,
+    device: torch.device,
+    listener: Listener,
+) -> None:
+    """From where ``progress`` is to the finished checkpoint in ``folder``."""
+    unfinished = folder / UNFINISHED_FILE
     precision = choose_precision(device, "auto")
     require_ieee_fp32()
-    unfinished = folder / UNFINISHED_FILE
     session = Session(architecture, dataset, settings, unfinished, device, precision, listener)
     try:
         session.run(progress)
@@ -85,12 +97,11 @@ def train_model(
             raise
         raise MachineError(
             f"training {settings.model} does not fit into the memory of {device}; "
-            f"try a batch_size below {recipe.batch_size}"
+            f"try a batch_size below {settings.recipe.batch_size}"
         ) from error
     card = _card(settings, progress, architecture.plugin, device, precision)
     save_checkpoint(folder, progress.best, progress.weights, card)
     unfinished.unlink(missing_ok=True)
-    return folder
 
 
 def _settings(

@@ -34,12 +34,7 @@ def member(name: str) -> Callable[..., nn.Module]:
 
     Raises ValueError for a name that is no class for semantic segmentation.
     """
-    transformers = _import()
-    if not name.endswith(_SUFFIX) or not hasattr(transformers, name):
-        raise ValueError(
-            f"transformers has no such network for semantic segmentation, expected one such as "
-            f"Segformer{_SUFFIX}, UperNet{_SUFFIX}"
-        )
+    network = _find_class(name)
 
     def build(
         *,
@@ -58,7 +53,6 @@ def member(name: str) -> Callable[..., nn.Module]:
         check_at_least(1, stride=stride)
         if spatial_dims != 2:
             raise ValueError(f"hf/{name} is for images, but the data has {spatial_dims} dimensions")
-        network = getattr(transformers, name)
         path = _check_folder(name, folder)
         _check_kind(network, path)
         seen = channels_seen(channels, in_channels)
@@ -73,6 +67,17 @@ def member(name: str) -> Callable[..., nn.Module]:
         )
 
     return build
+
+
+def _find_class(name: str) -> Any:
+    """The class of that name; ValueError if it is none for semantic segmentation."""
+    transformers = _import()
+    if not name.endswith(_SUFFIX) or not hasattr(transformers, name):
+        raise ValueError(
+            f"transformers has no such network for semantic segmentation, expected one such as "
+            f"Segformer{_SUFFIX}, UperNet{_SUFFIX}"
+        )
+    return getattr(transformers, name)
 
 
 class Front(nn.Module):

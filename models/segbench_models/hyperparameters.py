@@ -13,3 +13,10 @@ def check_at_least(smallest: int, **values: int) -> None:
     for name, value in values.items():
         if value < smallest:
             raise ValueError(f"{name} is {value}, expected {smallest} or more")
+
+
+def check_multiple(divisor: int, **values: int) -> None:
+    """Raise ValueError naming the first value that the divisor does not divide."""
+    for name, value in values.items():
+        if value % divisor:
+            raise ValueError(f"{name} is {value}, expected a multiple of {divisor}")

@@ -6,7 +6,7 @@ variational branch, which only regularises its training, is left out (MONAI's Se
 
 from monai.networks.nets import SegResNet
 
-from segbench_models.hyperparameters import check_at_least, check_sizes
+from segbench_models.hyperparameters import check_at_least, check_multiple, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
 GROUPS = 8
@@ -30,8 +30,7 @@ def build(
     """
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width)
-    if width % GROUPS:
-        raise ValueError(f"width is {width}, expected a multiple of {GROUPS}")
+    check_multiple(GROUPS, width=width)
     network = SegResNet(
         spatial_dims,
         init_filters=width,

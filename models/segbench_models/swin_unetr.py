@@ -6,7 +6,7 @@ windows of 7 positions a side. Depths and heads are MONAI's and the paper's.
 
 from monai.networks.nets import SwinUNETR
 
-from segbench_models.hyperparameters import check_at_least, check_sizes
+from segbench_models.hyperparameters import check_at_least, check_multiple, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
 SMALLEST = 12  # the first stage has three heads, and its width a part for each
@@ -25,8 +25,7 @@ def build(
     """
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width)
-    if width % SMALLEST:
-        raise ValueError(f"width is {width}, expected a multiple of {SMALLEST}")
+    check_multiple(SMALLEST, width=width)
     network = SwinUNETR(
         in_channels=in_channels,
         out_channels=num_classes,

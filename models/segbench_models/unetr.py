@@ -7,7 +7,7 @@ repeating their edge, larger ones refused.
 
 from monai.networks.nets import UNETR
 
-from segbench_models.hyperparameters import check_at_least, check_sizes
+from segbench_models.hyperparameters import check_at_least, check_multiple, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
 PATCH = 16
@@ -34,9 +34,8 @@ def build(
     """
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width, hidden=hidden, heads=heads, img_size=img_size)
-    for name, value, divisor in (("img_size", img_size, PATCH), ("hidden", hidden, heads)):
-        if value % divisor:
-            raise ValueError(f"{name} is {value}, expected a multiple of {divisor}")
+    check_multiple(PATCH, img_size=img_size)
+    check_multiple(heads, hidden=hidden)
     network = UNETR(
         in_channels,
         num_classes,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from segbench.cli.options import (
     SpecText,
     at_least,
-    channels_option,
+    case_options,
     data_options,
     device_option,
+    own_network_options,
+    precision_option,
     workspace_option,
 )
-
-if TYPE_CHECKING:
-    from segbench.channels import Channels
 
 
 @click.command("attack")
@@ -30,19 +29,7 @@ if TYPE_CHECKING:
     "TorchScript or torch.export file. Repeatable.  "
     "[default: every checkpoint of the workspace]",
 )
-@click.option(
-    "--weights",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Weights of your own network (.safetensors, .pt, .pth); one per such -m, in order.",
-)
-@click.option(
-    "--normalize",
-    default="",
-    help="What your own network expects of its images: imagenet, zscore, 0-255 or "
-    "mean=0.5,std=0.25.  [default: pixels in 0 to 1]",
-)
-@channels_option
+@own_network_options
 @click.option(
     "-a",
     "--attack",
@@ -59,16 +46,9 @@ if TYPE_CHECKING:
     "that have no budgets of their own.",
 )
 @data_options
-@click.option("--split", default="test", show_default=True)
-@click.option("--limit", type=at_least(1), help="At most so many cases, spread over the split.")
+@case_options()
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random starts.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32"]),
-    default="auto",
-    show_default=True,
-    help="Of gradients only; every decision and score is fp32.",
-)
+@precision_option
 @click.option("--batch-size", type=at_least(1), help="Changes no result.  [default: by memory]")
 @click.option("--boundary", is_flag=True, help="Also hd95 and nsd (slow).")
 @click.option(
@@ -85,23 +65,10 @@ if TYPE_CHECKING:
 @workspace_option
 def command(
     model: tuple[str, ...],
-    weights: tuple[Path, ...],
-    normalize: str,
-    channels: Channels | None,
     attack: tuple[str, ...],
-    eps: tuple[str, ...],
-    dataset: str | None,
-    data_root: Path | None,
-    split: str,
-    limit: int | None,
     seed: int,
-    precision: str,
-    batch_size: int | None,
-    boundary: bool,
-    quantize: bool,
-    save_adversarial: bool,
-    device: str | None,
     workspace: Path,
+    **asked: Any,
 ) -> None:
     """Attack networks and store one row per case and class; finished work is never repeated.
 
@@ -113,25 +80,4 @@ def command(
     """
     from segbench.cli.evaluation import Request, evaluate
 
-    evaluate(
-        Request(
-            models=model,
-            weights=weights,
-            normalize=normalize,
-            channels=channels,
-            attacks=attack,
-            eps=eps,
-            dataset=dataset,
-            data_root=data_root,
-            split=split,
-            limit=limit,
-            seeds=(seed,),
-            precision="fp32" if precision == "fp32" else "auto",
-            batch_size=batch_size,
-            boundary=boundary,
-            quantize=quantize,
-            save_adversarial=save_adversarial,
-            device=device,
-        ),
-        workspace,
-    )
+    evaluate(Request(models=model, attacks=attack, seeds=(seed,), **asked), workspace)

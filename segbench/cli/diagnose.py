@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from segbench.cli.options import (
     SpecText,
-    at_least,
-    channels_option,
+    case_options,
     data_options,
     device_option,
+    own_network_options,
+    precision_option,
     workspace_option,
 )
 from segbench.errors import UserError
 
 if TYPE_CHECKING:
-    from segbench.channels import Channels
+    from fractions import Fraction
+
     from segbench.diagnosis.record import Diagnosis
 
 _COLOURS = {"pass": "green", "suspicious": "yellow", "fail": "red"}
@@ -27,40 +29,14 @@ _COLOURS = {"pass": "green", "suspicious": "yellow", "fail": "red"}
 
 @click.command("diagnose")
 @click.argument("model", type=SpecText("models"))
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Weights of your own network (.safetensors, .pt, .pth).",
-)
-@click.option("--normalize", default="", help="As of segbench attack.")
-@channels_option
+@own_network_options
 @click.option("--eps", default="4/255", show_default=True, help="Budget of the comparisons.")
 @data_options
-@click.option("--split", default="test", show_default=True)
-@click.option("--limit", type=at_least(1), default=8, show_default=True, help="Cases at most.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32"]),
-    default="auto",
-    show_default=True,
-    help="Of gradients only; every decision and score is fp32.",
-)
+@case_options(limit=8)
+@precision_option
 @device_option
 @workspace_option
-def command(
-    model: str,
-    weights: Path | None,
-    normalize: str,
-    channels: Channels | None,
-    eps: str,
-    dataset: str | None,
-    data_root: Path | None,
-    split: str,
-    limit: int,
-    precision: str,
-    device: str | None,
-    workspace: Path,
-) -> None:
+def command(model: str, eps: str, workspace: Path, **asked: Any) -> None:
     """Check whether MODEL's attacked scores can be believed: checks for gradient masking.
 
     MODEL is what attack -m takes. The findings are stored, and stand in every report beside the
@@ -75,27 +51,11 @@ def command(
     from segbench.diagnosis.record import write_diagnosis
     from segbench.diagnosis.run import diagnose_model
     from segbench.executors.local import Options
-    from segbench.spec import parse_eps
     from segbench.store import Workspace
 
-    budget = parse_eps(eps)
-    if not 0 < budget <= 1:
-        raise UserError(
-            f"--eps {eps} is no budget to compare attacks at; expected one above 0 and up to 1, "
-            "such as 4/255"
-        )
-    request = Request(
-        models=(model,),
-        weights=(weights,) if weights else (),
-        normalize=normalize,
-        channels=channels,
-        dataset=dataset,
-        data_root=data_root,
-        split=split,
-        limit=limit,
-    )
-    options = Options("fp32" if precision == "fp32" else "auto", device)
-    store = Workspace(workspace)
+    budget = _budget(eps)
+    request = Request(models=(model,), **asked)
+    options, store = Options(request.precision, request.device), Workspace(workspace)
     for reference, data in resolve_request(request, workspace):
         with progress_bar() as progress:
             told = partial(show, progress, progress.add_task(reference.name, total=None))
@@ -103,6 +63,19 @@ def command(
         path = write_diagnosis(store, diagnosis)
         _show(diagnosis)
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _budget(eps: str) -> Fraction:
+    """The one budget of the comparisons, above 0 and up to 1."""
+    from segbench.spec import parse_eps
+
+    budget = parse_eps(eps)
+    if not 0 < budget <= 1:
+        raise UserError(
+            f"--eps {eps} is no budget to compare attacks at; expected one above 0 and up to 1, "
+            "such as 4/255"
+        )
+    return budget
 
 
 def _show(diagnosis: Diagnosis) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segbench.cli.options import SpecText, open_dataset, workspace_option
+from segbench.cli.options import SpecText, open_dataset, out_option, workspace_option
 
 if TYPE_CHECKING:
     from segbench.export import Written
@@ -27,11 +27,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="The data set's folder, where it is not the remembered one.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the files.  [default: WORKSPACE/export]",
-)
+@out_option("export")
 @workspace_option
 def command(
     model: tuple[str, ...],

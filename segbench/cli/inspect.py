@@ -10,9 +10,9 @@ import click
 from segbench.cli.options import (
     DEFAULT_DATASET,
     SpecText,
-    channels_option,
     data_options,
     open_dataset,
+    own_network_options,
     workspace_option,
 )
 from segbench.errors import UserError
@@ -27,18 +27,12 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("model", type=SpecText("models"))
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Weights of your own network (.safetensors, .pt, .pth).",
-)
-@click.option("--normalize", default="", help="As of segbench attack.")
-@channels_option
+@own_network_options
 @data_options
 @workspace_option
 def command(
     model: str,
-    weights: Path | None,
+    weights: tuple[Path, ...],
     normalize: str,
     channels: Channels | None,
     dataset: str | None,
@@ -65,7 +59,7 @@ def command(
 
 def _load(
     text: str,
-    weights: Path | None,
+    weights: tuple[Path, ...],
     normalize: str,
     channels: Channels | None,
     data: Dataset,
@@ -75,8 +69,7 @@ def _load(
     from segbench.references import LoadedModel, resolve_models
 
     try:
-        files = [weights] if weights else []
-        references = resolve_models([text], workspace, files, normalize, channels)
+        references = resolve_models([text], workspace, weights, normalize, channels)
     except UserError:
         untrained = None if weights or normalize or channels else _untrained(text, data)
         if untrained is None:

@@ -82,14 +82,63 @@ def data_options(command: Command) -> Command:
     )(command)
 
 
-def channels_option(command: Command) -> Command:
-    """``--channels``."""
-    return click.option(
+def own_network_options(command: Command) -> Command:
+    """``--weights``, ``--normalize`` and ``--channels``: what a network of the user's own needs."""
+    command = click.option(
         "--channels",
         type=click.Choice(["repeat", "luminance"]),
         help="For your own network on data of another channel count: repeat gray images as RGB, "
         "or take the luminance of RGB ones.",
     )(command)
+    command = click.option(
+        "--normalize",
+        default="",
+        help="What your own network expects of its images: imagenet, zscore, 0-255 or "
+        "mean=0.5,std=0.25.  [default: pixels in 0 to 1]",
+    )(command)
+    return click.option(
+        "--weights",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Weights of your own network (.safetensors, .pt, .pth); one per such network, in "
+        "order.",
+    )(command)
+
+
+def case_options(limit: int | None = None) -> Callable[[Command], Command]:
+    """``--split``, and ``--limit`` with its default."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option(
+            "--limit",
+            type=at_least(1),
+            default=limit,
+            show_default=True,
+            help="At most so many cases, spread over the split.",
+        )(command)
+        return click.option("--split", default="test", show_default=True)(command)
+
+    return decorate
+
+
+def precision_option(command: Command) -> Command:
+    """``--precision``."""
+    return click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32"]),
+        default="auto",
+        show_default=True,
+        help="Of gradients only; every decision and score is fp32.",
+    )(command)
+
+
+def out_option(default: str) -> Callable[[Command], Command]:
+    """``--out``; ``default`` is the folder's name in the workspace."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        help=f"Folder of the files.  [default: WORKSPACE/{default}]",
+    )
 
 
 def device_option(command: Command) -> Command:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from segbench.cli.options import SpecText, workspace_option
+from segbench.cli.options import SpecText, out_option, workspace_option
 
 
 @click.command("report")
@@ -19,11 +19,7 @@ from segbench.cli.options import SpecText, workspace_option
     type=SpecText("reports"),
     help="Report format (see segbench list reports). Repeatable.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the files.  [default: WORKSPACE/reports]",
-)
+@out_option("reports")
 @click.option("--all-weights", is_flag=True, help="Also rows of weights since replaced.")
 @workspace_option
 def command(format: tuple[str, ...], out: Path | None, all_weights: bool, workspace: Path) -> None:

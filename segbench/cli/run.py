@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from segbench.cli.options import DEFAULT_DATASET, device_option, workspace_option
+
+if TYPE_CHECKING:
+    from segbench.config import TrainConfig
 
 
 @click.command("run")
@@ -30,40 +34,38 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
     """
     from segbench.cli.evaluation import Request, evaluate
     from segbench.cli.reporting import write_reports
-    from segbench.cli.training import train_models
     from segbench.config import load_grid_config
 
     config = load_grid_config(grid)
     dataset = config.dataset
     if config.train:
         dataset = dataset or DEFAULT_DATASET
-        train_models(
-            config.train.networks,
-            dataset,
-            config.data_root,
-            preset=config.train.preset,
-            epochs=config.train.epochs,
-            seeds=config.train.training_seeds,
-            resume=True,
-            device=device,
-            workspace=workspace,
-        )
+        _train(config.train, dataset, config.data_root, device, workspace)
+    asked = config.model_dump(exclude={"models", "eps", "dataset", "reports", "train"})
     request = Request(
         models=config.models or (config.train.networks if config.train else ()),
-        weights=config.weights,
-        attacks=config.attacks,
         eps=tuple(map(str, config.eps)),
         dataset=dataset,
-        data_root=config.data_root,
-        split=config.split,
-        limit=config.limit,
-        seeds=config.seeds,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        boundary=config.boundary,
-        quantize=config.quantize,
-        save_adversarial=config.save_adversarial,
         device=device,
+        **asked,
     )
     evaluate(request, workspace)
     write_reports(config.reports, workspace, workspace / "reports")
+
+
+def _train(
+    train: TrainConfig, dataset: str, data_root: Path | None, device: str | None, workspace: Path
+) -> None:
+    from segbench.cli.training import train_models
+
+    train_models(
+        train.networks,
+        dataset,
+        data_root,
+        preset=train.preset,
+        epochs=train.epochs,
+        seeds=train.training_seeds,
+        resume=True,
+        device=device,
+        workspace=workspace,
+    )

@@ -5,8 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segbench.cli.options import open_dataset
+
+if TYPE_CHECKING:
+    from segbench.api import Dataset
+    from segbench.recipes import Recipe
 
 
 def train_models(
@@ -23,20 +28,13 @@ def train_models(
     workspace: Path,
 ) -> None:
     """Train every model spec with every seed on the ``train`` split into the workspace."""
-    from segbench.architecture import resolve_architecture
     from segbench.cli.display import TrainingProgress, console, progress_bar
     from segbench.engine.precision import choose_device
-    from segbench.executors.local import check_writable
-    from segbench.recipes import load_recipe
-    from segbench.spec import parse
     from segbench.train import train_model
 
-    overrides = {} if epochs is None else {"epochs": epochs}
-    recipe = load_recipe(preset, parse(dataset).name, overrides)
+    recipe = _recipe(preset, dataset, epochs)
     data = open_dataset(dataset, data_root)
-    check_writable(workspace)
-    for model in models:
-        resolve_architecture(model, data.spatial_dims)  # all of them, before hours of the first
+    _refuse_early(models, data, workspace)
     for model, seed in itertools.product(models, seeds):
         title = f"{model} #{seed}" if len(seeds) > 1 else model
         with progress_bar() as progress:
@@ -53,3 +51,21 @@ def train_models(
                 listener=TrainingProgress(progress, title, recipe.epochs),
             )
         console.print(f"trained {folder}", highlight=False, soft_wrap=True)
+
+
+def _refuse_early(models: Sequence[str], data: Dataset, workspace: Path) -> None:
+    """What cannot end well, before hours of the first training."""
+    from segbench.architecture import resolve_architecture
+    from segbench.executors.local import check_writable
+
+    check_writable(workspace)
+    for model in models:
+        resolve_architecture(model, data.spatial_dims)
+
+
+def _recipe(preset: str, dataset: str, epochs: int | None) -> Recipe:
+    from segbench.recipes import load_recipe
+    from segbench.spec import parse
+
+    overrides = {} if epochs is None else {"epochs": epochs}
+    return load_recipe(preset, parse(dataset).name, overrides)

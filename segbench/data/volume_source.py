@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,23 +120,21 @@ def volume_sources(
                 f"has {header.channels} channels, {sources[0].image.name} "
                 f"has {sources[0].header.channels}",
             )
-        shared: dict[str, Any] = {
-            "group_id": group_of(pair.case_id),
-            "image": pair.image,
-            "mask": pair.mask,
-            "header": header,
-            "window": window,
-        }
         axes = 3 if mode == "volumes" else 2
         shape = (header.channels, *((size,) * axes if size else header.shape[:axes]))
-        if mode == "volumes":
-            sources.append(VolumeSource(pair.case_id, shape=shape, **shared))
-        else:
-            sources.extend(
-                VolumeSource(f"{pair.case_id}_z{z:03d}", shape=shape, depth=z, **shared)
-                for z in range(header.shape[2])
-            )
+        volume = VolumeSource(
+            pair.case_id, group_of(pair.case_id), shape, pair.image, pair.mask, header, window
+        )
+        sources += [volume] if mode == "volumes" else _slices(volume)
     return sources
+
+
+def _slices(volume: VolumeSource) -> list[VolumeSource]:
+    """The axial slices of a volume, one case each."""
+    return [
+        replace(volume, case_id=f"{volume.case_id}_z{z:03d}", depth=z)
+        for z in range(volume.header.shape[2])
+    ]
 
 
 def _checked_header(pair: Pair) -> VolumeHeader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,38 +89,17 @@ def run_model(
     require_ieee_fp32()  # last: a network's own file may have asked torch for less
     shards = cut_shards(data.entries)
     sources = Sources(data, workspace, options)
-    plan = [(cell, _views(model, data, cell, options, sources)) for cell in expand_grid(grid)]
-    keys = [view.key for _, views in plan for view in views]
-    wanted = [(key, n) for key in keys for n in range(len(shards))]
-    missing = set(wanted) - finished_shards(workspace)
-    keeping = [views[0].key for cell, views in plan if _keeps(cell, options)]
-    unkept = {(key, n) for key in keeping for n in range(len(shards))} - kept_shards(workspace)
-    listener.model(reference.name, len(wanted))
-    if not missing and not unkept:
-        for _ in wanted:
+    cells = [(cell, _views(model, data, cell, options, sources)) for cell in expand_grid(grid)]
+    work = _find_work(cells, len(shards), workspace, options)
+    listener.model(reference.name, len(work.keys) * work.shards)
+    if work.missing or work.unkept:
+        with closing(CaseCache(data.dataset, shards)) as cases:
+            worker = Worker(reference.name, model, data, cases, workspace, options)
+            _compute(worker, sources, work, listener)
+    else:
+        for _ in range(len(work.keys) * work.shards):
             listener.shard(computed=False)
-        return keys
-    with closing(CaseCache(data.dataset, shards)) as cases:
-        worker = Worker(reference.name, model, data, cases, workspace, options)
-        for cell, views in plan:
-            listener.cell(reference.name, cell)
-            constants = [
-                cell_constants(
-                    reference.name, model, data, cell, workspace, quantized=view.quantized
-                )
-                for view in views
-            ]
-            for n in range(len(shards)):
-                key = views[0].key
-                if (key, n) in unkept or any((view.key, n) in missing for view in views):
-                    attacked = _images(worker, sources, cell, key, n, constants[0])
-                for view, constant in zip(views, constants, strict=True):
-                    computed = (view.key, n) in missing
-                    if computed:
-                        rows = worker.score(cell, n, attacked, quantized=view.quantized)
-                        append_shard(workspace, view.key, n, constant, rows)
-                    listener.shard(computed)
-    return keys
+    return work.keys
 
 
 @dataclass(frozen=True)
@@ -128,6 +108,65 @@ class _View:
 
     key: str
     quantized: bool = False
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A model's cells, each cut into as many ``shards``, and what the workspace lacks of them.
+
+    Attributes:
+        missing: (key, shard) whose rows are not stored.
+        unkept: (key, shard) whose images are to be kept and are not.
+    """
+
+    cells: Sequence[tuple[Cell, Sequence[_View]]]
+    shards: int
+    missing: set[tuple[str, int]]
+    unkept: set[tuple[str, int]]
+
+    @property
+    def keys(self) -> list[str]:
+        """Of all views, in order."""
+        return [view.key for _, views in self.cells for view in views]
+
+
+def _find_work(
+    cells: Sequence[tuple[Cell, Sequence[_View]]],
+    shards: int,
+    workspace: Workspace,
+    options: Options,
+) -> _Work:
+    keys = [view.key for _, views in cells for view in views]
+    keeping = [views[0].key for cell, views in cells if _keeps(cell, options)]
+    return _Work(
+        cells,
+        shards,
+        set(product(keys, range(shards))) - finished_shards(workspace),
+        set(product(keeping, range(shards))) - kept_shards(workspace),
+    )
+
+
+def _compute(worker: Worker, sources: Sources, work: _Work, listener: Listener) -> None:
+    """Make what is missing, shard by shard; each is stored before the next begins."""
+    name, workspace = worker.network.name, worker.workspace
+    for cell, views in work.cells:
+        listener.cell(name, cell)
+        constants = [
+            cell_constants(
+                name, worker.model, worker.data, cell, workspace, quantized=view.quantized
+            )
+            for view in views
+        ]
+        for n in range(work.shards):
+            key = views[0].key
+            if (key, n) in work.unkept or any((view.key, n) in work.missing for view in views):
+                attacked = _images(worker, sources, cell, key, n, constants[0])
+            for view, constant in zip(views, constants, strict=True):
+                computed = (view.key, n) in work.missing
+                if computed:
+                    rows = worker.score(cell, n, attacked, quantized=view.quantized)
+                    append_shard(workspace, view.key, n, constant, rows)
+                listener.shard(computed)
 
 
 def _views(
