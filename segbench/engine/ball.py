@@ -20,8 +20,8 @@ def flat_norm(values: Tensor, order: float) -> Tensor:
     """The norm of each case (B,) of (B, ...)."""
     flat = values.flatten(1)
     if order == torch.inf:
-        low, high = flat.aminmax(dim=1)  # on a CPU far quicker than vector_norm, or than abs
-        return torch.maximum(high, -low)
+        # On a CPU each of the two takes a tenth of aminmax's, vector_norm's or abs's time.
+        return torch.maximum(flat.amax(1), -flat.amin(1))
     norms: Tensor = torch.linalg.vector_norm(flat, ord=order, dim=1)
     return norms
 
@@ -79,24 +79,22 @@ def _shrunk(delta: Tensor, room: Tensor, threshold: Tensor) -> Tensor:
 
 def distances(images: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     """The L-infinity and L2 distances (B,), in float64, of images (B, C, *spatial)."""
-    delta = images.double() - clean.double()
+    delta = images.double() - clean
     return flat_norm(delta, torch.inf), flat_norm(delta, 2)
 
 
 def check(
     images: Tensor, clean: Tensor, budget: Budget, attack: str, case_ids: tuple[str, ...]
-) -> tuple[Tensor, Tensor]:
-    """The last word, in float64: the L-infinity and L2 distances (B,) of images in ball and box.
+) -> None:
+    """The last word, in float64: images (B, C, *spatial) lie in their ball and box.
 
     Raises:
         MachineError: the attack broke its contract; it is named with the case and the excess.
     """
-    delta = images.double() - clean.double()
-    linf, l2 = flat_norm(delta, torch.inf), flat_norm(delta, 2)
+    delta = images.double() - clean
     if budget.kind in _ORDERS:
         order = _ORDERS[budget.kind]
-        own = {torch.inf: linf, 2: l2}.get(order)
-        own = flat_norm(delta, order) if own is None else own
+        own = flat_norm(delta, order)
         limit = budget.eps * (1 + _RELATIVE) + _ROUNDING * delta[0].numel() ** (1 / order)
         for case, distance in zip(case_ids, own.tolist(), strict=True):
             if not distance <= limit:
@@ -117,4 +115,3 @@ def check(
     if outside.any():
         case = case_ids[int(outside.nonzero()[0])]
         raise MachineError(f"attack {attack} left the pixel range [0, 1] on case {case}")
-    return linf, l2

@@ -26,13 +26,17 @@ class CaseNoise:
 
     def uniform(self, draw: int, shape: Sequence[int]) -> Tensor:
         """float32 (B, *shape), uniform in [0, 1)."""
-        return self._stack([g.random(tuple(shape), np.float32) for g in self._generators(draw)])
+        drawn = np.empty((len(self.case_ids), *shape), np.float32)
+        for i, generator in enumerate(self._generators(draw)):
+            generator.random(dtype=np.float32, out=drawn[i, ...])
+        return torch.from_numpy(drawn).to(self.device)
 
     def normal(self, draw: int, shape: Sequence[int]) -> Tensor:
         """float32 (B, *shape), standard normal."""
-        return self._stack(
-            [g.standard_normal(tuple(shape), np.float32) for g in self._generators(draw)]
-        )
+        drawn = np.empty((len(self.case_ids), *shape), np.float32)
+        for i, generator in enumerate(self._generators(draw)):
+            generator.standard_normal(dtype=np.float32, out=drawn[i, ...])
+        return torch.from_numpy(drawn).to(self.device)
 
     def select(self, index: Tensor) -> CaseNoise:
         """The noise of the cases at ``index`` (int64, one axis)."""
@@ -46,9 +50,6 @@ class CaseNoise:
     def _generators(self, draw: int) -> list[np.random.Generator]:
         keys = [_key(self.seed, self.dataset, case, draw) for case in self.case_ids]
         return [np.random.Generator(np.random.Philox(key=key)) for key in keys]
-
-    def _stack(self, arrays: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(arrays)).to(self.device)
 
 
 def _key(seed: int, dataset: str, case: str, draw: int) -> int:
