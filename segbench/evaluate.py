@@ -99,7 +99,7 @@ def attack_cases(
         torch.tensor(outcome.forwards),
         torch.tensor(outcome.backwards),
         torch.full((len(batch.cases),), seconds, dtype=torch.float64),
-        "fp32" if cell.attack is None else network.gradient.name,
+        _precision(network, cell),
         network.marks,
     )
 
@@ -235,6 +235,12 @@ def _attacked(
             f"attack {cell.label} of {cell.attack.plugin.distribution} failed on cases "
             f"{batch.case_ids[0]} to {batch.case_ids[-1]}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _precision(network: Network, cell: Cell) -> str:
+    """Of the gradients that the images came from; without any, of the answers."""
+    gradients = cell.attack is not None and cell.attack.attack.needs == "gradients"
+    return network.gradient.name if gradients else "fp32"
 
 
 def _refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:

@@ -116,8 +116,9 @@ def _spans(where: str, summary: DataFrame) -> Iterator[str]:
 
 
 def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
-    """Clean scores are always fp32, so only attacked points are compared."""
-    attacked = cases[cases["budget"] > 0]
+    """Clean scores, and attacks without gradients, are always fp32: the others are compared."""
+    no_gradient = (cases["precision"] == "fp32") & (cases["backwards"] == 0)
+    attacked = cases[(cases["budget"] > 0) & ~no_gradient]
     if attacked["precision"].nunique() > 1:
         names = (attacked["model"] + " under " + attacked["attack"]).tolist()
         found: dict[str, set[str]] = {}

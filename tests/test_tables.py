@@ -284,6 +284,9 @@ def test_marks_precisions_and_single_groups_are_noted(row, frame):
     assert tables.summary.set_index("attack").loc["pgd", "precision"] == "bf16 + fp32"
     honest = build_tables(frame([_clean(row), row(precision="bf16")]))
     assert not _noted(honest, "mixed precision")  # clean scores are always fp32
+    searched = row(precision="fp32", attack="square", backwards=0)
+    honest = build_tables(frame([_clean(row), row(precision="bf16"), searched]))
+    assert not _noted(honest, "mixed precision")  # and so are those of a search without gradients
 
 
 def test_other_eps_values_are_noted_beside_the_areas(row, frame):

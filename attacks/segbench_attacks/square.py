@@ -18,6 +18,7 @@ from segbench.engine.ball import per_case
 from segbench.errors import UserError
 from segbench_attacks.goals import check_goal
 from segbench_attacks.losses import named_loss
+from segbench_attacks.square_l2 import moved_norm, side_in_l2, tile_side, tiled_start
 
 # From which share of the queries on the share of the image that a square covers is halved again.
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -38,6 +39,7 @@ class Square:
 
     Only logits are asked for. Each query changes one square (per channel one sign), whose area
     shrinks by the published schedule; a square that would change nothing takes the other signs.
+    In L2 squares hold bumps, and take their norm from elsewhere: see ``square_l2.py``.
 
     Attributes:
         steps: queries per restart.
@@ -45,6 +47,7 @@ class Square:
         p_init: share of the image that the first squares cover.
         loss_: what is raised (``loss=margin`` in a spec); losses that fall as pixels flip are none
             to compare images by.
+        norm: ``linf`` or ``l2``.
         target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
             from the truth.
     """
@@ -53,6 +56,7 @@ class Square:
     restarts: int = 1
     p_init: float = 0.8
     loss_: Literal["ce", "margin", "dice", "jsd"] = "ce"
+    norm: Literal["linf", "l2"] = "linf"
     target: str | None = None
 
     needs: ClassVar[Literal["scores"]] = "scores"
@@ -67,20 +71,17 @@ class Square:
 
     @property
     def budget_kind(self) -> BudgetKind:
-        """L-infinity."""
-        return "linf"
+        """The norm."""
+        return self.norm
 
     def plan(self, budget: Budget) -> Plan:
         """The worst image that was asked about counts; a case at the worst score is done."""
         return Plan(self.steps, self.restarts, stop_early=True, keep="best")
 
     def init(self, context: Context) -> State:
-        """The clean image plus or minus eps, one sign per channel and place on the last axis."""
-        images, draw = context.images, context.restart * self.steps
-        numbers = context.noise.uniform(draw, (images.shape[1], images.shape[-1]))
-        signs = _signs(numbers).view(*images.shape[:2], *[1] * (images.dim() - 3), -1)
-        start = images + context.budget.eps * signs
-        return Search(start, start, images.new_full(images.shape[:1], -torch.inf), 0)
+        """The first candidate, of which nothing is known."""
+        start = self._tiles(context) if self.norm == "l2" else self._stripes(context)
+        return Search(start, start, start.new_full(start.shape[:1], -torch.inf), 0)
 
     def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
         """The chosen loss per case (B,)."""
@@ -92,8 +93,35 @@ class Square:
         better = feedback.loss > state.loss
         best = torch.where(per_case(better, state.best), state.images, state.best)
         loss, asked = torch.where(better, feedback.loss, state.loss), state.asked + 1
-        candidate = best if asked == self.steps else self._square(context, best, asked)
+        if asked == self.steps:
+            candidate = best
+        elif self.norm == "l2":
+            candidate = self._moved_norm(context, best, asked)
+        else:
+            candidate = self._square(context, best, asked)
         return Search(candidate, best, loss, asked)
+
+    def _stripes(self, context: Context) -> Tensor:
+        """The clean image plus or minus eps, one sign per channel and place on the last axis."""
+        images, draw = context.images, context.restart * self.steps
+        numbers = context.noise.uniform(draw, (images.shape[1], images.shape[-1]))
+        signs = _signs(numbers).view(*images.shape[:2], *[1] * (images.dim() - 3), -1)
+        return images + context.budget.eps * signs
+
+    def _tiles(self, context: Context) -> Tensor:
+        """A grid of bumps, one sign per channel and tile."""
+        channels, *spatial = context.images.shape[1:]
+        tiles = [length // tile_side(spatial) for length in spatial]
+        draw = context.restart * self.steps
+        return tiled_start(context, context.noise.uniform(draw, (channels, *tiles)))
+
+    def _moved_norm(self, context: Context, best: Tensor, asked: int) -> Tensor:
+        """The best image with the L2 norm of one square moved into another."""
+        channels, *spatial = best.shape[1:]
+        side = side_in_l2(square_side(spatial, self.p_init, asked / self.steps), spatial)
+        shape = (2 * len(spatial) + 1 + channels,)
+        numbers = context.noise.uniform(context.restart * self.steps + asked, shape)
+        return moved_norm(context, best, numbers, side)
 
     def _square(self, context: Context, best: Tensor, asked: int) -> Tensor:
         """The best image, moved across the ball in one square per case."""
