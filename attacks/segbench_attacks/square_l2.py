@@ -70,7 +70,8 @@ def window(lengths: Sequence[int], axis: int) -> Tensor:
     half = [n // 2 if a == axis else n for a, n in enumerate(lengths)]
     rest = [n - n // 2 if a == axis else n for a, n in enumerate(lengths)]
     both = torch.cat([bump(half), -bump(rest)], axis) if half[axis] else bump(rest)
-    return both / both.norm()
+    normalised: Tensor = both / both.norm()
+    return normalised
 
 
 def bump(lengths: Sequence[int]) -> Tensor:
@@ -79,8 +80,8 @@ def bump(lengths: Sequence[int]) -> Tensor:
     heights = rings.flip(0).cumsum(0).flip(0)
     axes = [(torch.arange(length) - length // 2).abs() for length in lengths]
     ring = torch.stack(torch.meshgrid(*axes, indexing="ij")).amax(0)
-    values = heights[ring]
-    return values / values.norm()
+    values: Tensor = heights[ring] / heights[ring].norm()
+    return values
 
 
 def _placed(
@@ -103,7 +104,8 @@ def _placed(
 
 def _norms(delta: Tensor) -> Tensor:
     """The L2 norm (B, C) of every channel."""
-    return delta.flatten(2).norm(dim=2)
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(2), dim=2)
+    return norms
 
 
 def _scaled(delta: Tensor, norms: Tensor) -> Tensor:
