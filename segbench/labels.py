@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
-
-from pandas import DataFrame
+from typing import TYPE_CHECKING, Any
 
 from segbench.spec import Spec, format_eps
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _TELLING = {"quantized", "source"}  # parameters without which an attack is another one
 CLEAN = "clean"

@@ -16,15 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from monai.transforms import (
-    AdjustContrast,
-    GibbsNoise,
-    KSpaceSpikeNoise,
-    RandBiasField,
-    RandRicianNoise,
-)
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -93,6 +85,7 @@ def gaussian_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
 
 def rician_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
     """The magnitude of a signal with normal noise, of that standard deviation, in both parts."""
+    from monai.transforms import RandRicianNoise
 
     def corrupt(image: Tensor, seed: int) -> Any:
         transform = RandRicianNoise(prob=1, std=level, sample_std=False)
@@ -103,6 +96,8 @@ def rician_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
 
 def blur(images: Tensor, level: float, noise: Noise) -> Tensor:
     """A Gaussian of that many pixels of a 224-pixel edge; the border repeats, it is not black."""
+    from scipy import ndimage
+
     sigma = level * max(images.shape[2:]) / _EDGE
     sigmas = (0, 0, *[sigma] * (images.dim() - 2))
     return _like(images, ndimage.gaussian_filter(images.cpu().numpy(), sigmas, mode="nearest"))
@@ -110,6 +105,8 @@ def blur(images: Tensor, level: float, noise: Noise) -> Tensor:
 
 def motion(images: Tensor, level: float, noise: Noise) -> Tensor:
     """The mean along a straight path, that many pixels of a 224-pixel edge, in any direction."""
+    from scipy import ndimage
+
     length = level * max(images.shape[2:]) / _EDGE
     ways = np.linspace(-length / 2, length / 2, 2 * math.ceil(length) + 1)
     directions = noise.normal(0, (images.dim() - 2,)).cpu().double()
@@ -133,6 +130,8 @@ def contrast(images: Tensor, level: float, noise: Noise) -> Tensor:
 
 def gamma(images: Tensor, level: float, noise: Noise) -> Tensor:
     """That exponent or its inverse, by the case's coin, between its darkest and brightest pixel."""
+    from monai.transforms import AdjustContrast
+
     coins = noise.uniform(0, ()).tolist()
 
     def corrupt(image: Tensor, coin: float) -> Any:
@@ -143,6 +142,7 @@ def gamma(images: Tensor, level: float, noise: Noise) -> Tensor:
 
 def bias_field(images: Tensor, level: float, noise: Noise) -> Tensor:
     """Times exp of a cubic polynomial of place with coefficients up to that size."""
+    from monai.transforms import RandBiasField
 
     def corrupt(image: Tensor, seed: int) -> Any:
         transform = RandBiasField(degree=3, coeff_range=(-level, level), prob=1)
@@ -153,6 +153,8 @@ def bias_field(images: Tensor, level: float, noise: Noise) -> Tensor:
 
 def gibbs(images: Tensor, level: float, noise: Noise) -> Tensor:
     """Ringing: of the radius that holds all of k-space, that share is cut off."""
+    from monai.transforms import GibbsNoise
+
     return _each(images, lambda image, _: GibbsNoise(level)(image), range(len(images)))
 
 
@@ -173,6 +175,8 @@ def ghosting(images: Tensor, level: float, noise: Noise) -> Tensor:
 
 def spike(images: Tensor, level: float, noise: Noise) -> Tensor:
     """A herringbone: one place of k-space makes stripes of that amplitude."""
+    from monai.transforms import KSpaceSpikeNoise
+
     spatial = images.shape[2:]
     centre = tuple(length // 2 for length in spatial)
     numbers = noise.uniform(0, (len(spatial),)).tolist()

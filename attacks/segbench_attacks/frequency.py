@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from scipy.fft import dct
 from torch import Tensor
 
 from segbench.api import Context, Feedback, State
@@ -83,5 +82,7 @@ def low_frequencies(values: Tensor, share: float) -> Tensor:
 @lru_cache(maxsize=16)
 def _projector(length: int, kept: int, device: torch.device) -> Tensor:
     """(n, n): onto the span of the first ``kept`` cosines."""
+    from scipy.fft import dct
+
     basis = dct(torch.eye(length, dtype=torch.float64).numpy(), axis=0, norm="ortho")[:kept]
     return torch.from_numpy(basis.T @ basis).float().to(device)

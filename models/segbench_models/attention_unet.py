@@ -4,8 +4,6 @@ A U-Net whose skip connections pass a gate: what comes from below weighs every p
 by a number in (0, 1). MONAI's has batch norm and ReLU; depth and width are U-Net's.
 """
 
-from monai.networks.nets import AttentionUnet
-
 from segbench_models.hyperparameters import check_at_least, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
@@ -26,6 +24,8 @@ def build(
 
     Raises ValueError for sizes below 1 and for dimensions other than 2 and 3.
     """
+    from monai.networks.nets import AttentionUnet
+
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(2, width=width)
     check_at_least(1, depth=depth)

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 HIGH = 0.8
@@ -41,6 +40,8 @@ def _confident(
     low: NDArray[np.bool_], likely: NDArray[np.float32], regions: Literal["every", "largest"]
 ) -> NDArray[np.bool_]:
     """The regions of `low` that hold a certain part, their holes filled."""
+    from scipy import ndimage
+
     numbered, count = ndimage.label(low)
     if count == 0:
         return low

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from monai.networks import nets
 from torch import nn
 
 from segbench_models.hyperparameters import check_at_least, check_sizes
@@ -52,6 +51,8 @@ def member(name: str) -> Callable[..., nn.Module]:
 
     Raises ValueError for a name that MONAI does not have, or that is no segmentation network.
     """
+    from monai.networks import nets
+
     network = getattr(nets, name, None)
     if not (inspect.isclass(network) and issubclass(network, nn.Module)):
         raise ValueError(f"monai.networks.nets has no network {name!r}, expected {_examples()}")

@@ -6,8 +6,6 @@ channels for images and 320 for volumes, deep supervision in training. What nnU-
 data set (patch size, spacing, depth) is chosen here: five levels below full resolution.
 """
 
-from monai.networks.nets import DynUNet
-
 from segbench_models.hyperparameters import check_at_least, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
@@ -31,6 +29,8 @@ def build(
 
     Raises ValueError for a depth below 2, sizes below 1, and dimensions other than 2 and 3.
     """
+    from monai.networks.nets import DynUNet
+
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width)
     check_at_least(2, depth=depth)

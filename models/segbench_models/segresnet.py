@@ -4,8 +4,6 @@ A residual encoder with group norm and a slim decoder of one block per level; th
 variational branch, which only regularises its training, is left out (MONAI's SegResNetVAE).
 """
 
-from monai.networks.nets import SegResNet
-
 from segbench_models.hyperparameters import check_at_least, check_multiple, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
@@ -28,6 +26,8 @@ def build(
     Raises ValueError for a width that is no multiple of its 8 norm groups, sizes below 1, and
     dimensions other than 2 and 3.
     """
+    from monai.networks.nets import SegResNet
+
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width)
     check_multiple(GROUPS, width=width)

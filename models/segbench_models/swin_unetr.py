@@ -4,8 +4,6 @@ A Swin transformer as the encoder of a U-Net with residual convolutions; attenti
 windows of 7 positions a side. Depths and heads are MONAI's and the paper's.
 """
 
-from monai.networks.nets import SwinUNETR
-
 from segbench_models.hyperparameters import check_at_least, check_multiple, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
@@ -23,6 +21,8 @@ def build(
     Raises ValueError for a width that is no multiple of 12, sizes below 1, and dimensions other
     than 2 and 3.
     """
+    from monai.networks.nets import SwinUNETR
+
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width)
     check_multiple(SMALLEST, width=width)

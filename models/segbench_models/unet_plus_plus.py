@@ -5,8 +5,6 @@ level of meaning; every node at full resolution predicts, deeply supervised in t
 has four halvings, instance norm and leaky ReLU; its default widths are 32, 32, 64, 128, 256, 32.
 """
 
-from monai.networks.nets import BasicUNetPlusPlus
-
 from segbench_models.hyperparameters import check_at_least, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
@@ -22,6 +20,8 @@ def build(
 
     Raises ValueError for sizes below 1 and for dimensions other than 2 and 3.
     """
+    from monai.networks.nets import BasicUNetPlusPlus
+
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width)
     network = BasicUNetPlusPlus(

@@ -5,8 +5,6 @@ vector per patch, so the network is built for ONE image size: smaller images are
 repeating their edge, larger ones refused.
 """
 
-from monai.networks.nets import UNETR
-
 from segbench_models.hyperparameters import check_at_least, check_multiple, check_sizes
 from segbench_models.library_network import LibraryNetwork
 
@@ -32,20 +30,16 @@ def build(
     Raises ValueError for an image size that is no multiple of 16, `hidden` that is none of
     `heads`, sizes below 1, and dimensions other than 2 and 3.
     """
+    from monai.networks.nets import UNETR
+
     check_sizes(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
     check_at_least(1, width=width, hidden=hidden, heads=heads, img_size=img_size)
     check_multiple(PATCH, img_size=img_size)
     check_multiple(heads, hidden=hidden)
     network = UNETR(
-        in_channels,
-        num_classes,
-        img_size=img_size,
-        feature_size=width,
-        hidden_size=hidden,
-        mlp_dim=4 * hidden,
-        num_heads=heads,
-        spatial_dims=spatial_dims,
-    )
+        in_channels, num_classes, img_size, spatial_dims=spatial_dims,
+        feature_size=width, hidden_size=hidden, mlp_dim=4 * hidden, num_heads=heads,
+    )  # fmt: skip
     return LibraryNetwork(
         network,
         in_channels=in_channels,

@@ -6,14 +6,15 @@ import math
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from pandas import DataFrame
+from typing import TYPE_CHECKING, Any
 
 from segbench.api import Tables
 from segbench.atomic import write_atomically
 from segbench.labels import point_names
 from segbench.transfers import transfer_matrices
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _BUDGETS = {
     "linf": "under an L∞ budget of eps, in fractions of the [0, 1] pixel range",
