@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from typing import Any
 
 from segbench import registry, spec
-from segbench.api import Attack, BringsBudgets, Budget
+from segbench.api import Attack, BringsBudgets, Budget, NamesLibraries
 from segbench.errors import MachineError, UserError
 
 NORMS = ("linf", "l2", "l1")
@@ -37,6 +38,12 @@ class NamedAttack:
     def parameters_text(self) -> str:
         """The parameters as canonical JSON, as the rows hold them."""
         return json.dumps(self.parameters, sort_keys=True)
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """The version of each library whose work its images are."""
+        named = self.attack.libraries if isinstance(self.attack, NamesLibraries) else ()
+        return {name: version(name) for name in named}
 
 
 def load_attack(text: str) -> NamedAttack:

@@ -49,6 +49,7 @@ class Evasion:
     target: str | None = None
 
     needs: ClassVar[Literal["gradients", "scores", "labels"]] = "gradients"
+    libraries: ClassVar[tuple[str, ...]] = ("adversarial-robustness-toolbox",)
 
     def __post_init__(self) -> None:
         check_goal(self.target, "truth")

@@ -44,6 +44,7 @@ class Corruption:
 
     needs: ClassVar[Literal["labels"]] = "labels"
     budget_kind: ClassVar[BudgetKind] = "severity"
+    libraries: ClassVar[tuple[str, ...]] = ()
     change: ClassVar[Change]
     levels: ClassVar[tuple[float, ...]]
 
@@ -74,7 +75,12 @@ def member(name: str) -> type[Corruption]:
     if name not in CORRUPTIONS:
         raise ValueError(f"there is no such corruption{suggest(name, CORRUPTIONS)}")
     change, *levels = CORRUPTIONS[name]
-    fields = {"change": staticmethod(change), "levels": tuple(levels), "__doc__": change.__doc__}
+    fields = {
+        "change": staticmethod(change),
+        "levels": tuple(levels),
+        "libraries": tuple(library for library, names in _BY_LIBRARY.items() if name in names),
+        "__doc__": change.__doc__,
+    }
     return type(name, (Corruption,), fields)
 
 
@@ -234,6 +240,13 @@ CORRUPTIONS: dict[str, tuple[Any, ...]] = {
     "downsample": (downsample, 1.5, 2, 3, 4, 6),
 }
 """Name -> what it does, and its level at severities 1 to 5, in the unit that it states."""
+
+
+_BY_LIBRARY = {
+    "monai": ("bias-field", "gamma", "gibbs", "rician", "spike"),
+    "pillow": ("jpeg",),
+    "scipy": ("blur", "motion"),
+}
 
 
 def _each(images: Tensor, corrupt: Callable[[Tensor, Any], Any], drawn: Sequence[Any]) -> Tensor:

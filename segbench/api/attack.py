@@ -223,6 +223,17 @@ class BringsBudgets(Protocol):
 
 
 @runtime_checkable
+class NamesLibraries(Protocol):
+    """An attack whose images are another library's work: its rows are of that library's version.
+
+    The versions are part of a cell's key, so that another version's rows are not taken for these.
+    """
+
+    libraries: ClassVar[tuple[str, ...]]
+    """Names of distributions, such as ``("monai",)``."""
+
+
+@runtime_checkable
 class MinimumNorm(BringsBudgets, Protocol):
     """An attack that makes a distance small: its kind is ``min-norm``.
 

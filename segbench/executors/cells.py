@@ -27,6 +27,7 @@ def cell_facts(
     attack = cell.attack
     return {
         **_target_masks(data, attack),
+        **_libraries(attack),
         "schema": rowfile.SCHEMA_VERSION,
         "engine": __version__,
         "weights": model.weights_sha256,
@@ -43,6 +44,12 @@ def cell_facts(
         "precision": options.precision if attack else "fp32",
         "boundary": options.boundary,
     }
+
+
+def _libraries(attack: NamedAttack | None) -> dict[str, dict[str, str]]:
+    """Versions of the libraries that an attack names; no fact at all where it names none."""
+    libraries = attack.libraries if attack else {}
+    return {"libraries": libraries} if libraries else {}
 
 
 def _target_masks(data: DataSource, attack: NamedAttack | None) -> dict[str, str]:
