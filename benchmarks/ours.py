@@ -32,6 +32,9 @@ class Silent:
     def cell(self, model: str, cell: Cell) -> None:
         """A cell begins."""
 
+    def busy(self, what: str) -> None:
+        """Not shown."""
+
     def shard(self, computed: bool) -> None:
         """A shard is there."""
 

@@ -10,7 +10,7 @@ attack: in how many pieces it is computed changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -50,6 +50,7 @@ class Fit:
     Attributes:
         cases: the training cases, all of one shape.
         size: cases that are computed at once.
+        busy: told of every epoch, for whoever waits.
     """
 
     network: Network
@@ -58,6 +59,7 @@ class Fit:
     cases: Sequence[Case]
     fingerprint: str
     size: int
+    busy: Callable[[str], None]
 
     def run(self, path: Path) -> Fitted:
         """What the training found: read from ``path``, or made and kept there.
@@ -73,6 +75,7 @@ class Fit:
             start = self.attack.start(self.cases[0].image.shape, self.cell.budget)
             fitted = {name: value.to(self.network.device) for name, value in start.items()}
         for epoch in range(done, epochs):
+            self.busy(f"fitting on {len(self.cases)} cases, epoch {epoch + 1} of {epochs}")
             fitted = self._one_epoch(fitted, epoch)
             _keep(path, fitted, epoch + 1)
         return fitted

@@ -2,7 +2,9 @@
 
 A golden row names an attack with all its parameters, so that a changed default is a missing row
 and never a silent comparison of two different attacks. Weights are not part of it: whether newly
-trained weights are as good is what the gate is for.
+trained weights are as good is what the gate is for. The worst over attacks has no row: it is of
+whichever attacks the workspace holds, so that one more would lower it and one fewer raise it; each
+of its attacks has rows of its own.
 """
 
 from __future__ import annotations

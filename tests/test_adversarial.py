@@ -59,6 +59,8 @@ class Count:
 
     def cell(self, model: str, cell: Any) -> None: ...
 
+    def busy(self, what: str) -> None: ...
+
     def shard(self, computed: bool) -> None:
         self.computed += computed
 

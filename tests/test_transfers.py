@@ -35,6 +35,9 @@ class Silence:
 
     def cell(self, model: str, cell: Any) -> None: ...
 
+    def busy(self, what: str) -> None:
+        assert what.startswith("making the images of shard 1 against ")
+
     def shard(self, computed: bool) -> None: ...
 
 

@@ -107,6 +107,7 @@ class AttackProgress:
         self.computed = 0
         self.found = 0
         self._total = 0
+        self._cell = ""
 
     def model(self, name: str, shards: int) -> None:
         """More shards to come."""
@@ -117,10 +118,16 @@ class AttackProgress:
         """Another line of text."""
         point = (cell.budget.kind, cell.budget.eps)
         what = f"{cell.label} {eps_names([point])[point]}" if cell.attack else cell.label
-        show(self.progress, self.task, f"{model} · {what}")
+        self._cell = f"{model} · {what}"
+        show(self.progress, self.task, self._cell)
+
+    def busy(self, what: str) -> None:
+        """What a cell is at before its first shard, or between two."""
+        show(self.progress, self.task, f"{self._cell} · {what}")
 
     def shard(self, computed: bool) -> None:
         """One more."""
+        self.progress.update(self.task, description=self._cell)
         self.computed += computed
         self.found += not computed
         self.progress.advance(self.task)

@@ -62,6 +62,10 @@ class Listener(Protocol):
         """A cell begins."""
         ...
 
+    def busy(self, what: str) -> None:
+        """Work goes on before a shard can be there: an epoch of a fit, images of a source."""
+        ...
+
     def shard(self, computed: bool) -> None:
         """A shard is there: computed now, or found in the store."""
         ...
@@ -88,13 +92,13 @@ def run_model(
     keep_freed_memory()
     require_ieee_fp32()  # last: a network's own file may have asked torch for less
     shards = cut_shards(data.entries)
-    sources = Sources(data, workspace, options)
+    sources = Sources(data, workspace, options, listener.busy)
     cells = [(cell, _views(model, data, cell, options, sources)) for cell in expand_grid(grid)]
     work = _find_work(cells, len(shards), workspace, options)
     listener.model(reference.name, len(work.keys) * work.shards)
     if work.missing or work.unkept:
         with closing(CaseCache(data.dataset, shards)) as cases:
-            worker = Worker(reference.name, model, data, cases, workspace, options)
+            worker = Worker(reference.name, model, data, cases, workspace, options, listener.busy)
             _compute(worker, sources, work, listener)
     else:
         for _ in range(len(work.keys) * work.shards):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from segbench.adversarial import Attacked, keep_images, load_images
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 class Sources:
     """Source networks on one data set, each loaded, and prepared, when it is first needed."""
 
-    def __init__(self, data: DataSource, workspace: Workspace, options: Options) -> None:
-        self.data, self.workspace, self.options = data, workspace, options
+    def __init__(
+        self,
+        data: DataSource,
+        workspace: Workspace,
+        options: Options,
+        busy: Callable[[str], None],
+    ) -> None:
+        self.data, self.workspace, self.options, self.busy = data, workspace, options, busy
         self._models: dict[str, tuple[CheckpointReference, LoadedModel]] = {}
         self._workers: dict[str, Worker] = {}
 
@@ -39,9 +46,10 @@ class Sources:
             reference, model = self._model(attack.source)
             if reference.name not in self._workers:
                 self._workers[reference.name] = Worker(
-                    reference.name, model, self.data, cases, self.workspace, self.options
+                    reference.name, model, self.data, cases, self.workspace, self.options, self.busy
                 )
             own = source_cell(cell, attack)
+            self.busy(f"making the images of shard {shard + 1} against {reference.name}")
             attacked = self._workers[reference.name].attack(own, shard)
             record = cell_constants(reference.name, model, self.data, own, self.workspace)
             keep_images(self.workspace, key, shard, record, attacked)

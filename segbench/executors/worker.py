@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,8 +39,9 @@ class Worker:
         cases: CaseCache,
         workspace: Workspace,
         options: Options,
+        busy: Callable[[str], None],
     ) -> None:
-        self.model, self.data, self.cases = model, data, cases
+        self.model, self.data, self.cases, self.busy = model, data, cases, busy
         self.workspace, self.options = workspace, options
         self._fits: dict[str, Fitted] = {}
         self.fingerprint = data.dataset.fingerprint()
@@ -96,7 +97,8 @@ class Worker:
         key = cell_key(facts)
         if key not in self._fits:
             cases = [self.data.dataset.load(name) for name in names]
-            fit = Fit(self.network, cell, attack, cases, self.fingerprint, self._size(0))
+            size = self._size(0)
+            fit = Fit(self.network, cell, attack, cases, self.fingerprint, size, self.busy)
             self._fits = {key: fit.run(fit_path(self.workspace, key))}
         return self._fits[key]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from segbench import evaluate
 from segbench.api import Budget, Context, Feedback, Goal, State
 from segbench.attacks import load_attack
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
+from segbench.grid import Cell
 from segbench_attacks.rays import RayS, sign_block
 from segbench_attacks.square import Square, square_side
 from segbench_attacks.square_l2 import moved_norm, window
@@ -102,6 +105,19 @@ def test_torchattacks_has_the_same_bumps(side: int) -> None:
     theirs = torchattacks.Square(nn.Identity(), norm="L2").eta(side).cpu()
     turned = torch.equal(theirs.sign(), theirs.sign()[:1].expand_as(theirs))
     torch.testing.assert_close(theirs, window([side, side], int(turned)))
+
+
+@pytest.mark.parametrize(
+    ("text", "precision"),
+    [("pgd", "bf16"), ("uap", "bf16"), ("square", "fp32"), ("rays", "fp32"), ("noise", "fp32"),
+     ("corruption/blur", "fp32"), ("art/SquareAttack", "fp32"), (None, "fp32")],
+)  # fmt: skip
+def test_rows_name_the_precision_of_gradients_only_where_there_were_any(
+    text: str | None, precision: str
+) -> None:
+    network: Any = SimpleNamespace(gradient=SimpleNamespace(name="bf16"))
+    cell = Cell(load_attack(text) if text else None, Budget("linf", Fraction(8, 255)))
+    assert evaluate._precision(network, cell) == precision
 
 
 class Threshold(nn.Module):

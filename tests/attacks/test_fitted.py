@@ -59,13 +59,16 @@ def cases(count: int = 7) -> list[Case]:
 def fit(prepared: Any) -> Any:
     """A training of an attack, by its spec, against the linear network."""
 
-    def make(text: str, size: int = 8, seed: int = 0, eps: str = "8/255") -> Fit:
+    def make(
+        text: str, size: int = 8, seed: int = 0, eps: str = "8/255", told: list[str] | None = None
+    ) -> Fit:
         named = load_attack(text)
         assert isinstance(named.attack, FittedAttack)
         kind = named.attack.budget_kind
         budget = named.attack.budgets[0] if kind == "area" else Budget(kind, Fraction(eps))
         network = prepared(Linear(), torch.from_numpy(np.stack([c.image for c in cases(2)])))
-        return Fit(network, Cell(named, budget, seed), named.attack, cases(), "data", size)
+        busy = ([] if told is None else told).append
+        return Fit(network, Cell(named, budget, seed), named.attack, cases(), "data", size, busy)
 
     return make
 
@@ -161,8 +164,10 @@ def test_a_killed_training_goes_on_and_a_finished_one_is_read(
             fit(text).run(tmp_path / "fit")
     epochs = []
     monkeypatch.setattr(fitting, "_keep", lambda *a: (epochs.append(a[2]), keep(*a)))
-    resumed = fit(text).run(tmp_path / "fit")
+    told: list[str] = []
+    resumed = fit(text, told=told).run(tmp_path / "fit")
     assert epochs == [3, 4, 5]
+    assert told == [f"fitting on 7 cases, epoch {n} of 5" for n in epochs]
     read = fit(text).run(tmp_path / "fit")
     assert epochs == [3, 4, 5]
     for name, value in whole.items():
@@ -217,6 +222,8 @@ class Silence:
     def model(self, name: str, shards: int) -> None: ...
 
     def cell(self, model: str, cell: Any) -> None: ...
+
+    def busy(self, what: str) -> None: ...
 
     def shard(self, computed: bool) -> None: ...
 
