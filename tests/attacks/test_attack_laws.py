@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from segbench import metrics
-from segbench.api import BringsBudgets, MinimumNorm
+from segbench.api import BringsBudgets, Budget, Case, MinimumNorm
 from segbench.attacks import NamedAttack, load_attack
 from segbench.engine.network import Network
 from segbench.errors import UserError
+from segbench.evaluate import collate, evaluate_batch
+from segbench.grid import Cell
 
 IGNORE = 255
 LED_BY_SCORE = ("apgd", "sea")
@@ -306,10 +309,19 @@ def test_a_network_that_answers_nan_is_refused_with_the_case(
     images, truth = scene(3, 1, 8, 8)
     network = prepared(Overflowing(), images)
     images[1] = 0.9
-    if not asks(attack):
-        return  # the evaluation, which scores, refuses
+    if asks(attack):
+        with pytest.raises(UserError, match=r"net .*case b$"):
+            run(network, attack, images, truth)
+    if isinstance(attack.attack, BringsBudgets):
+        budget = attack.attack.budgets[0]
+    else:
+        budget = Budget(attack.attack.budget_kind, Fraction(8, 255))
+    cases = [
+        Case(name, name, image.numpy(), mask.numpy(), ("background", "disc"))
+        for name, image, mask in zip("abc", images, truth, strict=True)
+    ]
     with pytest.raises(UserError, match=r"net .*case b$"):
-        run(network, attack, images, truth)
+        evaluate_batch(network, collate(cases, network), Cell(attack, budget), "data")
 
 
 class Kinked(Curved):
