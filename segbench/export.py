@@ -58,17 +58,19 @@ def choose_cells(
         UserError: there are none.
     """
     values = {float(value) for value in eps}
+    kept = kept_cells(workspace)
     chosen = [
         cell
-        for cell in kept_cells(workspace)
+        for cell in kept
         if (not models or any(_names(text, cell.model) for text in models))
         and (not attacks or cell.attack in attacks)
         and (not values or cell.budget in values)
     ]
     if not chosen:
+        there = {f"{cell.attack} at {cell.budget:g} on {cell.model}" for cell in kept}
         raise UserError(
-            f"{workspace.adversarial} holds no such adversarial images; "
-            "segbench attack --save-adversarial keeps them"
+            f"{workspace.adversarial} holds no such adversarial images (it holds "
+            f"{', '.join(sorted(there)) or 'none'}); segbench attack --save-adversarial keeps them"
         )
     return chosen
 

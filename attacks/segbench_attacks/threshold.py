@@ -38,11 +38,10 @@ class ThresholdAttack:
 
     def __post_init__(self) -> None:
         check_goal(self.target, "truth")
-        name = type(self).__name__
         if not 0 < self.below < 1:
-            raise UserError(f"{name}: below={self.below} must lie between 0 and 1, such as 0.5")
+            raise UserError(f"below={self.below} must lie between 0 and 1, such as 0.5")
         if self.steps < 1:
-            raise UserError(f"{name}: steps={self.steps} must be at least 1")
+            raise UserError(f"steps={self.steps} must be at least 1")
 
     @property
     def budgets(self) -> Sequence[Budget]:

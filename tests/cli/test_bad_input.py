@@ -78,10 +78,79 @@ def test_an_eps_that_is_no_budget_is_refused(segbench, workspace, eps: str) -> N
         ("ifgsm:labels=lies", "one of truth, prediction"),
         ("ifgsm:steps=3", "preset=paper fixes steps"),
         ("clean", "always measured"),
+        ("pgd:restarts=-1", "restarts=-1 must be positive"),
+        ("pgd:rel_step=nan", "is not a number"),
+        ("pgd:target=class:9", "classes 0 to 1 only"),
+        ("pgd:target=file:/nowhere", "there is no such folder"),
+        ("pgd:target=shift,labels=prediction", "leave it out with target"),
+        ("apgd:norm=l0", "one of linf, l2, l1"),
+        ("apgd:steps=0", "must be positive"),
+        ("mifgsm:decay=-1", "must not be negative"),
+        ("sea:steps=2", "at least 4"),
+        ("square:norm=l1", "one of linf, l2"),
+        ("square:restarts=-1", "at least 1"),
+        ("square:p_init=0", "above 0"),
+        ("rays:starts=0", "at least 1"),
+        ("noise:restarts=0", "at least 1"),
+        ("frequency:share=2", "at most 1"),
+        ("frequency:norm=l1", "choose linf or l2"),
+        ("dag:below=1.5", "between 0 and 1"),
+        ("alma-prox:steps=0", "at least 1"),
+        ("asma:beta=-1", "must not be negative"),
+        ("uap:target=file:/nowhere", "cannot learn"),
+        ("patch:area=0", "no share of an image"),
+        ("patch:area=0.0001", "less than a pixel"),
+        ("patch:position=left", "one of random, centre, corner"),
+        ("corruption/blur:severities=0", "some of 1 to 5"),
+        ("corruption/blur:severities=6", "some of 1 to 5"),
+        ("corruption/blur:severities=2.5", "whole numbers"),
+        ("corruption/blr", "did you mean 'blur'"),
+        ("art/DeepFool", "asks for a classifier"),
+        ("art/ProjectedGradientDescent:num_random_init=-1", "must not be negative"),
+        ("art/SquareAttack:p_init=2", "wider than its squares"),
+        ("transfer", "needs a source"),
+        ("transfer:source=nothing", "unknown model 'nothing'"),
+        ('transfer:source="unet:width=4,depth=2",attack="pgd:steps=0"', "must be positive"),
     ],
 )
 def test_a_wrong_attack_is_refused(segbench, workspace, attack: str, word: str) -> None:
     refused(segbench("attack", "-a", attack, "--eps", "0.03", "--workspace", workspace), 2, word)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("export",), "holds none"),
+        (("export", "-m", "unte"), "--save-adversarial keeps them"),
+        (("export", "-a", "pdg"), "did you mean 'pgd'"),
+        (("export", "--eps", "0.03abc"), "expected a number of zero or more"),
+        (("diagnose", "unte"), "did you mean 'unet'"),
+        (("diagnose", "unet:width=4,depth=2", "--eps", "0"), "no budget to compare attacks at"),
+        (("diagnose", "unet:width=4,depth=2", "--split", "tset"), "no split 'tset'"),
+        (("attack", "--eps", "0.03", "--device", "tpu"), "cannot be used here"),
+        (("attack", "--eps", "0.03", "--split", "tset"), "no split 'tset'"),
+    ],
+)
+def test_other_commands_refuse_in_one_sentence(
+    segbench, workspace, args: tuple[str, ...], words: str
+) -> None:
+    refused(segbench(*args, "--workspace", workspace), 2, words)
+
+
+def test_levels_that_a_file_does_not_have_are_named(segbench, workspace, tmp_path) -> None:
+    """A NIfTI volume of floating-point numbers is on no levels to be rounded to."""
+    nibabel = pytest.importorskip("nibabel")
+    rng = np.random.default_rng(0)
+    for room in ("images", "masks"):
+        (tmp_path / "data" / room).mkdir(parents=True)
+    for n in range(2):
+        for room, values in (("images", rng.random((32, 32, 2))), ("masks", np.ones((32, 32, 2)))):
+            kind = np.float32 if room == "images" else np.uint8
+            volume = nibabel.Nifti1Image(values.astype(kind), np.eye(4))
+            nibabel.save(volume, tmp_path / "data" / room / f"case{n}.nii.gz")
+    result = segbench("attack", "-a", "fgsm", "--eps", "0.03", "--quantize", "--dataset", "folder",
+                      "--data-root", tmp_path / "data", "--workspace", workspace)  # fmt: skip
+    refused(result, 2, "quantize")
 
 
 def test_attacking_nothing_names_the_command_that_trains(segbench, tmp_path) -> None:

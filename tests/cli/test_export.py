@@ -43,3 +43,5 @@ def test_only_what_is_asked_for_is_written(segbench, workspace, tmp_path) -> Non
         result = segbench("export", *wrong, "--workspace", workspace)
         assert result.exit_code == 2
         assert "segbench attack --save-adversarial keeps them" in result.stderr
+        said = " ".join(result.stderr.split())
+        assert "(it holds ifgsm at 0.00196078 on unet" in said
