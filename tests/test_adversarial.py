@@ -11,17 +11,16 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import Ready, Silence
 
 from segbench import rowfile
 from segbench.adversarial import kept_cells, kept_shards, load_images
-from segbench.api import Dataset
 from segbench.attacks import load_attack
 from segbench.data import load_dataset
 from segbench.errors import MachineError, UserError
 from segbench.executors import worker
 from segbench.executors.local import Options, run_model, select_data
 from segbench.grid import Grid
-from segbench.references import LoadedModel
 from segbench.store import Workspace, read_rows
 
 DATA = "phantom-cxr:size=32,test_cases=3"
@@ -42,24 +41,11 @@ class Dark(nn.Module):
         return 12 * (0.5 - self.blur(images)) + 0.1 * images
 
 
-class Ready:
-    name = "dark"
-
-    def load(self, dataset: Dataset) -> LoadedModel:
-        return LoadedModel(Dark(), "ab" * 32, {})
-
-
-class Count:
+class Count(Silence):
     """How many shards were computed."""
 
     def __init__(self) -> None:
         self.computed = 0
-
-    def model(self, name: str, shards: int) -> None: ...
-
-    def cell(self, model: str, cell: Any) -> None: ...
-
-    def busy(self, what: str) -> None: ...
 
     def shard(self, computed: bool) -> None:
         self.computed += computed
@@ -68,7 +54,7 @@ class Count:
 def run(root: Path, options: Options, grid: Grid = GRID) -> tuple[list[str], int, pd.DataFrame]:
     """The cells' keys, the shards computed, and all rows."""
     data, count = select_data(DATA, load_dataset(DATA), "test", None), Count()
-    keys = run_model(Ready(), data, grid, Workspace(root), options, count)
+    keys = run_model(Ready(Dark, "dark"), data, grid, Workspace(root), options, count)
     rows = read_rows(Workspace(root))
     return keys, count.computed, rows.sort_values(["attack_params", "budget", "case_id"])
 

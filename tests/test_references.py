@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from toys import Silence
 
 from segbench.attacks import load_attack
 from segbench.data import load_dataset
@@ -25,7 +26,7 @@ from segbench.engine.precision import Policy, Precision
 from segbench.errors import MachineError, UserError
 from segbench.evaluate import collate, evaluate_batch
 from segbench.executors.local import DataSource, Options, run_model, select_data
-from segbench.grid import Cell, Grid, expand_grid
+from segbench.grid import Grid, expand_grid
 from segbench.references import (
     CheckpointReference,
     ForeignReference,
@@ -354,18 +355,6 @@ def test_six_cases_score_as_under_a_loop_by_hand() -> None:
         rows = evaluate_batch(network, batch, cell, dataset.fingerprint())
         by_hand = twenty_lines(module, batch.images, batch.truth.float(), cell.budget.value)
         assert [row["jaccard"] for row in rows] == pytest.approx(by_hand, abs=1e-3)
-
-
-class Silence:
-    """Hears of progress and says nothing."""
-
-    def model(self, name: str, shards: int) -> None: ...
-
-    def cell(self, model: str, cell: Cell) -> None: ...
-
-    def busy(self, what: str) -> None: ...
-
-    def shard(self, computed: bool) -> None: ...
 
 
 @needs_reference

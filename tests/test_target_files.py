@@ -4,49 +4,23 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from torch import Tensor, nn
+from toys import Gains, Ready, Silence
 
-from segbench.api import Case, Dataset, Entry
+from segbench.api import Case, Entry
 from segbench.attacks import load_attack
 from segbench.errors import UserError
 from segbench.executors.local import DataSource, Options, run_model
 from segbench.grid import Grid
-from segbench.references import LoadedModel
 from segbench.store import Workspace, read_rows
 from segbench.target_files import check_masks, target_mask
 
 SIDES = (5, 6)
-
-
-class Gains(nn.Module):
-    """Class k's logit is 8 times channel k."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return 8 * images
-
-
-class Ready:
-    name = "gains"
-
-    def load(self, dataset: Dataset) -> LoadedModel:
-        return LoadedModel(Gains(), "ab" * 32, {})
-
-
-class Silence:
-    def model(self, name: str, shards: int) -> None: ...
-
-    def cell(self, model: str, cell: Any) -> None: ...
-
-    def busy(self, what: str) -> None: ...
-
-    def shard(self, computed: bool) -> None: ...
 
 
 class Mixed:
@@ -81,7 +55,7 @@ def run(root: Path, folder: Path) -> tuple[list[str], pd.DataFrame]:
     data = DataSource("mixed", Mixed(), "test", Mixed().entries("test"))
     grid = Grid([load_attack(f'pgd:target="file:{folder}"')], [Fraction(3, 10)])
     options = Options("fp32", "cpu", 2)
-    keys = run_model(Ready(), data, grid, Workspace(root), options, Silence())
+    keys = run_model(Ready(Gains, "gains"), data, grid, Workspace(root), options, Silence())
     return keys, read_rows(Workspace(root))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from toys import Silence
 
 from segbench import rowfile
 from segbench.adversarial import kept_cells
@@ -30,15 +31,11 @@ SAME = [name for name in rowfile.COLUMNS if name != "seconds"]
 OPTIONS = Options("fp32", "cpu", 2)
 
 
-class Silence:
-    def model(self, name: str, shards: int) -> None: ...
-
-    def cell(self, model: str, cell: Any) -> None: ...
+class Making(Silence):
+    """Hears only of images that are made against a source."""
 
     def busy(self, what: str) -> None:
         assert what.startswith("making the images of shard 1 against ")
-
-    def shard(self, computed: bool) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +64,7 @@ def run(root: Path, attacks: list[Any], order: int = 1, options: Options = OPTIO
     data: DataSource = select_data(DATA, load_dataset(DATA), "test", None)
     for reference in resolve_models([], root)[::order]:
         run_model(reference, data, Grid(attacks[::order], [Fraction(8, 255)]), Workspace(root),
-                  options, Silence())  # fmt: skip
+                  options, Making())  # fmt: skip
     return read_rows(Workspace(root))
 
 

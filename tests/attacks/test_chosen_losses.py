@@ -7,19 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import Gains
 
 from segbench.attacks import load_attack
 from segbench.errors import UserError
 
 EPS = 8 / 255
 NAMES = ("masked-ce", "logit-norm", "margin")
-
-
-class Gains(nn.Module):
-    """Class k's logit is 8 times channel k."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return 8 * images
 
 
 def ranked() -> tuple[Tensor, Tensor]:

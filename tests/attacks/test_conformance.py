@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import Dense, dense_scene
 
 from segbench.attacks import load_attack
 
@@ -15,30 +16,9 @@ EPS = 8 / 255
 SPATIAL = (9, 7)
 
 
-class Dense(nn.Module):
-    """A small smooth network with three classes: (B, 2, H, W) to (B, 3, H, W)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.head = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 3, 1)
-        generator = torch.Generator().manual_seed(8)
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(torch.tanh(self.body(images)))
-        return logits
-
-
 @pytest.fixture
 def scene() -> tuple[Dense, Tensor, Tensor]:
-    """The network, images with pixels at the box, and labels that agree with it mostly."""
-    generator = torch.Generator().manual_seed(9)
-    net, images = Dense().eval(), torch.rand(3, 2, *SPATIAL, generator=generator)
-    images[:, :, 0], images[:, :, 1] = 0, 1
-    with torch.no_grad():
-        labels = net(images).argmax(1)
-    return net, images, torch.where(torch.rand(3, *SPATIAL, generator=generator) < 0.2, 0, labels)
+    return dense_scene(*SPATIAL)
 
 
 TORCHATTACKS: dict[str, tuple[str, Callable[[Any, nn.Module], Any]]] = {

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import Ready, Silence
 
 from segbench import fitting, rowfile
 from segbench.api import Budget, Case, Context, Dataset, Entry, FittedAttack, Goal
@@ -23,7 +24,6 @@ from segbench.errors import MachineError, UserError
 from segbench.executors.local import DataSource, Options, run_model, select_data
 from segbench.fitting import Fit
 from segbench.grid import Cell, Grid
-from segbench.references import LoadedModel
 from segbench.store import Workspace, read_rows
 
 SIDE, EPS = 6, 8 / 255
@@ -211,26 +211,16 @@ class Dark(nn.Module):
         return 12 * (0.5 - nn.functional.avg_pool2d(images, 5, 1, 2))
 
 
-class Ready:
-    name = "dark"
-
-    def load(self, dataset: Dataset) -> LoadedModel:
-        return LoadedModel(Dark(), "ab" * 32, {})
-
-
-class Silence:
-    def model(self, name: str, shards: int) -> None: ...
-
-    def cell(self, model: str, cell: Any) -> None: ...
-
-    def busy(self, what: str) -> None: ...
-
-    def shard(self, computed: bool) -> None: ...
-
-
 def rows_of(root: Path, data: DataSource, options: Options) -> pd.DataFrame:
     attacks = [load_attack(f"uap:{BRIEF}"), load_attack(f"patch:area=0.04+0.1,{BRIEF}")]
-    run_model(Ready(), data, Grid(attacks, [Fraction(1, 10)]), Workspace(root), options, Silence())
+    run_model(
+        Ready(Dark, "dark"),
+        data,
+        Grid(attacks, [Fraction(1, 10)]),
+        Workspace(root),
+        options,
+        Silence(),
+    )
     return read_rows(Workspace(root))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import scores
 
-from segbench import metrics
 from segbench.api import Budget, Goal
 from segbench.attacks import NamedAttack, attack_budgets, load_attack
 from segbench.engine.loop import attack_batch
@@ -37,11 +37,6 @@ def attacked(
     noise = CaseNoise(0, "data", tuple("abcdefgh"[: len(images)]), images.device)
     aim = Goal(labels, goal.pop("truth", labels), **goal)
     return attack_batch(network, attack.attack, images, aim, budget, noise).images
-
-
-def scores(network: Network, images: Tensor, labels: Tensor) -> Tensor:
-    predicted = network.as_labels(network.exact_logits(images))
-    return metrics.case_score(network.score(predicted, labels, None))
 
 
 def distance(found: Tensor, images: Tensor, norm: str) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import scores
 
-from segbench import metrics
 from segbench.api import Budget, Context, Feedback, Goal, State
 from segbench.attacks import load_attack
 from segbench.engine.network import Network
@@ -54,11 +54,6 @@ def scene(prepared: Any, outputs: int = 3) -> tuple[Network, Tensor, Tensor]:
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(16))
     network = prepared(Wavy(outputs), images, max(outputs, 2))
     return network, images, network.as_labels(network.exact_logits(images))
-
-
-def scores(network: Network, images: Tensor, labels: Tensor) -> Tensor:
-    predicted = network.as_labels(network.exact_logits(images))
-    return metrics.case_score(network.score(predicted, labels, None))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from toys import Gains
 
 from segbench.api import Budget, Case
 from segbench.attacks import load_attack
@@ -46,13 +46,6 @@ def test_what_is_no_target_is_refused(name: str, text: str) -> None:
         plugin.target(target=text)
     with pytest.raises(UserError, match="leave it out"):
         plugin.target(target="empty", labels="prediction")
-
-
-class Gains(nn.Module):
-    """Class k's logit is 8 times channel k."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return 8 * images
 
 
 def rows(prepared: Any, attack: str, eps: str) -> list[dict[str, Any]]:

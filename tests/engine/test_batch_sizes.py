@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import Ready, Silence
 
 from segbench import rowfile
 from segbench.api import Case, Entry
 from segbench.attacks import load_attack
 from segbench.executors.local import DataSource, Options, run_model
 from segbench.grid import Grid
-from segbench.references import LoadedModel
 from segbench.store import Workspace, read_rows
 
 CASES = 9
@@ -78,29 +78,6 @@ class Dropping(Thresholds):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(nn.functional.dropout(images, 0.05, training=True))
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A network that is already in memory."""
-
-    kind: type[nn.Module]
-    name: str = "net"
-
-    def load(self, dataset: Any) -> LoadedModel:
-        return LoadedModel(self.kind(), "ab" * 32, {})
-
-
-class Silence:
-    """Hears of progress and says nothing."""
-
-    def model(self, name: str, shards: int) -> None: ...
-
-    def cell(self, model: str, cell: Any) -> None: ...
-
-    def busy(self, what: str) -> None: ...
-
-    def shard(self, computed: bool) -> None: ...
 
 
 GRID = Grid(

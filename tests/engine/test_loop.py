@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import scores
 
-from segbench import metrics
 from segbench.api import Context, Plan, State
 from segbench.attacks import load_attack
-from segbench.engine.network import Network
 from segbench.engine.objective import NetworkObjective
 from segbench.engine.prepare import GradientCopy
 from segbench.errors import MachineError, UserError
@@ -36,11 +35,6 @@ class Blobs(nn.Module):
         z = 40 * (self.mean(images) - 0.48)
         logits: Tensor = torch.cat([torch.zeros_like(z), z], 1) + wiggle
         return logits
-
-
-def scores(network: Network, images: Tensor, truth: Tensor) -> Tensor:
-    predicted = network.as_labels(network.exact_logits(images))
-    return metrics.case_score(network.score(predicted, truth, None))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""Networks, scenes and stand-ins that tests of several rooms share; the rest stay in theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segbench import metrics
+from segbench.engine.network import Network
+from segbench.references import LoadedModel
+
+
+class Dense(nn.Module):
+    """A small smooth network with three classes: (B, 2, H, W) to (B, 3, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 3, 1)
+        generator = torch.Generator().manual_seed(8)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.tanh(self.body(images)))
+        return logits
+
+
+def dense_scene(*spatial: int) -> tuple[Dense, Tensor, Tensor]:
+    """The network, images with pixels at the box, and labels that agree with it mostly."""
+    generator = torch.Generator().manual_seed(9)
+    net, images = Dense().eval(), torch.rand(3, 2, *spatial, generator=generator)
+    images[:, :, 0], images[:, :, 1] = 0, 1
+    with torch.no_grad():
+        labels = net(images).argmax(1)
+    return net, images, torch.where(torch.rand(3, *spatial, generator=generator) < 0.2, 0, labels)
+
+
+class Gains(nn.Module):
+    """Class k's logit is 8 times channel k."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 8 * images
+
+
+def scores(network: Network, images: Tensor, labels: Tensor, ignore: int | None = None) -> Tensor:
+    """Each case's Jaccard with the labels, (B,)."""
+    predicted = network.as_labels(network.exact_logits(images))
+    return metrics.case_score(network.score(predicted, labels, ignore))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network that is already in memory, by its class."""
+
+    kind: type[nn.Module]
+    name: str = "net"
+
+    def load(self, dataset: Any) -> LoadedModel:
+        return LoadedModel(self.kind(), "ab" * 32, {})
+
+
+class Silence:
+    """Hears of progress and says nothing."""
+
+    def model(self, name: str, shards: int) -> None: ...
+
+    def cell(self, model: str, cell: Any) -> None: ...
+
+    def busy(self, what: str) -> None: ...
+
+    def shard(self, computed: bool) -> None: ...
