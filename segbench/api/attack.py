@@ -128,7 +128,10 @@ class WholeAttack(Protocol):
     def run(
         self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
     ) -> Tensor:
-        """Adversarial images (B, C, *spatial); the engine projects and checks them."""
+        """Adversarial images (B, C, *spatial) of ``images`` (B, C, *spatial) in [0, 1].
+
+        The engine projects them onto ball and box and checks them.
+        """
         ...
 
 

@@ -98,11 +98,14 @@ class Dataset(Protocol):
         ...
 
     def entries(self, split: str) -> Sequence[Entry]:
-        """The cases of a split, in a fixed order, without reading pixels."""
+        """The cases of a split, one of ``splits``, in a fixed order, without reading pixels."""
         ...
 
     def load(self, case_id: str) -> Case:
-        """One case; the same bytes every time."""
+        """One case, its image in [0, 1]; the same bytes every time.
+
+        Raises ``segbench.errors.UserError`` naming a file that can no longer be read.
+        """
         ...
 
     def fingerprint(self) -> str:

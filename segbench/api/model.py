@@ -21,7 +21,10 @@ class ModelFactory(Protocol):
     def __call__(
         self, *, in_channels: int, num_classes: int, spatial_dims: int = 2, **parameters: Any
     ) -> nn.Module:
-        """The network, freshly initialised from torch's global random state."""
+        """The network, freshly initialised from torch's global random state.
+
+        Raises ValueError, in one sentence, for hyper-parameters or sizes it cannot be built for.
+        """
         ...
 
 

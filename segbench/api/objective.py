@@ -15,7 +15,11 @@ BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "none"]
 
 @dataclass(frozen=True)
 class Budget:
-    """How far an attack may go: the kind of limit and its exact value."""
+    """How far an attack may go: the kind of limit and its exact value.
+
+    ``linf``, ``l2`` and ``l1`` are norms of the change of an image in [0, 1]; ``severity`` is 1 to
+    5; ``area`` a share of the pixels; ``min-norm`` the Jaccard to fall below; ``none`` is 0.
+    """
 
     kind: BudgetKind
     value: Fraction
@@ -33,15 +37,15 @@ class Noise(Protocol):
     """
 
     def uniform(self, draw: int, shape: Sequence[int]) -> Tensor:
-        """float32 (B, *shape), uniform in [0, 1)."""
+        """float32 (B, *shape), uniform in [0, 1), on the images' device."""
         ...
 
     def normal(self, draw: int, shape: Sequence[int]) -> Tensor:
-        """float32 (B, *shape), standard normal."""
+        """float32 (B, *shape), standard normal, on the images' device."""
         ...
 
     def select(self, index: Tensor) -> Noise:
-        """The noise of some of the cases."""
+        """The noise of the cases at ``index`` (int64, one axis)."""
         ...
 
 
@@ -72,7 +76,7 @@ class Objective(Protocol):
     """What an attack may ask of the network; each answer is counted."""
 
     def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
-        """Loss per case, its gradient by the images, and the logits.
+        """Loss per case, its gradient by the images (B, C, *spatial) in [0, 1], and the logits.
 
         Loss and gradient are signed so that an attack always ascends: for a targeted goal they
         are negated.

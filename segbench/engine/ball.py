@@ -27,7 +27,7 @@ def flat_norm(values: Tensor, order: float) -> Tensor:
 
 
 def per_case(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) reshaped to (B, 1, ..., 1), to multiply ``like``."""
+    """(B,) reshaped to (B, 1, ..., 1), to multiply ``like`` (B, ...)."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 

@@ -93,7 +93,11 @@ class Network:
             return self.canonical(self.module(channels_last(images)), images)
 
     def canonical(self, answer: Any, images: Tensor) -> Tensor:
-        """What the network returned, as fp32 logits (B, K, *spatial) or (B, 2, S, *spatial)."""
+        """What the network returned, as fp32 logits (B, K, *spatial) or (B, 2, S, *spatial).
+
+        Raises:
+            UserError: it is no tensor, or not of the shape that these images and classes need.
+        """
         if isinstance(answer, (tuple, list)) and answer:
             answer = answer[0]
         if not isinstance(answer, Tensor):
@@ -120,7 +124,11 @@ class Network:
         )
 
     def as_labels(self, logits: Tensor) -> Tensor:
-        """int64 labels from canonical logits: the network's own post-processing, or the argmax."""
+        """int64 labels from canonical logits: the network's own post-processing, or the argmax.
+
+        (B, K, *spatial) -> (B, *spatial), values 0..K-1; (B, 2, S, *spatial) -> (B, S, *spatial),
+        0 or 1 for each of S overlapping structures.
+        """
         if isinstance(self.module, BringsPostprocess):
             return self.module.postprocess(logits)
         if logits.shape[1] == 2:  # on a CPU ten times the speed of argmax over so short an axis
@@ -128,14 +136,17 @@ class Network:
         return logits.argmax(1)
 
     def as_truth(self, labels: Tensor, ignore: int | None) -> Tensor:
-        """A label map (B, *spatial) in the form this network is scored in."""
+        """A label map (B, *spatial) in the form this network is scored in.
+
+        The same, or for overlapping structures 0 and 1 (and ``ignore``) as (B, S, *spatial).
+        """
         if not self.structures:
             return labels
         planes = torch.stack([labels == c for c in range(1, self.classes)], 1).long()
         return planes if ignore is None else planes.where(labels[:, None] != ignore, ignore)
 
     def score(self, predicted: Tensor, truth: Tensor, ignore: int | None) -> RegionScores:
-        """Region metrics of predicted labels against ``as_truth`` labels."""
+        """Region metrics of predicted labels against ``as_truth`` labels, of one shape, int64."""
         if self.structures:
             return metrics.score_structures(predicted, truth, ignore)
         return metrics.score_regions(predicted, truth, self.classes, ignore)

@@ -44,7 +44,11 @@ def choose_precision(device: torch.device, policy: Policy) -> Precision:
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The named device, or the accelerator if there is one, or the CPU."""
+    """The named device, or the accelerator if there is one, or the CPU.
+
+    Raises:
+        UserError: nothing can be put on a device of that name.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
