@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import Curved
 
 from segbench import metrics
 from segbench.api import BringsBudgets, Budget, Case, MinimumNorm
@@ -19,22 +20,6 @@ from segbench.grid import Cell
 
 IGNORE = 255
 LED_BY_SCORE = ("apgd", "sea")
-
-
-class Curved(nn.Module):
-    """A small smooth network whose every pixel sees its neighbours; K logits or one sigmoid."""
-
-    def __init__(self, channels: int = 1, outputs: int = 2, dims: int = 2) -> None:
-        super().__init__()
-        conv: Any = nn.Conv2d if dims == 2 else nn.Conv3d
-        generator = torch.Generator().manual_seed(3)
-        self.body, self.head = conv(channels, 4, 3, padding=1), conv(4, outputs, 1)
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(torch.tanh(self.body(images)))
-        return logits
 
 
 def scene(*shape: int, classes: int = 2) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from toys import Curved
 
 from segbench import registry, spec
 from segbench.api import BringsBudgets, Budget, Case, FittedAttack
@@ -54,22 +55,6 @@ SCENES = {
     "a full mask": ((3, 1, 8, 8), 2),
     "ignored pixels": ((3, 1, 8, 8), 2),
 }
-
-
-class Curved(nn.Module):
-    """A small smooth network whose every pixel sees its neighbours."""
-
-    def __init__(self, channels: int, outputs: int, dims: int) -> None:
-        super().__init__()
-        conv: Any = nn.Conv2d if dims == 2 else nn.Conv3d
-        generator = torch.Generator().manual_seed(3)
-        self.body, self.head = conv(channels, 4, 3, padding=1), conv(4, outputs, 1)
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(torch.tanh(self.body(images)))
-        return logits
 
 
 def scene(name: str) -> list[Case]:
