@@ -1,4 +1,8 @@
-"""APGD in L1: sparse steps whose sparsity adapts (Croce & Hein, ICML 2021, arXiv 2103.01208)."""
+"""APGD in L1: sparse steps whose sparsity adapts (Croce & Hein, ICML 2021, arXiv 2103.01208).
+
+One run in one ball. The paper also goes through balls of 3 and 2 eps first; without that, PGD in L1
+may find the worse image at some budgets: run both.
+"""
 
 from __future__ import annotations
 
