@@ -30,6 +30,7 @@ from segbench.grid import Grid, expand_grid
 from segbench.references import (
     CheckpointReference,
     ForeignReference,
+    LoadedModel,
     resolve_models,
     source_hash,
     state_hash,
@@ -310,6 +311,31 @@ def test_the_source_hash_sees_an_edit_of_the_file(net: Path) -> None:
     assert source_hash(load(f"{net}:Net")) == before
     net.write_text(NET + "\n# edited\n")
     assert source_hash(load(f"{net}:Net")) != before
+
+
+def test_another_activation_of_the_same_weights_is_another_network(tmp_path: Path) -> None:
+    """Else rows of the old network would pass for finished work of the new one."""
+    layers, net = tmp_path / "layers_of_a_test.py", tmp_path / "net.py"
+    net.write_text(
+        "import runpy\nfrom torch import nn\n\n\ndef build():\n"
+        f"    act = runpy.run_path({str(layers)!r})['act']\n"
+        "    network = nn.Sequential(nn.Conv2d(1, 2, 1), act)\n"
+        "    nn.init.zeros_(network[0].weight), nn.init.zeros_(network[0].bias)\n"
+        "    return network\n"
+    )
+
+    def loaded(activation: str) -> LoadedModel:
+        layers.write_text(f"from torch import nn\n\nact = {activation}\n")
+        return ForeignReference(f"{net}:build").load(DATASET)
+
+    first = loaded("nn.ReLU()")
+    assert loaded("nn.ReLU()").facts == first.facts
+    for activation in ("nn.Tanh()", "nn.LeakyReLU(0.1)"):
+        other = loaded(activation)
+        assert other.weights_sha256 == first.weights_sha256
+        assert other.facts != first.facts
+    net.write_text(net.read_text() + "\n# edited\n")
+    assert loaded("nn.ReLU()").facts != first.facts
 
 
 # ------------------------------------------------------------------------- the reference network

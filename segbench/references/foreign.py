@@ -72,7 +72,8 @@ class ForeignReference:
         if self.weights:
             load_weights(network, self.weights)
         wanted = wanted_images(self.normalize, self.channels, dataset)
-        return own_model(network, self.name, source_hash(network), wanted, exact=False)
+        source = source_hash(network, *_file_of(factory))
+        return own_model(network, self.name, source, wanted, exact=False)
 
     def _find_factory(self) -> Callable[..., Any]:
         module = _import_file(Path(self.module)) if self.module.endswith(".py") else None
@@ -113,6 +114,14 @@ def _import_file(path: Path) -> Any:
         del sys.modules[name]
         raise UserError(f"model file {path} does not import: {error}") from error
     return module
+
+
+def _file_of(factory: Callable[..., Any]) -> list[Path]:
+    """The file of the factory, which alone may say how layers of torch's own are put together."""
+    try:
+        return [Path(inspect.getfile(inspect.unwrap(factory)))]
+    except (TypeError, OSError):
+        return []  # a callable object, or made at run time
 
 
 def _accepted(factory: Callable[..., Any], sizes: dict[str, int]) -> dict[str, int]:

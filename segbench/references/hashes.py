@@ -24,17 +24,37 @@ def state_hash(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def source_hash(network: nn.Module) -> str:
-    """SHA-256 (hex) of the source files of all its layers' classes, torch's own left out."""
+def source_hash(network: nn.Module, *also: Path) -> str:
+    """SHA-256 (hex) of the source files of all its layers' classes, torch's own left out.
+
+    ``also`` are files that no layer's class is in, such as the one that puts the layers together.
+    """
     classes = {type(layer) for layer in network.modules()}
-    files = set()
+    files = {str(path.resolve()) for path in also}
     for kind in classes:
-        if kind.__module__.partition(".")[0] != "torch":
+        if not _is_torch(kind):
             try:
-                files.add(inspect.getfile(kind))
+                files.add(str(Path(inspect.getfile(kind)).resolve()))
             except (TypeError, OSError):
                 continue  # made at run time; its weights still count
     digest = hashlib.sha256()
     for content in sorted(hashlib.sha256(Path(f).read_bytes()).digest() for f in files):
         digest.update(content)
     return digest.hexdigest()
+
+
+def layers_hash(network: nn.Module) -> str:
+    """SHA-256 (hex) of its layers' names and classes, and of what torch's own say of themselves.
+
+    Another activation, stride or dilation changes neither the weights nor a layer's source.
+    """
+    digest = hashlib.sha256()
+    for name, layer in network.named_modules():
+        kind = type(layer)
+        said = layer.extra_repr() if _is_torch(kind) else ""  # others may name addresses
+        digest.update(f"{name} {kind.__qualname__}({said})\n".encode())
+    return digest.hexdigest()
+
+
+def _is_torch(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "torch"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from segbench.channels import Channels, channels_seen
 from segbench.normalize import Normalization, parse_normalization
-from segbench.references.hashes import state_hash
+from segbench.references.hashes import layers_hash, state_hash
 from segbench.references.loaded import LoadedModel
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def own_model(
     network: nn.Module, name: str, source: str, wanted: Normalization | None, *, exact: bool
 ) -> LoadedModel:
     """A network of the user's own, with what it wants of its images."""
-    facts = {"spec": name, "parameters": {}, "source": source}
+    layers = layers_hash(network)
+    facts = {"spec": name, "parameters": {}, "source": source, "layers": layers}
     if wanted:
         facts["normalization"] = asdict(wanted)
     return LoadedModel(network, state_hash(network), facts, True, wanted, exact)
