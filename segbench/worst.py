@@ -22,7 +22,9 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
     Only over the cases that each attack of the budget has. ``attack`` is ``worst of N attacks`` and
     ``attack_params`` names them, so that budgets with other attacks are another curve. Images that
-    were rounded to their file's levels may lie outside the ball and are left out.
+    were rounded to their file's levels may lie outside the ball and are left out. There is no
+    ``target_jaccard`` where the attacks do not all lead to one target: its mean would be over
+    whichever cases a targeted attack happened to win.
 
     Args:
         cases: one row per case, minimum-norm attacks as points of their norm.
@@ -61,9 +63,11 @@ def _of_one_budget(point: DataFrame) -> Iterator[DataFrame]:
     score = point[SELECTING].fillna(point["accuracy"])  # of labels without foreground
     least = score[common].groupby(point.loc[common, "case_id"]).idxmin()
     facts = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
-    yield point.loc[least].assign(
+    worst = point.loc[least].assign(
         attack=f"worst of {len(attacks)} attacks", attack_params=json.dumps(facts)
     )
+    one_target = len({json.loads(params).get("target") for _, params in attacks}) == 1
+    yield worst if one_target else worst.assign(target_jaccard=float("nan"))
 
 
 def _is_rounded(params: str) -> bool:

@@ -46,6 +46,15 @@ def test_each_case_has_its_own_worst_attack_and_all_metrics_are_that_ones(row, f
     assert "lowest jaccard of fgsm, pgd, over the 2 cases" in note
 
 
+@pytest.mark.parametrize(("other", "lines"), [("{}", 0), ('{"target": "empty"}', 1)])
+def test_it_agrees_with_a_target_only_where_all_attacks_have_that_one(other, lines, row, frame):
+    led = {"attack_params": '{"target": "empty"}', "target_jaccard": 0.9}
+    away = {"attack_params": other, "target_jaccard": 0.9 if lines else math.nan}
+    rows = [_row(row, "pgd", "a", 0.1, **led), _row(row, "pgd", "b", 0.5, **led)]
+    rows += [_row(row, "sea", c, 0.3, **away) for c in "ab"]
+    assert len(_worst(build_tables(frame(rows)), "target_jaccard")) == lines
+
+
 def test_it_is_no_higher_than_any_attack_at_every_point(grid_rows, frame):
     summary = build_tables(frame(grid_rows(attacks=("fgsm", "ifgsm", "pgd")))).summary
     for _, part in summary.groupby("model"):
