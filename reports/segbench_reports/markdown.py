@@ -161,7 +161,8 @@ def _score_table(curves: DataFrame) -> tuple[list[str], list[list[str]]]:
     attacked = points != ["clean"]
     marked = bool((curves["marks"] != "").any())
     heads = ["Model", "Attack", *points]
-    largest = "severity" if (curves["budget_kind"] == "severity").all() else "eps"
+    kinds = set(curves["budget_kind"])
+    largest = kinds.pop() if kinds in ({"severity"}, {"area"}) else "eps"
     heads += [f"Drop at largest {largest}", "AUC"] if attacked else []
     heads += ["Cases", "Marks"] if marked else ["Cases"]
     lines = []

@@ -139,6 +139,12 @@ def test_corruptions_have_a_table_by_severity(row, frame):
     assert "Mean Jaccard by severity of a corruption, 1 to 5" in text
 
 
+def test_patches_have_a_table_by_area(row, frame):
+    patch = row(attack="patch", budget_kind="area", budget=0.05)
+    (grid,) = _grids(markdown.render(build_tables(frame([patch]))))[:1]
+    assert grid[0][2:4] == ["0.05", "Drop at largest area"]
+
+
 def test_a_folder_that_cannot_be_written_is_a_machine_error(tables, tmp_path):
     (tmp_path / "reports").write_text("in the way")
     with pytest.raises(MachineError, match=r"cannot write .*report\.md"):
