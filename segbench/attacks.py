@@ -66,8 +66,10 @@ def load_attack(text: str) -> NamedAttack:
     values = spec.bind(plugin.target, parsed)
     try:
         attack = plugin.target(**values)
-    except UserError:
-        raise
+    except UserError as error:
+        if parsed.name in str(error):
+            raise
+        raise UserError(f"{parsed.name}: {error}") from error
     except Exception as error:
         raise MachineError(
             f"attack {text!r} of {plugin.distribution} failed to start: "

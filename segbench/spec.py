@@ -21,6 +21,7 @@ from segbench.errors import UserError
 from segbench.registry import suggest
 
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*(/[\w.+-]+)?")
+_EPS = "expected a number of zero or more such as 0.03 or 8/255"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
 _ITEM = re.compile(r'\s*([A-Za-z_]\w*)\s*=\s*("[^"]*"|[^,"]*)\s*(,|$)')
 
@@ -67,22 +68,24 @@ def parse_eps(text: str) -> Fraction:
     Raises:
         UserError: not a finite number of zero or more.
     """
-    expected = "expected a number of zero or more such as 0.03 or 8/255"
     numerator, slash, denominator = text.strip().partition("/")
     parts = [numerator, denominator] if slash else [numerator]
     if not all(_NUMBER.fullmatch(part.strip()) for part in parts) or len(text) > 100:
-        raise UserError(f"eps {text[:100]!r} is not a budget; {expected}")
+        raise UserError(f"eps {text[:100]!r} is not a budget; {_EPS}")
     try:
         value = Fraction(numerator) / Fraction(denominator or 1)
     except ZeroDivisionError:
-        raise UserError(f"eps {text!r} divides by zero; {expected}") from None
+        raise UserError(f"eps {text!r} divides by zero; {_EPS}") from None
     if value < 0:
-        raise UserError(f"eps {text!r} is negative; {expected}")
+        raise UserError(f"eps {text!r} is negative; {_EPS}")
     return value
 
 
 def parse_eps_list(texts: tuple[str, ...]) -> list[Fraction]:
     """``("0.03", "2/255,8/255")`` to sorted values without repeats."""
+    for text in texts:
+        if not all(item.strip() for item in text.split(",")):
+            raise UserError(f"eps {text!r} has an empty entry; {_EPS}")
     return sorted({parse_eps(item) for text in texts for item in text.split(",")})
 
 

@@ -151,7 +151,7 @@ def test_a_list_is_sorted_and_without_repeats() -> None:
 
 @pytest.mark.parametrize("text", ["1/255,", ",", "1/255,,2/255"])
 def test_a_gap_in_a_list_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="eps '' is not a budget"):
+    with pytest.raises(UserError, match="has an empty entry"):
         parse_eps_list((text,))
 
 

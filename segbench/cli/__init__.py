@@ -57,8 +57,7 @@ class CommandGroup(click.Group):
             _say("interrupted; everything finished is kept, the same command goes on from there")
             sys.exit(EXIT_INTERRUPTED)
         except click.ClickException as error:
-            error.show()
-            sys.exit(EXIT_INPUT)
+            _fail(error, error.format_message(), EXIT_INPUT)
         except UserError as error:
             _fail(error, str(error), EXIT_INPUT)
         except MachineError as error:

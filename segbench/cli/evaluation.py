@@ -10,7 +10,10 @@ from segbench.cli.options import open_dataset, refuse_split
 from segbench.errors import UserError
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from segbench.api import Tables
+    from segbench.attacks import NamedAttack
     from segbench.channels import Channels
     from segbench.executors.local import DataSource
     from segbench.references import ModelReference
@@ -41,17 +44,7 @@ class Request:
 
 def evaluate(request: Request, workspace: Path) -> None:
     """Run the grid with a progress bar, then show the table of what it covers."""
-    from segbench.api import TransferAttack
-    from segbench.attacks import attack_budgets, load_attack
-    from segbench.spec import parse_eps_list
-    from segbench.transfers import find_source
-
-    eps = parse_eps_list(request.eps) if request.eps else []
-    attacks = [load_attack(text) for text in request.attacks]
-    for attack in attacks:
-        attack_budgets(attack, eps)
-        if isinstance(attack.attack, TransferAttack):
-            find_source(attack.attack.source, workspace)
+    attacks, eps = _load_attacks(request, workspace)
     pairs = resolve_request(request, workspace)
 
     from segbench.cli.display import AttackProgress, console, progress_bar, show_summary
@@ -79,6 +72,27 @@ def evaluate(request: Request, workspace: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _load_attacks(request: Request, workspace: Path) -> tuple[list[NamedAttack], list[Fraction]]:
+    """The attacks and eps values that are asked for, refused where they cannot go together."""
+    from segbench.api import BringsBudgets, TransferAttack
+    from segbench.attacks import attack_budgets, load_attack
+    from segbench.spec import parse_eps_list
+    from segbench.transfers import find_source
+
+    eps = parse_eps_list(request.eps) if request.eps else []
+    attacks = [load_attack(text) for text in request.attacks]
+    for attack in attacks:
+        attack_budgets(attack, eps)
+        if isinstance(attack.attack, TransferAttack):
+            find_source(attack.attack.source, workspace)
+    if any(eps) and all(isinstance(attack.attack, BringsBudgets) for attack in attacks):
+        names = ", ".join(attack.label for attack in attacks)
+        raise UserError(
+            f"--eps means nothing to budgets other than a norm's ({names}); leave it out"
+        )
+    return attacks, eps
 
 
 def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelReference, DataSource]]:

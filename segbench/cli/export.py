@@ -49,6 +49,7 @@ def command(
     """
     from segbench.attacks import load_attack
     from segbench.cli.display import messages
+    from segbench.executors.local import check_writable
     from segbench.export import choose_cells, export_cell
     from segbench.spec import parse_eps_list
     from segbench.store import Workspace
@@ -57,6 +58,7 @@ def command(
     labels = [load_attack(text).label for text in attack]
     cells = choose_cells(store, model, labels, parse_eps_list(eps) if eps else [])
     data = {name: open_dataset(name, data_root) for name in {cell.dataset for cell in cells}}
+    check_writable(folder)
     written: list[Written] = []
     for cell in cells:
         written += export_cell(store, cell, data[cell.dataset], folder)

@@ -211,7 +211,7 @@ def _images(
 
 
 def check_writable(root: Path) -> None:
-    """Refuse a workspace that cannot be written before hours of work, not after.
+    """Refuse a folder that cannot be written before hours of work, not after.
 
     Raises:
         MachineError: it cannot be made or written.
@@ -222,4 +222,4 @@ def check_writable(root: Path) -> None:
         probe.write_bytes(b"segbench")
         probe.unlink()
     except OSError as error:
-        raise MachineError(f"workspace {root} cannot be written: {error.strerror}") from error
+        raise MachineError(f"folder {root} cannot be written: {error.strerror}") from error

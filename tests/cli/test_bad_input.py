@@ -20,7 +20,7 @@ def refused(result: Result, status: int, *words: str) -> str:
     assert result.exit_code == status, result.output
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
     assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.output
+    assert not {"Traceback", "Usage:"} & set(result.output.split())
     for word in words:
         assert word in lines[0]
     return lines[0]
@@ -94,7 +94,7 @@ def test_an_eps_that_is_no_budget_is_refused(segbench, workspace, eps: str) -> N
         ("noise:restarts=0", "at least 1"),
         ("frequency:share=2", "at most 1"),
         ("frequency:norm=l1", "choose linf or l2"),
-        ("dag:below=1.5", "between 0 and 1"),
+        ("dag:below=1.5", "dag: below=1.5 must lie between 0 and 1"),
         ("alma-prox:steps=0", "at least 1"),
         ("asma:beta=-1", "must not be negative"),
         ("uap:target=file:/nowhere", "cannot learn"),
@@ -114,7 +114,8 @@ def test_an_eps_that_is_no_budget_is_refused(segbench, workspace, eps: str) -> N
     ],
 )
 def test_a_wrong_attack_is_refused(segbench, workspace, attack: str, word: str) -> None:
-    refused(segbench("attack", "-a", attack, "--eps", "0.03", "--workspace", workspace), 2, word)
+    eps = () if attack.startswith("patch") else ("--eps", "0.03")
+    refused(segbench("attack", "-a", attack, *eps, "--workspace", workspace), 2, word)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,8 @@ def test_a_wrong_attack_is_refused(segbench, workspace, attack: str, word: str) 
         (("diagnose", "unet:width=4,depth=2", "--eps", "0"), "no budget to compare attacks at"),
         (("diagnose", "unet:width=4,depth=2", "--split", "tset"), "no split 'tset'"),
         (("attack", "--eps", "0.03", "--device", "tpu"), "cannot be used here"),
+        (("attack", "--batch-size", "0"), "--batch-size"),
+        (("attack", "-a", "corruption/blur", "--eps", "1/255"), "--eps means nothing to"),
         (("attack", "--eps", "0.03", "--split", "tset"), "no split 'tset'"),
     ],
 )
