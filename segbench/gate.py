@@ -28,6 +28,8 @@ GATED = ("jaccard", "dice")
 FAILURES = frozenset({"REGRESSION", "MISSING", "CASES"})
 """The verdicts that close the gate: worse than tolerated, not measured, over other cases."""
 
+UNCHANGED = "ok"
+
 KEY = ("model", "dataset", "split", "attack", "budget_kind", "budget", "metric")
 """What a golden row is about; ``value`` and ``cases`` are what it says."""
 
@@ -137,7 +139,7 @@ def _compare(
     elif not difference >= -tolerance - _ROUNDING:  # so written, NaN fails
         verdict = "REGRESSION"
     else:
-        verdict = "better" if difference > tolerance + _ROUNDING else "ok"
+        verdict = "better" if difference > tolerance + _ROUNDING else UNCHANGED
     return {
         **{name: (row or golden or {})[name] for name in KEY},
         "value": value,

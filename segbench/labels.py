@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from segbench.spec import Spec, format_eps
+from segbench.errors import UserError
+from segbench.spec import Spec, format_eps, parse
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 _TELLING = {"quantized", "source"}  # parameters without which an attack is another one
+_WITHIN = "attack"  # the parameter of a transfer that is itself the spec of an attack
+_UNSET = "none"
 CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
 
@@ -49,7 +52,7 @@ def attack_spec(attack: str, params: str) -> str:
 
     ``("pgd", '{"steps": 40}')`` to ``"pgd:steps=40"``.
     """
-    return str(Spec(_base(attack), {k: _spell(v) for k, v in json.loads(params).items()}))
+    return str(_spec(attack, params))
 
 
 def quantized_attack(attack: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -77,31 +80,67 @@ def name_apart(rows: DataFrame) -> DataFrame:
         full = rows[name] + " (" + rows[identity].str[:8] + ")"
         rows[name] = rows[name].where(~rows[name].isin(shared), full)
     attacks = list(zip(rows["attack"], rows["attack_params"], strict=True))
-    labels = _attack_labels(sorted(set(attacks)))
+    variants = sorted(set(attacks))
+    labels = dict(zip(variants, _tell_apart([_spec(*pair) for pair in variants]), strict=True))
     rows = rows.assign(attack=[labels[attack] for attack in attacks])
     rows["attack_params"] = rows["attack_params"].where(rows["attack"] != CLEAN, "{}")
     return rows
 
 
-def _attack_labels(attacks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """(attack, parameters) -> its name and those parameters in which its namesakes differ."""
-    labels = {}
-    for base in {_base(attack) for attack, _ in attacks}:
-        variants = {pair: json.loads(pair[1]) for pair in attacks if _base(pair[0]) == base}
-        agreed = set.intersection(*map(_items, variants.values()))
-        for pair, values in variants.items():
-            apart = {key for key, _ in _items(values) - agreed} | values.keys() & _TELLING
-            shown = {key: _spell(values[key]) for key in apart if base != CLEAN}
-            labels[pair] = str(Spec(base, shown))
-    return labels
+def attack_names(specs: Iterable[str]) -> dict[str, str]:
+    """Complete specs, as of :func:`attack_spec`, to the names that a report of them all has.
+
+    Two different specs never share a name; a text that is no spec is its own.
+    """
+    texts = sorted(set(specs))
+    return dict(zip(texts, _tell_apart([_read(text) for text in texts]), strict=True))
+
+
+def _tell_apart(attacks: Sequence[Spec]) -> list[str]:
+    """Of each attack its name and those parameters in which its namesakes differ.
+
+    An attack within an attack is named likewise. What is unset is not said, unless nothing else
+    tells two of them apart.
+    """
+    if not attacks:
+        return []
+    within = attack_names(a.params[_WITHIN] for a in attacks if _WITHIN in a.params)
+    short = [
+        Spec(a.name, {k: within[v] if k == _WITHIN else v for k, v in a.params.items()})
+        for a in attacks
+    ]
+    agreed = {
+        name: set.intersection(*(set(a.params.items()) for a in short if a.name == name))
+        for name in {a.name for a in short}
+    }
+    apart = [
+        {k: v for k, v in a.params.items() if (k, v) not in agreed[a.name] or k in _TELLING}
+        for a in short
+    ]
+    full = [str(Spec(a.name, params)) for a, params in zip(short, apart, strict=True)]
+    names = [
+        str(Spec(a.name, {k: v for k, v in params.items() if v != _UNSET}))
+        for a, params in zip(short, apart, strict=True)
+    ]
+    return names if len(set(names)) == len(set(full)) else full
 
 
 def _base(attack: str) -> str:
     return attack.partition(":")[0]
 
 
-def _items(values: Mapping[str, Any]) -> set[tuple[str, str]]:
-    return {(key, json.dumps(value, sort_keys=True)) for key, value in values.items()}
+def _spec(attack: str, params: str) -> Spec:
+    """An attack with all its parameters; clean has none."""
+    values = {} if attack == CLEAN else json.loads(params)
+    return Spec(_base(attack), {key: _spell(value) for key, value in values.items()})
+
+
+def _read(text: str) -> Spec:
+    """The spec that a text is; a name without parameters where it is none."""
+    try:
+        return parse(text)
+    except UserError:
+        return Spec(text)
 
 
 def _spell(value: Any) -> str:

@@ -21,6 +21,8 @@ _METHOD = (
     "severity, with clean at 0), on a linear axis, divided by it: the mean height of the curve.",
 )
 
+_NAMED = 3  # of a list that may be as long as the tables; they have a column for it
+
 
 @dataclass(frozen=True)
 class Stale:
@@ -124,8 +126,12 @@ def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
         found: dict[str, set[str]] = {}
         for precision, name in zip(attacked["precision"], names, strict=True):
             found.setdefault(precision, set()).add(name)
-        parts = [f"{key}: {', '.join(sorted(found[key]))}" for key in sorted(found)]
-        yield f"{where}: attack gradients are of mixed precision ({'; '.join(parts)})."
+        usual, *others = sorted(found, key=lambda precision: (-len(found[precision]), precision))
+        parts = [f"{key} for {_few(sorted(found[key]))}" for key in sorted(others)]
+        yield (
+            f"{where}: attack gradients are of mixed precision: {'; '.join(parts)}; {usual} for "
+            "the others."
+        )
 
 
 def _ungrouped(where: str, curves: DataFrame) -> Iterator[str]:
@@ -140,6 +146,12 @@ def _quantized(cases: DataFrame) -> Iterator[str]:
             "Attacks with quantized=true are scored on images rounded to the levels of their "
             "files, towards the clean image: a change of less than a level is gone."
         )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _span(numbers: set[int]) -> str:

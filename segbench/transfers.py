@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from segbench.attacks import load_attack
 from segbench.errors import UserError
 from segbench.grid import Cell
+from segbench.labels import attack_names
 from segbench.references import CheckpointReference, resolve_models
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ def transfer_matrices(curves: DataFrame) -> Iterator[TransferMatrix]:
     if rows.empty:
         return
     parameters: list[dict[str, Any]] = [json.loads(text) for text in rows["attack_params"]]
-    inner = [one["attack"] + (" (quantized)" if one.get("quantized") else "") for one in parameters]
+    short = attack_names(one["attack"] for one in parameters)
+    inner = [
+        short[one["attack"]] + (" (quantized)" if one.get("quantized") else "")
+        for one in parameters
+    ]
     named = rows.assign(source=[one["source"] for one in parameters], inner=inner)
     keys = ["dataset", "split", "inner", "budget", "eps"]
     for (dataset, split, attack, _, eps), part in named.groupby(keys, sort=True):

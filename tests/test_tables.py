@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from segbench.errors import UserError
-from segbench.labels import attack_spec, eps_names, point_names
+from segbench.labels import attack_names, attack_spec, eps_names, point_names
 from segbench.stats import mean_interval
 from segbench.store import Workspace, append_shard, compact_run, read_rows
 from segbench.tables import build_tables
@@ -223,6 +223,46 @@ def test_attack_specs_are_complete_and_parse_back():
     assert spec == "pgd:norm=l2,radii=2.0+1.0,random_start=true,step=none,steps=40"
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"pgd:steps=40": "pgd", "fgsm:loss=ce": "fgsm"},
+        {"pgd:norm=l2,steps=40": "pgd:steps=40", "pgd:norm=l2,steps=2": "pgd:steps=2"},
+        # What is unset is not said ...
+        {"pgd:target=none": "pgd", "pgd:target=empty": "pgd:target=empty"},
+        {"pgd:steps=2,target=none": "pgd:steps=2", "pgd:steps=3,target=a": "pgd:steps=3,target=a"},
+        # ... but where an older row has no such parameter at all.
+        {"pgd:steps=2": "pgd", "pgd:steps=2,target=none": "pgd:target=none"},
+        # A source is always said, and an attack within is named as short.
+        {'transfer:attack="pgd:loss=ce,steps=40",source=a': "transfer:source=a"},
+        {
+            'transfer:attack="pgd:loss=ce,steps=40,target=none",source=a': (
+                'transfer:attack="pgd:steps=40",source=a'
+            ),
+            'transfer:attack="pgd:loss=ce,steps=2,target=none",source=a': (
+                'transfer:attack="pgd:steps=2",source=a'
+            ),
+        },
+        {
+            'transfer:attack="pgd:loss=ce,target=none",source=a': "transfer:attack=pgd,source=a",
+            'transfer:attack="fgsm:target=none",source=b': "transfer:attack=fgsm,source=b",
+        },
+        {"no spec: at all": "no spec: at all"},
+    ],
+)
+def test_attacks_are_named_as_short_as_they_can_be_told_apart(names):
+    assert attack_names(names) == names
+
+
+def test_a_long_list_of_another_precision_is_cut(row, frame):
+    attacks = [f"attack-{number}" for number in range(20)]
+    rows = [row(attack=attack, precision="bf16") for attack in attacks]
+    rows += [row(attack=f"search-{number}") for number in range(9)]
+    (note,) = [n for n in build_tables(frame(rows)).notes if "mixed precision" in n]
+    assert note.endswith("unet@jsrt#0 under search-2 and 6 more; bf16 for the others.")
+    assert len(note) < 200
+
+
 def test_only_current_weights_are_shown_unless_asked_for(row, frame):
     old, new = "11" * 32, "22" * 32
     rows = pd.concat(
@@ -279,7 +319,7 @@ def test_marks_precisions_and_single_groups_are_noted(row, frame):
     ]
     tables = build_tables(frame(rows))
     assert _noted(tables, "unet@jsrt#0 under pgd", "random-network", "do not trust")
-    assert _noted(tables, "mixed precision", "bf16: unet@jsrt#0 under pgd")
+    assert _noted(tables, "fp32 for unet@jsrt#0 under fgsm; bf16 for the others")
     assert _noted(tables, "single group")
     assert tables.summary.set_index("attack").loc["pgd", "precision"] == "bf16 + fp32"
     honest = build_tables(frame([_clean(row), row(precision="bf16")]))

@@ -23,11 +23,17 @@ from segbench.cli.options import workspace_option
     show_default=True,
     help="How much lower a score may be.",
 )
+@click.option("--all", "every", is_flag=True, help="Show unchanged scores too.")
 @click.option("--update", is_flag=True, help="Write the golden file from the stored results.")
 @workspace_option
 @click.pass_context
 def command(
-    ctx: click.Context, golden: Path, tolerance: float, update: bool, workspace: Path
+    ctx: click.Context,
+    golden: Path,
+    tolerance: float,
+    every: bool,
+    update: bool,
+    workspace: Path,
 ) -> None:
     """Compare the stored scores with a golden file; exit status 1 on any regression.
 
@@ -45,7 +51,7 @@ def command(
         console.print(f"wrote {len(current)} reference scores to {golden}", soft_wrap=True)
         return
     comparison = compare_golden(current, read_golden(golden), tolerance)
-    show_gate(comparison)
+    show_gate(comparison, tolerance, every=every)
     failures = int(comparison["verdict"].isin(FAILURES).sum())
     if failures:
         console.print(f"[red]{failures} of {len(comparison)} scores fail[/red] ({golden})")

@@ -21,8 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from segbench.gate import FAILURES
-from segbench.labels import eps_names, point_names
+from segbench.gate import FAILURES, UNCHANGED
+from segbench.labels import attack_names, eps_names, point_names
 from segbench.marks import distrusted
 
 if TYPE_CHECKING:
@@ -158,25 +158,36 @@ class TrainingProgress:
         show(self.progress, self.epochs, text, completed=epoch, total=epochs)
 
 
-def show_gate(comparison: DataFrame) -> None:
-    """The gate's comparison, failures last, where a reader of a CI log looks first."""
-    table = Table(title="Scores against the golden file", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("score", overflow="fold")
-    for name in ("golden", "value", "change", "verdict"):
-        table.add_column(name, justify="right", no_wrap=True)
-    names = eps_names(zip(comparison["budget_kind"], comparison["budget"], strict=True))
-    failed = comparison["verdict"].isin(FAILURES)
-    for line in (
-        comparison.assign(failed=failed).sort_values("failed", kind="stable").to_dict("records")
-    ):
-        style = "red" if line["failed"] else None
-        table.add_row(
-            f"{line['metric']} of {line['model']} on {line['dataset']}, {line['attack']}"
-            + (f" at {names[line['budget_kind'], line['budget']]}" if line["budget"] else ""),
-            score(line["golden"], 4),
-            score(line["value"], 4),
-            score(line["difference"], 4, sign="+"),
-            str(line["verdict"]),
-            style=style,
+def show_gate(comparison: DataFrame, tolerance: float, *, every: bool) -> None:
+    """A table per data set and split of what ``compare_golden`` gave, failures first.
+
+    Scores that did not change are counted, and lines of the tables only if ``every`` one is to be.
+    """
+    attacks = attack_names(comparison["attack"])
+    budgets = eps_names(zip(comparison["budget_kind"], comparison["budget"], strict=True))
+    unchanged = comparison["verdict"] == UNCHANGED
+    failed = comparison.assign(failed=comparison["verdict"].isin(FAILURES))
+    shown = failed if every else failed[~unchanged]
+    ordered = shown.sort_values("failed", ascending=False, kind="stable")
+    for (dataset, split), part in ordered.groupby(["dataset", "split"], sort=False):
+        title = f"Scores against the golden file on {dataset}, {split} split"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("score", overflow="fold")
+        for name in ("golden", "value", "change", "verdict"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for line in part.to_dict("records"):
+            point = f" at {budgets[line['budget_kind'], line['budget']]}" if line["budget"] else ""
+            table.add_row(
+                f"{line['metric']} of {line['model']}, {attacks[line['attack']]}{point}",
+                score(line["golden"], 4),
+                score(line["value"], 4),
+                score(line["difference"], 4, sign="+"),
+                str(line["verdict"]),
+                style="red" if line["failed"] else None,
+            )
+        console.print(table)
+    if unchanged.any() and not every:
+        console.print(
+            f"{unchanged.sum()} scores unchanged within tolerance {tolerance:g} (--all shows them)",
+            soft_wrap=True,
         )
-    console.print(table)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from fractions import Fraction
 
+import pandas as pd
+import pytest
 from rich.console import Console
 from rich.progress import Progress
 
 from segbench.api import Budget
 from segbench.attacks import load_attack
-from segbench.cli.display import AttackProgress
+from segbench.cli import display
+from segbench.cli.display import AttackProgress, show_gate
+from segbench.gate import KEY, compare_golden
 from segbench.grid import Cell
 
 
@@ -27,3 +32,45 @@ def test_a_cell_that_is_busy_says_with_what_until_a_shard_is_there() -> None:
     shown.shard(computed=True)
     task = progress.tasks[shown.task]
     assert (task.description, task.completed) == ("unet · uap 8/255", 1)
+
+
+def golden(**values: float) -> pd.DataFrame:
+    """A golden table of one network under PGD with that many steps, at 8/255."""
+    facts = ["unet@jsrt#0", "jsrt", "test"], ["linf", 8 / 255, "jaccard"]
+    rows = [
+        [*facts[0], f"pgd:loss=ce,norm=linf,steps={steps.removeprefix('steps_')}", *facts[1]]
+        for steps in values
+    ]
+    return pd.DataFrame(rows, columns=[*KEY]).assign(value=[*values.values()], cases=12)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What commands print on a terminal of 100 columns."""
+    file = io.StringIO()
+    monkeypatch.setattr(display, "console", Console(file=file, force_terminal=False, width=100))
+    return file
+
+
+def test_the_gate_shows_what_changed_failures_first_and_counts_the_rest(said: io.StringIO) -> None:
+    before = golden(steps_1=0.9, steps_2=0.8, steps_3=0.7, steps_4=0.6, steps_5=0.5)
+    now = golden(steps_1=0.9, steps_2=0.8, steps_3=0.9, steps_4=0.5, steps_6=0.5)
+    show_gate(compare_golden(now, before, 0.01), 0.01, every=False)
+    found = re.findall(r"(pgd:steps=\d)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\w+)", said.getvalue())
+    assert found == [
+        ("pgd:steps=4", "0.6000", "0.5000", "-0.1000", "REGRESSION"),
+        ("pgd:steps=5", "0.5000", "–", "–", "MISSING"),
+        ("pgd:steps=3", "0.7000", "0.9000", "+0.2000", "better"),
+        ("pgd:steps=6", "–", "0.5000", "–", "new"),
+    ]
+    assert "\n2 scores unchanged within tolerance 0.01" in said.getvalue()
+
+
+def test_the_gate_shows_every_score_if_asked_with_names_that_stay(said: io.StringIO) -> None:
+    before = golden(steps_1=0.9, steps_2=0.8)
+    comparison = compare_golden(golden(steps_1=0.9, steps_2=0.7), before, 0.01)
+    show_gate(comparison, 0.01, every=True)
+    assert said.getvalue().count("jaccard of unet@jsrt#0, pgd:steps=") == 2
+    assert "unchanged" not in said.getvalue()
+    show_gate(comparison, 0.01, every=False)
+    assert said.getvalue().count("pgd:steps=2") == 2  # told apart from one that is not shown
