@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -127,6 +127,64 @@ def test_a_module_of_a_package_is_found_by_name(
     reference = ForeignReference("package_of_a_test.nets:build")
     assert reference.name == "package_of_a_test.nets:build"
     assert isinstance(reference.load(DATASET).module, nn.Conv2d)
+
+
+def beside(folder: Path, width: int) -> Path:
+    """A file whose network is put together by others beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "parts_of_a_test").mkdir(exist_ok=True)
+    (folder / "parts_of_a_test" / "width.py").write_text(f"WIDTH = {width}\n")
+    (folder / "net_of_a_test.py").write_text(
+        "from parts_of_a_test.width import WIDTH\nfrom torch import nn\n\n\n"
+        "class Net(nn.Conv2d):\n    def __init__(self):\n        super().__init__(1, WIDTH, 1)\n"
+    )
+    (folder / "net2.py").write_text(
+        "from net_of_a_test import Net as build\n\n\n"
+        "def late():\n    from net_of_a_test import Net\n\n    return Net()\n"
+    )
+    return folder / "net2.py"
+
+
+def test_a_file_imports_what_lies_beside_it_and_no_others_of_that_name(tmp_path: Path) -> None:
+    path = list(sys.path)
+    files = [beside(tmp_path / str(width), width) for width in (2, 3)]
+    for factory in ("build", "late"):
+        widths = [load(f"{file}:{factory}").weight.shape[0] for file in files]  # type: ignore[index]
+        assert widths == [2, 3]
+    assert sys.path == path
+    assert not [name for name in sys.modules if name.endswith("_of_a_test")]
+
+
+def test_what_lies_beside_a_file_goes_before_what_was_imported_and_does_not_replace_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = beside(tmp_path, 2)
+    other = ModuleType("net_of_a_test")
+    monkeypatch.setitem(sys.modules, "net_of_a_test", other)
+    assert load(f"{file}:build").weight.shape[0] == 2  # type: ignore[index]
+    assert sys.modules["net_of_a_test"] is other
+
+
+def test_a_module_is_found_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in (2, 3):
+        monkeypatch.chdir(beside(tmp_path / str(width), width).parent)
+        assert load("net_of_a_test:Net").weight.shape[0] == width  # type: ignore[index]
+
+
+def test_an_edit_of_a_file_beside_the_factorys_is_another_network(tmp_path: Path) -> None:
+    """Also of one that holds no layer."""
+    file = beside(tmp_path, 2)
+
+    def source() -> Any:
+        return ForeignReference(f"{file}:build").load(DATASET).facts["source"]
+
+    first = source()
+    assert source() == first
+    with (tmp_path / "parts_of_a_test" / "width.py").open("a") as width:
+        width.write("# edited\n")
+    assert source() != first
 
 
 @pytest.mark.parametrize(

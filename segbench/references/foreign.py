@@ -19,8 +19,11 @@ from segbench.errors import MachineError, UserError
 from segbench.references.hashes import source_hash
 from segbench.references.loaded import LoadedModel
 from segbench.references.own import own_model, wanted_images
+from segbench.references.siblings import importable
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from segbench.api import Dataset
 
 _FOREIGN = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<factory>[A-Za-z_]\w*)")
@@ -51,11 +54,25 @@ class ForeignReference:
 
     def load(self, dataset: Dataset) -> LoadedModel:
         """Call the factory with those of the data set's sizes that it takes, then load weights."""
-        from torch import nn
-
         from segbench.weights import load_weights
 
-        factory = self._find_factory()
+        with importable(self._folder) as siblings:
+            factory = self._find_factory()
+            network = self._build(factory, dataset)
+            source = source_hash(network, *_file_of(factory), *siblings())
+        if self.weights:
+            load_weights(network, self.weights)
+        wanted = wanted_images(self.normalize, self.channels, dataset)
+        return own_model(network, self.name, source, wanted, exact=False)
+
+    @property
+    def _folder(self) -> Path:
+        """Whose modules may be imported: those beside the file, or of the working directory."""
+        return Path(self.module).parent if self.module.endswith(".py") else Path()
+
+    def _build(self, factory: Callable[..., Any], dataset: Dataset) -> nn.Module:
+        from torch import nn
+
         sizes = {
             "in_channels": channels_seen(self.channels, dataset.in_channels),
             "num_classes": len(dataset.class_names),
@@ -69,11 +86,7 @@ class ForeignReference:
             ) from error
         if not isinstance(network, nn.Module):
             raise UserError(f"{self.text} returned {type(network).__name__}; expected a Module")
-        if self.weights:
-            load_weights(network, self.weights)
-        wanted = wanted_images(self.normalize, self.channels, dataset)
-        source = source_hash(network, *_file_of(factory))
-        return own_model(network, self.name, source, wanted, exact=False)
+        return network
 
     def _find_factory(self) -> Callable[..., Any]:
         module = _import_file(Path(self.module)) if self.module.endswith(".py") else None

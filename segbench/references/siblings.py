@@ -1,0 +1,69 @@
+"""The modules beside a file of the user's: importable while it is loaded, as beside a script.
+
+Afterwards they are no longer known by their names, so that two networks in two folders may each
+have a ``net.py`` of their own, and neither hides a module of anyone else's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[Callable[[], list[Path]]]:
+    """Modules of ``folder`` come first while this is open.
+
+    Yields:
+        what lists the files of those that have been imported from it until then.
+    """
+    folder = folder.resolve()
+    hidden = _take_out(lambda top: _is_hiding(top, folder))
+    before = {_top(name) for name in sys.modules}
+
+    def is_sibling(top: str) -> bool:
+        return top not in before and _lies_in(folder, top)
+
+    def files() -> list[Path]:
+        found = [module for name, module in sys.modules.items() if is_sibling(_top(name))]
+        return [Path(path) for module in found if (path := getattr(module, "__file__", None))]
+
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()  # a file may be newer than what the finder remembers
+    try:
+        yield files
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        _take_out(is_sibling)
+        sys.modules.update(hidden)
+
+
+def _take_out(chosen: Callable[[str], bool]) -> dict[str, ModuleType]:
+    """Modules whose top-level name is chosen, which are then imported no more."""
+    tops = {top for top in map(_top, sys.modules) if chosen(top)}
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if _top(name) in tops}
+
+
+def _is_hiding(top: str, folder: Path) -> bool:
+    """Whether an imported module has the name of one in the folder and is another."""
+    beside = (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
+    standard = top in sys.stdlib_module_names or top == "__main__"
+    return beside and not standard and not _lies_in(folder, top)
+
+
+def _lies_in(folder: Path, top: str) -> bool:
+    """Whether an imported module is the folder's file, or package, of that name."""
+    module = sys.modules.get(top)
+    packages = [Path(path) for path in getattr(module, "__path__", ())]
+    file = getattr(module, "__file__", None)
+    places = packages or ([Path(file)] if file else [])
+    return any(p.resolve().parent == folder and p.name.partition(".")[0] == top for p in places)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
