@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from segbench import __version__
 from segbench.engine.precision import choose_device, device_name
+from segbench.executors.cells import check_goal
 from segbench.executors.local import DataSource, Listener, Options, check_writable, run_model
 from segbench.grid import Grid
 from segbench.references import ModelReference
@@ -35,6 +37,8 @@ def run_grid(
     same command goes on from there.
     """
     check_writable(workspace.root)
+    for (_, data), attack in product(models, grid.attacks):
+        check_goal(data, attack)
     started = time.time()
     run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(started))}-{secrets.token_hex(3)}"
     cells: list[str] = []

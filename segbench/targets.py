@@ -27,6 +27,18 @@ def check_target(text: str) -> None:
         )
 
 
+def check_class(text: str, class_names: Sequence[str]) -> None:
+    """Refuse ``class:k`` where the data has no class k; every other target passes.
+
+    Raises:
+        UserError: there is no class k.
+    """
+    found = _FORM.fullmatch(text)
+    if found and found[1] and int(found[1]) >= len(class_names):
+        last = len(class_names) - 1
+        raise UserError(f"target={text!r}: the data has classes 0 to {last} only")
+
+
 def target_labels(
     text: str, truth: Tensor, class_names: Sequence[str], ignore: int | None, *, structures: bool
 ) -> Tensor:
@@ -40,13 +52,11 @@ def target_labels(
     Raises:
         UserError: there is no class k.
     """
+    check_class(text, class_names)
     target = _shifted(truth, ignore) if text == "shift" else torch.zeros_like(truth)
     found = _FORM.fullmatch(text)
     if found and found[1]:
         wanted = int(found[1])
-        if wanted >= len(class_names):
-            last = len(class_names) - 1
-            raise UserError(f"target={text!r}: the data has classes 0 to {last} only")
         if not structures:
             target += wanted
         elif wanted:

@@ -95,6 +95,16 @@ def _load_attacks(request: Request, workspace: Path) -> tuple[list[NamedAttack],
     return attacks, eps
 
 
+def refuse_goals(request: Request, dataset: str) -> None:
+    """Targets that the data set does not have, before hours of training the networks to attack."""
+    from segbench.attacks import load_attack
+    from segbench.executors.cells import check_goal
+
+    data = _select(dataset, request)
+    for text in request.attacks:
+        check_goal(data, load_attack(text))
+
+
 def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelReference, DataSource]]:
     """Each network that is asked for with its data; says where code of the user's runs."""
     from segbench.cli.display import messages
@@ -131,7 +141,6 @@ def _with_data(
     references: list[ModelReference], request: Request
 ) -> list[tuple[ModelReference, DataSource]]:
     """Each network with the data it is attacked on: the named set, or the one its card names."""
-    from segbench.executors.local import select_data
     from segbench.references import CheckpointReference
 
     opened: dict[str, DataSource] = {}
@@ -144,8 +153,15 @@ def _with_data(
         else:
             raise UserError(f"model {reference.name} has no card; name its data with --dataset")
         if text not in opened:
-            dataset = open_dataset(text, request.data_root)
-            refuse_split(dataset, request.split)
-            opened[text] = select_data(text, dataset, request.split, request.limit)
+            opened[text] = _select(text, request)
         pairs.append((reference, opened[text]))
     return pairs
+
+
+def _select(spec: str, request: Request) -> DataSource:
+    """The cases that are asked for of a data set."""
+    from segbench.executors.local import select_data
+
+    dataset = open_dataset(spec, request.data_root)
+    refuse_split(dataset, request.split)
+    return select_data(spec, dataset, request.split, request.limit)

@@ -32,7 +32,7 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
     models = ["nlcen", "unet"]
     seeds = [0, 1, 2]
     """
-    from segbench.cli.evaluation import Request, evaluate
+    from segbench.cli.evaluation import Request, evaluate, refuse_goals
     from segbench.cli.reporting import write_reports
     from segbench.config import load_grid_config
 
@@ -40,7 +40,6 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
     dataset = config.dataset
     if config.train:
         dataset = dataset or DEFAULT_DATASET
-        _train(config.train, dataset, config.data_root, device, workspace)
     asked = config.model_dump(exclude={"models", "eps", "dataset", "reports", "train"})
     request = Request(
         models=config.models or (config.train.networks if config.train else ()),
@@ -49,6 +48,9 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
         device=device,
         **asked,
     )
+    if config.train and dataset:
+        refuse_goals(request, dataset)
+        _train(config.train, dataset, config.data_root, device, workspace)
     evaluate(request, workspace)
     write_reports(config.reports, workspace, workspace / "reports")
 

@@ -34,7 +34,7 @@ def train_models(
 
     recipe = _recipe(preset, dataset, epochs)
     data = open_dataset(dataset, data_root)
-    _refuse_early(models, data, workspace)
+    _refuse_early(models, data, recipe.epochs, workspace)
     for model, seed in itertools.product(models, seeds):
         title = f"{model} #{seed}" if len(seeds) > 1 else model
         with progress_bar() as progress:
@@ -53,14 +53,27 @@ def train_models(
         console.print(f"trained {folder}", highlight=False, soft_wrap=True)
 
 
-def _refuse_early(models: Sequence[str], data: Dataset, workspace: Path) -> None:
-    """What cannot end well, before hours of the first training."""
+def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: Path) -> None:
+    """What cannot end well, before hours of the first training.
+
+    Every network is really built: not every factory can build on the meta device, and only so are
+    the values it refuses, the weights files it reads and its stages of training known.
+    """
+    import torch
+
     from segbench.architecture import resolve_architecture
     from segbench.executors.local import check_writable
+    from segbench.training.session import list_stages
 
     check_writable(workspace)
-    for model in models:
-        resolve_architecture(model, data.spatial_dims)
+    with torch.random.fork_rng([]):
+        for architecture in [resolve_architecture(model, data.spatial_dims) for model in models]:
+            network = architecture.build(
+                in_channels=data.in_channels,
+                num_classes=len(data.class_names),
+                spatial_dims=data.spatial_dims,
+            )
+            list_stages(network, architecture.text, epochs)
 
 
 def _recipe(preset: str, dataset: str, epochs: int | None) -> Recipe:

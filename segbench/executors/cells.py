@@ -6,13 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from segbench import __version__, rowfile
-from segbench.api import TransferAttack
+from segbench.api import Targeted, TransferAttack
 from segbench.attacks import NamedAttack, load_attack
 from segbench.grid import Cell
 from segbench.labels import attack_spec, quantized_attack
 from segbench.references import LoadedModel
 from segbench.spec import Spec
 from segbench.target_files import check_masks, target_folder
+from segbench.targets import check_class
 from segbench.transfers import find_source
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ def cell_facts(
         "precision": options.precision if attack else "fp32",
         "boundary": options.boundary,
     }
+
+
+def check_goal(data: DataSource, attack: NamedAttack) -> None:
+    """Refuse an attack whose target the data does not have; of a transfer, its source's attack.
+
+    Raises:
+        UserError: there is no such class, or its masks do not fit, see ``check_masks``.
+    """
+    if isinstance(attack.attack, TransferAttack):
+        attack = load_attack(attack.attack.attack)
+    _target_masks(data, attack)
+    if isinstance(attack.attack, Targeted) and attack.attack.target is not None:
+        check_class(attack.attack.target, data.dataset.class_names)
 
 
 def _libraries(attack: NamedAttack | None) -> dict[str, dict[str, str]]:

@@ -58,12 +58,7 @@ class Session:
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             module = self._build()
             memory = CaseMemory(self.dataset)
-            stages = list(module.stages()) if isinstance(module, BringsStages) else []
-            if len(stages) > epochs:
-                raise UserError(
-                    f"model {self.settings.model} is trained in {len(stages)} stages "
-                    f"({', '.join(stages)}), so it needs at least as many epochs, not {epochs}"
-                )
+            stages = list_stages(module, self.settings.model, epochs)
             count = max(1, len(stages))
             for number in range(count):
                 if isinstance(module, BringsStages):
@@ -142,6 +137,21 @@ class Session:
             spatial_dims=self.settings.spatial_dims,
         )
         return lay_out_channels_last(module.to(self.device))
+
+
+def list_stages(module: nn.Module, model: str, epochs: int) -> list[str]:
+    """The stages that a network brings, none for most, once so many epochs are enough for them.
+
+    Raises:
+        UserError: there are fewer epochs than stages.
+    """
+    stages = list(module.stages()) if isinstance(module, BringsStages) else []
+    if len(stages) > epochs:
+        raise UserError(
+            f"model {model} is trained in {len(stages)} stages "
+            f"({', '.join(stages)}), so it needs at least as many epochs, not {epochs}"
+        )
+    return stages
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

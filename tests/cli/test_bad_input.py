@@ -119,6 +119,34 @@ def test_a_wrong_attack_is_refused(segbench, workspace, attack: str, word: str) 
 
 
 @pytest.mark.parametrize(
+    "attack",
+    [
+        "pgd:target=class:9",
+        "uap:target=class:9",
+        'transfer:source="unet:width=4,depth=2",attack="pgd:target=class:9"',
+    ],
+)
+def test_a_target_that_the_data_lack_is_refused_before_any_cell(
+    segbench, workspace, attack: str
+) -> None:
+    result = segbench("attack", "-a", "fgsm", "-a", attack, "--eps", "0.03",
+                      "--workspace", workspace)  # fmt: skip
+    refused(result, 2, "target='class:9': the data has classes 0 to 1 only")
+    assert not list((workspace / "results").rglob("*.parquet"))
+
+
+def test_a_target_that_the_data_lack_is_refused_before_any_training(segbench, tmp_path) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        "attacks = ['fgsm', 'pgd:target=class:9']\neps = ['1/255']\n"
+        "[train]\nmodels = ['unet:width=2,depth=1']\nepochs = 1\n"
+    )
+    result = segbench("run", grid, "--workspace", tmp_path / "runs")
+    refused(result, 2, "target='class:9': the data has classes 0 to 1 only")
+    assert not (tmp_path / "runs" / "models").exists()
+
+
+@pytest.mark.parametrize(
     ("args", "words"),
     [
         (("export",), "holds none"),

@@ -37,6 +37,8 @@ def test_a_suite_adds_its_networks_to_the_named_ones(segbench, tmp_path: Path, m
         (("--seeds", "0,0"), "names a seed twice"),
         (("--suite", "papr"), "did you mean 'paper'"),
         (("unet", "unet:wdith=3"), "did you mean 'width'"),
+        (("unet", "unet:width=0"), "width is 0, expected 1 or more"),
+        (("unet:width=2,depth=1", "nwcn", "--epochs", "1"), "at least as many epochs, not 1"),
     ],
 )
 def test_a_wrong_seed_suite_or_later_network_is_refused_before_any_training(
