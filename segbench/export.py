@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.adversarial import KeptCell, kept_cells, load_images, shards_of
-from segbench.data.image_files import read_written, write_image
+from segbench.data.image_files import read_change, write_image
+from segbench.data.own_values import count_outside, own_values
 from segbench.errors import UserError
 from segbench.labels import eps_names
 
@@ -27,11 +28,13 @@ _RELATIVE, _ROUNDING = 1e-6, 2.0**-24  # as the engine allows, see ball.py
 
 @dataclass(frozen=True)
 class Written:
-    """One file, and how far its image lies from the clean one: L-infinity and L2, in [0, 1].
+    """One file, and how far it lies from the clean one: L-infinity and L2, in units of [0, 1].
 
     Attributes:
         kept_linf: the distance of the float32 image that was kept.
         excess: by how much the file leaves the ball of the budget, in its own norm; 0 inside.
+        outside: how many values of a volume its window clips; a reader with that window does not
+            see their change.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class Written:
     linf: float
     l2: float
     excess: float
+    outside: int
 
 
 def choose_cells(
@@ -98,7 +102,7 @@ def export_cell(
         for case_id, image in zip(attacked.case_ids, attacked.images.numpy(), strict=True):
             case = dataset.load(case_id)
             path = write_image(folder, image, case)
-            found = read_written(path, case)
+            change = read_change(path, case)
             yield Written(
                 path,
                 cell.model,
@@ -106,10 +110,11 @@ def export_cell(
                 cell.budget_kind,
                 cell.budget,
                 case_id,
-                kept_linf=_distance(image, case.image, np.inf),
-                linf=_distance(found, case.image, np.inf),
-                l2=_distance(found, case.image, 2.0),
-                excess=_excess(found, case.image, cell),
+                kept_linf=_norm(image.astype(np.float64) - case.image, np.inf),
+                linf=_norm(change, np.inf),
+                l2=_norm(change, 2.0),
+                excess=_excess(change, cell),
+                outside=0 if (own := own_values(case)) is None else count_outside(own, case),
             )
 
 
@@ -125,18 +130,17 @@ def _names(text: str, model: str) -> bool:
         return False  # no spec, so the name of no checkpoint
 
 
-def _excess(image: NDArray[np.float32], clean: NDArray[np.float32], cell: KeptCell) -> float:
+def _excess(change: NDArray[np.float64], cell: KeptCell) -> float:
     if cell.budget_kind not in _ORDERS:
         return 0.0
     order = _ORDERS[cell.budget_kind]
-    over = _distance(image, clean, order) - cell.budget
-    slack = _RELATIVE * cell.budget + _ROUNDING * image.size ** (1 / order)
+    over = _norm(change, order) - cell.budget
+    slack = _RELATIVE * cell.budget + _ROUNDING * change.size ** (1 / order)
     return over if over > slack else 0.0
 
 
-def _distance(image: NDArray[np.float32], clean: NDArray[np.float32], order: float) -> float:
-    delta = (image.astype(np.float64) - clean).ravel()
-    return float(np.linalg.norm(delta, order))
+def _norm(change: NDArray[np.float64], order: float) -> float:
+    return float(np.linalg.norm(change.ravel(), order))
 
 
 def _budget(cell: KeptCell) -> str:

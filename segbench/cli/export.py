@@ -40,8 +40,9 @@ def command(
     """Write the images that attack --save-adversarial kept, in the depth and units of their files.
 
     Each file is read back and its distance from the clean image measured anew: whole numbers are
-    rounded towards the clean image, so a change of less than one level is gone. written.csv lists
-    every file.
+    rounded towards the clean image, so a change of less than one level is gone. Voxels of a volume
+    outside its intensity window keep their file's own value plus the change; a reader with that
+    window does not see it, and they are counted. written.csv lists every file.
 
     \b
     segbench attack --eps 2/255 --save-adversarial
@@ -64,6 +65,13 @@ def command(
         written += export_cell(store, cell, data[cell.dataset], folder)
     for name, dataset in sorted(data.items()):
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
+    if outside := sum(file.outside for file in written):
+        messages.print(
+            f"{outside} values lie outside the intensity windows of their volumes: their change "
+            "is in the files, but a reader with those windows clips it away",
+            highlight=False,
+            soft_wrap=True,
+        )
     _list(folder, written)
     _show(folder, written)
 

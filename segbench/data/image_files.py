@@ -2,8 +2,9 @@
 
 Pictures become PNG, or TIFF where they came from TIFF, at the depth of their file; slices and
 volumes become NIfTI in the orientation, the voxel type and the units of theirs. Whole numbers are
-rounded towards the clean image (``quantize.py``). What a loader resized stays at that size, with an
-affine that says so, and what its window clipped stays clipped.
+rounded towards the clean image (``quantize.py``). Voxels outside a volume's window keep the file's
+own value plus the change (``own_values.py``). What a loader resized stays at that size, with an
+affine that says so, and there what its window clipped stays clipped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from PIL import Image
 
 from segbench.api import Case
 from segbench.atomic import write_atomically
+from segbench.data.own_values import change_of_values, move_values, own_values
 from segbench.data.pairing import is_volume, suffix_of
 from segbench.data.rasters import read_image
 from segbench.data.volumes import inspect_volume, read_voxels
@@ -56,10 +58,29 @@ def read_written(path: Path, case: Case) -> NDArray[np.float32]:
     """
     maps = case.intensity or ()
     if is_volume(path):
-        voxels = read_voxels(path).astype(np.float64)
-        return from_units(voxels if case.depth is None else voxels[..., 0], maps)
+        return from_units(_written_values(path, case), maps)
     pixels, bits = read_image(path)
     return from_units(np.rint(pixels.astype(np.float64) * (2**bits - 1)), maps)
+
+
+def read_change(path: Path, case: Case) -> NDArray[np.float64]:
+    """By how much such a file differs from the case's own, (C, *spatial), in units of [0, 1].
+
+    Where the files cannot be compared voxel by voxel, the images are.
+
+    Raises:
+        BadFileError: a file cannot be read.
+    """
+    own = own_values(case)
+    if own is None:
+        return read_written(path, case).astype(np.float64) - case.image
+    return change_of_values(_written_values(path, case), own, case)
+
+
+def _written_values(path: Path, case: Case) -> NDArray[np.float64]:
+    """A written volume, or slice of one, (C, *spatial) in its units."""
+    voxels = read_voxels(path).astype(np.float64)
+    return voxels if case.depth is None else voxels[..., 0]
 
 
 def _raster_bytes(image: NDArray[np.float32], case: Case, kind: str) -> bytes:
@@ -84,10 +105,12 @@ def _volume_bytes(image: NDArray[np.float32], case: Case, source: Path) -> bytes
     own: Any = nibabel.load(source)
     header, maps = inspect_volume(source), case.intensity or ()
     dtype = own.get_data_dtype()
-    if header.bits is None:
-        values, dtype = to_units(image, maps), dtype if dtype.kind == "f" else np.dtype("f4")
+    if header.bits is None and dtype.kind != "f":
+        dtype = np.dtype("f4")  # of scaled whole numbers
+    if (clean := own_values(case)) is not None:
+        values = move_values(clean, image, case, dtype)
     else:
-        values = to_levels(image, case)
+        values = to_units(image, maps) if header.bits is None else to_levels(image, case)
     voxels = values if case.depth is None else values[..., None]  # (C, X, Y, Z)
     voxels = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
     affine = _canonical_affine(own) @ _to_old_grid(image.shape[1:], header.shape, case.depth)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segbench.api import Case, Intensity
 from segbench.data.folder import Folder
-from segbench.data.image_files import read_written, write_image
+from segbench.data.image_files import read_change, read_written, write_image
 from segbench.data.rasters import read_image
 from segbench.data.volumes import read_voxels
 from segbench.errors import UserError
@@ -85,7 +85,7 @@ def volume_folder(root: Path, voxels: np.ndarray, **options: Any) -> Folder:
         nibabel.save(nibabel.Nifti1Image(voxels, TURNED), root / "images" / f"v{index}.nii.gz")
         mask = (voxels > np.median(voxels)).astype(np.uint8)
         nibabel.save(nibabel.Nifti1Image(mask, TURNED), root / "masks" / f"v{index}.nii.gz")
-    return Folder(root=root, lower=0, upper=100, **options)
+    return Folder(root=root, **{"lower": 0, "upper": 100, **options})
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64])
@@ -113,6 +113,34 @@ def test_a_slice_lies_where_its_volume_has_it(tmp_path: Path) -> None:
         here = np.array([*np.argwhere(np.ones(stored.shape))[3], 1])
         there = np.rint(np.linalg.solve(volume.affine, written.affine @ here)).astype(int)
         assert stored[tuple(here[:3])] == voxels[tuple(there[:3])]
+
+
+@pytest.mark.parametrize("mode", ["volumes", "slices"])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_outliers_too_differ_from_their_file_by_at_most_eps(
+    dtype: Any, mode: str, tmp_path: Path
+) -> None:
+    """eps times the window is the law of every voxel, those clipped by the window included."""
+    voxels = (RANDOM.random((5, 6, 7)) * 900).astype(dtype)
+    voxels[1:4, 2, :], voxels[2, 4, :] = 20_000, -7_000
+    data = volume_folder(tmp_path / "data", voxels, mode=mode, lower=10, upper=90)
+    case = data.load("v1" if mode == "volumes" else "v1_z002")
+    assert case.intensity is not None
+    assert case.source is not None
+    span, eps = case.intensity[0].high - case.intensity[0].low, 8 / 255
+    sign = np.where(RANDOM.random(case.image.shape) < 0.5, -1, 1)
+    attacked = np.clip(case.image + sign * np.float32(eps), 0, 1).astype(np.float32)
+    path = write_image(tmp_path / "out", attacked, case)
+    own, written = read_voxels(case.source), read_voxels(path)
+    own = own if case.depth is None else own[..., case.depth : case.depth + 1]
+    change = (written.astype(np.float64) - own).reshape(case.image.shape)
+    meant = (attacked.astype(np.float64) - case.image) * span
+    assert (np.abs(own) > 5000).any()
+    assert np.abs(change).max() <= eps * span * (1 + 1e-6)
+    np.testing.assert_allclose(change, meant, atol=1 if dtype == np.int16 else 2e-3)
+    np.testing.assert_allclose(read_change(path, case), change / span, atol=1e-12)
+    untouched = read_voxels(write_image(tmp_path / "clean", case.image, case))
+    np.testing.assert_array_equal(untouched, own)
 
 
 def test_a_resized_volume_spans_the_same_millimetres(tmp_path: Path) -> None:
