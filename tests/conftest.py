@@ -1,4 +1,4 @@
-"""Rows as the store gives them, made up: one by one, or a whole grid with falling curves."""
+"""Seeded tests, and rows as the store gives them, made up: one by one or a whole grid."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ from segbench import rowfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Row = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test begins at the same random numbers, whatever ran before it in its process."""
+    import torch
+
+    torch.manual_seed(0)
 
 
 @pytest.fixture
