@@ -39,19 +39,24 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 
 def describe_worst(worst: DataFrame) -> Iterator[str]:
-    """A sentence for each curve: of which attacks, by which metric, over how many cases."""
-    keys = ["dataset", "split", "model", "budget_kind", "attack", "attack_params"]
+    """A sentence for each kind of curve: of which attacks, over how many cases, on which models."""
+    keys = ["dataset", "split", "budget_kind", "attack", "attack_params", "model"]
     names = eps_names(zip(worst["budget_kind"], worst["budget"].tolist(), strict=True))
-    for (dataset, split, model, kind, attack, params), part in worst.groupby(keys, sort=True):
+    models: dict[tuple[str, str], list[str]] = {}
+    for (dataset, split, kind, attack, params, model), part in worst.groupby(keys, sort=True):
         budgets = ", ".join(
             names[str(kind), budget] for budget in sorted(set(part["budget"].tolist()))
         )
         cases = sorted({len(point) for _, point in part.groupby("budget")})
-        yield (
-            f"{dataset} {split}: the {attack} on {model} ({kind} {budgets}) is, per case, the "
-            f"lowest {SELECTING} of {', '.join(json.loads(str(params))['attacks'])}, over the "
-            f"{' to '.join(map(str, cases))} cases that each of them has."
+        curve = f"{dataset} {split}: the {attack} ({kind} {budgets})"
+        meaning = (
+            f"is, per case, the lowest {SELECTING} of "
+            f"{', '.join(json.loads(str(params))['attacks'])}, over the "
+            f"{' to '.join(map(str, cases))} cases that each of them has"
         )
+        models.setdefault((curve, meaning), []).append(str(model))
+    for (curve, meaning), attacked in models.items():
+        yield f"{curve} {meaning}; on {', '.join(attacked)}."
 
 
 def _of_one_budget(point: DataFrame) -> Iterator[DataFrame]:

@@ -46,6 +46,12 @@ def test_each_case_has_its_own_worst_attack_and_all_metrics_are_that_ones(row, f
     assert "lowest jaccard of fgsm, pgd, over the 2 cases" in note
 
 
+def test_networks_whose_worst_is_of_the_same_attacks_and_cases_share_a_note(grid_rows, frame):
+    notes = build_tables(frame(grid_rows(models=("a@jsrt#0", "b@jsrt#0")))).notes
+    (note,) = [n for n in notes if "worst of 2 attacks" in n]
+    assert note.endswith("; on a@jsrt#0, b@jsrt#0.")
+
+
 @pytest.mark.parametrize(("other", "lines"), [("{}", 0), ('{"target": "empty"}', 1)])
 def test_it_agrees_with_a_target_only_where_all_attacks_have_that_one(other, lines, row, frame):
     led = {"attack_params": '{"target": "empty"}', "target_jaccard": 0.9}
