@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segbench.api import BringsRandomness
+from segbench.api import BringsRandomness, Output
 from segbench.channels import channels_seen, convert_channels, rule_for
 from segbench.errors import UserError
 from segbench.normalize import Normalization
@@ -225,7 +225,7 @@ def _pick(answer: Any, key: Key) -> Tensor:
 
 def _keep_declarations(network: nn.Module, module: nn.Module) -> None:
     """What a network declares beside its layers goes with it."""
-    output: Literal["softmax", "sigmoid"] | None = getattr(network, "output", None)
+    output: Output | None = getattr(network, "output", None)
     if output is not None:
         module.output = output  # type: ignore[assignment]
     if hasattr(network, "postprocess"):
