@@ -140,3 +140,13 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         load_grid_config(tmp_path / "absent.toml")
     with pytest.raises(UserError, match="cannot be read"):
         load_grid_config(tmp_path)
+
+
+GOLDEN = Path(__file__).parents[1] / "reports" / "golden"
+
+
+@pytest.mark.parametrize("grid", sorted(GOLDEN.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_grids_of_the_committed_studies_are_valid(grid: Path) -> None:
+    train = load_grid_config(grid).train
+    assert train is not None
+    assert len(train.networks) * len(train.training_seeds) >= 8
