@@ -219,6 +219,7 @@ def test_a_search_sees_what_it_needs_and_keeps_the_worst_it_saw(
     images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     conv = nn.Conv2d(1, 2, 3, padding=1)
     nn.init.normal_(conv.weight, generator=torch.Generator().manual_seed(2))
+    nn.init.zeros_(conv.bias)
     network = prepared(conv, images)
     truth = network.as_labels(network.exact_logits(images))
     cost = run(network, named, images, truth)
