@@ -10,6 +10,7 @@ from segbench.cli.options import open_dataset, refuse_split
 from segbench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from fractions import Fraction
 
     from segbench.api import Tables
@@ -43,7 +44,7 @@ class Request:
 
 
 def evaluate(request: Request, workspace: Path) -> None:
-    """Run the grid with a progress bar, then show the table of what it covers."""
+    """Run the grid with a progress bar, then show the tables of its networks."""
     attacks, eps = _load_attacks(request, workspace)
     pairs = resolve_request(request, workspace)
 
@@ -65,7 +66,8 @@ def evaluate(request: Request, workspace: Path) -> None:
     with progress_bar() as progress:
         listener = AttackProgress(progress)
         run_id = run_grid(pairs, grid, Workspace(workspace), options, listener)
-    show_summary(load_tables(workspace))
+    names = {reference.name for reference, _ in pairs}
+    show_summary(load_tables(workspace, models=names))
     console.print(
         f"run {run_id}: {listener.computed} shards computed, {listener.found} found in "
         f"{workspace / 'results'}",
@@ -119,8 +121,10 @@ def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelRefere
     return _with_data(references, request)
 
 
-def load_tables(workspace: Path, all_weights: bool = False) -> Tables:
-    """The tables of all stored rows, each model with the weights it has now."""
+def load_tables(
+    workspace: Path, all_weights: bool = False, models: Collection[str] | None = None
+) -> Tables:
+    """The tables of all stored rows, or of some models', each with the weights it has now."""
     from segbench.card import find_checkpoints, load_card
     from segbench.diagnosis.record import read_diagnoses
     from segbench.store import Workspace, read_rows, read_runs
@@ -128,8 +132,9 @@ def load_tables(workspace: Path, all_weights: bool = False) -> Tables:
 
     store = Workspace(workspace)
     current = {path.name: load_card(path).weights_sha256 for path in find_checkpoints(workspace)}
+    rows = read_rows(store)
     return build_tables(
-        read_rows(store),
+        rows if models is None else rows[rows["model"].isin(models)],
         current=current,
         all_weights=all_weights,
         runs=read_runs(store),

@@ -62,6 +62,24 @@ def test_attack_stores_falling_scores_and_report_writes_them(segbench, workspace
     assert f"{summary['8/255'].item():.3f}" in text
 
 
+def test_attack_shows_the_networks_that_it_attacked_and_report_all(
+    segbench, workspace, tmp_path
+) -> None:
+    attack(segbench, workspace)
+    own = tmp_path / "threshold.py"
+    own.write_text(
+        "import torch\ndef build(in_channels):\n    return torch.nn.Conv2d(in_channels, 1, 1)\n"
+    )
+    data = "phantom-cxr:size=32,train_cases=2,test_cases=2"
+    asked = ["-m", f"{own}:build", "--dataset", data]
+    shown = attack(segbench, workspace, *asked).output
+    assert "threshold:build" in shown
+    assert "unet" not in shown
+    everything = segbench("report", "--workspace", workspace, "--out", tmp_path / "out").output
+    assert "threshold:build" in everything
+    assert "unet" in everything
+
+
 def test_a_second_attack_computes_nothing_and_changes_nothing(segbench, workspace) -> None:
     attack(segbench, workspace)
     before = read_rows(Workspace(workspace))
