@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from segbench.labels import eps_names
 from segbench.seed_spread import networks_of_seeds
@@ -22,7 +22,8 @@ _POINT = [*_DATA, "attack", "attack_params", "budget_kind", "budget"]
 _COLUMNS = [
     "model", "against", *_POINT, "eps", "difference", "low", "high", "cases", "groups",
 ]  # fmt: skip
-_ALL_PAIRS = 4  # networks; of more, each is compared with the best only
+_ALL_PAIRS = 20  # networks; of more, each is compared with the best only
+_SHOWN = 4  # networks whose pairs a page shows; of more, those of the best
 
 
 def compare_models(cases: DataFrame) -> DataFrame:
@@ -33,7 +34,8 @@ def compare_models(cases: DataFrame) -> DataFrame:
 
     Returns:
         One row per pair of networks, attack and budget, with its 95 % interval; no rows where no
-        two networks share a case.
+        two networks share a case. Of a pair, ``model`` is the one with the higher mean of all its
+        scores; of more than 20 networks, only the best is compared with each other one.
     """
     parsed = networks_of_seeds(cases["model"].unique())
     names = [parsed[model][0] if model in parsed else model for model in cases["model"]]
@@ -48,6 +50,17 @@ def compare_models(cases: DataFrame) -> DataFrame:
             facts["eps"] = eps[facts["budget_kind"], facts["budget"]] if facts["budget"] else "0"
             lines += [{**facts, **line} for line in _differences(point, pairs)]
     return DataFrame(lines, columns=_COLUMNS)
+
+
+def main_pairs(comparisons: DataFrame) -> DataFrame:
+    """What a page has room for: of more than four networks on a data set, the best's pairs."""
+    kept = []
+    for _, data in comparisons.groupby(_DATA, sort=False):
+        pairs = data[["model", "against"]].drop_duplicates()
+        best = pairs["model"].value_counts().idxmax()  # it is ``model`` in all of its pairs
+        many = len({*pairs["model"], *pairs["against"]}) > _SHOWN
+        kept.append(data[data["model"] == best] if many else data)
+    return concat(kept) if kept else comparisons
 
 
 def _pairs(data: DataFrame) -> Sequence[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segbench.comparisons import main_pairs
 from segbench.stats import paired_difference
 from segbench.tables import build_tables
 
@@ -59,15 +60,21 @@ def test_seeds_of_one_network_enter_as_their_mean_and_are_not_compared(row, fram
     assert table["difference"].tolist() == pytest.approx([0.1])
 
 
-def test_of_many_networks_each_is_compared_with_the_best(row, frame):
+@pytest.mark.parametrize(("networks", "compared"), [(4, 6), (6, 15), (21, 20)])
+def test_of_many_networks_a_page_shows_the_best_against_each(row, frame, networks, compared):
     rows = [
-        row(model=f"{name}@jsrt#0", weights_sha256=f"{n:02x}" * 32, jaccard=0.1 * n)
-        for n, name in enumerate("abcdef")
+        row(model=f"{name}@jsrt#0", weights_sha256=f"{n:02x}" * 32, jaccard=n / networks)
+        for n, name in enumerate("abcdefghijklmnopqrstu"[:networks])
     ]
     table = pairs(rows, frame)
-    assert set(table["model"]) == {"f@jsrt#0"}
-    assert sorted(table["against"]) == [f"{name}@jsrt#0" for name in "abcde"]
-    assert len(pairs(rows[:4], frame)) == 6
+    assert len(table) == compared
+    shown = main_pairs(table)
+    if networks > 4:
+        best, *others = sorted((r["model"] for r in rows), reverse=True)
+        assert set(shown["model"]) == {best}
+        assert sorted(shown["against"]) == sorted(others)
+    else:
+        assert shown.equals(table)
 
 
 def test_other_data_attacks_and_cases_are_not_compared(row, frame):

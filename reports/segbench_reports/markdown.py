@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench.api import Tables
 from segbench.atomic import write_atomically
+from segbench.comparisons import main_pairs
 from segbench.labels import point_names
 from segbench.transfers import transfer_matrices
 
@@ -24,6 +25,7 @@ _BUDGETS = {
     "area": "by area of the patch, as a fraction of the image",
     "none": "on clean images",
 }
+_BEST_ONLY = " Of so many networks only the pairs of the best; the CSV report has all of them."
 _ABSENT = "-"
 _SHORT = 12  # hexadecimal digits of a hash; the CSV report has them all
 # Columns set to the left.
@@ -93,11 +95,13 @@ def _comparisons(comparisons: DataFrame) -> Iterator[str]:
     """Pairs of networks, a line per attack."""
     if comparisons.empty:
         return
+    shown = main_pairs(comparisons)
     yield "## Paired differences"
     yield (
         "Mean Jaccard of the first network minus that of the second on the same cases, with its "
         "95 % interval over groups; bold where the interval leaves out 0. A network of several "
         "training seeds enters as the mean over them."
+        + (_BEST_ONLY if len(shown) < len(comparisons) else "")
     )
 
     def cell(point: Row) -> str:
@@ -107,7 +111,7 @@ def _comparisons(comparisons: DataFrame) -> Iterator[str]:
         text += f" [{point['low']:+.3f}, {point['high']:+.3f}]"
         return f"**{text}**" if point["low"] > 0 or point["high"] < 0 else text
 
-    yield from _point_tables(comparisons, ["model", "against"], ["Model", "Against"], cell, "cases")
+    yield from _point_tables(shown, ["model", "against"], ["Model", "Against"], cell, "cases")
 
 
 def _point_tables(
