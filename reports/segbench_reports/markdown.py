@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from segbench.api import Tables
 from segbench.atomic import write_atomically
-from segbench.comparisons import main_pairs
 from segbench.labels import point_names
 from segbench.transfers import transfer_matrices
 
@@ -93,6 +92,8 @@ def _spreads(seeds: DataFrame) -> Iterator[str]:
 
 def _comparisons(comparisons: DataFrame) -> Iterator[str]:
     """Pairs of networks, a line per attack."""
+    from segbench.comparisons import main_pairs
+
     if comparisons.empty:
         return
     shown = main_pairs(comparisons)
