@@ -20,8 +20,8 @@ from ours import attack_pgd
 from setting import Setting
 from torch import Tensor
 
-from segbench import metrics
 from segbench.engine.precision import Policy, require_ieee_fp32
+from segbench.metrics import regions
 
 OURS: dict[str, Policy] = {"segbench": "auto", "segbench fp32": "fp32"}
 WARM_UP_STEPS = 2
@@ -104,8 +104,8 @@ class Peer:
     def _jaccard(self, found: Tensor) -> float:
         with torch.no_grad():
             predicted = torch.cat([self.network(image[None]).argmax(1) for image in found])
-        scores = metrics.score_regions(predicted, self.labels, self.classes)
-        return float(metrics.case_score(scores).mean())
+        scores = regions.score_regions(predicted, self.labels, self.classes)
+        return float(regions.case_score(scores).mean())
 
 
 def _synchronize(tensor: Tensor) -> None:

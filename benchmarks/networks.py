@@ -6,7 +6,7 @@ Each is a factory as `segbench attack -m benchmarks/networks.py:unet32` takes it
 import torch
 from torch import nn
 
-from segbench import registry
+from segbench.plugins import registry
 
 
 def unet32(in_channels: int, num_classes: int, spatial_dims: int) -> nn.Module:

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from setting import Setting
 
-from segbench.attacks import load_attack
 from segbench.engine.precision import Policy
-from segbench.executors.local import DataSource, Options
-from segbench.grid import Cell, Grid
-from segbench.references import ModelReference
-from segbench.runs import run_grid
-from segbench.spec import parse_eps
-from segbench.store import Workspace, read_rows
+from segbench.evaluation.grid import Cell, Grid
+from segbench.evaluation.request import DataSource, Options
+from segbench.evaluation.run import run_grid
+from segbench.networks import ModelReference
+from segbench.plugins.attack import load_attack
+from segbench.plugins.spec import parse_eps
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
 
 
 class Silent:

@@ -15,7 +15,7 @@ from rich.table import Table
 from setting import Setting
 
 from segbench.engine.precision import Policy
-from segbench.executors.local import Options
+from segbench.evaluation.request import Options
 
 console = Console(highlight=False, width=120)
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from setting import Setting
 
-from segbench.executors.local import Options
+from segbench.evaluation.request import Options
 
 console = Console(highlight=False, width=120)
 CASES, EPS, STEPS, MODELS = (4, 16, 64, 128), (1, 4, 16), (1, 4, 16), (1, 2, 4)

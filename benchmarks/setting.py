@@ -9,9 +9,9 @@ import networks
 from volumes import Volumes
 
 from segbench.data import load_dataset
-from segbench.executors.local import DataSource, select_data
-from segbench.references import ModelReference, resolve_models
-from segbench.spec import parse_eps
+from segbench.evaluation.request import DataSource, select_data
+from segbench.networks import ModelReference, resolve_models
+from segbench.plugins.spec import parse_eps
 
 NETWORKS = Path(__file__).parent / "networks.py"
 

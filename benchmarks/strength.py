@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 from pandas import DataFrame
 
-from segbench.attacks import load_attack
 from segbench.cli.evaluation import Request, evaluate, load_tables
-from segbench.labels import eps_names
-from segbench.spec import parse
+from segbench.plugins.attack import load_attack
+from segbench.plugins.naming import eps_names
+from segbench.plugins.spec import parse
 
 SINGLE = ("ifgsm", "pgd", "apgd", "segpgd", "cospgd")
 KEYS = ["model", "dataset", "split", "budget", "case_id"]

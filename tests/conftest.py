@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench import rowfile
+from segbench.store import rowfile
 
 # Two workers share the machine: one thread each, here and in what they start, is faster than two
 # that wait for each other. Before torch is imported, which reads it once.
@@ -25,6 +25,24 @@ def seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def prepared() -> Callable[..., Any]:
+    """A module made ready, in fp32 or bf16 whatever this machine prefers."""
+
+    def make(module: Any, images: Any, classes: int = 2, precision: Any = "fp32") -> Any:
+        import torch
+
+        from segbench.engine.network import Network
+        from segbench.engine.precision import Precision
+
+        wanted = Precision(precision, "the test asks for it")
+        network = Network("net", module, classes, torch.device("cpu"), wanted)
+        network.prepare(images[:2])
+        return network
+
+    return make
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segbench import metrics
 from segbench.engine.network import Network
-from segbench.references import LoadedModel
+from segbench.metrics import regions
+from segbench.networks import LoadedModel
 
 
 class Curved(nn.Module):
@@ -64,7 +64,7 @@ class Gains(nn.Module):
 def scores(network: Network, images: Tensor, labels: Tensor, ignore: int | None = None) -> Tensor:
     """Each case's Jaccard with the labels, (B,)."""
     predicted = network.as_labels(network.exact_logits(images))
-    return metrics.case_score(network.score(predicted, labels, ignore))
+    return regions.case_score(network.score(predicted, labels, ignore))
 
 
 @dataclass(frozen=True)

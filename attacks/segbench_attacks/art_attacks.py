@@ -21,7 +21,7 @@ from torch import Tensor
 from segbench.api import Budget, BudgetKind, Context, Goal, Noise, Objective
 from segbench.engine import ball
 from segbench.errors import UserError
-from segbench.registry import suggest
+from segbench.plugins.registry import suggest
 from segbench_attacks.goals import check_goal
 from segbench_attacks.steps import Norm as BallNorm
 from segbench_attacks.steps import random_point

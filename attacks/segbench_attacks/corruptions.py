@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from segbench.api import Budget, BudgetKind, Goal, Noise, Objective
 from segbench.errors import UserError
-from segbench.registry import suggest
+from segbench.plugins.registry import suggest
 
 Change = Callable[[Tensor, float, Noise], Tensor]
 """(images (B, C, *spatial), level, noise) -> corrupted images; the engine clips them to [0, 1]."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from segbench.api import Labels
+from segbench.engine.targets import check_target
 from segbench.errors import UserError
-from segbench.targets import check_target
 
 
 def check_lasting_target(target: str | None) -> None:

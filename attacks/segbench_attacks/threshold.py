@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from segbench import metrics
 from segbench.api import Budget, BudgetKind, Context, Goal, Plan, State
 from segbench.errors import UserError
+from segbench.metrics import regions
 from segbench_attacks.goals import check_goal
 
 
@@ -61,11 +61,11 @@ def left_to_do(logits: Tensor, goal: Goal, *, structures: bool) -> Tensor:
     """What an attack with these logits has left to do (B,), as ``Objective.remaining`` has it."""
     reference = goal.labels if goal.targeted else goal.truth
     if structures:
-        scores = metrics.score_structures(logits.argmax(1), reference, goal.ignore_index)
+        scores = regions.score_structures(logits.argmax(1), reference, goal.ignore_index)
     else:
         classes = logits.shape[1]
-        scores = metrics.score_regions(logits.argmax(1), reference, classes, goal.ignore_index)
-    agreement = metrics.case_score(scores)
+        scores = regions.score_regions(logits.argmax(1), reference, classes, goal.ignore_index)
+    agreement = regions.case_score(scores)
     return 1 - agreement if goal.targeted else agreement
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from segbench.api import BudgetKind, TransferAttack
-from segbench.attacks import NORMS, load_attack
 from segbench.errors import UserError
+from segbench.plugins.attack import NORMS, load_attack
 
 
 @dataclass(frozen=True)

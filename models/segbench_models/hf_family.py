@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from segbench.channels import Channels, channels_seen, convert_channels
+from segbench.networks.channels import Channels, channels_seen, convert_channels
 from segbench_models.extras import import_extra
 from segbench_models.hyperparameters import check_at_least, check_sizes
 from segbench_models.library_network import LibraryNetwork

@@ -8,10 +8,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.api import Tables
+from segbench.api import Tables, TransferMatrix
 from segbench.atomic import write_atomically
-from segbench.labels import point_names
-from segbench.transfers import transfer_matrices
+from segbench.plugins.naming import point_names
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -52,7 +51,7 @@ def render(tables: Tables) -> str:
         *_distances(tables.distances),
         *_spreads(tables.seeds),
         *_comparisons(tables.comparisons),
-        *_transfers(tables.curves),
+        *_transfers(tables.transfers),
         "## Notes",
         _bullets(map(_escape, tables.notes)),
     ]
@@ -92,11 +91,9 @@ def _spreads(seeds: DataFrame) -> Iterator[str]:
 
 def _comparisons(comparisons: DataFrame) -> Iterator[str]:
     """Pairs of networks, a line per attack."""
-    from segbench.comparisons import main_pairs
-
     if comparisons.empty:
         return
-    shown = main_pairs(comparisons)
+    shown = comparisons[comparisons["main"]]
     yield "## Paired differences"
     yield (
         "Mean Jaccard of the first network minus that of the second on the same cases, with its "
@@ -144,9 +141,9 @@ def _point_tables(
         yield _table([*heads, "Attack", *shown, count.capitalize()], lines)
 
 
-def _transfers(curves: DataFrame) -> Iterator[str]:
+def _transfers(transfers: Sequence[TransferMatrix]) -> Iterator[str]:
     """A matrix of targets (across) under the images of sources (down) per attack and eps."""
-    for matrix in transfer_matrices(curves):
+    for matrix in transfers:
         yield (
             f"Transfer on {_escape(matrix.dataset)}, {_escape(matrix.split)} split: mean Jaccard "
             f"of each network (across) on images made against another (down) by "

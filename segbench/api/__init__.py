@@ -34,7 +34,7 @@ from segbench.api.model import (
     Output,
 )
 from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
-from segbench.api.report import Report, Tables
+from segbench.api.report import Report, Tables, TransferMatrix
 
 __all__ = [
     "Attack",
@@ -70,6 +70,7 @@ __all__ = [
     "Tables",
     "Targeted",
     "TransferAttack",
+    "TransferMatrix",
     "WeightedState",
     "WholeAttack",
 ]

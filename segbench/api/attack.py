@@ -77,7 +77,7 @@ class Plan:
 class StepAttack(Protocol):
     """An attack by steps: the engine loops, projects, compacts, counts and keeps the best.
 
-    A plug-in of the group ``segbench.attacks`` is a frozen dataclass whose fields are its
+    A plug-in of the group ``segbench.plugins.attack`` is a frozen dataclass whose fields are its
     hyper-parameters. Iterates need not stay in the ball: the engine projects every one of them.
     """
 

@@ -12,8 +12,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class TransferMatrix:
+    """Mean Jaccard of every target (columns) on the images made against every source (rows)."""
+
+    dataset: str
+    split: str
+    attack: str
+    eps: str
+    scores: DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Tables:
-    """Everything a report may show, computed once from the stored rows (see ``tables.py``).
+    """Everything a report may show, computed once from the stored rows (see ``tables/build.py``).
 
     Attributes:
         rows: one row per case and class, the store's columns.
@@ -25,7 +36,9 @@ class Tables:
         distances: one row per minimum-norm attack: the median and quartiles of its distances, and
             how many cases fell.
         seeds: mean and spread over the training seeds of a network, at every point of its curves.
-        comparisons: paired differences of two networks' Jaccard, at every point of both curves.
+        comparisons: paired differences of two networks' Jaccard, at every point of both curves;
+            ``main`` says whether a page has room for the pair.
+        transfers: who is fooled by whose images, a matrix per attack and eps.
         notes: sentences that a reader must see beside the numbers.
         attacks: attack label -> its complete parameters.
         provenance: versions, devices, weights and fingerprints behind the rows.
@@ -38,6 +51,7 @@ class Tables:
     distances: DataFrame
     seeds: DataFrame
     comparisons: DataFrame
+    transfers: Sequence[TransferMatrix] = ()
     notes: Sequence[str] = ()
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -39,7 +39,7 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for one that does not exist."""
-        from segbench.registry import suggest
+        from segbench.plugins.registry import suggest
 
         name = args[0]
         if not name.startswith("-") and name not in COMMANDS:

@@ -43,7 +43,13 @@ def command(
     """
     from segbench.cli.display import console, show_gate
     from segbench.cli.evaluation import load_tables
-    from segbench.gate import FAILURES, compare_golden, golden_table, read_golden, write_golden
+    from segbench.tables.golden import (
+        FAILURES,
+        compare_golden,
+        golden_table,
+        read_golden,
+        write_golden,
+    )
 
     current = golden_table(load_tables(workspace))
     if update:

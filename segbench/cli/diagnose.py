@@ -22,7 +22,7 @@ from segbench.errors import UserError
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from segbench.diagnosis.record import Diagnosis
+    from segbench.store.diagnoses import Diagnosis
 
 _COLOURS = {"pass": "green", "suspicious": "yellow", "fail": "red"}
 
@@ -48,10 +48,10 @@ def command(model: str, eps: str, workspace: Path, **asked: Any) -> None:
     """
     from segbench.cli.display import console, progress_bar, show
     from segbench.cli.evaluation import Request, resolve_request
-    from segbench.diagnosis.record import write_diagnosis
     from segbench.diagnosis.run import diagnose_model
-    from segbench.executors.local import Options
-    from segbench.store import Workspace
+    from segbench.evaluation.request import Options
+    from segbench.store.diagnoses import write_diagnosis
+    from segbench.store.workspace import Workspace
 
     budget = _budget(eps)
     request = Request(models=(model,), **asked)
@@ -67,7 +67,7 @@ def command(model: str, eps: str, workspace: Path, **asked: Any) -> None:
 
 def _budget(eps: str) -> Fraction:
     """The one budget of the comparisons, above 0 and up to 1."""
-    from segbench.spec import parse_eps
+    from segbench.plugins.spec import parse_eps
 
     budget = parse_eps(eps)
     if not 0 < budget <= 1:

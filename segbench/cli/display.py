@@ -21,15 +21,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from segbench.gate import FAILURES, UNCHANGED
-from segbench.labels import attack_names, eps_names, point_names
-from segbench.marks import distrusted
+from segbench.plugins.naming import attack_names, eps_names, point_names
+from segbench.tables.golden import FAILURES, UNCHANGED
+from segbench.tables.marks import distrusted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from segbench.api import Tables
-    from segbench.grid import Cell
+    from segbench.evaluation.grid import Cell
 
 console = Console()
 messages = Console(stderr=True)
@@ -99,7 +99,7 @@ def show(progress: Progress, task: TaskID, text: str, **changes: float) -> None:
 
 
 class AttackProgress:
-    """Shows a run of cells; an ``executors.local.Listener``."""
+    """Shows a run of cells; an ``evaluation.request.Listener``."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress

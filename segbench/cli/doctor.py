@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from segbench import __version__, registry
+from segbench import __version__
 from segbench.cli.options import device_option, workspace_option
 from segbench.errors import MachineError, UserError
+from segbench.plugins import registry
 
 
 @click.command("doctor")

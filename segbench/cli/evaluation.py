@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from segbench.api import Tables
-    from segbench.attacks import NamedAttack
-    from segbench.channels import Channels
-    from segbench.executors.local import DataSource
-    from segbench.references import ModelReference
+    from segbench.evaluation.request import DataSource
+    from segbench.networks import ModelReference
+    from segbench.networks.channels import Channels
+    from segbench.plugins.attack import NamedAttack
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def evaluate(request: Request, workspace: Path) -> None:
     pairs = resolve_request(request, workspace)
 
     from segbench.cli.display import AttackProgress, console, progress_bar, show_summary
-    from segbench.executors.local import Options
-    from segbench.grid import Grid
-    from segbench.runs import run_grid
-    from segbench.store import Workspace
+    from segbench.evaluation.grid import Grid
+    from segbench.evaluation.request import Options
+    from segbench.evaluation.run import run_grid
+    from segbench.store.workspace import Workspace
 
     options = Options(
         request.precision,
@@ -79,9 +79,9 @@ def evaluate(request: Request, workspace: Path) -> None:
 def _load_attacks(request: Request, workspace: Path) -> tuple[list[NamedAttack], list[Fraction]]:
     """The attacks and eps values that are asked for, refused where they cannot go together."""
     from segbench.api import BringsBudgets, TransferAttack
-    from segbench.attacks import attack_budgets, load_attack
-    from segbench.spec import parse_eps_list
-    from segbench.transfers import find_source
+    from segbench.evaluation.transfer_source import find_source
+    from segbench.plugins.attack import attack_budgets, load_attack
+    from segbench.plugins.spec import parse_eps_list
 
     eps = parse_eps_list(request.eps) if request.eps else []
     attacks = [load_attack(text) for text in request.attacks]
@@ -99,8 +99,8 @@ def _load_attacks(request: Request, workspace: Path) -> tuple[list[NamedAttack],
 
 def refuse_goals(request: Request, dataset: str) -> None:
     """Targets that the data set does not have, before hours of training the networks to attack."""
-    from segbench.attacks import load_attack
-    from segbench.executors.cells import check_goal
+    from segbench.evaluation.goals import check_goal
+    from segbench.plugins.attack import load_attack
 
     data = _select(dataset, request)
     for text in request.attacks:
@@ -110,7 +110,7 @@ def refuse_goals(request: Request, dataset: str) -> None:
 def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelReference, DataSource]]:
     """Each network that is asked for with its data; says where code of the user's runs."""
     from segbench.cli.display import messages
-    from segbench.references import ArchiveReference, ForeignReference, resolve_models
+    from segbench.networks import ArchiveReference, ForeignReference, resolve_models
 
     references = resolve_models(
         request.models, workspace, request.weights, request.normalize, request.channels
@@ -125,10 +125,11 @@ def load_tables(
     workspace: Path, all_weights: bool = False, models: Collection[str] | None = None
 ) -> Tables:
     """The tables of all stored rows, or of some models', each with the weights it has now."""
-    from segbench.card import find_checkpoints, load_card
-    from segbench.diagnosis.record import read_diagnoses
-    from segbench.store import Workspace, read_rows, read_runs
-    from segbench.tables import build_tables
+    from segbench.store.diagnoses import read_diagnoses
+    from segbench.store.rows import read_rows, read_runs
+    from segbench.store.workspace import Workspace
+    from segbench.tables.build import build_tables
+    from segbench.training.card import find_checkpoints, load_card
 
     store = Workspace(workspace)
     current = {path.name: load_card(path).weights_sha256 for path in find_checkpoints(workspace)}
@@ -146,7 +147,7 @@ def _with_data(
     references: list[ModelReference], request: Request
 ) -> list[tuple[ModelReference, DataSource]]:
     """Each network with the data it is attacked on: the named set, or the one its card names."""
-    from segbench.references import CheckpointReference
+    from segbench.networks import CheckpointReference
 
     opened: dict[str, DataSource] = {}
     pairs = []
@@ -165,7 +166,7 @@ def _with_data(
 
 def _select(spec: str, request: Request) -> DataSource:
     """The cases that are asked for of a data set."""
-    from segbench.executors.local import select_data
+    from segbench.evaluation.request import select_data
 
     dataset = open_dataset(spec, request.data_root)
     refuse_split(dataset, request.split)

@@ -11,7 +11,7 @@ import click
 from segbench.cli.options import SpecText, open_dataset, out_option, workspace_option
 
 if TYPE_CHECKING:
-    from segbench.export import Written
+    from segbench.export.write import Written
 
 
 @click.command("export")
@@ -48,12 +48,11 @@ def command(
     segbench attack --eps 2/255 --save-adversarial
     segbench export --out adversarial_images
     """
-    from segbench.attacks import load_attack
     from segbench.cli.display import messages
-    from segbench.executors.local import check_writable
-    from segbench.export import choose_cells, export_cell
-    from segbench.spec import parse_eps_list
-    from segbench.store import Workspace
+    from segbench.export.write import choose_cells, export_cell
+    from segbench.plugins.attack import load_attack
+    from segbench.plugins.spec import parse_eps_list
+    from segbench.store.workspace import Workspace, check_writable
 
     store, folder = Workspace(workspace), out or workspace / "export"
     labels = [load_attack(text).label for text in attack]
@@ -94,7 +93,7 @@ def _show(out: Path, written: Sequence[Written]) -> None:
     from rich.table import Table
 
     from segbench.cli.display import console
-    from segbench.labels import eps_names
+    from segbench.plugins.naming import eps_names
 
     table = Table(title="Written, read back and measured", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("folder", overflow="fold", min_width=24)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from segbench.api import Dataset
-    from segbench.channels import Channels
-    from segbench.references import LoadedModel
+    from segbench.networks import LoadedModel
+    from segbench.networks.channels import Channels
 
 
 @click.command("inspect")
@@ -47,7 +47,7 @@ def command(
     segbench inspect unet:width=16
     segbench inspect my_net.py:build --weights my_net.pt --dataset folder --data-root my_images
     """
-    from segbench.inspection import inspect_network
+    from segbench.networks.inspection import inspect_network
 
     data = open_dataset(dataset or DEFAULT_DATASET, data_root)
     name, loaded = _load(model, weights, normalize, channels, data, workspace)
@@ -66,7 +66,7 @@ def _load(
     workspace: Path,
 ) -> tuple[str, LoadedModel]:
     """A network of the user's own, a trained one, or a registered one as it is before training."""
-    from segbench.references import LoadedModel, resolve_models
+    from segbench.networks import LoadedModel, resolve_models
 
     try:
         references = resolve_models([text], workspace, weights, normalize, channels)
@@ -80,9 +80,9 @@ def _load(
 
 def _untrained(text: str, data: Dataset) -> nn.Module | None:
     """The network of a registered spec with fresh weights; None if it is not registered."""
-    from segbench import registry
-    from segbench.architecture import resolve_architecture
-    from segbench.spec import parse
+    from segbench.plugins import registry
+    from segbench.plugins.architecture import resolve_architecture
+    from segbench.plugins.spec import parse
 
     name = parse(text).name
     family = name.partition("/")[0]

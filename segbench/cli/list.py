@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from segbench import registry, spec
 from segbench.cli.options import workspace_option
+from segbench.plugins import registry, spec
 
 _RESERVED = {
     "models": ("in_channels", "num_classes"),
@@ -89,7 +89,8 @@ def _plain(default: Any) -> Any:
 
 def _cells(workspace: Path) -> list[dict[str, Any]]:
     """One record per stored cell."""
-    from segbench.store import Workspace, read_rows
+    from segbench.store.rows import read_rows
+    from segbench.store.workspace import Workspace
 
     rows = read_rows(Workspace(workspace))
     facts = ["cell", "model", "dataset", "split", "attack", "budget_kind", "budget", "seed"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from segbench import registry
 from segbench.errors import UserError
+from segbench.plugins import registry
 
 if TYPE_CHECKING:
     from segbench.api import Dataset
@@ -151,7 +151,7 @@ def device_option(command: Command) -> Command:
 def open_dataset(text: str, root: Path | None) -> Dataset:
     """The data set of a spec, at the given or the remembered root; a given root is remembered."""
     from segbench.data import load_dataset, remember_root
-    from segbench.spec import parse
+    from segbench.plugins.spec import parse
 
     dataset = load_dataset(text, root)
     if root is not None:

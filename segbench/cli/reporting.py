@@ -17,7 +17,7 @@ def write_reports(
     """Write each format's files into a folder; with ``show``, print the summary first."""
     from segbench.cli.display import console, show_summary
     from segbench.cli.evaluation import load_tables
-    from segbench.registry import load
+    from segbench.plugins.registry import load
 
     writers = [load("reports", name) for name in formats]
     tables = load_tables(workspace, all_weights)

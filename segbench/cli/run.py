@@ -10,7 +10,7 @@ import click
 from segbench.cli.options import DEFAULT_DATASET, device_option, workspace_option
 
 if TYPE_CHECKING:
-    from segbench.config import TrainConfig
+    from segbench.evaluation.grid_file import TrainConfig
 
 
 @click.command("run")
@@ -34,7 +34,7 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
     """
     from segbench.cli.evaluation import Request, evaluate, refuse_goals
     from segbench.cli.reporting import write_reports
-    from segbench.config import load_grid_config
+    from segbench.evaluation.grid_file import load_grid_config
 
     config = load_grid_config(grid)
     dataset = config.dataset

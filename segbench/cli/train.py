@@ -57,7 +57,7 @@ def command(
     segbench train --suite paper --seeds 0,1,2
     """
     from segbench.cli.training import train_models
-    from segbench.suites import load_suite
+    from segbench.training.suites import load_suite
 
     if suite is not None:
         models = tuple(dict.fromkeys([*models, *load_suite(suite)]))

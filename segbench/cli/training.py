@@ -11,7 +11,7 @@ from segbench.cli.options import open_dataset
 
 if TYPE_CHECKING:
     from segbench.api import Dataset
-    from segbench.recipes import Recipe
+    from segbench.training.recipes import Recipe
 
 
 def train_models(
@@ -30,7 +30,7 @@ def train_models(
     """Train every model spec with every seed on the ``train`` split into the workspace."""
     from segbench.cli.display import TrainingProgress, console, progress_bar
     from segbench.engine.precision import choose_device
-    from segbench.train import train_model
+    from segbench.training.train import train_model
 
     recipe = _recipe(preset, dataset, epochs)
     data = open_dataset(dataset, data_root)
@@ -61,8 +61,8 @@ def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: 
     """
     import torch
 
-    from segbench.architecture import resolve_architecture
-    from segbench.executors.local import check_writable
+    from segbench.plugins.architecture import resolve_architecture
+    from segbench.store.workspace import check_writable
     from segbench.training.session import list_stages
 
     check_writable(workspace)
@@ -77,8 +77,8 @@ def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: 
 
 
 def _recipe(preset: str, dataset: str, epochs: int | None) -> Recipe:
-    from segbench.recipes import load_recipe
-    from segbench.spec import parse
+    from segbench.plugins.spec import parse
+    from segbench.training.recipes import load_recipe
 
     overrides = {} if epochs is None else {"epochs": epochs}
     return load_recipe(preset, parse(dataset).name, overrides)

@@ -12,8 +12,8 @@ from typing import cast
 from segbench.api import Dataset
 from segbench.data.roots import remember_root, remembered_root
 from segbench.errors import MachineError, UserError
-from segbench.registry import load
-from segbench.spec import bind, parameters, parse
+from segbench.plugins.registry import load
+from segbench.plugins.spec import bind, parameters, parse
 
 __all__ = ["load_dataset", "remember_root", "remembered_root"]
 

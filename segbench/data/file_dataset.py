@@ -16,7 +16,7 @@ from segbench.data.coding import Coding
 from segbench.data.faults import BadFileError, short_name
 from segbench.data.sources import Source
 from segbench.errors import UserError
-from segbench.registry import suggest
+from segbench.plugins.registry import suggest
 
 FORMAT = 1  # part of the fingerprint: raise it when the same files become different arrays
 NOT_FINGERPRINTED = ("root", "split")  # where files lie; who is in which split is hashed itself

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from segbench import registry
 from segbench.api import StepAttack
-from segbench.attacks import load_attack
 from segbench.diagnosis import checks
-from segbench.diagnosis.checks import Check
 from segbench.diagnosis.examination import Examination, Scores, Traced, late_rise
-from segbench.stats import Interval, paired_difference
+from segbench.metrics.stats import Interval, paired_difference
+from segbench.plugins import registry
+from segbench.plugins.attack import load_attack
+from segbench.store.diagnoses import Check
 
 STEPS = 40
 BLACK_BOX = "square"

@@ -31,14 +31,9 @@ The thresholds, and why these:
 from __future__ import annotations
 
 import math
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from segbench.stats import Interval
-
-Verdict = Literal["pass", "suspicious", "fail"]
-VERDICTS: tuple[Verdict, ...] = ("pass", "suspicious", "fail")
+from segbench.metrics.stats import Interval
+from segbench.store.diagnoses import VERDICTS, Check, Verdict
 
 SCORE = 0.02
 STEPS = 0.1
@@ -47,24 +42,6 @@ ZERO_GRADIENTS = (0.1, 0.5)
 SATURATED = (0.01, 0.1)
 SATURATED_MARGIN = 87.0  # exp(-87) is the last normal number of fp32
 LATE_RISE = (0.25, 0.75)
-
-
-class Check(BaseModel):
-    """One check: what was measured, against what, and what it means.
-
-    Attributes:
-        number: what was measured; larger is worse in every check.
-        threshold: the number from which on the verdict is not ``pass``.
-        meaning: one sentence.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    verdict: Verdict
-    number: float
-    threshold: float
-    meaning: str
 
 
 def check_random(change: float, samples: int) -> Check:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segbench import metrics
 from segbench.api import (
     Budget,
     BudgetKind,
@@ -34,7 +33,8 @@ from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
-from segbench.evaluate import Batch, collate
+from segbench.evaluation.batch import Batch, collate
+from segbench.metrics import regions
 
 _ATTACKED, _SCORED, _PLACES, _FORWARDS = -1, -2, -3, -4  # draws that no attack uses
 
@@ -85,7 +85,7 @@ class Examination:
             guess = flat.gather(2, order[:, None].expand_as(flat)).reshape_as(batch.truth)
             if ignore is not None:
                 guess = guess.where(guess != ignore, 0)
-            found.append(metrics.case_score(self.network.score(guess, batch.truth, ignore)))
+            found.append(regions.case_score(self.network.score(guess, batch.truth, ignore)))
         return _numbers(found)
 
     def change_between_forwards(self) -> float:

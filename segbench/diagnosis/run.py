@@ -7,18 +7,18 @@ from importlib.metadata import version
 
 from segbench import __version__
 from segbench.api import Case
-from segbench.card import find_checkpoints, load_card
 from segbench.diagnosis.battery import Progress, run_checks
 from segbench.diagnosis.checks import overall
 from segbench.diagnosis.examination import Examination
-from segbench.diagnosis.record import Diagnosis
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.precision import require_ieee_fp32
-from segbench.executors.local import DataSource, Options
-from segbench.executors.worker import prepare_network
-from segbench.references import CheckpointReference, ModelReference
-from segbench.spec import format_eps
-from segbench.store import Workspace
+from segbench.evaluation.prepare import prepare_network
+from segbench.evaluation.request import DataSource, Options
+from segbench.networks import CheckpointReference, ModelReference
+from segbench.plugins.spec import format_eps
+from segbench.store.diagnoses import Diagnosis
+from segbench.store.workspace import Workspace
+from segbench.training.card import find_checkpoints, load_card
 
 _OTHERS = 2  # networks whose images are tried on this one; each costs as much as an attack
 

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segbench import metrics
 from segbench.api import BringsPostprocess
 from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
 from segbench.engine.graphs import Graphed
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
 from segbench.errors import MachineError, UserError
-from segbench.metrics import RegionScores
+from segbench.metrics import regions
+from segbench.metrics.regions import RegionScores
 
 
 @dataclass(eq=False)
@@ -145,11 +145,20 @@ class Network:
         planes = torch.stack([labels == c for c in range(1, self.classes)], 1).long()
         return planes if ignore is None else planes.where(labels[:, None] != ignore, ignore)
 
+    def as_masks(self, labels: Tensor) -> Tensor:
+        """Labels of ``as_labels`` or ``as_truth`` as a mask per class but the background.
+
+        bool (B, K - 1, *spatial).
+        """
+        if self.structures:
+            return labels == 1
+        return torch.stack([labels == c for c in range(1, self.classes)], 1)
+
     def score(self, predicted: Tensor, truth: Tensor, ignore: int | None) -> RegionScores:
         """Region metrics of predicted labels against ``as_truth`` labels, of one shape, int64."""
         if self.structures:
-            return metrics.score_structures(predicted, truth, ignore)
-        return metrics.score_regions(predicted, truth, self.classes, ignore)
+            return regions.score_structures(predicted, truth, ignore)
+        return regions.score_regions(predicted, truth, self.classes, ignore)
 
     def _behaviour(self, probe: Tensor, logits: Tensor) -> tuple[str, ...]:
         """Marks for a network that is random or lets cases of a batch influence each other."""

@@ -8,10 +8,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from segbench import metrics
 from segbench.api import Feedback, Goal, Loss
 from segbench.engine.network import Network, channels_last
 from segbench.errors import MachineError, UserError
+from segbench.metrics import regions
 
 Part = TypeVar("Part")
 
@@ -114,8 +114,8 @@ def remaining(network: Network, predicted: Tensor, goal: Goal) -> Tensor:
     """What an attack that gave these labels (B, *spatial) has left to do (B,): 0 is the worst."""
     if goal.targeted:
         reached = network.score(predicted, goal.labels, goal.ignore_index)
-        return 1 - metrics.case_score(reached)
-    return metrics.case_score(network.score(predicted, goal.truth, goal.ignore_index))
+        return 1 - regions.case_score(reached)
+    return regions.case_score(network.score(predicted, goal.truth, goal.ignore_index))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,1 +1,1 @@
-"""What a training is made of; ``segbench.train`` puts it together."""
+"""What a training is made of; ``segbench.training.train`` puts it together."""

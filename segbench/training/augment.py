@@ -22,7 +22,7 @@ from monai.transforms import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from segbench.recipes import Augmentation
+from segbench.training.recipes import Augmentation
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segbench.api import Dataset, Entry
-from segbench.recipes import Recipe
 from segbench.training.augment import augment, derive_seed, halve
 from segbench.training.loss import IGNORED
+from segbench.training.recipes import Recipe
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded cases
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from segbench.api import BringsLoss, BringsPostprocess
 from segbench.engine.precision import Precision
-from segbench.metrics import score_regions
-from segbench.recipes import Recipe
+from segbench.metrics.regions import score_regions
 from segbench.training.cases import CaseMemory, Sample
 from segbench.training.loss import IGNORED, supervised_loss, two_classes
+from segbench.training.recipes import Recipe
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from segbench.atomic import write_atomically
-from segbench.card import EpochScore, Settings
 from segbench.errors import UserError
+from segbench.training.card import EpochScore, Settings
 
 _VERSION = 1
 

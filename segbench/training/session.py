@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import BringsStages, Dataset
-from segbench.architecture import Architecture
-from segbench.card import EpochScore, Settings
 from segbench.engine.precision import Precision
 from segbench.errors import MachineError, UserError
+from segbench.plugins.architecture import Architecture
 from segbench.training.augment import derive_seed
+from segbench.training.card import EpochScore, Settings
 from segbench.training.cases import CaseMemory, batch_count, epoch_batches, prepared_ahead
 from segbench.training.listener import Listener
 from segbench.training.loop import (

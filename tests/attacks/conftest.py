@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segbench import registry, spec
 from segbench.api import BringsBudgets, Budget, Goal, MinimumNorm, StepAttack
-from segbench.attacks import NamedAttack, load_attack
 from segbench.engine.loop import Outcome, attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.precision import Precision
 from segbench.errors import UserError
+from segbench.plugins import registry, spec
+from segbench.plugins.attack import NamedAttack, load_attack
 from segbench_attacks.corruptions import CORRUPTIONS
 
 ARGUMENTS = {

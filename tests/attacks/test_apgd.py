@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segbench import metrics
 from segbench.api import Context, Feedback, Goal, State
-from segbench.attacks import load_attack
+from segbench.metrics import regions
+from segbench.plugins.attack import load_attack
 from segbench_attacks.apgd import APGD
 from segbench_attacks.apgd_l1 import begin_sparse
 from segbench_attacks.apgd_search import begin
@@ -169,7 +169,7 @@ def test_the_worst_iterate_is_kept(loss: str, prepared: Any, run: Any) -> None:
 
     def scores(some: Tensor) -> Tensor:
         predicted = network.as_labels(network.exact_logits(some))
-        return metrics.case_score(network.score(predicted, labels, None))
+        return regions.case_score(network.score(predicted, labels, None))
 
     along = torch.stack([scores(some) for some, _ in asked])
     assert (scores(found.images) <= along.amin(0)).all()

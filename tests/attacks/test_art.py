@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from toys import Dense, dense_scene
 
 from segbench.art import SegmentationEstimator
-from segbench.attacks import load_attack
 from segbench.errors import UserError
+from segbench.plugins.attack import load_attack
 from segbench_attacks.art_attacks import NAMES
 
 README = Path(__file__).resolve().parents[2] / "README.md"

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from toys import Curved
 
-from segbench import metrics
 from segbench.api import BringsBudgets, Budget, Case, MinimumNorm
-from segbench.attacks import NamedAttack, load_attack
 from segbench.engine.network import Network
 from segbench.errors import UserError
-from segbench.evaluate import collate, evaluate_batch
-from segbench.grid import Cell
+from segbench.evaluation.batch import collate
+from segbench.evaluation.grid import Cell
+from segbench.evaluation.score import evaluate_batch
+from segbench.metrics import regions
+from segbench.plugins.attack import NamedAttack, load_attack
 
 IGNORE = 255
 LED_BY_SCORE = ("apgd", "sea")
@@ -52,7 +53,7 @@ def is_worst(network: Network, found: Tensor, truth: Tensor) -> Tensor:
 def scores(network: Network, images: Tensor, labels: Tensor) -> Tensor:
     """Each case's Jaccard with the labels."""
     predicted = network.as_labels(network.exact_logits(images))
-    return metrics.case_score(network.score(predicted, labels, IGNORE))
+    return regions.case_score(network.score(predicted, labels, IGNORE))
 
 
 def gone_far(

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from segbench import registry, spec
 from segbench.api import StepAttack
-from segbench.attacks import NamedAttack
+from segbench.plugins import registry, spec
+from segbench.plugins.attack import NamedAttack
 
 README = Path(__file__).resolve().parents[2] / "attacks" / "README.md"
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segbench import evaluate
 from segbench.api import Budget, Context, Feedback, Goal, State
-from segbench.attacks import load_attack
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
-from segbench.grid import Cell
+from segbench.evaluation import score as evaluate
+from segbench.evaluation.grid import Cell
+from segbench.plugins.attack import load_attack
 from segbench_attacks.rays import RayS, sign_block
 from segbench_attacks.square import Square, square_side
 from segbench_attacks.square_l2 import moved_norm, window

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from toys import Gains
 
-from segbench.attacks import load_attack
 from segbench.errors import UserError
+from segbench.plugins.attack import load_attack
 
 EPS = 8 / 255
 NAMES = ("masked-ce", "logit-norm", "margin")

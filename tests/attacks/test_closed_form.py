@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segbench.api import State
-from segbench.attacks import NamedAttack
+from segbench.plugins.attack import NamedAttack
 
 EPS = 8 / 255
 SIDE = 6

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toys import Dense
 
 from segbench.api import Goal
-from segbench.attacks import load_attack
+from segbench.plugins.attack import load_attack
 
 EPS = 8 / 255
 SPATIAL = (9, 7)

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from segbench.api import Budget, Goal
-from segbench.attacks import NamedAttack, attack_budgets, load_attack
-from segbench.data.phantom import PhantomCXR
+from segbench.data.phantoms.phantom import PhantomCXR
 from segbench.engine.noise import CaseNoise
 from segbench.errors import UserError
+from segbench.plugins.attack import NamedAttack, attack_budgets, load_attack
 from segbench_attacks.corruptions import CORRUPTIONS, gibbs, motion
 
 README = Path(__file__).resolve().parents[2] / "attacks" / "README.md"

@@ -14,17 +14,20 @@ import torch
 from torch import Tensor, nn
 from toys import Ready, Silence
 
-from segbench import fitting, rowfile
 from segbench.api import Budget, Case, Context, Dataset, Entry, FittedAttack, Goal
-from segbench.attacks import load_attack
 from segbench.data import load_dataset
 from segbench.engine import ball
 from segbench.engine.noise import CaseNoise
 from segbench.errors import MachineError, UserError
-from segbench.executors.local import DataSource, Options, run_model, select_data
-from segbench.fitting import Fit
-from segbench.grid import Cell, Grid
-from segbench.store import Workspace, read_rows
+from segbench.evaluation import fitting
+from segbench.evaluation.fitting import Fit
+from segbench.evaluation.grid import Cell, Grid
+from segbench.evaluation.model_run import run_model
+from segbench.evaluation.request import DataSource, Options, select_data
+from segbench.plugins.attack import load_attack
+from segbench.store import rowfile
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
 
 SIDE, EPS = 6, 8 / 255
 BRIEF = "epochs=5,batch=4"

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from toys import Curved
 
-from segbench import registry, spec
 from segbench.api import BringsBudgets, Budget, Case, FittedAttack
-from segbench.attacks import NamedAttack, load_attack
 from segbench.engine.network import Network
 from segbench.errors import UserError
-from segbench.evaluate import attack_cases, collate
-from segbench.fitting import Fit
-from segbench.grid import Cell
+from segbench.evaluation.batch import collate
+from segbench.evaluation.fitting import Fit
+from segbench.evaluation.grid import Cell
+from segbench.evaluation.score import attack_cases
+from segbench.plugins import registry, spec
+from segbench.plugins.attack import NamedAttack, load_attack
 
 IGNORE = 255
 BRIEF = "epochs=2,batch=2"

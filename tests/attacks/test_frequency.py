@@ -12,8 +12,8 @@ from scipy.fft import dct, dctn
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from segbench.attacks import load_attack
 from segbench.errors import UserError
+from segbench.plugins.attack import load_attack
 from segbench_attacks.frequency import low_frequencies
 
 EPS = 8 / 255

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from toys import scores
 
 from segbench.api import Budget, Goal
-from segbench.attacks import NamedAttack, attack_budgets, load_attack
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.errors import UserError
+from segbench.plugins.attack import NamedAttack, attack_budgets, load_attack
 
 NAMES = ("dag", "asma", "alma-prox")
 NORMS = {"linf": torch.inf, "l2": 2.0}

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from toys import scores
 
 from segbench.api import Budget, Context, Feedback, Goal, State
-from segbench.attacks import load_attack
 from segbench.engine.network import Network
 from segbench.errors import UserError
+from segbench.plugins.attack import load_attack
 from segbench_attacks import losses
 from segbench_attacks.sea import SEA, SEAState
 

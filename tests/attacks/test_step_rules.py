@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Budget
-from segbench.attacks import load_attack
 from segbench.errors import UserError
-from segbench.spec import parse_eps
+from segbench.plugins.attack import load_attack
+from segbench.plugins.spec import parse_eps
 
 PAPER = {"0.5/255": 1, "1/255": 2, "2/255": 3, "4/255": 5, "8/255": 10, "16/255": 20, "32/255": 36}
 

@@ -11,11 +11,12 @@ import torch
 from toys import Gains
 
 from segbench.api import Budget, Case
-from segbench.attacks import load_attack
+from segbench.engine.targets import target_labels
 from segbench.errors import UserError
-from segbench.evaluate import collate, evaluate_batch
-from segbench.grid import Cell
-from segbench.targets import target_labels
+from segbench.evaluation.batch import collate
+from segbench.evaluation.grid import Cell
+from segbench.evaluation.score import evaluate_batch
+from segbench.plugins.attack import load_attack
 
 NAMES = ("background", "heart", "lung")
 IGNORE = 255

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from segbench import rowfile
+from segbench.store import rowfile
 
 
 def refused(result: Result, status: int, *words: str) -> str:

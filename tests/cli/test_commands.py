@@ -13,7 +13,8 @@ import pytest
 from click.testing import Result
 
 from segbench.cli import COMMANDS
-from segbench.store import Workspace, read_rows
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

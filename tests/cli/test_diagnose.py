@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from segbench.store import Workspace
+from segbench.store.workspace import Workspace
 
 MODEL = "unet:width=4,depth=2"
 DATA = "phantom-cxr:size=32,train_cases=24,test_cases=6"
 LOUD = """
 from pathlib import Path
 from torch import nn
-from segbench.checkpoint import load_checkpoint
+from segbench.training.checkpoint import load_checkpoint
 
 class Loud(nn.Module):
     def __init__(self):

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from segbench.api import Budget
-from segbench.attacks import load_attack
 from segbench.cli import display
 from segbench.cli.display import AttackProgress, show_gate
-from segbench.gate import KEY, compare_golden
-from segbench.grid import Cell
+from segbench.evaluation.grid import Cell
+from segbench.plugins.attack import load_attack
+from segbench.tables.golden import KEY, compare_golden
 
 
 def test_a_cell_that_is_busy_says_with_what_until_a_shard_is_there() -> None:

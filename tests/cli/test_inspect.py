@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from segbench.store import Workspace, read_rows
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
 
 DATA = "phantom-cxr:size=32,train_cases=4,test_cases=4"
 NET = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segbench import suites
-from segbench.card import find_checkpoints, load_card
+from segbench.training import suites
+from segbench.training.card import find_checkpoints, load_card
 
 DATA = "phantom-cxr:size=32,train_cases=8,test_cases=4"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from segbench.cli import inspect
-from segbench.store import Workspace, read_rows
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-network.md").read_text()
 

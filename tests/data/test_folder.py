@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segbench.data import load_dataset
-from segbench.data.folder import Folder
+from segbench.data.layouts.folder import Folder
 from segbench.errors import UserError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.data.isic2016 import ISIC2016, ORIGINAL, PLAIN
+from segbench.data.layouts.isic2016 import ISIC2016, ORIGINAL, PLAIN
 from segbench.errors import UserError
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from segbench.data import load_dataset
-from segbench.data.jsrt import JSRT
+from segbench.data.layouts.jsrt import JSRT
 from segbench.errors import UserError
 
 NAMES = ("JPCLN001", "JPCLN002", "JPCNN001")

@@ -10,8 +10,8 @@ import pytest
 
 from segbench.data import load_dataset
 from segbench.data.faults import BadFileError
-from segbench.data.folder import Folder
-from segbench.data.msd import MSD
+from segbench.data.layouts.folder import Folder
+from segbench.data.layouts.msd import MSD
 from segbench.data.volume_cache import VolumeCache
 from segbench.data.volumes import inspect_volume, read_voxels, to_file_orientation
 from segbench.errors import UserError

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Case
-from segbench.attacks import load_attack
 from segbench.diagnosis import battery
 from segbench.diagnosis.checks import overall
 from segbench.diagnosis.examination import Examination, Traced, late_rise
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision
+from segbench.plugins.attack import load_attack
 
 EPS = Fraction(16, 255)
 SIDE, CASES = 12, 4

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from segbench.diagnosis import checks
-from segbench.stats import Interval
+from segbench.metrics.stats import Interval
 
 
 def difference(mean: float, low: float = math.nan) -> Interval:

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segbench.api import Attack, Budget, Goal
 from segbench.engine.loop import Outcome, attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
-from segbench.engine.precision import Precision
-
-
-@pytest.fixture
-def prepared() -> Callable[..., Network]:
-    """A module made ready, in fp32 or bf16 whatever this machine prefers."""
-
-    def make(
-        module: nn.Module, images: Tensor, classes: int = 2, precision: Any = "fp32"
-    ) -> Network:
-        wanted = Precision(precision, "the test asks for it")
-        network = Network("net", module, classes, torch.device("cpu"), wanted)
-        network.prepare(images[:2])
-        return network
-
-    return make
 
 
 @pytest.fixture

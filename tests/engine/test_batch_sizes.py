@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from toys import Ready, Silence
 
-from segbench import rowfile
 from segbench.api import Case, Entry
-from segbench.attacks import load_attack
-from segbench.executors.local import DataSource, Options, run_model
-from segbench.grid import Grid
-from segbench.store import Workspace, read_rows
+from segbench.evaluation.grid import Grid
+from segbench.evaluation.model_run import run_model
+from segbench.evaluation.request import DataSource, Options
+from segbench.plugins.attack import load_attack
+from segbench.store import rowfile
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
 
 CASES = 9
 HOW = {"seconds", "created"}  # columns that say how a row was computed, not what came out

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Goal
-from segbench.attacks import load_attack
 from segbench.engine.objective import NetworkObjective
 from segbench.errors import UserError
-from segbench.own_network import adapt_network
+from segbench.networks.adapt import adapt_network
+from segbench.plugins.attack import load_attack
 
 EPS = Fraction(8, 255)
 SIDE = 6

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from toys import scores
 
 from segbench.api import Context, Plan, State
-from segbench.attacks import load_attack
 from segbench.engine.objective import NetworkObjective
 from segbench.engine.prepare import GradientCopy
 from segbench.errors import MachineError, UserError
+from segbench.plugins.attack import load_attack
 
 PGD: Any = type(load_attack("pgd").attack)
 
@@ -123,7 +123,7 @@ def test_ending_early_changes_no_score_and_saves_work(
 
 
 def load_eps(text: str) -> Any:
-    from segbench.spec import parse_eps
+    from segbench.plugins.spec import parse_eps
 
     return parse_eps(text)
 

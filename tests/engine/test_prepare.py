@@ -243,7 +243,7 @@ class InsistsOnFp32(nn.Module):
 
 
 def test_a_network_that_insists_on_fp32_gets_it(prepared: Any, run: Any, textured: Any) -> None:
-    from segbench.attacks import load_attack
+    from segbench.plugins.attack import load_attack
 
     images, truth = textured()
     network = prepared(InsistsOnFp32(), images, precision="bf16")

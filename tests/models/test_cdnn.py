@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from segbench.api import BringsLoss, BringsPostprocess
-from segbench.metrics import score_regions
+from segbench.metrics.regions import score_regions
 from segbench_models import cdnn
 from segbench_models.dual_threshold import keep_confident_regions
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from segbench import registry
 from segbench.errors import MachineError, UserError
+from segbench.plugins import registry
 from segbench_models.extras import import_extra
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from segbench.architecture import resolve_architecture
 from segbench.errors import UserError
+from segbench.plugins.architecture import resolve_architecture
 
 transformers = pytest.importorskip("transformers", minversion="5", exc_type=ImportError)
 

@@ -8,9 +8,9 @@ import torch
 from monai.networks.nets import UNet
 from torch.testing import assert_close
 
-from segbench import registry
-from segbench.architecture import resolve_architecture
 from segbench.errors import UserError
+from segbench.plugins import registry
+from segbench.plugins.architecture import resolve_architecture
 from segbench_models.library_network import LibraryNetwork
 
 # Spec text that makes each small; DAF3D and the like need nothing but patience.

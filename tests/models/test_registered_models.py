@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from segbench import registry, spec
+from segbench.plugins import registry, spec
 from segbench_models.padding import pad_to_multiple
 
 # A model of another distribution brings its own tests.

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from segbench.architecture import resolve_architecture
 from segbench.errors import UserError
+from segbench.plugins.architecture import resolve_architecture
 from segbench_models.library_network import LibraryNetwork
 
 smp = pytest.importorskip("segmentation_models_pytorch", exc_type=ImportError)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.registry import load
-from segbench.tables import build_tables
+from segbench.plugins.registry import load
+from segbench.tables.build import build_tables
 from segbench_reports import csv
 
 
@@ -27,7 +27,9 @@ def test_every_table_reads_back_exactly(tables, tmp_path):
         back = pd.read_csv(path, dtype=str, keep_default_na=False)
         assert list(back) == list(stored)
         for column in stored:
-            if pd.api.types.is_numeric_dtype(stored[column]):
+            if pd.api.types.is_bool_dtype(stored[column]):
+                assert [text == "True" for text in back[column]] == stored[column].tolist()
+            elif pd.api.types.is_numeric_dtype(stored[column]):
                 read = [float(text) if text else math.nan for text in back[column]]
                 np.testing.assert_array_equal(read, stored[column])
             else:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from segbench.errors import MachineError
-from segbench.tables import build_tables
+from segbench.tables.build import build_tables
 from segbench_reports import markdown
 
 

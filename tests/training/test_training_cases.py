@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from segbench.api import Case, Entry
-from segbench.recipes import Augmentation, load_recipe
 from segbench.training.augment import augment, derive_seed, halve
 from segbench.training.cases import CaseMemory, epoch_batches, hold_out, stack_padded
 from segbench.training.loss import IGNORED
+from segbench.training.recipes import Augmentation, load_recipe
 
 STRONG = Augmentation(
     rotate=30, scale=0.2, translate=0.1, brightness=0.2, contrast=0.2, gamma=0.3, flip=True

@@ -1,0 +1,1 @@
+"""Generated data sets, for a machine without any data."""

@@ -1,0 +1,1 @@
+"""A grid's cells attacked and scored: (cell, case) in, rows out."""

@@ -1,0 +1,37 @@
+"""Cases of one shape, stacked on a network's device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segbench.api import Case
+from segbench.engine.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Cases of one shape on the device: images (B, C, *spatial), truth (B, *spatial)."""
+
+    cases: Sequence[Case]
+    images: Tensor
+    truth: Tensor
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """The cases' names."""
+        return tuple(case.case_id for case in self.cases)
+
+
+def collate(cases: Sequence[Case], network: Network) -> Batch:
+    """Cases of one shape, stacked on the network's device."""
+    images = torch.from_numpy(np.stack([case.image for case in cases]))
+    labels = torch.from_numpy(np.stack([case.labels for case in cases])).to(network.device)
+    truth = network.as_truth(labels, cases[0].ignore_index)
+    if network.device.type == "cuda":
+        images = images.pin_memory()
+    return Batch(cases, images.to(network.device, non_blocking=True), truth)

@@ -1,0 +1,161 @@
+"""Fitted attacks: trained once on the train split, and kept in the workspace.
+
+<workspace>/adversarial/<key of the fit>/fitted.safetensors
+
+The file is replaced after every epoch, whole, and says how many have been done: a killed training
+goes on from there. The order of the cases is drawn from the seed, and a mini-batch is a part of the
+attack: in how many pieces it is computed changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segbench.api import Case, Context, Feedback, FittedAttack, Goal
+from segbench.atomic import write_atomically
+from segbench.engine import ball
+from segbench.engine.network import Network
+from segbench.engine.noise import CaseNoise
+from segbench.engine.objective import NetworkObjective
+from segbench.errors import MachineError, UserError
+from segbench.evaluation.batch import collate
+from segbench.evaluation.goals import goal_of
+from segbench.evaluation.grid import Cell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from segbench.store.workspace import Workspace
+
+_ORDER = 2**40  # draws of the order of cases, far from those of any attack
+Fitted = Mapping[str, Tensor]
+
+
+def fit_path(workspace: Workspace, key: str) -> Path:
+    """Where the fit of that key is kept."""
+    return workspace.adversarial / key / "fitted.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The training of one cell's attack against one network.
+
+    Attributes:
+        cases: the training cases, all of one shape.
+        size: cases that are computed at once.
+        busy: told of every epoch, for whoever waits.
+    """
+
+    network: Network
+    cell: Cell
+    attack: FittedAttack
+    cases: Sequence[Case]
+    fingerprint: str
+    size: int
+    busy: Callable[[str], None]
+
+    def run(self, path: Path) -> Fitted:
+        """What the training found: read from ``path``, or made and kept there.
+
+        Raises:
+            UserError: the network answers with NaN, or the file is damaged.
+            MachineError: the disk refused.
+        """
+        fitted: Fitted
+        done, fitted = _load(path, self.network.device)
+        epochs = self.attack.schedule().epochs
+        if not done:
+            start = self.attack.start(self.cases[0].image.shape, self.cell.budget)
+            fitted = {name: value.to(self.network.device) for name, value in start.items()}
+        for epoch in range(done, epochs):
+            self.busy(f"fitting on {len(self.cases)} cases, epoch {epoch + 1} of {epochs}")
+            fitted = self._one_epoch(fitted, epoch)
+            _keep(path, fitted, epoch + 1)
+        return fitted
+
+    def _one_epoch(self, fitted: Fitted, epoch: int) -> Fitted:
+        schedule = self.attack.schedule()
+        order = self._order(epoch)
+        steps = math.ceil(len(order) / schedule.batch)
+        for step in range(steps):
+            chosen = order[step * schedule.batch : (step + 1) * schedule.batch]
+            progress = (epoch * steps + step) / (schedule.epochs * steps)
+            context = self._context([self.cases[n] for n in chosen], epoch)
+            if self.network.one_by_one:
+                torch.manual_seed(self._noise(context).torch_seed(_ORDER + epoch + 1))
+            feedback = self._ask(self.attack.apply(fitted, context), context, progress)
+            fitted = self.attack.learn(fitted, context, feedback, progress)
+        return fitted
+
+    def _order(self, epoch: int) -> list[int]:
+        """The cases in the order of the epoch."""
+        seed = CaseNoise(self.cell.seed, self.fingerprint, ("order of cases",), torch.device("cpu"))
+        draws = seed.uniform(_ORDER + epoch, (len(self.cases),))[0]
+        order: list[int] = np.argsort(draws.numpy(), kind="stable").tolist()
+        return order
+
+    def _context(self, cases: Sequence[Case], epoch: int) -> Context:
+        batch = collate(cases, self.network)
+        noise = CaseNoise(self.cell.seed, self.fingerprint, batch.case_ids, self.network.device)
+        goal = goal_of(self.network, batch, self.cell)
+        return Context(batch.images, goal, self.cell.budget, noise, restart=epoch + 1)
+
+    def _noise(self, context: Context) -> CaseNoise:
+        assert isinstance(context.noise, CaseNoise)
+        return context.noise
+
+    def _ask(self, images: Tensor, context: Context, progress: float) -> Feedback:
+        """The network's answer to a mini-batch, ``size`` cases at a time."""
+        loss = partial(self.attack.loss, progress=progress)
+        objective, parts = NetworkObjective(self.network), []
+        for start in range(0, len(images), self.size):
+            at = slice(start, start + self.size)
+            whole = context.goal
+            goal = Goal(whole.labels[at], whole.truth[at], whole.targeted, whole.ignore_index)
+            parts.append(objective.value_and_grad(images[at], loss, goal))
+        feedback = Feedback(
+            torch.cat([part.loss for part in parts]),
+            torch.cat([part.gradient for part in parts]),
+            torch.cat([part.logits for part in parts]),
+        )
+        bad = ~(feedback.loss + ball.flat_norm(feedback.gradient, torch.inf)).isfinite()
+        if bad.any():
+            case = self._noise(context).case_ids[int(bad.nonzero()[0])]
+            raise UserError(
+                f"model {self.network.name} gives a NaN or infinite loss or gradient on case {case}"
+            )
+        return feedback
+
+
+def _keep(path: Path, fitted: Fitted, epochs: int) -> None:
+    from safetensors.torch import save
+
+    tensors = {name: value.cpu().contiguous() for name, value in fitted.items()}
+    write_atomically(path, save(tensors, {"epochs": str(epochs)}))
+
+
+def _load(path: Path, device: torch.device) -> tuple[int, dict[str, Tensor]]:
+    """How many epochs have been done, and what they found; 0 and nothing where there is no file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
+            return int(file.metadata()["epochs"]), tensors
+    except FileNotFoundError:
+        return 0, {}
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} does not hold a fitted attack ({type(error).__name__}: {error}); delete it "
+            "and run the same command again"
+        ) from None

@@ -1,0 +1,52 @@
+"""What a cell's attack is after on the data: away from the truth, or towards its target."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from segbench.api import Goal, Targeted, TransferAttack
+from segbench.engine.network import Network
+from segbench.engine.targets import check_class, target_labels
+from segbench.evaluation.batch import Batch
+from segbench.evaluation.grid import Cell
+from segbench.evaluation.request import DataSource
+from segbench.evaluation.target_files import check_masks, target_folder, target_mask
+from segbench.plugins.attack import NamedAttack, load_attack
+
+
+def goal_of(network: Network, batch: Batch, cell: Cell) -> Goal:
+    """Away from the truth, or towards the target that the attack names."""
+    attack: object = cell.attack.attack if cell.attack else None
+    ignore, truth = batch.cases[0].ignore_index, batch.truth
+    if not isinstance(attack, Targeted) or attack.target is None:
+        return Goal(truth, truth, ignore_index=ignore)
+    if folder := target_folder(attack.target):
+        masks = np.stack([target_mask(folder, case) for case in batch.cases])
+        target = network.as_truth(torch.from_numpy(masks).to(truth.device), None)
+        target = target if ignore is None else target.where(truth != ignore, ignore)
+        return Goal(target, truth, targeted=True, ignore_index=ignore)
+    names = batch.cases[0].class_names
+    target = target_labels(attack.target, truth, names, ignore, structures=network.structures)
+    return Goal(target, truth, targeted=True, ignore_index=ignore)
+
+
+def check_goal(data: DataSource, attack: NamedAttack) -> None:
+    """Refuse an attack whose target the data does not have; of a transfer, its source's attack.
+
+    Raises:
+        UserError: there is no such class, or its masks do not fit, see ``check_masks``.
+    """
+    if isinstance(attack.attack, TransferAttack):
+        attack = load_attack(attack.attack.attack)
+    target_masks(data, attack)
+    if isinstance(attack.attack, Targeted) and attack.attack.target is not None:
+        check_class(attack.attack.target, data.dataset.class_names)
+
+
+def target_masks(data: DataSource, attack: NamedAttack | None) -> dict[str, str]:
+    """The content of the masks that a targeted attack leads to, where they come from files."""
+    folder = target_folder(getattr(attack.attack, "target", None)) if attack else None
+    if folder is None:
+        return {}
+    return {"target": check_masks(folder, data.entries, len(data.dataset.class_names))}

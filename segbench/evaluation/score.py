@@ -1,0 +1,225 @@
+"""Evaluation of a cell: the only place that scores.
+
+Every score comes from the original network in IEEE fp32, on the adversarial image itself, after
+that image has been checked, in float64, to lie in its ball and box. Attacking and scoring are two
+steps, so that images once made can be kept, rounded to their file's levels, or shown to another
+network, and scored again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segbench.api import Context, FittedAttack, Goal, TransferAttack
+from segbench.data.quantize import round_to_levels
+from segbench.engine import ball
+from segbench.engine.loop import Outcome, attack_batch
+from segbench.engine.network import Network
+from segbench.engine.noise import CaseNoise
+from segbench.engine.objective import NetworkObjective
+from segbench.errors import MachineError, UserError
+from segbench.evaluation.batch import Batch
+from segbench.evaluation.goals import goal_of
+from segbench.evaluation.grid import Cell
+from segbench.metrics import regions
+from segbench.metrics.boundary import boundary_scores
+from segbench.store.images import Attacked
+
+_SCORED = -2  # a draw that no attack has seen, and the same at every eps
+
+
+def evaluate_batch(
+    network: Network, batch: Batch, cell: Cell, dataset_fingerprint: str, *, boundary: bool = False
+) -> list[dict[str, Any]]:
+    """Attack and score some cases: the varying columns of the store, one row per case and class.
+
+    Raises:
+        UserError, MachineError: see ``attack_cases`` and ``score_cases``.
+    """
+    attacked = attack_cases(network, batch, cell, dataset_fingerprint)
+    return score_cases(network, batch, cell, attacked, dataset_fingerprint, boundary=boundary)
+
+
+def attack_cases(
+    network: Network,
+    batch: Batch,
+    cell: Cell,
+    dataset_fingerprint: str,
+    fitted: Mapping[str, Tensor] | None = None,
+) -> Attacked:
+    """The adversarial images of some cases, checked to lie in ball and box.
+
+    ``fitted`` is what a fitted attack has learnt; see ``fitting.py``.
+
+    Raises:
+        UserError: the network answers with NaN; the case is named.
+        MachineError: the attack left its ball or box, or crashed.
+    """
+    noise = CaseNoise(cell.seed, dataset_fingerprint, batch.case_ids, network.device)
+    if network.one_by_one:
+        torch.manual_seed(noise.torch_seed())
+    start = time.perf_counter()
+    outcome = _attacked(network, batch, cell, noise, fitted)
+    ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
+    seconds = (time.perf_counter() - start) / len(batch.cases)
+    return Attacked(
+        batch.case_ids,
+        outcome.images,
+        torch.tensor(outcome.forwards),
+        torch.tensor(outcome.backwards),
+        torch.full((len(batch.cases),), seconds, dtype=torch.float64),
+        _precision(network, cell),
+        network.marks,
+    )
+
+
+def rounded(batch: Batch, attacked: Attacked) -> Attacked:
+    """The same images on the levels of their files; see ``quantize.py``.
+
+    Raises:
+        UserError: a case's file has no levels.
+    """
+    images = attacked.images.cpu().numpy()
+    levels = [round_to_levels(own, case) for own, case in zip(images, batch.cases, strict=True)]
+    stacked = torch.from_numpy(np.stack(levels)).to(attacked.images.device)
+    return replace(attacked, images=stacked)
+
+
+def score_cases(
+    network: Network,
+    batch: Batch,
+    cell: Cell,
+    attacked: Attacked,
+    dataset_fingerprint: str,
+    *,
+    boundary: bool = False,
+) -> list[dict[str, Any]]:
+    """The rows of cases under images that were made for them, by this network or another.
+
+    Raises:
+        UserError: the network answers with NaN; the case is named.
+    """
+    if network.one_by_one:
+        noise = CaseNoise(cell.seed, dataset_fingerprint, batch.case_ids, network.device)
+        torch.manual_seed(noise.torch_seed(_SCORED))
+    start = time.perf_counter()
+    images = attacked.images.to(network.device)
+    distances = ball.distances(images, batch.images)
+    ignore = batch.cases[0].ignore_index
+    logits = NetworkObjective(network).scores(images)
+    _refuse_nan(logits, network, batch)
+    predicted = network.as_labels(logits)
+    scores = network.score(predicted, batch.truth, ignore).rows()
+    agreement = _agreement(network, predicted, goal_of(network, batch, cell))
+    surfaces = surface_scores(network, predicted, batch) if boundary else None
+    seconds = (time.perf_counter() - start) / len(batch.cases)
+    facts = _case_facts(network, batch, attacked, distances, seconds)
+    rows = []
+    for b, case in enumerate(batch.cases):
+        for s, values in enumerate(scores[b]):
+            surface = surfaces[b][s] if surfaces else {"hd95": float("nan"), "nsd": float("nan")}
+            name = {"class_id": s + 1, "class_name": case.class_names[s + 1]}
+            rows.append({**facts[b], "target_jaccard": agreement[b], **name, **values, **surface})
+    return rows
+
+
+def surface_scores(
+    network: Network, predicted: Tensor, batch: Batch
+) -> list[list[dict[str, float]]]:
+    """``[case][class]`` -> hd95 and nsd."""
+    masks, truths = network.as_masks(predicted), network.as_masks(batch.truth)
+    ignore = batch.cases[0].ignore_index
+    known = torch.ones_like(batch.truth, dtype=torch.bool)
+    known = known if ignore is None else batch.truth != ignore
+    valid = known if network.structures else known[:, None].expand_as(truths)
+    return [
+        boundary_scores(masks[b], truths[b], valid[b], case.spacing)
+        for b, case in enumerate(batch.cases)
+    ]
+
+
+def _case_facts(
+    network: Network,
+    batch: Batch,
+    attacked: Attacked,
+    distances: tuple[Tensor, Tensor],
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """What is the same for all classes of a case; scoring took ``seconds`` for each."""
+    linf, l2 = (values.tolist() for values in distances)
+    forwards, backwards = attacked.forwards.tolist(), attacked.backwards.tolist()
+    spent = attacked.seconds.tolist()
+    marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
+    return [
+        {
+            "case_id": case.case_id,
+            "group_id": case.group_id,
+            "linf": linf[b],
+            "l2": l2[b],
+            "forwards": forwards[b] + 1,
+            "backwards": backwards[b],
+            "seconds": spent[b] + seconds,
+            "precision": attacked.precision,
+            "device": network.hardware,
+            "marks": marks,
+        }
+        for b, case in enumerate(batch.cases)
+    ]
+
+
+def _agreement(network: Network, predicted: Tensor, goal: Goal) -> list[float]:
+    """Each case's Jaccard with its target (accuracy where that is empty); NaN without one."""
+    if not goal.targeted:
+        return [float("nan")] * len(predicted)
+    scores = network.score(predicted, goal.labels, goal.ignore_index)
+    found: list[float] = regions.case_score(scores).tolist()
+    return found
+
+
+def _attacked(
+    network: Network,
+    batch: Batch,
+    cell: Cell,
+    noise: CaseNoise,
+    fitted: Mapping[str, Tensor] | None,
+) -> Outcome:
+    nothing = [0] * len(batch.cases)
+    if cell.attack is None:
+        return Outcome(batch.images, nothing, nothing)
+    attack = cell.attack.attack
+    assert not isinstance(attack, TransferAttack), "its images are made by its source"
+    goal = goal_of(network, batch, cell)
+    try:
+        if isinstance(attack, FittedAttack):
+            assert fitted is not None
+            context = Context(batch.images, goal, cell.budget, noise)
+            found = attack.apply(fitted, context)
+            return Outcome(ball.project(found, batch.images, cell.budget), nothing, nothing)
+        return attack_batch(network, attack, batch.images, goal, cell.budget, noise)
+    except (UserError, MachineError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise MachineError(
+            f"attack {cell.label} of {cell.attack.plugin.distribution} failed on cases "
+            f"{batch.case_ids[0]} to {batch.case_ids[-1]}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _precision(network: Network, cell: Cell) -> str:
+    """Of the gradients that the images came from; without any, of the answers."""
+    gradients = cell.attack is not None and cell.attack.attack.needs == "gradients"
+    return network.gradient.name if gradients else "fp32"
+
+
+def _refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:
+    bad = ~ball.flat_norm(logits, torch.inf).isfinite()
+    if bad.any():
+        case = batch.case_ids[int(bad.nonzero()[0])]
+        raise UserError(f"model {network.name} gives NaN or infinite logits on case {case}")

@@ -1,1 +1,0 @@
-"""Executors: where cells run. One file per place."""

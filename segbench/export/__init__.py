@@ -1,0 +1,1 @@
+"""Adversarial images written as files that other software opens."""

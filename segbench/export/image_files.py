@@ -1,0 +1,143 @@
+"""An image in memory as a file of its case's own kind, and such a file as the image again.
+
+Pictures become PNG, or TIFF where they came from TIFF, at the depth of their file; slices and
+volumes become NIfTI in the orientation, the voxel type and the units of theirs. Whole numbers are
+rounded towards the clean image (``quantize.py``). Voxels outside a volume's window keep the file's
+own value plus the change (``own_values.py``). What a loader resized stays at that size, with an
+affine that says so, and there what its window clipped stays clipped.
+"""
+
+from __future__ import annotations
+
+import gzip
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segbench.api import Case
+from segbench.atomic import write_atomically
+from segbench.data.pairing import is_volume, suffix_of
+from segbench.data.quantize import from_units, require_levels, to_levels, to_units
+from segbench.data.rasters import read_image
+from segbench.data.volumes import inspect_volume, read_voxels
+from segbench.errors import UserError
+from segbench.export.own_values import change_of_values, move_values, own_values
+
+_TIFF = (".tif", ".tiff")
+_CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
+
+
+def write_image(folder: Path, image: NDArray[np.float32], case: Case) -> Path:
+    """Write an image (C, *spatial) in [0, 1], shaped as the case's own, under the case's name.
+
+    Raises:
+        UserError: no file format here holds such an image.
+        MachineError: the disk refused.
+    """
+    if case.source is not None and is_volume(case.source):
+        suffix = suffix_of(case.source)
+        content = _volume_bytes(image, case, case.source)
+        content = gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+    else:
+        suffix = ".tiff" if case.source and suffix_of(case.source) in _TIFF else ".png"
+        content = _raster_bytes(image, case, "TIFF" if suffix == ".tiff" else "PNG")
+    path = folder / f"{case.case_id}{suffix}"
+    write_atomically(path, content)
+    return path
+
+
+def read_written(path: Path, case: Case) -> NDArray[np.float32]:
+    """The image (C, *spatial) in [0, 1] of a file that ``write_image`` wrote, by the case's map.
+
+    Raises:
+        BadFileError: the file cannot be read.
+    """
+    maps = case.intensity or ()
+    if is_volume(path):
+        return from_units(_written_values(path, case), maps)
+    pixels, bits = read_image(path)
+    return from_units(np.rint(pixels.astype(np.float64) * (2**bits - 1)), maps)
+
+
+def read_change(path: Path, case: Case) -> NDArray[np.float64]:
+    """By how much such a file differs from the case's own, (C, *spatial), in units of [0, 1].
+
+    Where the files cannot be compared voxel by voxel, the images are.
+
+    Raises:
+        BadFileError: a file cannot be read.
+    """
+    own = own_values(case)
+    if own is None:
+        return read_written(path, case).astype(np.float64) - case.image
+    return change_of_values(_written_values(path, case), own, case)
+
+
+def _written_values(path: Path, case: Case) -> NDArray[np.float64]:
+    """A written volume, or slice of one, (C, *spatial) in its units."""
+    voxels = read_voxels(path).astype(np.float64)
+    return voxels if case.depth is None else voxels[..., 0]
+
+
+def _raster_bytes(image: NDArray[np.float32], case: Case, kind: str) -> bytes:
+    depth = max(scale.bits or 0 for scale in require_levels(case))
+    channels = len(image)
+    if image.ndim != 3 or channels not in (1, 3) or depth > (16 if channels == 1 else 8):
+        raise UserError(
+            f"case {case.case_id} has {channels} channels of {depth} bits in {image.ndim - 1} "
+            "dimensions; PNG and TIFF hold 16-bit gray or 8-bit colour pictures"
+        )
+    levels = to_levels(image, case).astype(np.uint8 if depth <= 8 else np.uint16)
+    picture = Image.fromarray(levels[0] if channels == 1 else levels.transpose(1, 2, 0))
+    file = BytesIO()
+    picture.save(file, kind)
+    return file.getvalue()
+
+
+def _volume_bytes(image: NDArray[np.float32], case: Case, source: Path) -> bytes:
+    import nibabel
+    from nibabel.orientations import io_orientation, ornt_transform
+
+    own: Any = nibabel.load(source)
+    header, maps = inspect_volume(source), case.intensity or ()
+    dtype = own.get_data_dtype()
+    if header.bits is None and dtype.kind != "f":
+        dtype = np.dtype("f4")  # of scaled whole numbers
+    if (clean := own_values(case)) is not None:
+        values = move_values(clean, image, case, dtype)
+    else:
+        values = to_units(image, maps) if header.bits is None else to_levels(image, case)
+    voxels = values if case.depth is None else values[..., None]  # (C, X, Y, Z)
+    voxels = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
+    affine = _canonical_affine(own) @ _to_old_grid(image.shape[1:], header.shape, case.depth)
+    written = nibabel.Nifti1Image(voxels.astype(dtype), affine, own.header)
+    written.set_data_dtype(dtype)
+    back = ornt_transform(_CANONICAL, io_orientation(own.affine))
+    content: bytes = written.as_reoriented(back).to_bytes()
+    return content
+
+
+def _canonical_affine(own: Any) -> NDArray[np.float64]:
+    """The voxel-to-world matrix of a file's array once its axes are canonical."""
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    shape = (*own.shape, 1, 1)[:3]
+    affine: NDArray[np.float64] = own.affine @ inv_ornt_aff(io_orientation(own.affine), shape)
+    return affine
+
+
+def _to_old_grid(
+    new: tuple[int, ...], old: tuple[int, ...], depth: int | None
+) -> NDArray[np.float64]:
+    """From voxels of a resized volume, or of one slice of it, to those of its file (4 x 4)."""
+    grid = np.eye(4)
+    for axis, (wide, narrow) in enumerate(zip(old, new, strict=False)):
+        grid[axis, axis] = wide / narrow
+        grid[axis, 3] = (wide / narrow - 1) / 2  # voxels are counted from their centres
+    if depth is not None:
+        grid[2, 3] = depth
+    return grid

@@ -1,0 +1,156 @@
+"""Kept adversarial images as files, read back and measured: what a file can hold of an attack."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.errors import UserError
+from segbench.export.image_files import read_change, write_image
+from segbench.export.own_values import count_outside, own_values
+from segbench.plugins.naming import eps_names
+from segbench.store.images import KeptCell, kept_cells, load_images, shards_of
+
+if TYPE_CHECKING:
+    from segbench.api import Dataset
+    from segbench.store.workspace import Workspace
+
+_ORDERS = {"linf": np.inf, "l2": 2.0, "l1": 1.0}
+_RELATIVE, _ROUNDING = 1e-6, 2.0**-24  # as the engine allows, see ball.py
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file, and how far it lies from the clean one: L-infinity and L2, in units of [0, 1].
+
+    Attributes:
+        kept_linf: the distance of the float32 image that was kept.
+        excess: by how much the file leaves the ball of the budget, in its own norm; 0 inside.
+        outside: how many values of a volume its window clips; a reader with that window does not
+            see their change.
+    """
+
+    path: Path
+    model: str
+    attack: str
+    budget_kind: str
+    budget: float
+    case_id: str
+    kept_linf: float
+    linf: float
+    l2: float
+    excess: float
+    outside: int
+
+
+def choose_cells(
+    workspace: Workspace,
+    models: Sequence[str] = (),
+    attacks: Sequence[str] = (),
+    eps: Sequence[Fraction] = (),
+) -> list[KeptCell]:
+    """The cells with kept images of those models, attacks (labels) and budgets; () is all.
+
+    Raises:
+        UserError: there are none.
+    """
+    values = {float(value) for value in eps}
+    kept = kept_cells(workspace)
+    chosen = [
+        cell
+        for cell in kept
+        if (not models or any(_names(text, cell.model) for text in models))
+        and (not attacks or cell.attack in attacks)
+        and (not values or cell.budget in values)
+    ]
+    if not chosen:
+        there = {f"{cell.attack} at {cell.budget:g} on {cell.model}" for cell in kept}
+        raise UserError(
+            f"{workspace.adversarial} holds no such adversarial images (it holds "
+            f"{', '.join(sorted(there)) or 'none'}); segbench attack --save-adversarial keeps them"
+        )
+    return chosen
+
+
+def export_cell(
+    workspace: Workspace, cell: KeptCell, dataset: Dataset, out: Path
+) -> Iterator[Written]:
+    """Write a cell's images under ``out``, one after another, each read back and measured.
+
+    Raises:
+        UserError: the data set is not the one that was attacked, or an image fits no file.
+        MachineError: the disk refused.
+    """
+    if dataset.fingerprint() != cell.dataset_fingerprint:
+        raise UserError(
+            f"the images of {cell.model} under {cell.attack} were made on another {cell.dataset} "
+            f"(fingerprint {cell.dataset_fingerprint[:8]}, now {dataset.fingerprint()[:8]}); name "
+            "the folder they were made on with --data-root"
+        )
+    folder = out / _legal(cell.model) / _legal(f"{cell.attack}-{_budget(cell)}-{cell.key[:8]}")
+    for shard in shards_of(workspace, cell):
+        attacked = load_images(workspace, cell.key, shard)
+        if attacked is None:
+            continue  # removed since it was listed
+        for case_id, image in zip(attacked.case_ids, attacked.images.numpy(), strict=True):
+            case = dataset.load(case_id)
+            path = write_image(folder, image, case)
+            change = read_change(path, case)
+            yield Written(
+                path,
+                cell.model,
+                cell.attack,
+                cell.budget_kind,
+                cell.budget,
+                case_id,
+                kept_linf=_norm(image.astype(np.float64) - case.image, np.inf),
+                linf=_norm(change, np.inf),
+                l2=_norm(change, 2.0),
+                excess=_excess(change, cell),
+                outside=0 if (own := own_values(case)) is None else count_outside(own, case),
+            )
+
+
+def _names(text: str, model: str) -> bool:
+    """Whether a text means a model: its name, or the spec that its checkpoint's begins with."""
+    from segbench.training.card import checkpoint_name
+
+    if text == model:
+        return True
+    try:
+        return checkpoint_name(text, "any", 0).partition("@")[0] == model.partition("@")[0]
+    except UserError:
+        return False  # no spec, so the name of no checkpoint
+
+
+def _excess(change: NDArray[np.float64], cell: KeptCell) -> float:
+    if cell.budget_kind not in _ORDERS:
+        return 0.0
+    order = _ORDERS[cell.budget_kind]
+    over = _norm(change, order) - cell.budget
+    slack = _RELATIVE * cell.budget + _ROUNDING * change.size ** (1 / order)
+    return over if over > slack else 0.0
+
+
+def _norm(change: NDArray[np.float64], order: float) -> float:
+    return float(np.linalg.norm(change.ravel(), order))
+
+
+def _budget(cell: KeptCell) -> str:
+    name = eps_names([(cell.budget_kind, cell.budget)])[cell.budget_kind, cell.budget]
+    return name.replace("/", "of")
+
+
+def _legal(text: str) -> str:
+    """A folder's name; texts that would share one get part of their hash."""
+    legal = "".join(c if c.isascii() and (c.isalnum() or c in ".,=+-_@#") else "_" for c in text)
+    if len(legal) <= 100:
+        return legal
+    return f"{legal[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

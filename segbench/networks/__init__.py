@@ -1,0 +1,19 @@
+"""Networks named by text: found by ``resolve_models``, loaded when their data is there."""
+
+from segbench.networks.archive import ArchiveReference
+from segbench.networks.foreign import ForeignReference
+from segbench.networks.hashes import source_hash, state_hash
+from segbench.networks.loaded import LoadedModel, ModelReference
+from segbench.networks.resolve import resolve_models
+from segbench.networks.trained import CheckpointReference
+
+__all__ = [
+    "ArchiveReference",
+    "CheckpointReference",
+    "ForeignReference",
+    "LoadedModel",
+    "ModelReference",
+    "resolve_models",
+    "source_hash",
+    "state_hash",
+]

@@ -1,0 +1,50 @@
+"""A network of the user's own in a file that holds its code."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segbench.networks.channels import Channels
+from segbench.networks.loaded import LoadedModel
+from segbench.networks.own import own_model, wanted_images
+
+if TYPE_CHECKING:
+    from segbench.api import Dataset
+
+ENDINGS = (".pt", ".pth", ".ts", ".torchscript", ".pt2")
+
+
+@dataclass(frozen=True)
+class ArchiveReference:
+    """A TorchScript or torch.export file."""
+
+    path: Path
+    normalize: str = ""
+    channels: Channels | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def module(self) -> str:
+        """What of the user's runs here."""
+        return str(self.path)
+
+    def load(self, dataset: Dataset) -> LoadedModel:
+        """The network in the file; its bytes are its source and its weights."""
+        from segbench.networks.scripted import load_archive
+
+        network = load_archive(self.path)
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        wanted = wanted_images(self.normalize, self.channels, dataset)
+        return own_model(network, self.name, digest, wanted, exact=True)
+
+
+def is_archive(text: str) -> bool:
+    """Whether a TorchScript or torch.export file is meant, and is there."""
+    return text.endswith(ENDINGS) and Path(text).is_file()

@@ -1,0 +1,45 @@
+"""A network that has been found, and the same once it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from segbench.networks.normalize import Normalization
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segbench.api import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A network and the facts that determine its answers (part of every cell's key).
+
+    Attributes:
+        own: whether it is the user's own: how it wants its images and what it answers is found out
+            when the images are there (``adapt.py``).
+        normalization: what ``--normalize`` and ``--channels`` say of it.
+        exact: whether its gradients must be fp32.
+    """
+
+    module: nn.Module
+    weights_sha256: str
+    facts: dict[str, Any]
+    own: bool = False
+    normalization: Normalization | None = None
+    exact: bool = False
+
+
+class ModelReference(Protocol):
+    """A network that has been found but not loaded."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    def load(self, dataset: Dataset) -> LoadedModel:
+        """Read the weights; UserError where they or the data set do not fit."""
+        ...

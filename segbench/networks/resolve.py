@@ -1,0 +1,70 @@
+"""What ``-m`` means: a trained spec, a checkpoint folder, or a network of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segbench.errors import UserError
+from segbench.networks.archive import ArchiveReference, is_archive
+from segbench.networks.channels import Channels
+from segbench.networks.foreign import ForeignReference, is_factory
+from segbench.networks.loaded import ModelReference
+from segbench.networks.trained import (
+    all_trained,
+    checkpoint_at,
+    find_trained,
+    is_checkpoint_folder,
+)
+
+
+def resolve_models(
+    texts: Sequence[str],
+    workspace: Path,
+    weights: Sequence[Path] = (),
+    normalize: str = "",
+    channels: Channels | None = None,
+) -> list[ModelReference]:
+    """The networks meant by ``-m`` texts; all checkpoints of the workspace if there are none.
+
+    ``weights`` go, in order, to the networks of the user's own, and ``normalize`` and ``channels``
+    to all of them.
+
+    Raises:
+        UserError: a text means nothing, or an option belongs to none of them.
+    """
+    if not texts and not weights:
+        return list(all_trained(workspace))
+    files = list(weights)
+    references: list[ModelReference] = []
+    for text in texts:
+        if is_checkpoint_folder(text):
+            references.append(checkpoint_at(Path(text)))
+        elif is_factory(text):
+            file = files.pop(0) if files else None
+            references.append(ForeignReference(text, file, normalize, channels))
+        elif is_archive(text):
+            references.append(ArchiveReference(Path(text), normalize, channels))
+        else:
+            references += find_trained(text, workspace)
+    _refuse_idle(references, files, normalize, channels)
+    return references
+
+
+def _refuse_idle(
+    references: Sequence[ModelReference],
+    files: Sequence[Path],
+    normalize: str,
+    channels: Channels | None,
+) -> None:
+    """UserError where an option for networks of the user's own finds none to belong to."""
+    own = (ForeignReference, ArchiveReference)
+    if not any(isinstance(reference, own) for reference in references):
+        for option, value in (("--normalize", normalize), ("--channels", channels)):
+            if value:
+                raise UserError(
+                    f"{option} {value!r} belongs to no network of your own; trained ones take "
+                    "images as their data set has them"
+                )
+    if files:
+        raise UserError(f"--weights {files[0]} belongs to no -m module:factory or path.py:factory")

@@ -1,0 +1,103 @@
+"""Networks that ``segbench train`` made: a checkpoint, or all checkpoints of a spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segbench.errors import UserError
+from segbench.networks.hashes import source_hash
+from segbench.networks.loaded import LoadedModel
+from segbench.plugins import registry, spec
+from segbench.training.card import CARD_FILE, Card, find_checkpoints, load_card
+
+if TYPE_CHECKING:
+    from segbench.api import Dataset
+
+
+@dataclass(frozen=True)
+class CheckpointReference:
+    """A checkpoint folder made by ``segbench train``."""
+
+    folder: Path
+    card: Card
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for example ``unet@jsrt#0``."""
+        return self.folder.name
+
+    def load(self, dataset: Dataset) -> LoadedModel:
+        """The best weights, checked against the card and the data set."""
+        from segbench.training.checkpoint import load_checkpoint
+
+        card = self.card
+        for fact, ours, theirs in (
+            ("input channels", card.in_channels, dataset.in_channels),
+            ("classes", card.num_classes, len(dataset.class_names)),
+            ("spatial dimensions", card.spatial_dims, dataset.spatial_dims),
+        ):
+            if ours != theirs:
+                raise UserError(
+                    f"model {self.name} was trained for {ours} {fact}; the data set has {theirs}"
+                )
+        module, card = load_checkpoint(self.folder)
+        facts = {"spec": card.model, "parameters": card.parameters, "source": source_hash(module)}
+        return LoadedModel(module, card.weights_sha256, facts)
+
+
+def checkpoint_at(folder: Path) -> CheckpointReference:
+    """The checkpoint in a folder.
+
+    Raises:
+        UserError: there is none, or its card cannot be read.
+    """
+    return CheckpointReference(folder, load_card(folder))
+
+
+def all_trained(workspace: Path) -> list[CheckpointReference]:
+    """All checkpoints of the workspace.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [checkpoint_at(folder) for folder in find_checkpoints(workspace)]
+    if not found:
+        raise UserError(
+            f"no trained network in {workspace / 'models'}; run segbench train first, "
+            "or name one with -m"
+        )
+    return found
+
+
+def is_checkpoint_folder(text: str) -> bool:
+    """Whether a folder is meant; one that only shares its name with a registered model is not."""
+    folder = Path(text)
+    return folder.is_dir() and (
+        (folder / CARD_FILE).exists() or text not in registry.names("models")
+    )
+
+
+def find_trained(text: str, workspace: Path) -> list[CheckpointReference]:
+    """Checkpoints of a registered spec, or the checkpoint of that very name.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = workspace / "models" / text
+    if folder.is_dir():
+        return [checkpoint_at(folder)]
+    parsed = spec.parse(text)
+    found = [
+        reference
+        for path in find_checkpoints(workspace)
+        if (reference := checkpoint_at(path)).card.model == str(parsed)
+    ]
+    if found:
+        return found
+    registry.load("models", parsed.name)  # an unknown name is the likelier mistake
+    raise UserError(
+        f"no trained checkpoint of {text!r} in {workspace / 'models'}; "
+        f"run segbench train {text} first"
+    )

@@ -1,0 +1,131 @@
+"""An attack by its spec text: looked up, its parameters complete, its provenance known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from typing import Any
+
+from segbench.api import Attack, BringsBudgets, Budget, NamesLibraries
+from segbench.errors import MachineError, UserError
+from segbench.plugins import registry, spec
+
+NORMS = ("linf", "l2", "l1")
+CLEAN = "clean"
+
+
+@dataclass(frozen=True, eq=False)
+class NamedAttack:
+    """An attack ready to run.
+
+    Attributes:
+        label: the canonical spec: the name and those parameters that are not at their default.
+    """
+
+    label: str
+    attack: Attack
+    plugin: registry.Plugin
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every hyper-parameter, defaults included."""
+        return {f.name.rstrip("_"): getattr(self.attack, f.name) for f in _fields(self.attack)}
+
+    @property
+    def parameters_text(self) -> str:
+        """The parameters as canonical JSON, as the rows hold them."""
+        return json.dumps(self.parameters, sort_keys=True)
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """The version of each library whose work its images are."""
+        named = self.attack.libraries if isinstance(self.attack, NamesLibraries) else ()
+        return {name: version(name) for name in named}
+
+
+def load_attack(text: str) -> NamedAttack:
+    """The attack of a spec such as ``pgd:steps=40``.
+
+    Raises:
+        UserError: no such attack, or a parameter it does not have or cannot take.
+        MachineError: the plug-in does not import, or breaks while it is made.
+    """
+    parsed = spec.parse(text)
+    if parsed.name == CLEAN:
+        raise UserError("'clean' is always measured and is not an attack to ask for")
+    plugin = registry.load("attacks", parsed.name)
+    target: object = plugin.target
+    if not is_dataclass(target):
+        raise MachineError(
+            f"attack {parsed.name!r} of {plugin.distribution} is not a dataclass, so it has no "
+            "parameters to record"
+        )
+    values = spec.bind(plugin.target, parsed)
+    try:
+        attack = plugin.target(**values)
+    except UserError as error:
+        if parsed.name in str(error):
+            raise
+        raise UserError(f"{parsed.name}: {error}") from error
+    except Exception as error:
+        raise MachineError(
+            f"attack {text!r} of {plugin.distribution} failed to start: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return NamedAttack(_label(parsed.name, attack), attack, plugin)
+
+
+def attack_budgets(attack: NamedAttack, eps: Sequence[Fraction]) -> list[Budget]:
+    """What an attack is run at: its own budgets, or every eps but 0, in ascending order.
+
+    Raises:
+        UserError: it needs an eps and there is none, or see :func:`eps_budget`.
+    """
+    if isinstance(attack.attack, BringsBudgets):
+        return list(attack.attack.budgets)
+    if not eps:
+        raise UserError(f"attack {attack.label} needs a budget, for example --eps 2/255,8/255")
+    return [eps_budget(attack, value) for value in sorted(set(eps)) if value]
+
+
+def eps_budget(attack: NamedAttack, eps: Fraction) -> Budget:
+    """The budget that ``--eps`` sets for this attack.
+
+    Raises:
+        UserError: its budget is not a norm, so eps means nothing to it; or eps is larger than
+            the whole range of a pixel.
+    """
+    kind = attack.attack.budget_kind
+    if kind not in NORMS:
+        raise UserError(f"attack {attack.label} has a budget of kind {kind}; --eps is for norms")
+    if kind == "linf" and eps > 1:
+        raise UserError(
+            f"eps {float(eps):g} is more than the whole pixel range [0, 1]; "
+            f"did you mean {float(eps):g}/255?"
+        )
+    return Budget(kind, eps)
+
+
+def _label(name: str, attack: Any) -> str:
+    changed = {
+        f.name.rstrip("_"): _text(getattr(attack, f.name))
+        for f in _fields(attack)
+        if f.default is MISSING or getattr(attack, f.name) != f.default
+    }
+    return str(spec.Spec(name, changed))
+
+
+def _fields(attack: Any) -> list[Field[Any]]:
+    """The hyper-parameters; every attack plug-in is a dataclass."""
+    return [f for f in fields(attack) if f.init]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(map(_text, value))
+    return str(value)

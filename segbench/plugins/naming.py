@@ -1,0 +1,130 @@
+"""How attacks and budgets are written: as short as they can be and still be told apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from segbench.errors import UserError
+from segbench.plugins.spec import Spec, format_eps, parse
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_TELLING = {"quantized", "source"}  # parameters without which an attack is another one
+_WITHIN = "attack"  # the parameter of a transfer that is itself the spec of an attack
+_UNSET = "none"
+CLEAN = "clean"
+"""The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
+
+
+def eps_names(points: Iterable[tuple[str, float]]) -> dict[tuple[str, float], str]:
+    """(kind, value) of budgets as people write them; two values never share a name.
+
+    A share of the pixel range that is a simple one of 255 is written so (8/255); other values,
+    and norms and areas, are decimals. Severities say what they are (severity 3), so that no eps
+    can be taken for one.
+    """
+    names: dict[tuple[str, float], str] = {}
+    owners: dict[str, float] = {}
+    for kind, budget in sorted(set(points)):
+        simple = Fraction(budget).limit_denominator(255 * 40)
+        exact = simple if float(simple) == budget else Fraction(budget)
+        name = format_eps(exact) if kind == "linf" else f"{budget:g}"
+        if kind == "severity":
+            name = f"severity {name}"
+        names[kind, budget] = name if owners.setdefault(name, budget) == budget else repr(budget)
+    return names
+
+
+def point_names(summary: DataFrame) -> list[str]:
+    """The columns of a summary that are points of its curves, in order: clean, then every eps.
+
+    Each has two neighbours with the ends of its interval, ``<name>_low`` and ``<name>_high``.
+    """
+    return [str(name) for name in summary if f"{name}_low" in summary]
+
+
+def attack_spec(attack: str, params: str) -> str:
+    """An attack with every one of its parameters as spec text, whatever else is stored.
+
+    ``("pgd", '{"steps": 40}')`` to ``"pgd:steps=40"``.
+    """
+    return str(spelled(attack, params))
+
+
+def quantized_attack(attack: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and parameters under which an attack's images are stored on their file's levels.
+
+    The same attack with one parameter more, ``quantized``, so that every table, and the gate,
+    takes them for an attack of their own.
+    """
+    separator = "," if ":" in attack else ":"
+    return f"{attack}{separator}quantized=true", {**params, "quantized": True}
+
+
+def attack_names(specs: Iterable[str]) -> dict[str, str]:
+    """Complete specs, as of :func:`attack_spec`, to the names that a report of them all has.
+
+    Two different specs never share a name; a text that is no spec is its own.
+    """
+    texts = sorted(set(specs))
+    return dict(zip(texts, tell_apart([_read(text) for text in texts]), strict=True))
+
+
+def tell_apart(attacks: Sequence[Spec]) -> list[str]:
+    """Of each attack its name and those parameters in which its namesakes differ.
+
+    An attack within an attack is named likewise. What is unset is not said, unless nothing else
+    tells two of them apart.
+    """
+    if not attacks:
+        return []
+    within = attack_names(a.params[_WITHIN] for a in attacks if _WITHIN in a.params)
+    short = [
+        Spec(a.name, {k: within[v] if k == _WITHIN else v for k, v in a.params.items()})
+        for a in attacks
+    ]
+    agreed = {
+        name: set.intersection(*(set(a.params.items()) for a in short if a.name == name))
+        for name in {a.name for a in short}
+    }
+    apart = [
+        {k: v for k, v in a.params.items() if (k, v) not in agreed[a.name] or k in _TELLING}
+        for a in short
+    ]
+    full = [str(Spec(a.name, params)) for a, params in zip(short, apart, strict=True)]
+    names = [
+        str(Spec(a.name, {k: v for k, v in params.items() if v != _UNSET}))
+        for a, params in zip(short, apart, strict=True)
+    ]
+    return names if len(set(names)) == len(set(full)) else full
+
+
+def _base(attack: str) -> str:
+    return attack.partition(":")[0]
+
+
+def spelled(attack: str, params: str) -> Spec:
+    """An attack with all its parameters; clean has none."""
+    values = {} if attack == CLEAN else json.loads(params)
+    return Spec(_base(attack), {key: _spell(value) for key, value in values.items()})
+
+
+def _read(text: str) -> Spec:
+    """The spec that a text is; a name without parameters where it is none."""
+    try:
+        return parse(text)
+    except UserError:
+        return Spec(text)
+
+
+def _spell(value: Any) -> str:
+    """A parameter's value as spec text."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, list):
+        return "+".join(map(_spell, value))
+    return str(value)

@@ -1,0 +1,1 @@
+"""The workspace on the disk: rows, images, diagnoses; whole files or none."""

@@ -1,0 +1,106 @@
+"""A diagnosis as it is stored: one JSON file per network and data set, always the newest.
+
+Reports join it to the rows of the very same weights and data when tables are made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from segbench.atomic import write_atomically
+from segbench.errors import MachineError, UserError
+from segbench.store.rows import cell_key
+from segbench.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    pass
+
+Verdict = Literal["pass", "suspicious", "fail"]
+VERDICTS: tuple[Verdict, ...] = ("pass", "suspicious", "fail")
+
+
+class Check(BaseModel):
+    """One check: what was measured, against what, and what it means.
+
+    Attributes:
+        number: what was measured; larger is worse in every check.
+        threshold: the number from which on the verdict is not ``pass``.
+        meaning: one sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    verdict: Verdict
+    number: float
+    threshold: float
+    meaning: str
+
+
+class Diagnosis(BaseModel):
+    """What was found out about a network on a data set, and how.
+
+    Attributes:
+        model: what reports call it.
+        cases: how many it was examined on.
+        eps: of the comparisons, as text: ``4/255``.
+        precision: of the gradients.
+        versions: of segbench and torch.
+        verdict: the worst of the checks'.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    model: str
+    weights_sha256: str
+    dataset: str
+    dataset_fingerprint: str
+    split: str
+    cases: int
+    eps: str
+    precision: str
+    device: str
+    versions: dict[str, str]
+    verdict: Verdict
+    checks: tuple[Check, ...]
+
+    @property
+    def subject(self) -> tuple[str, str, str]:
+        """Whose rows it speaks of: model, weights, data."""
+        return self.model, self.weights_sha256, self.dataset_fingerprint
+
+
+def write_diagnosis(workspace: Workspace, diagnosis: Diagnosis) -> Path:
+    """Write ``results/diagnoses/<key>.json``.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    path = workspace.diagnoses / f"{cell_key({'subject': diagnosis.subject})}.json"
+    write_atomically(path, (diagnosis.model_dump_json(indent=2) + "\n").encode())
+    return path
+
+
+def read_diagnoses(workspace: Workspace) -> list[Diagnosis]:
+    """All stored diagnoses, by model; none where there is no folder.
+
+    Raises:
+        UserError: a file is not a diagnosis that this version can read.
+        MachineError: it may not be read.
+    """
+    found = []
+    for path in sorted(workspace.diagnoses.glob("[!.]*.json")):
+        try:
+            found.append(Diagnosis.model_validate_json(path.read_bytes()))
+        except OSError as error:
+            raise MachineError(f"cannot read {path}: {error.strerror}") from error
+        except ValidationError:
+            raise UserError(
+                f"{path} is not a diagnosis of schema version 1; run segbench diagnose again, or "
+                "move it out of the workspace"
+            ) from None
+    return sorted(found, key=lambda diagnosis: diagnosis.subject)

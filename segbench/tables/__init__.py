@@ -1,0 +1,1 @@
+"""Stored rows to the tables that reports and the gate read."""

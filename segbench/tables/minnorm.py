@@ -1,0 +1,145 @@
+"""Minimum-norm attacks in tables: how far each case was from falling, and points of a curve.
+
+A minimum-norm cell stores one image per case, the nearest that brings its Jaccard below a
+threshold, and its distances. From these follow the distribution of distances, and the score at any
+eps of the same norm: the adversarial one where the distance is at most eps, else the clean one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame, Series, concat
+
+from segbench.plugins.naming import CLEAN
+
+KIND = "min-norm"
+QUANTILES = {"quartile_low": 0.25, "median": 0.5, "quartile_high": 0.75}
+DISTANCES = ("norm", "below", "cases", "fell", "fell_share", *QUANTILES)
+"""The columns of a table of distances, after those that name the attack."""
+
+_ROUNDING = 1e-6  # of a distance: an attack that is told to stay within eps may be as inexact
+
+
+def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
+    """One row per minimum-norm attack: ``names`` then ``DISTANCES``.
+
+    A quantile is the distance within which that share of all cases has fallen; infinite where
+    fewer ever did.
+
+    Args:
+        cases: one row per case.
+        names: the columns that name an attack and what it attacked.
+    """
+    lines = []
+    stored = cases[cases["budget_kind"] == KIND]
+    for key, part in stored.groupby([*names, "budget"], sort=True):
+        name, below = key[:-1], float(part["budget"].iloc[0])
+        fallen = has_fallen(part, below)
+        distances = np.where(fallen, part[_norm(part)], np.inf)
+        quantiles = np.quantile(distances, [*QUANTILES.values()], method="inverted_cdf")
+        lines.append(
+            {
+                **dict(zip(names, name, strict=True)),
+                "norm": _norm(part),
+                "below": below,
+                "cases": len(part),
+                "fell": int(fallen.sum()),
+                "fell_share": float(fallen.mean()),
+                **dict(zip(QUANTILES, quantiles.tolist(), strict=True)),
+            }
+        )
+    return DataFrame(lines, columns=[*names, *DISTANCES])
+
+
+def curve_points(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str]) -> DataFrame:
+    """Minimum-norm attacks as norm-bounded ones: a row per case and eps, columns as in ``cases``.
+
+    At the eps values that other attacks of the same norm have on the same data set and split. A
+    case without a clean score has no points.
+
+    Args:
+        cases: one row per case.
+        subject: the columns that name a model and its data.
+        metrics: the columns that are scores.
+    """
+    points = [
+        _points(part, clean, eps, metrics)
+        for part, clean, eps in _attacks(cases, subject)
+        if eps and not clean.empty
+    ]
+    return concat(points, ignore_index=True) if points else cases.iloc[:0]
+
+
+def describe_distances(distances: DataFrame) -> Iterator[str]:
+    """How to read the points and the distances, where there are any."""
+    if not distances.empty:
+        yield (
+            "A minimum-norm attack stops where a case falls below its threshold; its point at an "
+            "eps is the mean of the adversarial score of cases that fell within eps and of the "
+            "clean score of the others. A quantile is the distance within which that share of all "
+            "cases fell."
+        )
+
+
+def has_fallen(cases: DataFrame, below: float) -> NDArray[np.bool_]:
+    """Which cases (N,) score below the threshold: by Jaccard, or 1 minus the target's agreement.
+
+    Accuracy stands in for the Jaccard of a case whose label has no foreground.
+    """
+    score = cases["jaccard"].fillna(cases["accuracy"])
+    score = (1 - cases["target_jaccard"]).fillna(score)
+    fallen: NDArray[np.bool_] = (score < below).to_numpy()
+    return fallen
+
+
+def _norm(cases: DataFrame) -> str:
+    """``linf`` or ``l2``: the attack's own parameter of that name."""
+    parameters: Mapping[str, Any] = json.loads(cases["attack_params"].iloc[0])
+    return str(parameters["norm"])
+
+
+def _attacks(
+    cases: DataFrame, subject: Sequence[str]
+) -> Iterator[tuple[DataFrame, DataFrame, list[float]]]:
+    """Each attack's cases, their clean scores by case, and the eps values of its norm."""
+    where = ["dataset", "dataset_fingerprint", "split"]
+    for key, part in cases[cases["budget_kind"] == KIND].groupby(
+        [*subject, "attack", "attack_params", "budget"], sort=True
+    ):
+        own = _equal(cases, subject, key[: len(subject)])
+        clean = own[own["attack"] == CLEAN].set_index("case_id")
+        same_data = _equal(cases, where, part[where].iloc[0])
+        kind = same_data[(same_data["budget_kind"] == _norm(part)) & (same_data["budget"] > 0)]
+        yield part, clean, sorted(set(kind["budget"].tolist()))
+
+
+def _points(
+    part: DataFrame, clean: DataFrame, eps: Sequence[float], metrics: Sequence[str]
+) -> DataFrame:
+    """One row per case that has a clean score, and eps."""
+    norm, below = _norm(part), part["budget"].iloc[0]
+    part = part[part["case_id"].isin(clean.index)]
+    start = clean.loc[part["case_id"]]
+    points = []
+    for value in eps:
+        near = part[norm].to_numpy() <= value * (1 + _ROUNDING)
+        reached = has_fallen(part, below) & near
+        point = part.assign(budget_kind=norm, budget=value)
+        for column in [*metrics, "false_positives"]:
+            point[column] = np.where(reached, part[column], start[column])
+        for column in ("linf", "l2"):
+            point[column] = np.where(reached, part[column], 0.0)
+        points.append(point)
+    return concat(points)
+
+
+def _equal(cases: DataFrame, names: Sequence[str], values: Any) -> DataFrame:
+    same = Series(True, index=cases.index)
+    for name, value in zip(names, values, strict=True):
+        same &= cases[name] == value
+    return cases[same]

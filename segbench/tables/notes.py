@@ -1,0 +1,167 @@
+"""The sentences a reader must see beside the numbers: what they mean, where not to trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pandas import DataFrame
+
+from segbench.metrics.stats import CONFIDENCE, RESAMPLES
+from segbench.plugins.naming import CLEAN, point_names
+from segbench.tables.marks import adapted, distrusted
+
+_METHOD = (
+    "A case's score is the mean over the classes its label has; a point is the mean over cases, "
+    f"with its {CONFIDENCE * 100:g} % percentile bootstrap interval over groups such as patients "
+    f"({RESAMPLES} resamples).",
+    "The relative drop is (clean - adversarial) / clean of the mean scores on the same cases, at "
+    "the curve's largest eps.",
+    "AUC is the area under mean Jaccard from the clean point to the curve's largest eps (or "
+    "severity, with clean at 0), on a linear axis, divided by it: the mean height of the curve.",
+)
+
+_NAMED = 3  # of a list that may be as long as the tables; they have a column for it
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Rows of a model's older weights that were left out, and whether any of it is shown."""
+
+    rows: int
+    shown: bool
+
+
+def collect_notes(
+    cases: DataFrame,
+    curves: DataFrame,
+    summary: DataFrame,
+    stale: Mapping[str, Stale],
+    seeds: Mapping[tuple[str, str], Sequence[int]],
+) -> list[str]:
+    """Warnings first, then how to read the tables.
+
+    Args:
+        cases: one row per case.
+        curves: one row per curve, budget and metric.
+        summary: one row per curve.
+        stale: model -> what was left out of it.
+        seeds: (model, attack) -> its attack seeds, where there are several.
+    """
+    notes = [*_marked(summary), *_weights(stale)]
+    for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
+        where = f"{dataset} {split}"
+        own = cases[(cases["dataset"] == dataset) & (cases["split"] == split)]
+        points = curves[(curves["dataset"] == dataset) & (curves["split"] == split)]
+        notes += [*_uneven(where, own), *_unmatched(where, own), *_spans(where, part)]
+        notes += [*_precisions(where, own), *_ungrouped(where, points)]
+    notes += [
+        f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
+        for (model, attack), values in seeds.items()
+    ]
+    return [*notes, *_quantized(cases), *_METHOD]
+
+
+def _marked(summary: DataFrame) -> Iterator[str]:
+    for line in summary[summary["marks"] != ""].itertuples():
+        where = f"{line.model} under {line.attack} on {line.dataset} {line.split}"
+        if doubts := distrusted(str(line.marks)):
+            yield f"{where} is marked {doubts}: do not trust these numbers as they stand."
+        if ways := adapted(str(line.marks)):
+            yield f"{where} was attacked {' and '.join(ways)}."
+
+
+def _weights(stale: Mapping[str, Stale]) -> Iterator[str]:
+    for model, old in stale.items():
+        if old.shown:
+            yield f"Left out: {_count(old.rows, 'row')} of older weights of {model}."
+        else:
+            yield (
+                f"{model} has no rows for its current weights (left out: "
+                f"{_count(old.rows, 'row')} of older ones); run `segbench attack -m {model}`."
+            )
+
+
+def _uneven(where: str, cases: DataFrame) -> Iterator[str]:
+    """Where two points rest on different cases, be they as many."""
+    attacked = cases[cases["attack"] != CLEAN]
+    names = (attacked["model"] + " under " + attacked["attack"]).tolist()
+    points: dict[tuple[str, float], set[str]] = {}
+    for name, budget, case in zip(names, attacked["budget"], attacked["case_id"], strict=True):
+        points.setdefault((name, budget), set()).add(case)
+    if len({frozenset(point) for point in points.values()}) > 1:
+        counts: dict[str, set[int]] = {}
+        for (name, _), point in points.items():
+            counts.setdefault(name, set()).add(len(point))
+        parts = [f"{name} on {_span(numbers)}" for name, numbers in counts.items()]
+        yield f"{where}: points rest on different cases: {'; '.join(parts)}."
+
+
+def _unmatched(where: str, cases: DataFrame) -> Iterator[str]:
+    """Where attacked cases have no clean score to fall from."""
+    for model, subject in cases.groupby("model", sort=True):
+        clean = subject["attack"] == CLEAN
+        missing = set(subject.loc[~clean, "case_id"]) - set(subject.loc[clean, "case_id"])
+        if missing:
+            yield (
+                f"{where}: {model} lacks the clean score of {_count(len(missing), 'attacked case')}"
+                "; relative drops are over the others."
+            )
+
+
+def _spans(where: str, summary: DataFrame) -> Iterator[str]:
+    """Where areas are not comparable because the curves have other eps values."""
+    for kind, part in summary.groupby("budget_kind", sort=True):
+        spans = {tuple(line) for line in part[point_names(part)].notna().to_numpy().tolist()}
+        if len(spans) > 1:
+            yield f"{where}: {kind} curves have different eps values, so their AUCs differ by that."
+
+
+def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
+    """Clean scores, and attacks without gradients, are always fp32: the others are compared."""
+    no_gradient = (cases["precision"] == "fp32") & (cases["backwards"] == 0)
+    attacked = cases[(cases["budget"] > 0) & ~no_gradient]
+    if attacked["precision"].nunique() > 1:
+        names = (attacked["model"] + " under " + attacked["attack"]).tolist()
+        found: dict[str, set[str]] = {}
+        for precision, name in zip(attacked["precision"], names, strict=True):
+            found.setdefault(precision, set()).add(name)
+        usual, *others = sorted(found, key=lambda precision: (-len(found[precision]), precision))
+        parts = [f"{key} for {_few(sorted(found[key]))}" for key in sorted(others)]
+        yield (
+            f"{where}: attack gradients are of mixed precision: {'; '.join(parts)}; {usual} for "
+            "the others."
+        )
+
+
+def _ungrouped(where: str, curves: DataFrame) -> Iterator[str]:
+    if (curves["groups"] < 2).any():
+        yield f"{where}: some points rest on a single group, so they have no interval."
+
+
+def _quantized(cases: DataFrame) -> Iterator[str]:
+    """How to read the rows of ``--quantize``; parameters are stored as canonical JSON."""
+    if cases["attack_params"].str.contains('"quantized": true', regex=False).any():
+        yield (
+            "Attacks with quantized=true are scored on images rounded to the levels of their "
+            "files, towards the clean image: a change of less than a level is gone."
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _span(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return _count(low, "case") if low == high else f"{low} to {high} cases"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))

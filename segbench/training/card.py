@@ -1,0 +1,182 @@
+"""The card of a checkpoint: everything needed to rebuild its network and to trust it.
+
+<workspace>/models/<model>@<data>#<seed>/
+    model.safetensors   the weights of the epoch that validated best
+    last.safetensors    the weights of the last epoch
+    card.json           this record, written last: a folder with a card is complete
+    training.pt         the state of an unfinished training, gone when it is done
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from segbench.errors import UserError
+from segbench.plugins.spec import parse
+from segbench.training.recipes import Recipe
+
+BEST_FILE = "model.safetensors"
+LAST_FILE = "last.safetensors"
+CARD_FILE = "card.json"
+UNFINISHED_FILE = "training.pt"
+
+_LONGEST_SPEC = 80
+_PLAIN = {":": "-", "/": "+"}
+
+
+class Settings(BaseModel):
+    """What determines the weights of a training, up to floating-point noise.
+
+    Attributes:
+        model: the spec as the user wrote it, keys sorted.
+        parameters: every hyper-parameter of the network, defaults included.
+        class_names: K names, background first.
+        dataset: the data set's registered name.
+        train_cases: case ids; with ``validation_cases`` they make up the split.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    parameters: dict[str, Any]
+    in_channels: int
+    num_classes: int
+    spatial_dims: int
+    class_names: tuple[str, ...]
+    dataset: str
+    dataset_spec: str
+    dataset_fingerprint: str
+    split: str
+    train_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    recipe: Recipe
+    seed: int
+
+
+class EpochScore(BaseModel):
+    """One line of a training's history; ``jaccard`` is None where nothing was held out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loss: float
+    jaccard: float | None
+    seconds: float
+
+
+class Card(Settings):
+    """The settings of a finished training and what came out of it.
+
+    Attributes:
+        plugin: the distribution that the architecture came from.
+        best_epoch: the epoch of ``model.safetensors``, counted from 1.
+        best_jaccard: mean validation Jaccard of that epoch, in fp32.
+        versions: of segbench, python, torch, monai and the plug-in's distribution.
+        weights_sha256: of the file ``model.safetensors``.
+        precision: of the forward and backward passes; weights are always fp32.
+        created: UTC, ISO 8601.
+        seconds: of training and validation, interruptions left out.
+    """
+
+    schema_version: Literal[1] = 1
+    plugin: str
+    best_epoch: int
+    best_jaccard: float | None
+    last_jaccard: float | None
+    history: tuple[EpochScore, ...]
+    versions: dict[str, str]
+    weights_sha256: str = ""
+    hardware: str
+    precision: str
+    created: str
+    seconds: float
+
+
+def checkpoint_name(model_spec: str, dataset_spec: str, seed: int) -> str:
+    """The folder name of a checkpoint: ``unet-width=16@jsrt#0`` for ``unet:width=16``.
+
+    The rule: keys are sorted; ``:`` becomes ``-`` and ``/`` becomes ``+``; every other character
+    but letters, digits and ``.,=+-_`` becomes ``_``. A spec that loses something by that, or is
+    longer than 80 characters, is cut and ends in eight digits of its SHA-256, so that two specs
+    never share a folder.
+
+    Raises:
+        UserError: one of the texts is not a spec.
+    """
+    return f"{_legal(model_spec)}@{_legal(dataset_spec)}#{seed}"
+
+
+def _legal(spec_text: str) -> str:
+    text = str(parse(spec_text))
+    lossless = "".join(_PLAIN.get(character, character) for character in text)
+    legal = "".join(c if c.isascii() and (c.isalnum() or c in ".,=+-_") else "_" for c in lossless)
+    if legal == lossless and len(legal) <= _LONGEST_SPEC:
+        return legal
+    return f"{legal[:_LONGEST_SPEC]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def load_card(folder: Path) -> Card:
+    """The card of a checkpoint folder.
+
+    Raises:
+        UserError: there is none, or it is not a card that this version can read.
+    """
+    path = folder / CARD_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        unfinished = (folder / UNFINISHED_FILE).exists()
+        state = "an unfinished training" if unfinished else "no readable card.json"
+        raise UserError(
+            f"{folder} is not a checkpoint: it holds {state}; "
+            "expected a folder that segbench train has finished"
+        ) from None
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(
+            f"{path} is not a card of schema version 1 ({where}: {first['msg']}); train again, "
+            "or use the segbench version that wrote it"
+        ) from None
+
+
+def find_checkpoints(workspace: Path) -> list[Path]:
+    """The folders of all finished checkpoints of a workspace, sorted by name."""
+    return sorted(card.parent for card in (workspace / "models").glob(f"*/{CARD_FILE}"))
+
+
+def difference(ours: Settings, theirs: Settings) -> str | None:
+    """The first setting in which two trainings differ, in words; None if there is none.
+
+    Compared as JSON, since that is all a card can hold.
+    """
+    wanted, found = (
+        json.loads(settings.model_dump_json(include=set(Settings.model_fields)))
+        for settings in (ours, theirs)
+    )
+    for name in Settings.model_fields:
+        if wanted[name] == found[name]:
+            continue
+        if isinstance(wanted[name], dict):
+            inner = next(
+                key
+                for key in [*wanted[name], *found[name]]
+                if wanted[name].get(key) != found[name].get(key)
+            )
+            return f"{name}.{inner} is {found[name].get(inner)}, not {wanted[name].get(inner)}"
+        if name in ("train_cases", "validation_cases"):
+            return f"{name} are others"
+        return f"{name} is {found[name]}, not {wanted[name]}"
+    return None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

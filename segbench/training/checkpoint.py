@@ -1,0 +1,75 @@
+"""Checkpoints: a network's weights and its card, saved, checked and loaded.
+
+See ``card.py`` for the layout of a folder and ``weights.py`` for a user's own weights files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from segbench.atomic import write_atomically
+from segbench.errors import UserError
+from segbench.plugins import registry, spec
+from segbench.plugins.architecture import Architecture
+from segbench.training.card import BEST_FILE, CARD_FILE, LAST_FILE, Card, load_card, sha256_of
+from segbench.training.weights import fit_weights, read_safetensors
+
+
+def save_checkpoint(
+    folder: Path, best: Mapping[str, Tensor], last: Mapping[str, Tensor], card: Card
+) -> Card:
+    """Write two state dicts and their card, whose ``weights_sha256`` is filled in here.
+
+    An older card goes first and the new one comes last, so that a folder with a card is complete
+    and consistent at every moment.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
+    (folder / CARD_FILE).unlink(missing_ok=True)
+    content = _serialize(best)
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    text = card.model_dump_json(indent=2) + "\n"
+    write_atomically(folder / BEST_FILE, content)
+    write_atomically(folder / LAST_FILE, _serialize(last))
+    write_atomically(folder / CARD_FILE, text.encode())
+    return card
+
+
+def load_checkpoint(folder: Path) -> tuple[nn.Module, Card]:
+    """The network of a checkpoint in evaluation mode, on the CPU, with its best weights.
+
+    Raises:
+        UserError: the folder is no finished checkpoint, its weights are not those its card
+            describes, or its architecture is not installed here or has changed.
+    """
+    card = load_card(folder)
+    path = folder / BEST_FILE
+    if not path.is_file():
+        raise UserError(f"checkpoint {folder} has no {BEST_FILE}; train again or restore the file")
+    if (found := sha256_of(path)) != card.weights_sha256:
+        raise UserError(
+            f"{path} is not the file its card describes (SHA-256 {found[:12]}…, expected "
+            f"{card.weights_sha256[:12]}…): it is truncated or was replaced; train again or "
+            "restore the file"
+        )
+    tensors = read_safetensors(path)
+    plugin = registry.load("models", spec.parse(card.model).name)
+    architecture = Architecture(card.model, plugin, card.parameters).without_initial_weights()
+    network = architecture.build(
+        in_channels=card.in_channels,
+        num_classes=card.num_classes,
+        spatial_dims=card.spatial_dims,
+    )
+    fit_weights(network, tensors, path)
+    return network.eval(), card
+
+
+def _serialize(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file; copies, since the format refuses shared and strided memory."""
+    return save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})

@@ -1,0 +1,192 @@
+"""Train a network on a data set into a checkpoint; exactly resumable, deterministic under a seed.
+
+The same settings give the same weights bit for bit on one machine with one number of threads,
+interrupted or not.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from segbench.api import Dataset
+from segbench.engine.precision import Precision, choose_precision, device_name, require_ieee_fp32
+from segbench.errors import MachineError, UserError
+from segbench.plugins import spec
+from segbench.plugins.architecture import Architecture, resolve_architecture
+from segbench.plugins.registry import Plugin, suggest
+from segbench.training.card import (
+    CARD_FILE,
+    UNFINISHED_FILE,
+    Card,
+    Settings,
+    checkpoint_name,
+    difference,
+    load_card,
+)
+from segbench.training.cases import hold_out
+from segbench.training.checkpoint import save_checkpoint
+from segbench.training.listener import Listener, Silence
+from segbench.training.progress import Progress, load_progress
+from segbench.training.recipes import Recipe
+from segbench.training.session import Session
+
+
+def train_model(
+    model_spec: str,
+    dataset: Dataset,
+    dataset_spec: str,
+    *,
+    recipe: Recipe,
+    seed: int,
+    workspace: Path,
+    split: str = "train",
+    resume: bool = False,
+    force: bool = False,
+    device: torch.device | str = "cpu",
+    listener: Listener | None = None,
+) -> Path:
+    """The folder of the finished checkpoint, ``<workspace>/models/<model>@<data>#<seed>``.
+
+    A finished checkpoint of the same settings is returned at once. ``resume`` continues an
+    unfinished training, exactly; ``force`` starts over whatever is there.
+
+    Raises:
+        UserError: the spec, split or recipe cannot be used, or the folder holds a training with
+            other settings, or an unfinished one and neither ``resume`` nor ``force`` is given.
+        MachineError: the loss is no number, memory or disk is full, or the plug-in fails.
+    """
+    listener = listener or Silence()
+    architecture = resolve_architecture(model_spec, dataset.spatial_dims)
+    settings = _settings(architecture, dataset, dataset_spec, recipe, seed, split)
+    folder = workspace / "models" / checkpoint_name(model_spec, dataset_spec, seed)
+    progress = Progress()
+    if not force and (folder / CARD_FILE).exists():
+        _refuse_other(settings, load_card(folder), folder)
+        listener.note(f"{folder.name} is trained already, with these very settings")
+        return folder
+    if not force and (folder / UNFINISHED_FILE).exists():
+        progress = _unfinished(folder, settings, resume)
+        listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
+    _train(architecture, dataset, settings, folder, progress, torch.device(device), listener)
+    return folder
+
+
+def _train(
+    architecture: Architecture,
+    dataset: Dataset,
+    settings: Settings,
+    folder: Path,
+    progress: Progress,
+    device: torch.device,
+    listener: Listener,
+) -> None:
+    """From where ``progress`` is to the finished checkpoint in ``folder``."""
+    unfinished = folder / UNFINISHED_FILE
+    precision = choose_precision(device, "auto")
+    require_ieee_fp32()
+    session = Session(architecture, dataset, settings, unfinished, device, precision, listener)
+    try:
+        session.run(progress)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise MachineError(
+            f"training {settings.model} does not fit into the memory of {device}; "
+            f"try a batch_size below {settings.recipe.batch_size}"
+        ) from error
+    card = _card(settings, progress, architecture.plugin, device, precision)
+    save_checkpoint(folder, progress.best, progress.weights, card)
+    unfinished.unlink(missing_ok=True)
+
+
+def _settings(
+    architecture: Architecture,
+    dataset: Dataset,
+    dataset_spec: str,
+    recipe: Recipe,
+    seed: int,
+    split: str,
+) -> Settings:
+    if split not in dataset.splits:
+        raise UserError(f"unknown split {split!r}{suggest(split, dataset.splits)}")
+    entries = dataset.entries(split)
+    if not entries:
+        raise UserError(f"the split {split!r} of {dataset_spec} has no cases to train on")
+    training, validation = hold_out(entries, recipe.validation_fraction, seed)
+    return Settings(
+        model=architecture.text,
+        parameters=dict(architecture.parameters),
+        in_channels=dataset.in_channels,
+        num_classes=len(dataset.class_names),
+        spatial_dims=dataset.spatial_dims,
+        class_names=dataset.class_names,
+        dataset=spec.parse(dataset_spec).name,
+        dataset_spec=str(spec.parse(dataset_spec)),
+        dataset_fingerprint=dataset.fingerprint(),
+        split=split,
+        train_cases=tuple(entry.case_id for entry in training),
+        validation_cases=tuple(entry.case_id for entry in validation),
+        recipe=recipe,
+        seed=seed,
+    )
+
+
+def _unfinished(folder: Path, settings: Settings, resume: bool) -> Progress:
+    """The progress to go on from, if the user wants to and the settings are the same."""
+    theirs, progress = load_progress(folder / UNFINISHED_FILE)
+    if not resume:
+        raise UserError(
+            f"{folder} holds an unfinished training ({len(progress.history)} of "
+            f"{theirs.recipe.epochs} epochs); give --resume to continue it or --force to start over"
+        )
+    _refuse_other(settings, theirs, folder)
+    return progress
+
+
+def _refuse_other(ours: Settings, theirs: Settings, folder: Path) -> None:
+    found = difference(ours, theirs)
+    if found:
+        raise UserError(
+            f"{folder} holds a training with other settings ({found}); "
+            "give --force to replace it, or another --workspace or --seed"
+        )
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Accelerators raise a type of their own; the CPU's allocator only has its words."""
+    words = ("not enough memory", "can't allocate memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        phrase in str(error) for phrase in words
+    )
+
+
+def _card(
+    settings: Settings,
+    progress: Progress,
+    plugin: Plugin,
+    device: torch.device,
+    precision: Precision,
+) -> Card:
+    now = datetime.datetime.now(datetime.UTC)
+    return Card(
+        **dict(settings),
+        plugin=plugin.distribution,
+        best_epoch=progress.best_epoch,
+        best_jaccard=progress.best_jaccard,
+        last_jaccard=progress.history[-1].jaccard,
+        history=tuple(progress.history),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("segbench", "torch", "monai")},
+            plugin.distribution: plugin.version,
+        },
+        hardware=f"{device_name(device)}, {torch.get_num_threads()} threads",
+        precision=precision.name,
+        created=now.isoformat(timespec="seconds"),
+        seconds=sum(score.seconds for score in progress.history),
+    )

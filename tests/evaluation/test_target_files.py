@@ -1,0 +1,123 @@
+"""Targets from files: found by case, checked all at once, reached, and part of a cell's key."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from toys import Gains, Ready, Silence
+
+from segbench.api import Case, Entry
+from segbench.errors import UserError
+from segbench.evaluation.grid import Grid
+from segbench.evaluation.model_run import run_model
+from segbench.evaluation.request import DataSource, Options
+from segbench.evaluation.target_files import check_masks, target_mask
+from segbench.plugins.attack import load_attack
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
+
+SIDES = (5, 6)
+
+
+class Mixed:
+    """Three cases whose channels differ by 0.25: a budget above 1/8 reaches any target."""
+
+    class_names = ("background", "heart", "lung")
+    in_channels, spatial_dims, resize_rule, splits = 3, 2, "none", ("train", "test")
+
+    def entries(self, split: str) -> list[Entry]:
+        return [Entry(f"c{n}", f"c{n}", (3, *SIDES)) for n in range(3)]
+
+    def load(self, case_id: str) -> Case:
+        order = np.random.default_rng(int(case_id[1:])).random((3, *SIDES)).argsort(0)
+        image = (0.2 + 0.25 * order).astype(np.float32)
+        labels = image.argmax(0)
+        labels[0, 0] = 255
+        return Case(case_id, case_id, image, labels, self.class_names, 255)
+
+    def fingerprint(self) -> str:
+        return "mixed"
+
+
+def masks(folder: Path, seed: int = 0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    for n in range(3):
+        Image.fromarray(random.integers(0, 3, SIDES).astype(np.uint8)).save(folder / f"c{n}.png")
+    return folder
+
+
+def run(root: Path, folder: Path) -> tuple[list[str], pd.DataFrame]:
+    data = DataSource("mixed", Mixed(), "test", Mixed().entries("test"))
+    grid = Grid([load_attack(f'pgd:target="file:{folder}"')], [Fraction(3, 10)])
+    options = Options("fp32", "cpu", 2)
+    keys = run_model(Ready(Gains, "gains"), data, grid, Workspace(root), options, Silence())
+    return keys, read_rows(Workspace(root))
+
+
+def test_a_target_within_reach_is_reached(tmp_path: Path) -> None:
+    folder = masks(tmp_path / "wanted, drawn")
+    _, rows = run(tmp_path / "runs", folder)
+    attacked = rows[rows["attack"] != "clean"]
+    assert (attacked["target_jaccard"] == 1).all()
+    assert (attacked["jaccard"] < 0.7).all()
+
+
+def test_other_masks_are_another_cell_and_the_same_ones_are_not(tmp_path: Path) -> None:
+    folder = masks(tmp_path / "masks")
+    first, _ = run(tmp_path / "runs", folder)
+    assert run(tmp_path / "runs", masks(folder))[0] == first
+    clean, other = run(tmp_path / "runs", masks(folder, seed=1))[0]
+    assert clean == first[0]
+    assert other != first[1]
+
+
+def test_everything_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
+    folder = masks(tmp_path / "masks")
+    (folder / "c0.png").unlink()
+    Image.fromarray(np.zeros((6, 5), np.uint8)).save(folder / "c1.png")
+    Image.fromarray(np.full(SIDES, 7, np.uint8)).save(folder / "c2.png")
+    with pytest.raises(UserError) as caught:
+        run(tmp_path / "runs", folder)
+    assert str(caught.value) == (
+        f"{folder}: cannot use these targets: masks/c0 is missing; expected a mask of that name; "
+        "masks/c1.png is 6 x 5; its case is attacked at 5 x 6; masks/c2.png holds the value 7; "
+        "expected classes 0 to 2"
+    )
+    Image.fromarray(np.zeros(SIDES, np.uint8)).save(folder / "c2.tif")
+    (folder / "c1.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"c2\.tif has the same name.*c1\.png is not an image"):
+        run(tmp_path / "runs", folder)
+    with pytest.raises(UserError, match="there is no such folder"):
+        run(tmp_path / "runs", tmp_path / "nowhere")
+
+
+def test_of_two_classes_white_is_the_second(tmp_path: Path) -> None:
+    mask = np.zeros(SIDES, np.uint8)
+    mask[2] = 255
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    image = np.zeros((1, *SIDES), np.float32)
+    case = Case("a", "a", image, np.zeros(SIDES, np.int64), ("background", "lung"))
+    np.testing.assert_array_equal(target_mask(tmp_path, case), mask // 255)
+    assert check_masks(tmp_path, [Entry("a", "a", image.shape)], 2)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5)])
+def test_volumes_and_slices_may_come_as_nifti(shape: tuple[int, ...], tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 2, (*shape, 1)[:3]).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), tmp_path / "a.nii.gz")
+    labels = np.zeros(shape, np.int64)
+    case = Case("a", "a", np.zeros((1, *shape), np.float32), labels, ("background", "lung"))
+    np.testing.assert_array_equal(target_mask(tmp_path, case), stored.reshape(shape))
+
+
+@pytest.mark.parametrize("name", ["uap", "patch"])
+def test_what_is_one_for_all_cases_takes_no_target_of_each(name: str) -> None:
+    with pytest.raises(UserError, match="cannot learn; expected empty, shift or class:k"):
+        load_attack(f'{name}:target="file:masks"')

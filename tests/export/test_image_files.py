@@ -1,0 +1,183 @@
+"""Images written as files of their case's own kind: what is read back is what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from segbench.api import Case, Intensity
+from segbench.data.layouts.folder import Folder
+from segbench.data.rasters import read_image
+from segbench.data.volumes import read_voxels
+from segbench.errors import UserError
+from segbench.export.image_files import read_change, read_written, write_image
+
+RANDOM = np.random.default_rng(1)
+TURNED = np.array([[0, 0, 4.0, 1], [-2.0, 0, 0, 2], [0, 3.0, 0, 3], [0, 0, 0, 1]])  # A, S, R
+
+
+def raster_folder(root: Path, pixels: np.ndarray, suffix: str) -> Folder:
+    for room in ("images", "masks"):
+        (root / room).mkdir(parents=True)
+    for index in range(3):
+        Image.fromarray(pixels).save(root / "images" / f"c{index}{suffix}")
+        mask = np.zeros(pixels.shape[:2], np.uint8)
+        mask[2:5] = 255
+        Image.fromarray(mask).save(root / "masks" / f"c{index}.png")
+    return Folder(root=root)
+
+
+def shifted(case: Case, levels: int) -> np.ndarray:
+    """The clean image, every pixel up by so many levels and a bit."""
+    assert case.intensity is not None
+    scale = case.intensity[0]
+    up = (levels + 0.3) / abs(scale.high - scale.low)
+    return np.clip(case.image + np.float32(up), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "suffix", "written"),
+    [
+        (np.uint8, 1, ".png", ".png"),
+        (np.uint8, 3, ".png", ".png"),
+        (np.uint8, 3, ".bmp", ".png"),
+        (np.uint8, 1, ".tif", ".tiff"),
+        (np.uint16, 1, ".png", ".png"),
+        (np.uint16, 1, ".tiff", ".tiff"),
+    ],
+)
+def test_a_picture_keeps_its_depth_and_moves_by_whole_levels(
+    dtype: Any, channels: int, suffix: str, written: str, tmp_path: Path
+) -> None:
+    top = np.iinfo(dtype).max
+    pixels = RANDOM.integers(0, top - 9, (8, 7, channels)).astype(dtype).squeeze()
+    case = raster_folder(tmp_path / "data", pixels, suffix).load("c1")
+    path = write_image(tmp_path / "out", shifted(case, 2), case)
+    assert path.name == f"c1{written}"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels + 2)
+    back = read_written(path, case)
+    np.testing.assert_array_equal(back, read_image(path)[0])
+    clean = read_written(write_image(tmp_path / "clean", case.image, case), case)
+    np.testing.assert_array_equal(clean, case.image)
+
+
+def test_twelve_bits_lie_in_a_16_bit_file_in_their_own_units(tmp_path: Path) -> None:
+    levels = RANDOM.integers(0, 4096, (1, 6, 5))
+    image = ((4095 - levels.astype(np.float32)) / np.float32(4095)).astype(np.float32)
+    case = Case("a", "a", image, np.zeros((6, 5), np.int64), ("background", "lung"),
+                intensity=(Intensity(4095.0, 0.0, 12),))  # fmt: skip
+    path = write_image(tmp_path, image, case)
+    stored = np.asarray(Image.open(path))
+    assert stored.dtype == np.uint16
+    np.testing.assert_array_equal(stored, levels[0])
+    np.testing.assert_array_equal(read_written(path, case), image)
+
+
+def volume_folder(root: Path, voxels: np.ndarray, **options: Any) -> Folder:
+    for room in ("images", "masks"):
+        (root / room).mkdir(parents=True)
+    for index in range(3):
+        nibabel.save(nibabel.Nifti1Image(voxels, TURNED), root / "images" / f"v{index}.nii.gz")
+        mask = (voxels > np.median(voxels)).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(mask, TURNED), root / "masks" / f"v{index}.nii.gz")
+    return Folder(root=root, **{"lower": 0, "upper": 100, **options})
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64])
+def test_a_volume_keeps_orientation_type_and_units(dtype: Any, tmp_path: Path) -> None:
+    voxels = (RANDOM.random((5, 6, 7)) * 200 + 20).astype(dtype)
+    case = volume_folder(tmp_path / "data", voxels, mode="volumes").load("v1")
+    path = write_image(tmp_path / "out", case.image, case)
+    written: Any = nibabel.load(path)
+    np.testing.assert_allclose(written.affine, TURNED, atol=1e-6)
+    assert written.get_data_dtype() == dtype
+    np.testing.assert_allclose(np.asarray(written.dataobj), voxels, rtol=1e-5)
+    np.testing.assert_allclose(read_written(path, case), case.image, atol=1e-6)
+
+
+def test_a_slice_lies_where_its_volume_has_it(tmp_path: Path) -> None:
+    voxels = RANDOM.integers(-900, 900, (5, 6, 7)).astype(np.int16)
+    data = volume_folder(tmp_path / "data", voxels)
+    for entry in [e for split in data.splits for e in data.entries(split)][:6]:
+        case = data.load(entry.case_id)
+        path = write_image(tmp_path / "out", case.image, case)
+        np.testing.assert_array_equal(read_written(path, case), case.image)
+        written: Any = nibabel.load(path)
+        volume: Any = nibabel.load(case.source)
+        stored = np.asarray(written.dataobj)
+        here = np.array([*np.argwhere(np.ones(stored.shape))[3], 1])
+        there = np.rint(np.linalg.solve(volume.affine, written.affine @ here)).astype(int)
+        assert stored[tuple(here[:3])] == voxels[tuple(there[:3])]
+
+
+@pytest.mark.parametrize("mode", ["volumes", "slices"])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_outliers_too_differ_from_their_file_by_at_most_eps(
+    dtype: Any, mode: str, tmp_path: Path
+) -> None:
+    """eps times the window is the law of every voxel, those clipped by the window included."""
+    voxels = (RANDOM.random((5, 6, 7)) * 900).astype(dtype)
+    voxels[1:4, 2, :], voxels[2, 4, :] = 20_000, -7_000
+    data = volume_folder(tmp_path / "data", voxels, mode=mode, lower=10, upper=90)
+    case = data.load("v1" if mode == "volumes" else "v1_z002")
+    assert case.intensity is not None
+    assert case.source is not None
+    span, eps = case.intensity[0].high - case.intensity[0].low, 8 / 255
+    sign = np.where(RANDOM.random(case.image.shape) < 0.5, -1, 1)
+    attacked = np.clip(case.image + sign * np.float32(eps), 0, 1).astype(np.float32)
+    path = write_image(tmp_path / "out", attacked, case)
+    own, written = read_voxels(case.source), read_voxels(path)
+    own = own if case.depth is None else own[..., case.depth : case.depth + 1]
+    change = (written.astype(np.float64) - own).reshape(case.image.shape)
+    meant = (attacked.astype(np.float64) - case.image) * span
+    assert (np.abs(own) > 5000).any()
+    assert np.abs(change).max() <= eps * span * (1 + 1e-6)
+    np.testing.assert_allclose(change, meant, atol=1 if dtype == np.int16 else 2e-3)
+    np.testing.assert_allclose(read_change(path, case), change / span, atol=1e-12)
+    untouched = read_voxels(write_image(tmp_path / "clean", case.image, case))
+    np.testing.assert_array_equal(untouched, own)
+
+
+def test_a_resized_volume_spans_the_same_millimetres(tmp_path: Path) -> None:
+    voxels = RANDOM.integers(0, 900, (5, 6, 7)).astype(np.int16)
+    case = volume_folder(tmp_path / "data", voxels, mode="volumes", size=9).load("v0")
+    path = write_image(tmp_path / "out", case.image, case)
+    assert read_voxels(path).shape == (1, 9, 9, 9)
+    written: Any = nibabel.load(path)
+    for corner in (np.zeros(3), np.ones(3)):
+        there = [
+            nibabel.affines.apply_affine(affine, corner * shape - 0.5)
+            for affine, shape in ((written.affine, (9, 9, 9)), (TURNED, (5, 6, 7)))
+        ]
+        np.testing.assert_allclose(*there, atol=1e-5)
+
+
+def test_channels_of_a_volume_are_its_fourth_axis(tmp_path: Path) -> None:
+    voxels = RANDOM.random((5, 6, 7, 2)).astype(np.float32) * [1, 1e4]
+    root = tmp_path / "data"
+    for room in ("images", "masks"):
+        (root / room).mkdir(parents=True)
+    for index in range(2):
+        stored = nibabel.Nifti1Image(voxels.astype(np.float32), TURNED)
+        nibabel.save(stored, root / "images" / f"v{index}.nii")
+        mask = nibabel.Nifti1Image((voxels[..., 0] > 0.5).astype(np.uint8), TURNED)
+        nibabel.save(mask, root / "masks" / f"v{index}.nii")
+    case = Folder(root=root, mode="volumes", lower=0, upper=100).load("v0")
+    path = write_image(tmp_path / "out", case.image, case)
+    assert path.name == "v0.nii"
+    written: Any = nibabel.load(path)
+    np.testing.assert_allclose(np.asarray(written.dataobj), voxels, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(written.affine, TURNED, atol=1e-6)
+
+
+def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:
+    image = np.zeros((2, 4, 4), np.float32)
+    case = Case("a", "a", image, np.zeros((4, 4), np.int64), ("background", "lung"),
+                intensity=(Intensity(0.0, 255.0, 8),) * 2)  # fmt: skip
+    with pytest.raises(UserError, match="case a has 2 channels of 8 bits"):
+        write_image(tmp_path, image, case)

@@ -1,0 +1,106 @@
+"""Boundary metrics: MONAI's definitions on whole label maps, and the rule for empty labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from monai.networks.utils import one_hot
+from torch import Tensor, nn
+
+from segbench.api import Case
+from segbench.evaluation.batch import Batch
+from segbench.evaluation.score import surface_scores
+
+SIDE = 16
+
+
+def case(labels: Tensor, classes: int, spacing: Any = None, ignore: int | None = None) -> Case:
+    names = tuple(f"class {k}" for k in range(classes))
+    image = np.zeros((1, *labels.shape), np.float32)
+    return Case("case", "group", image, labels.numpy(), names, ignore, spacing=spacing)
+
+
+@pytest.fixture
+def score(prepared: Any) -> Any:
+    """The boundary scores of one predicted map, as a batch of it is scored."""
+
+    def one(
+        predicted: Tensor, truth: Tensor, classes: int = 2, **given: Any
+    ) -> list[dict[str, float]]:
+        convolution: Any = nn.Conv2d if truth.dim() == 2 else nn.Conv3d
+        images = torch.rand(1, 1, *truth.shape)
+        network = prepared(convolution(1, classes, 1), images, classes)
+        batch = Batch([case(truth, classes, **given)], images, truth[None])
+        (rows,) = surface_scores(network, predicted[None], batch)
+        return rows
+
+    return one
+
+
+def discs(seed: int, dims: int, classes: int) -> Tensor:
+    """Balls of every class at random places."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.stack(torch.meshgrid(*[torch.arange(SIDE)] * dims, indexing="ij")).float()
+    labels = torch.zeros(grid.shape[1:], dtype=torch.int64)
+    for k in range(1, classes):
+        centre = 4 + 8 * torch.rand(dims, generator=generator)
+        distance = (grid - centre.view(-1, *[1] * dims)).square().sum(0)
+        labels[distance < (2 + 2 * torch.rand((), generator=generator)) ** 2] = k
+    return labels
+
+
+@pytest.mark.filterwarnings("ignore:monai.metrics:FutureWarning")  # MONAI warns of itself
+@pytest.mark.parametrize(("dims", "spacing"), [(2, None), (2, (0.5, 2.0)), (3, (1.0, 1.0, 3.0))])
+def test_distances_are_monais(dims: int, spacing: Any, score: Any) -> None:
+    for seed in range(4):
+        predicted, truth = discs(seed, dims, 3), discs(seed + 10, dims, 3)
+        found = score(predicted, truth, 3, spacing=spacing)
+        pair = [one_hot(m[None, None], 3) for m in (predicted, truth)]
+        step = list(spacing or (1.0,) * dims)
+        hd95 = compute_hausdorff_distance(*pair, percentile=95, spacing=step)
+        nsd = compute_surface_dice(*pair, class_thresholds=[1.0, 1.0], spacing=step)
+        assert [row["hd95"] for row in found] == pytest.approx(hd95[0].tolist(), abs=1e-5)
+        assert [row["nsd"] for row in found] == pytest.approx(nsd[0].tolist(), abs=1e-5)
+
+
+SQUARE = torch.zeros(SIDE, SIDE, dtype=torch.int64)
+SQUARE[4:8, 4:8] = 1
+
+
+def test_a_shifted_square_is_that_far_away(score: Any) -> None:
+    (row,) = score(SQUARE.roll(3, 1), SQUARE, spacing=(1.0, 0.5))
+    assert row["hd95"] == pytest.approx(1.5)
+
+
+def test_the_same_mask_has_no_distance(score: Any) -> None:
+    assert score(SQUARE, SQUARE) == [{"hd95": 0.0, "nsd": 1.0}]
+
+
+@pytest.mark.parametrize(("spacing", "diagonal"), [(None, SIDE * 2**0.5), ((3.0, 4.0), SIDE * 5)])
+def test_a_lost_class_is_a_diagonal_away(spacing: Any, diagonal: float, score: Any) -> None:
+    (row,) = score(torch.zeros_like(SQUARE), SQUARE, spacing=spacing)
+    assert row == pytest.approx({"hd95": diagonal, "nsd": 0.0})
+
+
+@pytest.mark.parametrize("predicted", [SQUARE, torch.zeros_like(SQUARE)])
+def test_an_absent_class_has_no_boundary(predicted: Tensor, score: Any) -> None:
+    (row,) = score(predicted, torch.zeros_like(SQUARE))
+    assert math.isnan(row["hd95"])
+    assert math.isnan(row["nsd"])
+
+
+def test_ignored_pixels_have_no_boundary(score: Any) -> None:
+    truth, predicted = SQUARE.clone(), SQUARE.clone()
+    truth[12:], predicted[13:15, 3:9] = 255, 1
+    assert score(predicted, truth, ignore=255) == [{"hd95": 0.0, "nsd": 1.0}]
+
+
+@pytest.mark.parametrize("shape", [(1, SIDE), (SIDE, 1), (1, 1)])
+def test_masks_that_fill_a_thin_image(shape: tuple[int, ...], score: Any) -> None:
+    full = torch.ones(shape, dtype=torch.int64)
+    assert score(full, full) == [{"hd95": 0.0, "nsd": 1.0}]

@@ -1,0 +1,75 @@
+"""A diagnosis and the tables: the very same weights and data are marked and told of, no others."""
+
+from __future__ import annotations
+
+import pytest
+
+from segbench.diagnosis import checks
+from segbench.errors import UserError
+from segbench.store.diagnoses import Diagnosis, read_diagnoses, write_diagnosis
+from segbench.store.workspace import Workspace
+from segbench.tables.build import build_tables
+
+
+def diagnosis(check: checks.Check, **given: object) -> Diagnosis:
+    facts = {
+        "model": "unet@jsrt#0", "weights_sha256": "ab" * 32, "dataset": "jsrt",
+        "dataset_fingerprint": "cd" * 32, "split": "test", "cases": 8, "eps": "4/255",
+        "precision": "fp32", "device": "cpu", "versions": {}, "verdict": check.verdict,
+        "checks": (check,),
+    }  # fmt: skip
+    return Diagnosis.model_validate(facts | given)
+
+
+FAILED = checks.check_zero_gradients(1.0)
+PASSED = checks.check_zero_gradients(0.0)
+
+
+def clean(row, **given):
+    return row(attack="clean", attack_params="{}", budget_kind="none", budget=0.0, **given)
+
+
+def test_rows_of_a_failed_network_are_marked_and_clean_ones_are_not(row, frame):
+    rows = [row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32, marks="bpda")]
+    rows += [clean(row, weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)]
+    tables = build_tables(frame(rows), diagnoses=[diagnosis(FAILED)])
+    marks = dict(zip(tables.cases["attack"], tables.cases["marks"], strict=True))
+    assert marks == {"pgd": "bpda gradient-masking", "clean": ""}
+    assert any("is marked gradient-masking: do not trust" in note for note in tables.notes)
+    told = [note for note in tables.notes if "fails the check 'exactly zero gradients'" in note]
+    assert told == [note for note in told if note.startswith("unet@jsrt#0 on jsrt")]
+    assert len(told) == 1
+    assert FAILED.meaning in told[0]
+
+
+@pytest.mark.parametrize(
+    "other", [{"weights_sha256": "00" * 32}, {"dataset_fingerprint": "00" * 32}, {"model": "net"}]
+)
+def test_other_weights_data_or_networks_are_left_alone(row, frame, other):
+    rows = [row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)]
+    plain = build_tables(frame(rows))
+    joined = build_tables(frame(rows), diagnoses=[diagnosis(FAILED, **other)])
+    assert joined.notes == plain.notes
+    assert (joined.cases["marks"] == "").all()
+
+
+def test_a_network_that_passed_or_is_suspicious_is_told_of_and_not_marked(row, frame):
+    rows = frame([row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)])
+    passed = build_tables(rows, diagnoses=[diagnosis(PASSED)])
+    assert any("passed the 1 checks" in note and "8 cases" in note for note in passed.notes)
+    odd = build_tables(rows, diagnoses=[diagnosis(checks.check_zero_gradients(0.2))])
+    assert any("is suspicious in the check" in note for note in odd.notes)
+    for tables in (passed, odd):
+        assert (tables.summary["marks"] == "").all()
+
+
+def test_what_is_written_is_read_and_the_newest_replaces_the_last(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert read_diagnoses(workspace) == []
+    other = diagnosis(PASSED, model="aaa")
+    for one in (diagnosis(FAILED), other, diagnosis(PASSED)):
+        path = write_diagnosis(workspace, one)
+    assert read_diagnoses(workspace) == [other, diagnosis(PASSED)]
+    path.write_text("{}")
+    with pytest.raises(UserError, match="is not a diagnosis"):
+        read_diagnoses(workspace)

@@ -1,0 +1,142 @@
+"""Adversarial images that are kept: once, whole, and scored again to the same rows."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import Ready, Silence
+
+from segbench.data import load_dataset
+from segbench.errors import MachineError, UserError
+from segbench.evaluation import worker
+from segbench.evaluation.grid import Grid
+from segbench.evaluation.model_run import run_model
+from segbench.evaluation.request import Options, select_data
+from segbench.plugins.attack import load_attack
+from segbench.store import rowfile
+from segbench.store.images import kept_cells, kept_shards, load_images
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
+
+DATA = "phantom-cxr:size=32,test_cases=3"
+FP32 = 2.0**-24  # of a pixel near 1
+GRID = Grid([load_attack("pgd:steps=3")], [Fraction(1, 510), Fraction(4, 255)])
+KEPT = Options("fp32", "cpu", 2, save_adversarial=True)
+SAME = [name for name in rowfile.COLUMNS if name != "seconds"]
+
+
+class Dark(nn.Module):
+    """Lungs are what is dark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur = nn.AvgPool2d(5, 1, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 12 * (0.5 - self.blur(images)) + 0.1 * images
+
+
+class Count(Silence):
+    """How many shards were computed."""
+
+    def __init__(self) -> None:
+        self.computed = 0
+
+    def shard(self, computed: bool) -> None:
+        self.computed += computed
+
+
+def run(root: Path, options: Options, grid: Grid = GRID) -> tuple[list[str], int, pd.DataFrame]:
+    """The cells' keys, the shards computed, and all rows."""
+    data, count = select_data(DATA, load_dataset(DATA), "test", None), Count()
+    keys = run_model(Ready(Dark, "dark"), data, grid, Workspace(root), options, count)
+    rows = read_rows(Workspace(root))
+    return keys, count.computed, rows.sort_values(["attack_params", "budget", "case_id"])
+
+
+def test_kept_images_are_those_that_were_scored(tmp_path: Path) -> None:
+    keys, _, rows = run(tmp_path, KEPT)
+    workspace, dataset = Workspace(tmp_path), load_dataset(DATA)
+    assert kept_shards(workspace) == {(key, 0) for key in keys[1:]}  # clean ones are the data's
+    for cell in kept_cells(workspace):
+        found = load_images(workspace, cell.key, 0)
+        assert found is not None
+        assert found.images.dtype == torch.float32
+        mine = rows[(rows["attack"] == cell.attack) & (rows["budget"] == cell.budget)]
+        for case_id, image in zip(found.case_ids, found.images.numpy(), strict=True):
+            distance = np.abs(image.astype(float) - dataset.load(case_id).image).max()
+            assert mine.set_index("case_id")["linf"][case_id] == pytest.approx(distance)
+            assert distance <= cell.budget * (1 + 1e-6) + FP32
+
+
+def test_keeping_images_changes_no_row_and_costs_no_second_attack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, computed, rows = run(tmp_path / "plain", Options("fp32", "cpu", 2))
+    kept_keys, _, kept = run(tmp_path / "kept", KEPT)
+    assert keys == kept_keys
+    assert computed == 3
+    pd.testing.assert_frame_equal(rows[SAME], kept[SAME])
+    attack = worker.attack_cases
+    attacked = []
+
+    def noted(network: Any, batch: Any, cell: Any, *more: Any) -> Any:
+        attacked.append(cell.label)
+        return attack(network, batch, cell, *more)
+
+    monkeypatch.setattr(worker, "attack_cases", noted)
+    both = Options("fp32", "cpu", 2, quantize=True, save_adversarial=True)
+    _, computed, rows = run(tmp_path / "kept", both)
+    assert (computed, attacked) == (2, [])  # the quantised rows come from the kept images
+    _, computed, later = run(tmp_path / "plain", both)
+    assert computed == 2
+    assert attacked == ["pgd:steps=3"] * 4  # two budgets of two batches
+    pd.testing.assert_frame_equal(rows[SAME], later[SAME])
+    assert run(tmp_path / "plain", both)[1] == 0
+    assert len(attacked) == 4
+
+
+def test_half_a_level_of_an_8_bit_file_is_no_attack(tmp_path: Path) -> None:
+    _, _, rows = run(tmp_path, Options("fp32", "cpu", 2, quantize=True))
+    rounded = rows[rows["attack"] == "pgd:steps=3,quantized=true"]
+    assert rounded["attack_params"].str.contains('"quantized": true').all()
+    clean = rows[rows["attack"] == "clean"].set_index("case_id")
+    for eps, part in rounded.groupby("budget"):
+        assert (part["linf"] <= eps * (1 + 1e-6) + FP32).all()
+        scores = part.set_index("case_id")[["jaccard", "dice"]]
+        if eps < 1 / 255:
+            pd.testing.assert_frame_equal(scores, clean[["jaccard", "dice"]])
+            assert not part["linf"].any()
+        else:
+            assert (scores["jaccard"] < clean["jaccard"]).all()
+
+
+def test_a_refusing_disk_leaves_no_half_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segbench import atomic
+
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic.os, "replace", refuse)
+        with pytest.raises(MachineError, match="No space left"):
+            run(tmp_path, KEPT)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert run(tmp_path, KEPT)[1] == 3
+
+
+def test_spoilt_images_are_named(tmp_path: Path) -> None:
+    keys, _, _ = run(tmp_path, KEPT)
+    path = Workspace(tmp_path).adversarial / keys[1] / "0.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"0\.safetensors does not hold adversarial images"):
+        run(tmp_path, Options("fp32", "cpu", 2, quantize=True))

@@ -1,0 +1,465 @@
+"""The store: what is written comes back, once, whoever else writes, reads or dies."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from segbench import atomic
+from segbench.errors import MachineError, UserError
+from segbench.store import rowfile
+from segbench.store import rows as store
+from segbench.store.rows import (
+    append_shard,
+    cell_key,
+    compact_run,
+    finished_shards,
+    read_rows,
+    read_runs,
+    write_run,
+)
+from segbench.store.workspace import Workspace
+
+CONSTANT = ("model", "weights_sha256", "dataset", "dataset_fingerprint", "split", "attack")
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+VALUES = {
+    "string": TEXT,
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "double": st.floats(allow_nan=True),
+}
+
+WRITER = """
+import json, sys
+from pathlib import Path
+from segbench.store.workspace import Workspace
+from segbench.store.rows import append_shard, compact_run
+workspace, key, row = Workspace(Path(sys.argv[1])), sys.argv[2], json.loads(sys.argv[3])
+for n in range(int(sys.argv[4])):
+    rows = [row | {"case_id": f"{key}-{n}-{i}"} for i in range(8)]
+    append_shard(workspace, key, n, {}, rows)
+    print(n, flush=True)
+    if n % 5 == 4:
+        compact_run(workspace, "same-run", [key])
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "runs")
+
+
+@pytest.fixture
+def shard(workspace, row):
+    """Write a shard of a few cases."""
+
+    def write(key="a0", n=0, cases=3, **given):
+        full = [row(case_id=f"{key}-{n}-{i}", **given) for i in range(cases)]
+        constants = {name: full[0][name] for name in CONSTANT}
+        rows = [{k: v for k, v in r.items() if k not in CONSTANT} for r in full]
+        return append_shard(workspace, key, n, constants, rows)
+
+    return write
+
+
+def _temporary_files(workspace):
+    return [p for p in workspace.root.rglob("*") if p.name.endswith(".tmp")]
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+)
+@given(data=st.data())
+def test_every_value_of_every_type_comes_back(tmp_path_factory, data):
+    workspace = Workspace(tmp_path_factory.mktemp("runs"))
+    full = data.draw(st.fixed_dictionaries({n: VALUES[t] for n, t in rowfile.COLUMNS.items()}))
+    constant = data.draw(st.sets(st.sampled_from(list(full))))
+    constants = {name: full[name] for name in constant}
+    rest = {name: value for name, value in full.items() if name not in constant}
+    append_shard(workspace, "a0", 3, constants, [rest])
+    for _ in range(2):  # from the shard, then from the compacted file
+        back = read_rows(workspace)
+        assert list(back) == [*rowfile.COLUMNS, *rowfile.ADDRESS]
+        for name, value in full.items():
+            stored = back[name].item()
+            both_nan = value != value and stored != stored
+            assert both_nan or stored == value, name
+        assert (back["cell"].item(), back["shard"].item()) == ("a0", 3)
+        assert back["class_id"].dtype == "int32"
+        assert back["false_positives"].dtype == "int64"
+        compact_run(workspace, "run", ["a0"])
+
+
+def test_constants_are_on_disk_once(shard):
+    path = shard(cases=4)
+    assert not set(pq.read_schema(path).names) & set(CONSTANT)
+
+
+def test_compaction_changes_the_files_and_not_the_rows(workspace, shard):
+    for n in range(3):
+        shard("a0", n)
+    shard("b0", 0, attack="fgsm")
+    before, finished = read_rows(workspace), finished_shards(workspace)
+    path = compact_run(workspace, "run", ["a0"])
+    assert path == workspace.results / "run.parquet"
+    assert [p.name for p in workspace.shards.iterdir()] == ["b0-0.parquet"]
+    pd.testing.assert_frame_equal(read_rows(workspace), before)
+    assert finished_shards(workspace) == finished == {("a0", 0), ("a0", 1), ("a0", 2), ("b0", 0)}
+    assert compact_run(workspace, "run", ["a0"]) is None
+
+
+def test_a_taken_run_name_is_never_overwritten(workspace, shard):
+    shard("a0")
+    compact_run(workspace, "run", ["a0"])
+    shard("b0")
+    assert compact_run(workspace, "run", ["b0"]) == workspace.results / "run.2.parquet"
+    assert finished_shards(workspace) == {("a0", 0), ("b0", 0)}
+
+
+def test_without_hard_links_a_taken_name_is_still_kept(workspace, shard, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(atomic.os, "link", refuse)
+    shard("a0")
+    compact_run(workspace, "run", ["a0"])
+    shard("b0")
+    assert compact_run(workspace, "run", ["b0"]) == workspace.results / "run.2.parquet"
+    assert len(read_rows(workspace)) == 6
+
+
+def test_a_crash_before_the_shards_go_doubles_nothing(workspace, shard, monkeypatch):
+    shard("a0")
+    before = read_rows(workspace)
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            compact_run(workspace, "run", ["a0"])
+    assert len(list(workspace.shards.iterdir())) == 1
+    pd.testing.assert_frame_equal(read_rows(workspace), before)
+    compact_run(workspace, "again", ["a0"])
+    pd.testing.assert_frame_equal(read_rows(workspace), before)
+
+
+def test_of_rows_that_measure_the_same_the_newest_is_kept(workspace, shard, monkeypatch):
+    for clock, jaccard in ((100.0, 0.1), (300.0, 0.3), (200.0, 0.2)):
+        monkeypatch.setattr(store.time, "time", lambda clock=clock: clock)
+        key = f"a{int(clock)}"
+        shard(key, cases=1)  # its own case
+        shard_row = {"jaccard": jaccard, "case_id": "shared"}
+        _append_one(workspace, f"b{int(clock)}", shard_row)
+    rows = read_rows(workspace)
+    assert len(rows) == 4
+    assert rows.set_index("case_id").loc["shared", "jaccard"] == 0.3
+
+
+def _append_one(workspace, key, changes):
+    template = {n: {"string": "", "double": 0.0}.get(t, 0) for n, t in rowfile.COLUMNS.items()}
+    append_shard(workspace, key, 0, {}, [template | changes])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weights_sha256",
+        "dataset_fingerprint",
+        "attack",
+        "attack_params",
+        "budget_kind",
+        "budget",
+        "seed",
+        "case_id",
+        "class_id",
+    ],
+)
+def test_rows_that_differ_in_what_they_measure_are_all_kept(workspace, name):
+    _append_one(workspace, "a0", {})
+    _append_one(
+        workspace, "b0", {name: {"string": "x", "double": 1.0}.get(rowfile.COLUMNS[name], 1)}
+    )
+    assert len(read_rows(workspace)) == 2
+
+
+def test_the_order_of_writing_does_not_show(tmp_path, row):
+    frames = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        workspace = Workspace(tmp_path / str(order[0]))
+        for n in order:
+            append_shard(workspace, "a0", n, {}, [row(case_id=f"c{n}")])
+        frames.append(read_rows(workspace).drop(columns="created"))
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_an_absent_workspace_is_empty_and_is_not_made(workspace):
+    assert read_rows(workspace).empty
+    assert list(read_rows(workspace)) == [*rowfile.COLUMNS, *rowfile.ADDRESS]
+    assert finished_shards(workspace) == set()
+    assert read_runs(workspace) == {}
+    assert not workspace.root.exists()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{}],
+        [{"extra": 1}],
+        [{"budget": "much"}],
+        [{"seed": None}],
+        [{"class_id": 2**40}],
+    ],
+)
+def test_a_row_that_does_not_fit_the_schema_is_a_bug_that_raises(workspace, row, rows):
+    full = [row() | changes if changes else {} for changes in rows]
+    with pytest.raises((ValueError, TypeError)):
+        append_shard(workspace, "a0", 0, {}, full)
+    with pytest.raises((ValueError, TypeError)):
+        append_shard(workspace, "a0", 0, {"no-column": 1}, [row()])
+    assert not workspace.root.exists()
+
+
+def test_keys_depend_on_facts_and_not_on_how_they_are_written():
+    facts = {"eps": Fraction(8, 255), "steps": 40, "attack": {"step": 0.25, "loss": "ce"}}
+    same = {"attack": {"loss": "ce", "step": 0.25}, "steps": 40.0, "eps": Fraction(16, 510)}
+    assert cell_key(facts) == cell_key(same)
+    assert len(cell_key(facts)) == 32
+    assert cell_key({"a": [1, 2]}) == cell_key({"a": (1, 2)})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"eps": Fraction(8, 256), "on": True, "names": ["a", "b"]},
+        {"eps": Fraction(8, 255), "on": 1, "names": ["a", "b"]},
+        {"eps": Fraction(8, 255), "on": True, "names": ["b", "a"]},
+        {"eps": Fraction(8, 255), "on": True, "names": ["a,b"]},
+        {"eps": 8 / 255, "on": True, "names": ["a", "b"]},
+    ],
+)
+def test_other_facts_have_another_key(other):
+    assert cell_key(other) != cell_key({"eps": Fraction(8, 255), "on": True, "names": ["a", "b"]})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x", {1: 2}])
+def test_facts_without_one_spelling_are_refused(value):
+    with pytest.raises((ValueError, TypeError)):
+        cell_key({"fact": value})
+
+
+def test_a_run_record_comes_back(workspace):
+    write_run(workspace, "2024-b", {"grid": {"eps": [Fraction(8, 255)]}, "versions": {"t": "1"}})
+    write_run(workspace, "2024-a", {"device": "cpu"})
+    assert read_runs(workspace) == {
+        "2024-a": {"device": "cpu", "schema": 1},
+        "2024-b": {"grid": {"eps": ["8/255"]}, "versions": {"t": "1"}, "schema": 1},
+    }
+    (workspace.results / "broken.json").write_text("{")
+    with pytest.raises(UserError, match=r"broken\.json is not a run's record"):
+        read_runs(workspace)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _foreign(path):
+    pq.write_table(pa.table({"x": [1]}), path)
+
+
+def _newer(path):
+    path.write_bytes(rowfile.to_bytes(pa.table({"x": [1]}), {"schema": 99}))
+
+
+def _columnless(path):
+    path.write_bytes(rowfile.to_bytes(pa.table({"x": [1]}), {"compacted": "r"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "is damaged or not a Parquet file"),
+        (lambda path: path.write_bytes(b"text" * 9), "is damaged or not a Parquet file"),
+        (_cut, "is damaged or not a Parquet file"),
+        (_foreign, "was not written by segbench"),
+        (_newer, "has schema 99"),
+        (_columnless, "lacks the column"),
+    ],
+)
+def test_a_spoilt_file_is_named_in_one_sentence(workspace, shard, spoil, message):
+    shard()
+    path = compact_run(workspace, "run", ["a0"])
+    spoil(path)
+    for reader in (read_rows, finished_shards):
+        with pytest.raises(UserError, match=message) as caught:
+            reader(workspace)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_spoilt_shard_keeps_its_fellows_from_being_removed(workspace, shard):
+    _cut(shard("a0", 0))
+    shard("a0", 1)
+    with pytest.raises(UserError, match=r"a0-0\.parquet"):
+        compact_run(workspace, "run", ["a0"])
+    assert len(list(workspace.shards.iterdir())) == 2
+
+
+def test_a_misnamed_shard_is_refused_and_hidden_files_are_not_looked_at(workspace, shard):
+    shard()
+    (workspace.shards / ".a0-1.parquet").write_bytes(b"of another program")
+    assert len(read_rows(workspace)) == 3
+    (workspace.shards / "copy of a0.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"copy of a0\.parquet is not a segbench shard"):
+        finished_shards(workspace)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "link"])
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=["full", "read-only", "broken"]
+)
+def test_a_refusing_disk_is_a_machine_error_and_leaves_nothing(
+    workspace, shard, monkeypatch, call, code
+):
+    shard("a0", 0)
+
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(atomic.os, call, refuse)
+    if call == "link":  # then renaming is tried, which such a disk refuses too
+        monkeypatch.setattr(atomic.os, "replace", refuse)
+        writing = partial(compact_run, workspace, "run", ["a0"])
+        path = "run.parquet"
+    else:
+        writing = partial(shard, "a0", 1)
+        path = "a0-1.parquet"
+    with pytest.raises(MachineError, match=f"cannot write .*{path}: {os.strerror(code)}"):
+        writing()
+    assert _temporary_files(workspace) == []
+    assert finished_shards(workspace) == {("a0", 0)}
+    assert len(read_rows(workspace)) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_a_machine_error(tmp_path, row):
+    (tmp_path / "runs").write_text("a file is in the way")
+    with pytest.raises(MachineError, match="cannot write"):
+        append_shard(Workspace(tmp_path / "runs"), "a0", 0, {}, [row()])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE as a small disk")
+def test_a_disk_that_fills_in_the_middle_of_a_file_leaves_no_file(workspace, shard, row):
+    shard("a0", 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(MachineError, match="cannot write"):
+            shard("a0", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert _temporary_files(workspace) == []
+    assert finished_shards(workspace) == {("a0", 0)}
+
+
+def _start_writer(workspace, key, row, shards):
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(workspace.root), key, json.dumps(row), str(shards)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_writer_killed_at_any_moment_loses_only_the_shard_in_flight(workspace, row):
+    chance = random.Random(0)
+    announced: set[tuple[str, int]] = set()
+    for attempt in range(6):
+        key = f"a{attempt}"
+        with _start_writer(workspace, key, row(), 100_000) as writer:
+            assert writer.stdout.readline() == "0\n"
+            time.sleep(chance.uniform(0, 0.05))
+            writer.send_signal(signal.SIGKILL)
+            lines = writer.stdout.read().splitlines()
+        announced |= {(key, 0), *((key, int(line)) for line in lines)}
+        finished = finished_shards(workspace)
+        assert announced <= finished
+        assert len(finished - announced) <= attempt + 1
+        cases = read_rows(workspace)["case_id"]
+        assert cases.is_unique
+        assert len(cases) == 8 * len(finished)
+
+
+def test_two_writers_under_one_run_name_and_a_reader_never_harm_each_other(workspace, row):
+    keys, shards = ["aa", "bb"], 30
+    writers = [_start_writer(workspace, key, row(), shards) for key in keys]
+    seen = 0
+    while any(writer.poll() is None for writer in writers):
+        cases = read_rows(workspace)["case_id"]
+        assert cases.is_unique
+        assert len(cases) >= seen  # nothing ever goes missing, in mid-compaction either
+        assert len(cases) % 8 == 0
+        seen = len(cases)
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    assert finished_shards(workspace) == {(key, n) for key in keys for n in range(shards)}
+    assert len(read_rows(workspace)) == 2 * shards * 8
+    assert _temporary_files(workspace) == []
+
+
+def test_reading_while_compacting_sees_every_row_once(workspace, shard):
+    for n in range(40):
+        shard("a0", n, cases=2)
+    done = threading.Event()
+
+    def compact():
+        try:
+            for step in range(4):
+                compact_run(workspace, f"run{step}", ["a0"])
+                for n in range(20):
+                    shard(f"b{step}", n, cases=1)
+                compact_run(workspace, f"rest{step}", [f"b{step}"])
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=compact)
+    thread.start()
+    while not done.is_set():
+        rows = read_rows(workspace)
+        assert (rows["cell"] == "a0").sum() == 80
+        assert {n for key, n in finished_shards(workspace) if key == "a0"} == set(range(40))
+        assert not rows.duplicated(["case_id"]).any()
+    thread.join()
+    assert len(read_rows(workspace)) == 80 + 4 * 20
+
+
+def test_the_store_imports_neither_arrow_nor_pandas_until_it_is_used():
+    code = (
+        "import sys, segbench.store.rows; print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "set()\n"

@@ -1,0 +1,83 @@
+"""Two networks on the same cases: the difference is paired, whatever else is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segbench.metrics.stats import paired_difference
+from segbench.tables.build import build_tables
+
+
+def pairs(rows, frame):
+    return build_tables(frame(rows)).comparisons
+
+
+def test_a_difference_is_that_of_stats_on_the_common_cases(row, frame):
+    random = np.random.default_rng(0)
+    first, second = random.uniform(0.6, 0.9, 12), random.uniform(0.5, 0.8, 10)
+    rows = [
+        row(model=model, weights_sha256=sha * 32, case_id=f"c{n}", group_id=f"g{n // 2}", jaccard=v)
+        for model, sha, values in (("a@jsrt#0", "0a", first), ("b@jsrt#0", "0b", second))
+        for n, v in enumerate(values)
+    ]
+    line = pairs(rows, frame).iloc[0]
+    groups = [f"g{n // 2}" for n in range(10)]
+    expected = paired_difference(first[:10], second, groups)
+    assert (line["model"], line["against"]) == ("a@jsrt#0", "b@jsrt#0")
+    assert (line["difference"], line["low"], line["high"]) == pytest.approx(
+        (expected.mean, expected.low, expected.high)
+    )
+    assert (line["cases"], line["groups"]) == (10, 5)
+
+
+def test_pairing_is_surer_than_two_intervals(grid_rows, frame):
+    """Both networks find the same cases hard; the intervals of their means overlap."""
+    rows = grid_rows(models=("a@jsrt#0",), attacks=("pgd",), patients=6)
+    random = np.random.default_rng(0)
+    worse = {c: 0.01 + 0.002 * random.random() for c in {r["case_id"] for r in rows}}
+    rows = [{**r, "jaccard": 0.5 + 0.4 * random.random()} for r in rows]
+    other = [
+        {**r, "model": "b@jsrt#0", "weights_sha256": "0b" * 32,
+         "jaccard": r["jaccard"] - worse[r["case_id"]]}
+        for r in rows
+    ]  # fmt: skip
+    tables = build_tables(frame([*rows, *other]))
+    assert (tables.comparisons["low"] > 0.01 - 1e-9).all()
+    curves = tables.curves[(tables.curves["metric"] == "jaccard")].set_index(["model", "eps"])
+    assert curves.loc[("b@jsrt#0", "0"), "high"] > curves.loc[("a@jsrt#0", "0"), "low"]
+
+
+def test_seeds_of_one_network_enter_as_their_mean_and_are_not_compared(row, frame):
+    scores = {"a@jsrt#0": 0.9, "a@jsrt#1": 0.5, "b@jsrt#0": 0.6}
+    rows = [
+        row(model=model, weights_sha256=f"{n:02x}" * 32, jaccard=value)
+        for n, (model, value) in enumerate(scores.items())
+    ]
+    table = pairs(rows, frame)
+    assert table[["model", "against"]].to_numpy().tolist() == [["a@jsrt", "b@jsrt#0"]]
+    assert table["difference"].tolist() == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize(("networks", "compared"), [(4, 6), (6, 15), (21, 20)])
+def test_of_many_networks_a_page_shows_the_best_against_each(row, frame, networks, compared):
+    rows = [
+        row(model=f"{name}@jsrt#0", weights_sha256=f"{n:02x}" * 32, jaccard=n / networks)
+        for n, name in enumerate("abcdefghijklmnopqrstu"[:networks])
+    ]
+    table = pairs(rows, frame)
+    assert len(table) == compared
+    shown = table[table["main"]]
+    if networks > 4:
+        best, *others = sorted((r["model"] for r in rows), reverse=True)
+        assert set(shown["model"]) == {best}
+        assert sorted(shown["against"]) == sorted(others)
+    else:
+        assert shown.equals(table)
+
+
+def test_other_data_attacks_and_cases_are_not_compared(row, frame):
+    one = row(model="a@jsrt#0", weights_sha256="0a" * 32)
+    for other in ({"dataset_fingerprint": "00" * 32}, {"attack": "fgsm"}, {"case_id": "z"}):
+        rows = [one, row(model="b@jsrt#0", weights_sha256="0b" * 32, **other)]
+        assert pairs(rows, frame).empty

@@ -1,0 +1,53 @@
+"""Several trainings of one network: mean and spread over seeds, and only over seeds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from segbench.tables.build import build_tables
+from segbench.tables.seed_spread import networks_of_seeds
+
+NAME = "unet-width=4@jsrt"
+
+
+def test_only_checkpoints_that_differ_in_their_seed_alone_belong_together():
+    models = [
+        "unet@jsrt#0", "unet@jsrt#11", "unet@isic2016#0", "nlcen@jsrt#0", "net.py:build", "a#1",
+        "unet@jsrt#0 (0123abcd)",
+    ]  # fmt: skip
+    assert networks_of_seeds(models) == {
+        "unet@jsrt#0": ("unet@jsrt", 0),
+        "unet@jsrt#11": ("unet@jsrt", 11),
+    }
+
+
+def test_mean_deviation_and_range_are_those_of_the_seeds_means(row, frame):
+    means = {0: (0.2, 0.4), 1: (0.5, 0.7), 2: (0.3, 0.3)}  # two cases each: 0.3, 0.6, 0.3
+    rows = [
+        row(model=f"{NAME}#{seed}", weights_sha256=f"{seed:02x}" * 32, case_id=f"c{n}",
+            group_id=f"c{n}", jaccard=value)
+        for seed, values in means.items()
+        for n, value in enumerate(values)
+    ]  # fmt: skip
+    rows += [row(model="nlcen@jsrt#0", weights_sha256="ff" * 32, jaccard=0.9)]
+    seeds = build_tables(frame(rows)).seeds
+    line = seeds[seeds["metric"] == "jaccard"]
+    assert line["model"].tolist() == [NAME]
+    found = line.iloc[0]
+    assert (found["mean"], found["min"], found["max"]) == pytest.approx((0.4, 0.3, 0.6))
+    assert found["std"] == pytest.approx(math.sqrt((2 * 0.1**2 + 0.2**2) / 2))
+    assert (found["seeds"], found["cases"], found["eps"]) == (3, 2, "8/255")
+
+
+def test_a_point_that_one_seed_alone_has_is_no_spread(row, frame):
+    rows = [
+        row(model=f"{NAME}#{seed}", weights_sha256=f"{seed:02x}" * 32, budget=budget)
+        for seed, budget in ((0, 2 / 255), (0, 8 / 255), (1, 8 / 255))
+    ]
+    assert set(build_tables(frame(rows)).seeds["eps"]) == {"8/255"}
+
+
+def test_one_training_each_gives_no_rows(grid_rows, frame):
+    assert build_tables(frame(grid_rows(patients=3))).seeds.empty

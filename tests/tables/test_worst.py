@@ -1,0 +1,134 @@
+"""The worst of several attacks: per case, over the cases and attacks that a budget has."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from segbench.tables.build import build_tables
+from segbench.tables.golden import golden_table
+from segbench.tables.worst import worst_cases
+
+SUBJECT = ["model", "weights_sha256", "dataset", "dataset_fingerprint", "split"]
+
+
+def _row(make, attack, case, jaccard, **given):
+    params = given.pop("attack_params", "{}")
+    return make(
+        attack=attack, attack_params=params, case_id=case, group_id=case, jaccard=jaccard, **given
+    )
+
+
+def _worst(tables, metric="jaccard"):
+    curves = tables.curves[tables.curves["attack"].str.startswith("worst")]
+    return curves[(curves["metric"] == metric) & (curves["budget"] > 0)]
+
+
+def test_each_case_has_its_own_worst_attack_and_all_metrics_are_that_ones(row, frame):
+    rows = [
+        _row(row, "fgsm", "a", 0.5, dice=0.1),
+        _row(row, "fgsm", "b", 0.7, dice=0.9),
+        _row(row, "pgd", "a", 0.6, dice=0.3),
+        _row(row, "pgd", "b", 0.2, dice=0.4),
+    ]
+    tables = build_tables(frame(rows))
+    (line,) = _worst(tables).to_dict("records")
+    assert line["attack"] == "worst of 2 attacks"
+    assert json.loads(line["attack_params"]) == {
+        "attacks": ["fgsm", "pgd"],
+        "selected by": "jaccard",
+    }
+    assert line["mean"] == pytest.approx((0.5 + 0.2) / 2)
+    assert _worst(tables, "dice")["mean"].item() == pytest.approx((0.1 + 0.4) / 2)
+    (note,) = [n for n in tables.notes if "worst of 2 attacks" in n]
+    assert "lowest jaccard of fgsm, pgd, over the 2 cases" in note
+
+
+def test_networks_whose_worst_is_of_the_same_attacks_and_cases_share_a_note(grid_rows, frame):
+    notes = build_tables(frame(grid_rows(models=("a@jsrt#0", "b@jsrt#0")))).notes
+    (note,) = [n for n in notes if "worst of 2 attacks" in n]
+    assert note.endswith("; on a@jsrt#0, b@jsrt#0.")
+
+
+@pytest.mark.parametrize(("other", "lines"), [("{}", 0), ('{"target": "empty"}', 1)])
+def test_it_agrees_with_a_target_only_where_all_attacks_have_that_one(other, lines, row, frame):
+    led = {"attack_params": '{"target": "empty"}', "target_jaccard": 0.9}
+    away = {"attack_params": other, "target_jaccard": 0.9 if lines else math.nan}
+    rows = [_row(row, "pgd", "a", 0.1, **led), _row(row, "pgd", "b", 0.5, **led)]
+    rows += [_row(row, "sea", c, 0.3, **away) for c in "ab"]
+    assert len(_worst(build_tables(frame(rows)), "target_jaccard")) == lines
+
+
+def test_it_is_no_higher_than_any_attack_at_every_point(grid_rows, frame):
+    summary = build_tables(frame(grid_rows(attacks=("fgsm", "ifgsm", "pgd")))).summary
+    for _, part in summary.groupby("model"):
+        worst = part[part["attack"] == "worst of 3 attacks"]
+        for eps in ("2/255", "8/255"):
+            assert worst[eps].item() <= part[eps].min()
+
+
+def test_only_cases_that_every_attack_has(row, frame):
+    rows = [_row(row, "fgsm", c, 0.5) for c in "ab"] + [_row(row, "pgd", "b", 0.4)]
+    (line,) = _worst(build_tables(frame(rows))).to_dict("records")
+    assert (line["cases"], line["mean"]) == (1, 0.4)
+    rows = [_row(row, "fgsm", "a", 0.5), _row(row, "pgd", "b", 0.4)]
+    assert _worst(build_tables(frame(rows))).empty
+
+
+def test_budgets_with_other_attacks_are_another_curve(row, frame):
+    rows = [_row(row, attack, "a", 0.5) for attack in ("fgsm", "pgd", "apgd")]
+    rows += [_row(row, attack, "a", 0.7, budget=1 / 255) for attack in ("fgsm", "pgd")]
+    worst = _worst(build_tables(frame(rows)))
+    assert dict(zip(worst["attack"], worst["eps"], strict=True)) == {
+        "worst of 2 attacks": "1/255",
+        "worst of 3 attacks": "8/255",
+    }
+
+
+def test_other_kinds_single_attacks_and_rounded_images_have_no_part(row, frame):
+    rows = [
+        _row(row, "fgsm", "a", 0.5),
+        _row(row, "pgd", "a", 0.4, budget_kind="l2"),
+        _row(row, "blur", "a", 0.1, budget_kind="severity", budget=1.0),
+        _row(row, "noise", "a", 0.1, budget_kind="severity", budget=1.0),
+        _row(row, "pgd:quantized=true", "a", 0.1, attack_params='{"quantized": true}'),
+    ]
+    assert _worst(build_tables(frame(rows))).empty
+
+
+def test_points_of_a_minimum_norm_attack_take_part(row, frame):
+    params = '{"norm": "linf", "below": 0.5}'
+    rows = [
+        row(attack="clean", attack_params="{}", budget_kind="none", budget=0.0, jaccard=0.9),
+        row(jaccard=0.6),
+        row(
+            attack="dag",
+            attack_params=params,
+            budget_kind="min-norm",
+            budget=0.5,
+            linf=0.01,
+            jaccard=0.3,
+        ),
+    ]
+    tables = build_tables(frame(rows))
+    assert _worst(tables)["mean"].item() == pytest.approx(0.3)
+    assert "dag, pgd" in " ".join(tables.notes)
+
+
+def test_a_case_without_foreground_is_chosen_by_accuracy(row, frame):
+    cases = build_tables(
+        frame(
+            [
+                _row(row, "fgsm", "a", math.nan, accuracy=0.9),
+                _row(row, "pgd", "a", math.nan, accuracy=0.2),
+            ]
+        )
+    ).cases
+    assert worst_cases(cases, SUBJECT)["accuracy"].item() == 0.2
+
+
+def test_the_gate_does_not_depend_on_which_attacks_are_stored_beside(grid_rows, frame):
+    golden = golden_table(build_tables(frame(grid_rows())))
+    assert not golden["attack"].str.contains("worst").any()
