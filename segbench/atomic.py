@@ -26,25 +26,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise _refused(path, error) from error
 
 
-def write_new(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
-    """The same under the first free name of ``stem``, ``stem.2``, ...: nothing is ever replaced.
+def write_exclusively(path: Path, content: bytes) -> bool:
+    """The same where nothing has that name yet; False, and nothing is written, where something has.
 
     Raises:
         MachineError: naming the path and the reason; the temporary file is removed.
     """
-    path, number = folder / f"{stem}{suffix}", 1
     try:
         temporary = _write_temporary(path, content)
         try:
-            while not _claim(temporary, path):
-                number += 1
-                path = folder / f"{stem}.{number}{suffix}"
+            claimed = _claim(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(folder)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _refused(path, error) from error
-    return path
+    return claimed
 
 
 def _write_temporary(path: Path, content: bytes) -> Path:

@@ -53,10 +53,12 @@ def row() -> Callable[..., Row]:
         values = {
             "model": "unet@jsrt#0",
             "weights_sha256": "ab" * 32,
+            "network_sha256": "ab" * 32,
             "dataset": "jsrt",
             "dataset_fingerprint": "cd" * 32,
             "split": "test",
             "case_id": "case-000",
+            "case_sha256": "case-000",
             "group_id": "patient-000",
             "class_id": 1,
             "class_name": "lung",
@@ -73,6 +75,7 @@ def row() -> Callable[..., Row]:
             "false_positives": 12,
             "hd95": float("nan"),
             "nsd": float("nan"),
+            "nsd_tolerance": float("nan"),
             "target_jaccard": float("nan"),
             "linf": 8 / 255,
             "l2": 3.0,
@@ -85,6 +88,9 @@ def row() -> Callable[..., Row]:
         }
         assert list(values) == list(rowfile.COLUMNS)
         assert given.keys() <= values.keys()
+        # Another network, or case, unless the test says that it is the same.
+        given.setdefault("network_sha256", given.get("weights_sha256", values["network_sha256"]))
+        given.setdefault("case_sha256", given.get("case_id", values["case_sha256"]))
         return values | given
 
     return make
@@ -92,11 +98,11 @@ def row() -> Callable[..., Row]:
 
 @pytest.fixture
 def frame() -> Callable[..., pd.DataFrame]:
-    """Rows as ``read_rows`` returns them."""
+    """Rows as ``read_rows`` returns them; every point of every curve a cell of its own."""
 
-    def make(rows: Sequence[Row], created: float = 1.0) -> pd.DataFrame:
+    def make(rows: Sequence[Row], run: int = 1) -> pd.DataFrame:
         table = pd.DataFrame(list(rows))
-        return table.assign(cell="0" * 32, shard=0, created=created)
+        return table.assign(cell="0" * 32, run=run, created=1.0)
 
     return make
 
@@ -139,5 +145,27 @@ def grid_rows(row: Callable[..., Row]) -> Callable[..., list[Row]]:
                         )
                     )
         return rows
+
+    return make
+
+
+@pytest.fixture
+def run_record() -> Callable[..., Any]:
+    """A run's record, with whatever is given put in."""
+    from segbench.store.runs import RunRecord
+
+    def make(**given: Any) -> RunRecord:
+        known = {
+            "number": 1,
+            "started": "2026-01-01T00:00:00Z",
+            "host": "host",
+            "pid": 1,
+            "argv": ("segbench", "attack"),
+            "options": {},
+            "versions": {},
+            "device": "cpu",
+            "threads": 1,
+        }
+        return RunRecord.model_validate(known | given)
 
     return make

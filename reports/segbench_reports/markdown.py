@@ -209,11 +209,17 @@ def _distances(distances: DataFrame) -> Iterator[str]:
                 row["norm"],
                 f"{row['below']:g}",
                 *(_distance(row, name) for name in ("quartile_low", "median", "quartile_high")),
-                f"{row['fell']} of {row['cases']} ({row['fell_share']:.0%})",
+                _fallen(row),
             ]
             for row in part.to_dict("records")
         ]
         yield _table([*heads, "Cases that fell"], lines)
+
+
+def _fallen(row: Row) -> str:
+    """How many cases fell; of several attack seeds, how many (case, seed)."""
+    several = f" x {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"{row['fell']} of {row['cases']}{several} ({row['fell_share']:.0%})"
 
 
 def _distance(row: Row, name: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,6 +55,25 @@ class Case:
     affine: NDArray[np.float64] | None = None
     source: Path | None = None
     depth: int | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """What is attacked and scored, as SHA-256 (hex); under whatever name, in whatever file.
+
+        Over the pixels, labels and their meaning, spacing and intensity. It is what rows know a
+        case by, and what its random starts are drawn from.
+        """
+        facts = {
+            "shape": self.image.shape,
+            "class_names": self.class_names,
+            "ignore_index": self.ignore_index,
+            "spacing": self.spacing,
+            "intensity": self.intensity and [asdict(channel) for channel in self.intensity],
+        }
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        digest.update(self.image.astype("<f4", copy=False).tobytes())
+        digest.update(self.labels.astype("<i8", copy=False).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

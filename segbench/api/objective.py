@@ -31,7 +31,7 @@ class Budget:
 
 
 class Noise(Protocol):
-    """Random numbers as a pure function of (seed, data set, case, draw).
+    """Random numbers as a pure function of (seed, the case's content, draw).
 
     Never of the batch, the order, the attack or eps: a case meets the same start at every eps.
     """

@@ -42,7 +42,7 @@ def command(
     segbench check --golden golden.csv               in CI, after segbench attack
     """
     from segbench.cli.display import console, show_gate
-    from segbench.cli.evaluation import load_tables
+    from segbench.store.workspace import Workspace
     from segbench.tables.golden import (
         FAILURES,
         compare_golden,
@@ -50,8 +50,9 @@ def command(
         read_golden,
         write_golden,
     )
+    from segbench.tables.load import load_tables
 
-    current = golden_table(load_tables(workspace))
+    current = golden_table(load_tables(Workspace(workspace), strict=True))
     if update:
         write_golden(golden, current)
         console.print(f"wrote {len(current)} reference scores to {golden}", soft_wrap=True)

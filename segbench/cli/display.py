@@ -109,9 +109,9 @@ class AttackProgress:
         self._total = 0
         self._cell = ""
 
-    def model(self, name: str, shards: int) -> None:
-        """More shards to come."""
-        self._total += shards
+    def model(self, name: str, cells: int, cases: int) -> None:
+        """More scores to come."""
+        self._total += cells * cases
         self.progress.update(self.task, description=name, total=self._total)
 
     def cell(self, model: str, cell: Cell) -> None:
@@ -122,15 +122,21 @@ class AttackProgress:
         show(self.progress, self.task, self._cell)
 
     def busy(self, what: str) -> None:
-        """What a cell is at before its first shard, or between two."""
-        show(self.progress, self.task, f"{self._cell} · {what}")
+        """What a cell is at before its first case, or between two."""
+        show(self.progress, self.task, " · ".join(filter(None, (self._cell, what))))
 
-    def shard(self, computed: bool) -> None:
-        """One more."""
+    def cases(self, computed: int, found: int) -> None:
+        """So many scores more."""
         self.progress.update(self.task, description=self._cell)
         self.computed += computed
-        self.found += not computed
-        self.progress.advance(self.task)
+        self.found += found
+        self.progress.advance(self.task, computed + found)
+
+    def warn(self, sentence: str) -> None:
+        """A line above the bar."""
+        self.progress.console.print(
+            f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 class TrainingProgress:

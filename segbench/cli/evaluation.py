@@ -10,10 +10,8 @@ from segbench.cli.options import open_dataset, refuse_split
 from segbench.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from fractions import Fraction
 
-    from segbench.api import Tables
     from segbench.evaluation.request import DataSource
     from segbench.networks import ModelReference
     from segbench.networks.channels import Channels
@@ -51,8 +49,9 @@ def evaluate(request: Request, workspace: Path) -> None:
     from segbench.cli.display import AttackProgress, console, progress_bar, show_summary
     from segbench.evaluation.grid import Grid
     from segbench.evaluation.request import Options
-    from segbench.evaluation.run import run_grid
+    from segbench.evaluation.run import refuse_failures, run_grid
     from segbench.store.workspace import Workspace
+    from segbench.tables.load import load_tables
 
     options = Options(
         request.precision,
@@ -62,18 +61,18 @@ def evaluate(request: Request, workspace: Path) -> None:
         request.quantize,
         request.save_adversarial,
     )
-    grid = Grid(attacks, eps, request.seeds)
+    grid, store = Grid(attacks, eps, request.seeds), Workspace(workspace)
     with progress_bar() as progress:
         listener = AttackProgress(progress)
-        run_id = run_grid(pairs, grid, Workspace(workspace), options, listener)
-    names = {reference.name for reference, _ in pairs}
-    show_summary(load_tables(workspace, models=names))
+        record = run_grid(pairs, grid, store, options, listener, {})
+    show_summary(load_tables(store, run=record))
     console.print(
-        f"run {run_id}: {listener.computed} shards computed, {listener.found} found in "
+        f"{record.run_id}: {listener.computed} scores computed, {listener.found} found in "
         f"{workspace / 'results'}",
         highlight=False,
         soft_wrap=True,
     )
+    refuse_failures(record)
 
 
 def _load_attacks(request: Request, workspace: Path) -> tuple[list[NamedAttack], list[Fraction]]:
@@ -119,28 +118,6 @@ def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelRefere
         if isinstance(reference, (ForeignReference, ArchiveReference)):
             messages.print(f"{reference.module} is code of yours and runs here", highlight=False)
     return _with_data(references, request)
-
-
-def load_tables(
-    workspace: Path, all_weights: bool = False, models: Collection[str] | None = None
-) -> Tables:
-    """The tables of all stored rows, or of some models', each with the weights it has now."""
-    from segbench.store.diagnoses import read_diagnoses
-    from segbench.store.rows import read_rows, read_runs
-    from segbench.store.workspace import Workspace
-    from segbench.tables.build import build_tables
-    from segbench.training.card import find_checkpoints, load_card
-
-    store = Workspace(workspace)
-    current = {path.name: load_card(path).weights_sha256 for path in find_checkpoints(workspace)}
-    rows = read_rows(store)
-    return build_tables(
-        rows if models is None else rows[rows["model"].isin(models)],
-        current=current,
-        all_weights=all_weights,
-        runs=read_runs(store),
-        diagnoses=read_diagnoses(store),
-    )
 
 
 def _with_data(

@@ -24,20 +24,22 @@ _RESERVED = {
 @click.argument(
     "what",
     required=False,
-    type=click.Choice([*registry.KINDS, "cells"]),
+    type=click.Choice([*registry.KINDS, "runs", "cells"]),
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @workspace_option
 def command(what: str | None, as_json: bool, workspace: Path) -> None:
-    """List models, attacks, datasets and reports with their parameters, or the stored cells.
+    """List models, attacks, datasets and reports with their parameters, or runs and stored cells.
 
     \b
     segbench list
     segbench list attacks --json
+    segbench list runs
     segbench list cells
     """
-    if what == "cells":
-        found: dict[str, list[dict[str, Any]]] = {"cells": _cells(workspace)}
+    stored = {"runs": _runs, "cells": _cells}
+    if what in stored:
+        found: dict[str, list[dict[str, Any]]] = {what: stored[what](workspace)}
     else:
         kinds = [kind for kind in registry.KINDS if what in (None, kind)]
         found = {kind: _plugins(kind) for kind in kinds}
@@ -98,11 +100,37 @@ def _cells(workspace: Path) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in cell.items()} for cell in cells.to_dict("records")]
 
 
+def _runs(workspace: Path) -> list[dict[str, Any]]:
+    """One record per run, in the order in which they began."""
+    from segbench.store.runs import read_runs
+    from segbench.store.workspace import Workspace
+
+    return [
+        {
+            "run": run.run_id,
+            "status": run.state,
+            "started": run.started,
+            "seconds": run.seconds,
+            "models": ", ".join(dict.fromkeys(one.model for one in run.asked)),
+            "data": ", ".join(dict.fromkeys(one.dataset for one in run.asked)),
+            "cells": sum(len(one.cells) for one in run.asked),
+            "cases": sum(len(one.cases) for one in run.asked),
+            "left out": len(run.failures),
+            "reason": run.reason or "",
+            "command": " ".join(run.argv),
+        }
+        for run in read_runs(Workspace(workspace))
+    ]
+
+
 def _show(found: dict[str, list[dict[str, Any]]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     for kind, entries in found.items():
+        if kind == "runs":
+            _show_runs(entries)
+            continue
         table = Table(title=kind, title_justify="left", show_lines=kind != "cells")
         if kind == "cells":
             names = list(entries[0]) if entries else ["no cells are stored"]
@@ -117,3 +145,19 @@ def _show(found: dict[str, list[dict[str, Any]]]) -> None:
                 parameters = (f"{k}={v['default']}" for k, v in entry["parameters"].items())
                 table.add_row(entry["name"], "\n".join(parameters), entry["summary"])
         Console().print(table)
+
+
+def _show_runs(runs: list[dict[str, Any]]) -> None:
+    """Two lines a run, three where it ended otherwise than done: names and commands are long."""
+    for run in runs:
+        left_out = f", {run['left out']} left out" if run["left out"] else ""
+        click.echo(
+            f"{run['run']}  {run['status']}  {run['started']}  {run['seconds']:.1f} s  "
+            f"{run['cells']} cells on {run['cases']} cases{left_out}: {run['models'] or '-'}"
+        )
+        if run["command"]:
+            click.echo(f"           {run['command']}")
+        if run["reason"]:
+            click.echo(f"           {run['reason']}")
+    if not runs:
+        click.echo("no runs are stored")

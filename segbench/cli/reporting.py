@@ -16,11 +16,12 @@ def write_reports(
 ) -> None:
     """Write each format's files into a folder; with ``show``, print the summary first."""
     from segbench.cli.display import console, show_summary
-    from segbench.cli.evaluation import load_tables
     from segbench.plugins.registry import load
+    from segbench.store.workspace import Workspace
+    from segbench.tables.load import load_tables
 
     writers = [load("reports", name) for name in formats]
-    tables = load_tables(workspace, all_weights)
+    tables = load_tables(Workspace(workspace), every=all_weights)
     if show:
         show_summary(tables)
     for writer in writers:

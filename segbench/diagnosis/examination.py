@@ -48,8 +48,8 @@ class Examination:
         groups: (N,) the group of each case, in the order of all answers.
     """
 
-    def __init__(self, network: Network, cases: Sequence[Case], fingerprint: str) -> None:
-        self.network, self.fingerprint = network, fingerprint
+    def __init__(self, network: Network, cases: Sequence[Case]) -> None:
+        self.network = network
         self.batches = [collate(some, network) for some in _batches(network, cases)]
         self.groups = [case.group_id for batch in self.batches for case in batch.cases]
 
@@ -134,7 +134,7 @@ class Examination:
 
     def _noise(self, batch: Batch, draw: int) -> CaseNoise:
         """The cases' noise; a network that draws is set to a draw of its own."""
-        noise = CaseNoise(0, self.fingerprint, batch.case_ids, self.network.device)
+        noise = batch.noise(0)
         if self.network.one_by_one:
             torch.manual_seed(noise.torch_seed(draw))
         return noise

@@ -10,10 +10,8 @@ from segbench.api import Case
 from segbench.diagnosis.battery import Progress, run_checks
 from segbench.diagnosis.checks import overall
 from segbench.diagnosis.examination import Examination
-from segbench.engine.memory import keep_freed_memory
-from segbench.engine.precision import require_ieee_fp32
-from segbench.evaluation.prepare import prepare_network
 from segbench.evaluation.request import DataSource, Options
+from segbench.evaluation.subject import Subject, load_subject
 from segbench.networks import CheckpointReference, ModelReference
 from segbench.plugins.spec import format_eps
 from segbench.store.diagnoses import Diagnosis
@@ -33,19 +31,20 @@ def diagnose_model(
 ) -> Diagnosis:
     """Run every check on a network; other checkpoints of the workspace lend their images."""
     cases = [data.dataset.load(entry.case_id) for entry in data.entries]
-    weights, examined = _examine(reference, data, cases, options)
+    subject, examined = _examine(reference, data, cases, options)
     others = [
         _examine(other, data, cases, options)[1]
         for other in _neighbours(reference, data, workspace)
-        if other.card.weights_sha256 != weights
+        if other.card.weights_sha256 != subject.model.weights_sha256
     ]
     checks = run_checks(examined, eps, others, progress)
     network = examined.network
     return Diagnosis(
         model=reference.name,
-        weights_sha256=weights,
+        network_sha256=subject.sha256,
+        weights_sha256=subject.model.weights_sha256,
         dataset=data.spec,
-        dataset_fingerprint=examined.fingerprint,
+        dataset_fingerprint=data.dataset.fingerprint(),
         split=data.split,
         cases=len(cases),
         eps=format_eps(eps),
@@ -59,14 +58,11 @@ def diagnose_model(
 
 def _examine(
     reference: ModelReference, data: DataSource, cases: list[Case], options: Options
-) -> tuple[str, Examination]:
-    """The SHA-256 of its weights, and the network on the cases."""
-    model = reference.load(data.dataset)
-    keep_freed_memory()
-    require_ieee_fp32()  # last: a network's own file may have asked torch for less
+) -> tuple[Subject, Examination]:
+    """The network, and the same made ready on the cases."""
+    subject = load_subject(reference, data, options)
     probe = [case for case in cases if case.image.shape == cases[0].image.shape][:2]
-    network = prepare_network(reference.name, model, data, probe, options)
-    return model.weights_sha256, Examination(network, cases, data.dataset.fingerprint())
+    return subject, Examination(subject.prepare(probe, options), cases)
 
 
 def _neighbours(

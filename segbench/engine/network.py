@@ -22,6 +22,8 @@ from segbench.errors import MachineError, UserError
 from segbench.metrics import regions
 from segbench.metrics.regions import RegionScores
 
+_DRIFT = 1e-4  # of the largest logit: rounding of kernels that are not deterministic stays below
+
 
 @dataclass(eq=False)
 class Network:
@@ -45,6 +47,9 @@ class Network:
     samples: int = field(init=False)
     marks: tuple[str, ...] = ()
     largest_batch: int | None = None
+    _probe: Tensor = field(init=False, repr=False)
+    _logits: Tensor = field(init=False, repr=False)
+    _begun: list[float] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.module = freeze(self.module.to(self.device))
@@ -77,6 +82,7 @@ class Network:
         self.gradient = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
         front = ("bpda",) if has_stand_in(self.module) else ()
         self.marks = (*self.marks, *front, *self._behaviour(probe, logits))
+        self._probe, self._logits, self._begun = probe, logits, self._parameters()
         if self.device.type == "cuda" and not self.one_by_one and not front:  # it may be the host's
             self.gradient = replace(self.gradient, module=Graphed(self.gradient.module))
 
@@ -159,6 +165,28 @@ class Network:
         if self.structures:
             return regions.score_structures(predicted, truth, ignore)
         return regions.score_regions(predicted, truth, self.classes, ignore)
+
+    def require_unchanged(self) -> None:
+        """Refuse a network that no longer answers its probe as it did, or holds other numbers.
+
+        Raises:
+            UserError: it has changed, so that what it gave since belongs to no one network.
+        """
+        same = self._parameters() == self._begun
+        if same and self.samples == 1 and "random-network" not in self.marks:
+            logits = self.exact_logits(self._probe)
+            same = bool((logits - self._logits).abs().amax() <= _DRIFT * self._logits.abs().amax())
+        if not same:
+            raise UserError(
+                f"model {self.name} changed while it was attacked: its weights, or its answer to "
+                "the first cases, are no longer those it began with, so that its scores would "
+                "depend on the order of cases; evaluation must not change a network"
+            )
+
+    def _parameters(self) -> list[float]:
+        """What every parameter sums to; an in-place change of one of them shows."""
+        sums = [p.detach().double().sum() for p in self.module.parameters() if not p.is_complex()]
+        return torch.stack(sums).tolist() if sums else []
 
     def _behaviour(self, probe: Tensor, logits: Tensor) -> tuple[str, ...]:
         """Marks for a network that is random or lets cases of a batch influence each other."""

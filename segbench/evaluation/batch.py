@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segbench.api import Case
 from segbench.engine.network import Network
+from segbench.engine.noise import CaseNoise
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,15 @@ class Batch:
     def case_ids(self) -> tuple[str, ...]:
         """The cases' names."""
         return tuple(case.case_id for case in self.cases)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What they are known by."""
+        return tuple(case.sha256 for case in self.cases)
+
+    def noise(self, seed: int) -> CaseNoise:
+        """Their random numbers."""
+        return CaseNoise(seed, self.contents, self.images.device, self.case_ids)
 
 
 def collate(cases: Sequence[Case], network: Network) -> Batch:

@@ -1,4 +1,8 @@
-"""What a cell is: the facts that determine its rows, and the columns that all of them share."""
+"""What a cell is: the facts that determine its images and rows, and the columns they share.
+
+A cell's key is their hash. It holds no list of cases, no name and no path, and nothing that only
+scoring needs: the unit of work is (cell, case).
+"""
 
 from __future__ import annotations
 
@@ -9,69 +13,59 @@ from segbench import __version__
 from segbench.api import TransferAttack
 from segbench.evaluation.goals import target_masks
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.subject import Subject
 from segbench.evaluation.transfer_source import find_source
-from segbench.networks import LoadedModel
 from segbench.plugins.attack import NamedAttack, load_attack
 from segbench.plugins.naming import attack_spec, quantized_attack
 from segbench.plugins.spec import Spec
 from segbench.store import rowfile
 
 if TYPE_CHECKING:
-    from segbench.evaluation.request import DataSource, Options
+    from segbench.evaluation.request import Options
     from segbench.store.workspace import Workspace
 
 
-def cell_facts(
-    model: LoadedModel, data: DataSource, cell: Cell, options: Options
-) -> dict[str, Any]:
-    """All that determines a cell's rows; its key is their hash."""
+def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]:
+    """All that determines the images of a cell, but for what a fit or a source adds."""
     attack = cell.attack
     return {
-        **target_masks(data, attack),
-        **_libraries(attack),
         "schema": rowfile.SCHEMA_VERSION,
         "engine": __version__,
-        "weights": model.weights_sha256,
-        "architecture": model.facts,
-        "attack": cell.label,
-        "attack_parameters": attack.parameters if attack else {},
-        "attack_package": [attack.plugin.distribution, attack.plugin.version] if attack else [],
+        "network": subject.sha256,
+        "attack": attack_facts(attack) if attack else None,
+        "target": target_masks(attack),
         "budget": [cell.budget.kind, cell.budget.value],
         "seed": cell.seed,
-        "data": data.spec,
-        "data_fingerprint": data.dataset.fingerprint(),
-        "split": data.split,
-        "cases": [entry.case_id for entry in data.entries],
+        "data": subject.data.spec,
         "precision": options.precision if attack else "fp32",
-        "boundary": options.boundary,
     }
 
 
-def _libraries(attack: NamedAttack | None) -> dict[str, dict[str, str]]:
-    """Versions of the libraries that an attack names; no fact at all where it names none."""
-    libraries = attack.libraries if attack else {}
-    return {"libraries": libraries} if libraries else {}
+def attack_facts(attack: NamedAttack) -> dict[str, Any]:
+    """What identifies an attack: its source, its fields, its libraries."""
+    return {
+        "name": attack.plugin.name,
+        "package": [attack.plugin.distribution, attack.plugin.version],
+        "source": attack.plugin.source,
+        "parameters": attack.parameters,
+        "libraries": attack.libraries,
+    }
 
 
 def cell_constants(
-    name: str,
-    model: LoadedModel,
-    data: DataSource,
-    cell: Cell,
-    workspace: Workspace,
-    *,
-    quantized: bool = False,
+    subject: Subject, cell: Cell, workspace: Workspace, *, quantized: bool = False
 ) -> dict[str, str | float | int]:
     """The columns that are the same in all rows of a cell, as they are or on file levels."""
     label, parameters = _described(cell.attack, workspace) if cell.attack else (cell.label, {})
     if quantized:
         label, parameters = quantized_attack(label, parameters)
     return {
-        "model": name,
-        "weights_sha256": model.weights_sha256,
-        "dataset": data.spec,
-        "dataset_fingerprint": data.dataset.fingerprint(),
-        "split": data.split,
+        "model": subject.name,
+        "weights_sha256": subject.model.weights_sha256,
+        "network_sha256": subject.sha256,
+        "dataset": subject.data.spec,
+        "dataset_fingerprint": subject.data.dataset.fingerprint(),
+        "split": subject.data.split,
         "attack": label,
         "attack_params": json.dumps(parameters, sort_keys=True),
         "budget_kind": cell.budget.kind,

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from segbench.api import Case, Context, Feedback, FittedAttack, Goal
-from segbench.atomic import write_atomically
 from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
-from segbench.errors import MachineError, UserError
+from segbench.errors import UserError
 from segbench.evaluation.batch import collate
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
+from segbench.store.tensors import damaged, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,6 @@ class Fit:
     cell: Cell
     attack: FittedAttack
     cases: Sequence[Case]
-    fingerprint: str
     size: int
     busy: Callable[[str], None]
 
@@ -97,14 +96,14 @@ class Fit:
 
     def _order(self, epoch: int) -> list[int]:
         """The cases in the order of the epoch."""
-        seed = CaseNoise(self.cell.seed, self.fingerprint, ("order of cases",), torch.device("cpu"))
+        seed = CaseNoise(self.cell.seed, ("order of cases",), torch.device("cpu"))
         draws = seed.uniform(_ORDER + epoch, (len(self.cases),))[0]
         order: list[int] = np.argsort(draws.numpy(), kind="stable").tolist()
         return order
 
     def _context(self, cases: Sequence[Case], epoch: int) -> Context:
         batch = collate(cases, self.network)
-        noise = CaseNoise(self.cell.seed, self.fingerprint, batch.case_ids, self.network.device)
+        noise = batch.noise(self.cell.seed)
         goal = goal_of(self.network, batch, self.cell)
         return Context(batch.images, goal, self.cell.budget, noise, restart=epoch + 1)
 
@@ -136,26 +135,15 @@ class Fit:
 
 
 def _keep(path: Path, fitted: Fitted, epochs: int) -> None:
-    from safetensors.torch import save
-
-    tensors = {name: value.cpu().contiguous() for name, value in fitted.items()}
-    write_atomically(path, save(tensors, {"epochs": str(epochs)}))
+    save_tensors(path, fitted, {"epochs": str(epochs)})
 
 
 def _load(path: Path, device: torch.device) -> tuple[int, dict[str, Tensor]]:
     """How many epochs have been done, and what they found; 0 and nothing where there is no file."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
-            return int(file.metadata()["epochs"]), tensors
-    except FileNotFoundError:
+    loaded = load_tensors(path)
+    if loaded is None:
         return 0, {}
-    except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not hold a fitted attack ({type(error).__name__}: {error}); delete it "
-            "and run the same command again"
-        ) from None
+    tensors, facts = loaded
+    if not facts.get("epochs", "").isdecimal():
+        raise damaged(path, "it does not hold a fitted attack")
+    return int(facts["epochs"]), {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -11,7 +11,7 @@ from segbench.engine.targets import check_class, target_labels
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.request import DataSource
-from segbench.evaluation.target_files import check_masks, target_folder, target_mask
+from segbench.evaluation.target_files import check_masks, masks_digest, target_folder, target_mask
 from segbench.plugins.attack import NamedAttack, load_attack
 
 
@@ -39,14 +39,14 @@ def check_goal(data: DataSource, attack: NamedAttack) -> None:
     """
     if isinstance(attack.attack, TransferAttack):
         attack = load_attack(attack.attack.attack)
-    target_masks(data, attack)
+    folder = target_folder(getattr(attack.attack, "target", None))
+    if folder is not None:
+        check_masks(folder, data.entries, len(data.dataset.class_names))
     if isinstance(attack.attack, Targeted) and attack.attack.target is not None:
         check_class(attack.attack.target, data.dataset.class_names)
 
 
-def target_masks(data: DataSource, attack: NamedAttack | None) -> dict[str, str]:
+def target_masks(attack: NamedAttack | None) -> str | None:
     """The content of the masks that a targeted attack leads to, where they come from files."""
     folder = target_folder(getattr(attack.attack, "target", None)) if attack else None
-    if folder is None:
-        return {}
-    return {"target": check_masks(folder, data.entries, len(data.dataset.class_names))}
+    return None if folder is None else masks_digest(folder)

@@ -29,6 +29,8 @@ class Options:
         batch_size: cases per batch, None to choose by measured memory.
         quantize: whether images rounded to their file's levels are scored too.
         save_adversarial: whether the images are kept.
+        fresh: whether everything is computed anew, whatever is stored.
+        allow_trained_cases: whether it is wanted that networks are attacked on their training data.
     """
 
     precision: Policy = "auto"
@@ -37,13 +39,15 @@ class Options:
     boundary: bool = False
     quantize: bool = False
     save_adversarial: bool = False
+    fresh: bool = False
+    allow_trained_cases: bool = False
 
 
 class Listener(Protocol):
     """Told what happens; the command line shows it."""
 
-    def model(self, name: str, shards: int) -> None:
-        """A model's cells begin: so many shards in all."""
+    def model(self, name: str, cells: int, cases: int) -> None:
+        """A model's cells begin, each on so many cases."""
         ...
 
     def cell(self, model: str, cell: Cell) -> None:
@@ -51,11 +55,15 @@ class Listener(Protocol):
         ...
 
     def busy(self, what: str) -> None:
-        """Work goes on before a shard can be there: an epoch of a fit, images of a source."""
+        """Work goes on before a case can be there: an epoch of a fit, images of a source."""
         ...
 
-    def shard(self, computed: bool) -> None:
-        """A shard is there: computed now, or found in the store."""
+    def cases(self, computed: int, found: int) -> None:
+        """Cases of the cell are there: computed now, or found in the store."""
+        ...
+
+    def warn(self, sentence: str) -> None:
+        """Something the user must know; the run goes on."""
         ...
 
 

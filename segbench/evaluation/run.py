@@ -1,13 +1,14 @@
-"""One run: every model of a grid through an executor, recorded and compacted at its end."""
+"""One run: every model of a grid, recorded from its start on, compacted at its end."""
 
 from __future__ import annotations
 
+import os
 import platform
-import secrets
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -17,13 +18,17 @@ import torch
 
 from segbench import __version__
 from segbench.engine.precision import choose_device, device_name
+from segbench.errors import MachineError
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Grid
-from segbench.evaluation.model_run import run_model
+from segbench.evaluation.model_run import plan_model
 from segbench.evaluation.request import DataSource, Listener, Options
 from segbench.networks import ModelReference
-from segbench.store.rows import compact_run, write_run
+from segbench.store.rows import compact_run
+from segbench.store.runs import Asked, Code, Failure, RunRecord, begin_run, now, write_run
 from segbench.store.workspace import Workspace, check_writable
+
+_LISTED = 5  # failures that one sentence names; the run's record has them all
 
 
 def run_grid(
@@ -32,35 +37,141 @@ def run_grid(
     workspace: Workspace,
     options: Options,
     listener: Listener,
-) -> str:
-    """Evaluate the grid on each model and its data; the run's id.
+    asked_for: Mapping[str, Any] | None = None,
+) -> RunRecord:
+    """Evaluate the grid on each model and its data; the run's record, which is stored too.
 
-    What is finished stays finished: whatever stops a run, the shards it wrote are kept and the
-    same command goes on from there.
+    What is finished stays finished: whatever stops a run, the rows it stored are kept and the same
+    command goes on from there.
+
+    Args:
+        asked_for: the options as the user gave them, for the record; plain values.
+
+    Raises:
+        UserError, MachineError: a network or its data cannot be used at all. Where single cases
+            failed the run is done and its record says so; see ``refuse_failures``.
     """
     check_writable(workspace.root)
     for (_, data), attack in product(models, grid.attacks):
         check_goal(data, attack)
-    started = time.time()
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(started))}-{secrets.token_hex(3)}"
-    cells: list[str] = []
-    for reference, data in models:
-        cells += run_model(reference, data, grid, workspace, options, listener)
-    record = {
-        "grid": describe_grid(models, grid, options),
-        "cells": cells,
-        "seconds": round(time.time() - started, 3),
-        **describe_machine(options),
-    }
-    write_run(workspace, run_id, record)
-    compact_run(workspace, run_id, set(cells))
-    return run_id
+    run = _Run(workspace, begin_run(workspace, _new_record(models, grid, options, asked_for)))
+    try:
+        for reference, data in models:
+            run.evaluate(reference, data, grid, options, listener)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        run.end(status, str(error) or type(error).__name__)
+        raise
+    run.end("done", None)
+    compact_run(workspace, run.record.run_id, {key for one in run.asked for key in one.cells})
+    return run.record
+
+
+def refuse_failures(record: RunRecord) -> None:
+    """Say what a finished run has left out, if anything.
+
+    Raises:
+        MachineError: some cases have no rows; they are named.
+    """
+    failures = record.failures
+    if not failures:
+        return
+    named = [
+        f"{one.model}, {f'{one.attack} {one.budget}'.strip() or 'all cells'}, case {one.case_id}: "
+        f"{one.reason}"
+        for one in failures[:_LISTED]
+    ]
+    more = f"; and {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
+    raise MachineError(
+        f"{record.run_id} left out {len(failures)} of what was asked for, and finished the rest; "
+        f"the same command asks for what is missing alone ({'; '.join(named)}{more})"
+    )
+
+
+class _Run:
+    """A run that has begun: what it has asked for so far, and its record on the disk."""
+
+    def __init__(self, workspace: Workspace, record: RunRecord) -> None:
+        self.workspace, self.record = workspace, record
+        self.asked: list[Asked] = []
+        self.failures: list[Failure] = []
+        self.errors: list[Exception] = []
+        self.computed_any = False
+        self._start = time.monotonic()
+
+    def evaluate(
+        self,
+        reference: ModelReference,
+        data: DataSource,
+        grid: Grid,
+        options: Options,
+        listener: Listener,
+    ) -> None:
+        """One model; its part of the record is written before anything is computed."""
+        number = self.record.number
+        planned = plan_model(reference, data, grid, self.workspace, number, options, listener)
+        with closing(planned.cases):
+            self.asked.append(planned.asked)
+            self._warn(self.asked[-1], options, listener)
+            self._write()
+            try:
+                planned.compute()
+            finally:
+                self.failures += planned.failures
+        if planned.errors and len(planned.errors) == len(planned.cells) - 1:
+            raise planned.errors[0]  # every attack failed on every case: the network's fault
+
+    def end(self, status: str, reason: str | None) -> None:
+        """The last word of the record."""
+        self._write(status=status, reason=reason, finished=now())
+
+    def _write(self, **changes: Any) -> None:
+        seconds = round(time.monotonic() - self._start, 3)
+        changes |= {"asked": tuple(self.asked), "failures": tuple(self.failures)}
+        self.record = self.record.model_copy(update={**changes, "seconds": seconds})
+        write_run(self.workspace, self.record)
+
+    def _warn(self, asked: Asked, options: Options, listener: Listener) -> None:
+        """What relates the cases to the network's training, before hours are spent on them."""
+        trained = sum(case.trained for case in asked.cases)
+        if trained and not options.allow_trained_cases:
+            listener.warn(
+                f"{asked.model} was trained on {trained} of these {len(asked.cases)} cases; their "
+                "rows are marked (--allow-trained-cases, where that is wanted)"
+            )
+        if asked.other_data:
+            listener.warn(
+                f"{asked.model}: {asked.dataset} is not, or no longer, the data set of its card; "
+                "its rows are marked"
+            )
+
+
+def _new_record(
+    models: Sequence[tuple[ModelReference, DataSource]],
+    grid: Grid,
+    options: Options,
+    asked_for: Mapping[str, Any] | None,
+) -> RunRecord:
+    names = ("torch", "numpy", "monai", "adversarial-robustness-toolbox")
+    folders = {Path(m).parent for r, _ in models if (m := _own_file(r))}
+    return RunRecord(
+        started=now(),
+        host=platform.node(),
+        pid=os.getpid(),
+        argv=(Path(sys.argv[0]).name, *sys.argv[1:]) if asked_for is not None else (),
+        options={**describe_grid(models, grid, options), **(asked_for or {})},
+        versions={"segbench": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in names},
+        device=device_name(choose_device(options.device)),
+        threads=torch.get_num_threads(),
+        code=tuple(code for folder in sorted(folders) if (code := _code(folder))),
+    )
 
 
 def describe_grid(
     models: Sequence[tuple[ModelReference, DataSource]], grid: Grid, options: Options
 ) -> dict[str, Any]:
-    """The grid as it was asked for, for the run's record."""
+    """The grid as it was asked for, in plain values."""
     return {
         "models": [reference.name for reference, _ in models],
         "data": [
@@ -68,31 +179,36 @@ def describe_grid(
             for _, data in models
         ],
         "attacks": {attack.label: attack.parameters for attack in grid.attacks},
-        "eps": [Fraction(eps) for eps in grid.eps],
+        "eps": [str(eps) for eps in grid.eps],
         "seeds": list(grid.seeds),
-        "precision": options.precision,
-        "batch_size": options.batch_size or "auto",
+        **{name: getattr(options, name) for name in vars(options)},
     }
 
 
-def describe_machine(options: Options) -> dict[str, Any]:
-    """Versions, hardware and the git commit of the current folder, for the run's record."""
-    device = choose_device(options.device)
-    names = ("torch", "numpy", "monai", "adversarial-robustness-toolbox")
-    return {
-        "versions": {"segbench": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in names},
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "git_commit": _git_commit(Path.cwd()),
-    }
+def _own_file(reference: ModelReference) -> str | None:
+    """The file of a network of the user's own."""
+    module = getattr(reference, "module", None)
+    return module if isinstance(module, str) and Path(module).is_file() else None
 
 
-def _git_commit(folder: Path) -> str | None:
+def _code(folder: Path) -> Code | None:
+    """The commit of the project that a folder lies in, None where it lies in none."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return Code(
+        folder=top or str(folder),
+        commit=commit,
+        dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=5
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return done.stdout.strip() if done.returncode == 0 else None

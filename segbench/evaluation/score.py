@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.api import Context, FittedAttack, Goal, TransferAttack
+from segbench.api import Case, Context, FittedAttack, Goal, TransferAttack
 from segbench.data.quantize import round_to_levels
 from segbench.engine import ball
 from segbench.engine.loop import Outcome, attack_batch
@@ -29,29 +29,29 @@ from segbench.evaluation.batch import Batch
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
 from segbench.metrics import regions
-from segbench.metrics.boundary import boundary_scores
+from segbench.metrics.boundary import TOLERANCE, boundary_scores
 from segbench.store.images import Attacked
 
+_NO_SURFACE = dict.fromkeys(("hd95", "nsd", "nsd_tolerance"), float("nan"))
 _SCORED = -2  # a draw that no attack has seen, and the same at every eps
 
 
 def evaluate_batch(
-    network: Network, batch: Batch, cell: Cell, dataset_fingerprint: str, *, boundary: bool = False
+    network: Network, batch: Batch, cell: Cell, *, boundary: bool = False
 ) -> list[dict[str, Any]]:
     """Attack and score some cases: the varying columns of the store, one row per case and class.
 
     Raises:
         UserError, MachineError: see ``attack_cases`` and ``score_cases``.
     """
-    attacked = attack_cases(network, batch, cell, dataset_fingerprint)
-    return score_cases(network, batch, cell, attacked, dataset_fingerprint, boundary=boundary)
+    attacked = attack_cases(network, batch, cell)
+    return score_cases(network, batch, cell, attacked, boundary=boundary)
 
 
 def attack_cases(
     network: Network,
     batch: Batch,
     cell: Cell,
-    dataset_fingerprint: str,
     fitted: Mapping[str, Tensor] | None = None,
 ) -> Attacked:
     """The adversarial images of some cases, checked to lie in ball and box.
@@ -62,7 +62,7 @@ def attack_cases(
         UserError: the network answers with NaN; the case is named.
         MachineError: the attack left its ball or box, or crashed.
     """
-    noise = CaseNoise(cell.seed, dataset_fingerprint, batch.case_ids, network.device)
+    noise = batch.noise(cell.seed)
     if network.one_by_one:
         torch.manual_seed(noise.torch_seed())
     start = time.perf_counter()
@@ -70,6 +70,7 @@ def attack_cases(
     ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
     seconds = (time.perf_counter() - start) / len(batch.cases)
     return Attacked(
+        batch.contents,
         batch.case_ids,
         outcome.images,
         torch.tensor(outcome.forwards),
@@ -97,7 +98,6 @@ def score_cases(
     batch: Batch,
     cell: Cell,
     attacked: Attacked,
-    dataset_fingerprint: str,
     *,
     boundary: bool = False,
 ) -> list[dict[str, Any]]:
@@ -107,13 +107,12 @@ def score_cases(
         UserError: the network answers with NaN; the case is named.
     """
     if network.one_by_one:
-        noise = CaseNoise(cell.seed, dataset_fingerprint, batch.case_ids, network.device)
-        torch.manual_seed(noise.torch_seed(_SCORED))
+        torch.manual_seed(batch.noise(cell.seed).torch_seed(_SCORED))
     start = time.perf_counter()
     images = attacked.images.to(network.device)
     distances = ball.distances(images, batch.images)
     ignore = batch.cases[0].ignore_index
-    logits = NetworkObjective(network).scores(images)
+    logits = _answers(network, images, batch)
     _refuse_nan(logits, network, batch)
     predicted = network.as_labels(logits)
     scores = network.score(predicted, batch.truth, ignore).rows()
@@ -124,7 +123,7 @@ def score_cases(
     rows = []
     for b, case in enumerate(batch.cases):
         for s, values in enumerate(scores[b]):
-            surface = surfaces[b][s] if surfaces else {"hd95": float("nan"), "nsd": float("nan")}
+            surface = surfaces[b][s] if surfaces else _NO_SURFACE
             name = {"class_id": s + 1, "class_name": case.class_names[s + 1]}
             rows.append({**facts[b], "target_jaccard": agreement[b], **name, **values, **surface})
     return rows
@@ -140,9 +139,30 @@ def surface_scores(
     known = known if ignore is None else batch.truth != ignore
     valid = known if network.structures else known[:, None].expand_as(truths)
     return [
-        boundary_scores(masks[b], truths[b], valid[b], case.spacing)
+        [
+            {**measured, "nsd_tolerance": nsd_tolerance(case)}
+            for measured in boundary_scores(masks[b], truths[b], valid[b], case.spacing)
+        ]
         for b, case in enumerate(batch.cases)
     ]
+
+
+def nsd_tolerance(case: Case) -> float:
+    """The distance that the normalised surface Dice forgives, in mm; in pixels without spacing."""
+    return TOLERANCE
+
+
+def _answers(network: Network, images: Tensor, batch: Batch) -> Tensor:
+    """The logits of the original network, whose failure is told from ours."""
+    try:
+        return NetworkObjective(network).scores(images)
+    except (UserError, MachineError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise MachineError(
+            f"model {network.name} failed on cases {batch.case_ids[0]} to {batch.case_ids[-1]}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _case_facts(
@@ -160,6 +180,7 @@ def _case_facts(
     return [
         {
             "case_id": case.case_id,
+            "case_sha256": case.sha256,
             "group_id": case.group_id,
             "linf": linf[b],
             "l2": l2[b],

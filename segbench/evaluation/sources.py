@@ -1,23 +1,88 @@
-"""The networks that transfer attacks take their images from; every image is made once and kept."""
+"""Adversarial images of cases: kept ones, or made now; and the networks transfers take them of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from segbench.api import TransferAttack
-from segbench.evaluation.case_cache import CaseCache
+import torch
+
+from segbench.api import Case, TransferAttack
+from segbench.engine import ball
+from segbench.errors import MachineError, UserError
 from segbench.evaluation.cell import cell_constants, cell_facts
+from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.request import DataSource, Options
+from segbench.evaluation.subject import Subject, load_subject
 from segbench.evaluation.transfer_source import find_source, source_cell
 from segbench.evaluation.worker import Worker
-from segbench.networks import CheckpointReference, LoadedModel
-from segbench.store.images import Attacked, keep_images, load_images
+from segbench.store.images import Attacked, keep_images, kept_cases, load_images
 from segbench.store.rows import cell_key
 from segbench.store.workspace import Workspace
 
-if TYPE_CHECKING:
-    from segbench.evaluation.request import DataSource, Options
+Images = list[tuple[list[Case], Attacked]]
+"""Cases with their images, in groups that were made together."""
+
+
+class ImageStore:
+    """The images of one network's cells on one data set.
+
+    Attributes:
+        run: the number of the run that makes what is missing.
+    """
+
+    def __init__(self, worker: Worker, workspace: Workspace, run: int, options: Options) -> None:
+        self.worker, self.workspace, self.run, self.options = worker, workspace, run, options
+        self._kept: tuple[str, dict[str, Path]] = ("", {})
+
+    def images(self, cell: Cell, key: str, cases: Sequence[Case], *, keep: bool) -> Images:
+        """The images of some cases of one shape; what was kept is checked like what is fresh.
+
+        Raises:
+            UserError: a kept file is not what it was, or the attack or network failed.
+            MachineError: likewise.
+        """
+        kept = {} if self.options.fresh or cell.attack is None else self._kept_of(key)
+        groups: dict[Path | None, list[Case]] = {}
+        for case in cases:
+            groups.setdefault(kept.get(case.sha256), []).append(case)
+        return [
+            (some, self._load(path, cell, some) if path else self._make(cell, key, some, keep))
+            for path, some in groups.items()
+        ]
+
+    def missing(self, key: str, contents: Sequence[str]) -> set[str]:
+        """Which of the cases have no kept images, or are to be made anew."""
+        return set(contents) - (set() if self.options.fresh else self._kept_of(key).keys())
+
+    def _kept_of(self, key: str) -> dict[str, Path]:
+        if self._kept[0] != key:
+            self._kept = key, kept_cases(self.workspace, key)
+        return self._kept[1]
+
+    def _make(self, cell: Cell, key: str, cases: Sequence[Case], keep: bool) -> Attacked:
+        attacked = self.worker.attack(cell, cases)
+        if keep:
+            record = cell_constants(self.worker.subject, cell, self.workspace)
+            keep_images(self.workspace, key, self.run, record, attacked)
+        return attacked
+
+    def _load(self, path: Path, cell: Cell, cases: Sequence[Case]) -> Attacked:
+        attacked = load_images(path, [case.sha256 for case in cases])
+        clean = torch.stack([torch.from_numpy(case.image) for case in cases])
+        names = tuple(case.case_id for case in cases)
+        try:
+            if attacked.images.shape != clean.shape or attacked.images.dtype != clean.dtype:
+                raise MachineError(f"they have the shape {tuple(attacked.images.shape)}")
+            ball.check(attacked.images, clean, cell.budget, cell.label, names)
+        except MachineError as error:
+            raise UserError(
+                f"the images kept in {path} are not those of {cell.label} ({error}); delete it "
+                "and run the same command again"
+            ) from None
+        return replace(attacked, case_ids=names)
 
 
 class Sources:
@@ -27,37 +92,36 @@ class Sources:
         self,
         data: DataSource,
         workspace: Workspace,
+        run: int,
         options: Options,
         busy: Callable[[str], None],
     ) -> None:
-        self.data, self.workspace, self.options, self.busy = data, workspace, options, busy
-        self._models: dict[str, tuple[CheckpointReference, LoadedModel]] = {}
-        self._workers: dict[str, Worker] = {}
+        self.data, self.workspace, self.run = data, workspace, run
+        self.options, self.busy = options, busy
+        self._subjects: dict[str, Subject] = {}
+        self._stores: dict[str, ImageStore] = {}
 
     def key(self, cell: Cell, attack: TransferAttack) -> str:
         """The source's cell, under whose key the images are kept."""
-        _, model = self._model(attack.source)
-        return cell_key(cell_facts(model, self.data, source_cell(cell, attack), self.options))
+        own = source_cell(cell, attack)
+        subject = self._subject(attack.source)
+        fits = Fits(subject, self.workspace, self.options)
+        return cell_key(cell_facts(subject, own, self.options) | fits.facts(own))
 
-    def images(self, cell: Cell, attack: TransferAttack, shard: int, cases: CaseCache) -> Attacked:
-        """The images of a shard, as they were kept, or made and kept now."""
-        key = self.key(cell, attack)
-        attacked = load_images(self.workspace, key, shard)
-        if attacked is None:
-            reference, model = self._model(attack.source)
-            if reference.name not in self._workers:
-                self._workers[reference.name] = Worker(
-                    reference.name, model, self.data, cases, self.workspace, self.options, self.busy
-                )
-            own = source_cell(cell, attack)
-            self.busy(f"making the images of shard {shard + 1} against {reference.name}")
-            attacked = self._workers[reference.name].attack(own, shard)
-            record = cell_constants(reference.name, model, self.data, own, self.workspace)
-            keep_images(self.workspace, key, shard, record, attacked)
-        return attacked
+    def images(self, cell: Cell, attack: TransferAttack, cases: Sequence[Case]) -> Images:
+        """The images of some cases, as they were kept, or made and kept now."""
+        subject, own = self._subject(attack.source), source_cell(cell, attack)
+        if subject.name not in self._stores:
+            fits = Fits(subject, self.workspace, self.options)
+            worker = Worker(subject, cases[:2], fits, self.options, self.busy)
+            self._stores[subject.name] = ImageStore(worker, self.workspace, self.run, self.options)
+        store, key = self._stores[subject.name], self.key(cell, attack)
+        if store.missing(key, [case.sha256 for case in cases]):
+            self.busy(f"making images against {subject.name}")
+        return store.images(own, key, cases, keep=True)
 
-    def _model(self, text: str) -> tuple[CheckpointReference, LoadedModel]:
-        if text not in self._models:
+    def _subject(self, text: str) -> Subject:
+        if text not in self._subjects:
             reference = find_source(text, self.workspace.root)
-            self._models[text] = reference, reference.load(self.data.dataset)
-        return self._models[text]
+            self._subjects[text] = load_subject(reference, self.data, self.options)
+        return self._subjects[text]

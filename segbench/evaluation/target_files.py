@@ -33,8 +33,26 @@ def target_folder(text: str | None) -> Path | None:
     return Path(text.removeprefix(_FILE)).expanduser()
 
 
-def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> str:
-    """SHA-256 (hex) of the masks of those cases, once each of them has been read and fits.
+def masks_digest(folder: Path) -> str:
+    """SHA-256 (hex) of all masks of a folder, whichever of them are used.
+
+    Raises:
+        BadFileError: one cannot be read.
+        UserError: there is no such folder.
+    """
+    digest = hashlib.sha256()
+    for stem, paths in _files(folder).items():
+        for path in paths:
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise BadFileError(path, f"cannot be read ({error})") from None
+            digest.update(stem.encode() + b"\0" + hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> None:
+    """Read the masks of those cases.
 
     Raises:
         UserError: every mask that is missing, unreadable, of another size or of other values.
@@ -50,10 +68,8 @@ def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> str:
             faults.add(paths[1], f"has the same name as {paths[0].name}")
         else:
             faults.add(folder / entry.case_id, "is missing; expected a mask of that name")
-    digest, complaints = _read_all(tuple(found), classes)
-    faults.found.extend(complaints)
+    faults.found.extend(_complaints(tuple(found), classes))
     faults.raise_any("these targets")
-    return digest
 
 
 def target_mask(folder: Path, case: Case) -> NDArray[np.int64]:
@@ -81,19 +97,17 @@ def _files(folder: Path) -> dict[str, list[Path]]:
 
 
 @lru_cache(maxsize=16)
-def _read_all(
+def _complaints(
     files: tuple[tuple[Path, tuple[int, ...], int, int], ...], classes: int
-) -> tuple[str, tuple[str, ...]]:
-    """The digest of all masks, and what is wrong with them; times and sizes tell them apart."""
-    digest, complaints = hashlib.sha256(), []
+) -> tuple[str, ...]:
+    """What is wrong with the masks; times and sizes tell them apart."""
+    complaints = []
     for path, shape, _, _ in files:
         try:
-            mask = _read(path, shape, classes)
+            _read(path, shape, classes)
         except BadFileError as error:
             complaints.append(str(error))
-            continue
-        digest.update(stem_of(path).encode() + b"\0" + mask.tobytes())
-    return digest.hexdigest(), tuple(complaints)
+    return tuple(complaints)
 
 
 def _read(path: Path, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:

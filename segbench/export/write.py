@@ -16,10 +16,10 @@ from segbench.errors import UserError
 from segbench.export.image_files import read_change, write_image
 from segbench.export.own_values import count_outside, own_values
 from segbench.plugins.naming import eps_names
-from segbench.store.images import KeptCell, kept_cells, load_images, shards_of
+from segbench.store.images import KeptCell, kept_cases, kept_cells, load_images
 
 if TYPE_CHECKING:
-    from segbench.api import Dataset
+    from segbench.api import Case, Dataset
     from segbench.store.workspace import Workspace
 
 _ORDERS = {"linf": np.inf, "l2": 2.0, "l1": 1.0}
@@ -88,19 +88,16 @@ def export_cell(
         UserError: the data set is not the one that was attacked, or an image fits no file.
         MachineError: the disk refused.
     """
-    if dataset.fingerprint() != cell.dataset_fingerprint:
-        raise UserError(
-            f"the images of {cell.model} under {cell.attack} were made on another {cell.dataset} "
-            f"(fingerprint {cell.dataset_fingerprint[:8]}, now {dataset.fingerprint()[:8]}); name "
-            "the folder they were made on with --data-root"
-        )
     folder = out / _legal(cell.model) / _legal(f"{cell.attack}-{_budget(cell)}-{cell.key[:8]}")
-    for shard in shards_of(workspace, cell):
-        attacked = load_images(workspace, cell.key, shard)
-        if attacked is None:
-            continue  # removed since it was listed
-        for case_id, image in zip(attacked.case_ids, attacked.images.numpy(), strict=True):
-            case = dataset.load(case_id)
+    kept: dict[Path, list[str]] = {}
+    for content, file in kept_cases(workspace, cell.key).items():
+        kept.setdefault(file, []).append(content)
+    for file, contents in kept.items():
+        attacked = load_images(file, contents)
+        for content, case_id, image in zip(
+            attacked.contents, attacked.case_ids, attacked.images.numpy(), strict=True
+        ):
+            case = _same_case(dataset, case_id, content, cell)
             path = write_image(folder, image, case)
             change = read_change(path, case)
             yield Written(
@@ -116,6 +113,25 @@ def export_cell(
                 excess=_excess(change, cell),
                 outside=0 if (own := own_values(case)) is None else count_outside(own, case),
             )
+
+
+def _same_case(dataset: Dataset, case_id: str, content: str, cell: KeptCell) -> Case:
+    """The case that the images were made of.
+
+    Raises:
+        UserError: the data set has no such case any more, or another one of that name.
+    """
+    try:
+        case = dataset.load(case_id)
+    except UserError:
+        case = None
+    if case is None or case.sha256 != content:
+        raise UserError(
+            f"the images of {cell.model} under {cell.attack} were made on another {cell.dataset} "
+            f"(its case {case_id} is {'missing' if case is None else 'not the same'}); name the "
+            "folder they were made on with --data-root"
+        )
+    return case
 
 
 def _names(text: str, model: str) -> bool:

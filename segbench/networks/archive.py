@@ -42,7 +42,7 @@ class ArchiveReference:
         network = load_archive(self.path)
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         wanted = wanted_images(self.normalize, self.channels, dataset)
-        return own_model(network, self.name, digest, wanted, exact=True)
+        return own_model(network, digest, wanted, exact=True)
 
 
 def is_archive(text: str) -> bool:

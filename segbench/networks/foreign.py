@@ -63,7 +63,7 @@ class ForeignReference:
         if self.weights:
             load_weights(network, self.weights)
         wanted = wanted_images(self.normalize, self.channels, dataset)
-        return own_model(network, self.name, source, wanted, exact=False)
+        return own_model(network, source, wanted, exact=False)
 
     @property
     def _folder(self) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from segbench.networks.normalize import Normalization
+from segbench.training.card import Card
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,10 +19,12 @@ class LoadedModel:
     """A network and the facts that determine its answers (part of every cell's key).
 
     Attributes:
+        facts: its source, its layers and what they are told, its hyper-parameters; no names.
         own: whether it is the user's own: how it wants its images and what it answers is found out
             when the images are there (``adapt.py``).
         normalization: what ``--normalize`` and ``--channels`` say of it.
         exact: whether its gradients must be fp32.
+        card: of one that ``segbench train`` made.
     """
 
     module: nn.Module
@@ -30,6 +33,7 @@ class LoadedModel:
     own: bool = False
     normalization: Normalization | None = None
     exact: bool = False
+    card: Card | None = None
 
 
 class ModelReference(Protocol):

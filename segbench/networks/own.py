@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segbench.networks.channels import Channels, channels_seen
 from segbench.networks.hashes import layers_hash, state_hash
@@ -26,11 +26,10 @@ def wanted_images(
 
 
 def own_model(
-    network: nn.Module, name: str, source: str, wanted: Normalization | None, *, exact: bool
+    network: nn.Module, source: str, wanted: Normalization | None, *, exact: bool
 ) -> LoadedModel:
     """A network of the user's own, with what it wants of its images."""
-    layers = layers_hash(network)
-    facts = {"spec": name, "parameters": {}, "source": source, "layers": layers}
+    facts: dict[str, Any] = {"source": source, "layers": layers_hash(network)}
     if wanted:
         facts["normalization"] = asdict(wanted)
     return LoadedModel(network, state_hash(network), facts, True, wanted, exact)

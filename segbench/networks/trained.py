@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segbench.errors import UserError
-from segbench.networks.hashes import source_hash
+from segbench.networks.hashes import layers_hash, source_hash
 from segbench.networks.loaded import LoadedModel
 from segbench.plugins import registry, spec
 from segbench.training.card import CARD_FILE, Card, find_checkpoints, load_card
@@ -43,8 +43,13 @@ class CheckpointReference:
                     f"model {self.name} was trained for {ours} {fact}; the data set has {theirs}"
                 )
         module, card = load_checkpoint(self.folder)
-        facts = {"spec": card.model, "parameters": card.parameters, "source": source_hash(module)}
-        return LoadedModel(module, card.weights_sha256, facts)
+        facts = {
+            "spec": card.model,
+            "parameters": card.parameters,
+            "source": source_hash(module),
+            "layers": layers_hash(module),
+        }
+        return LoadedModel(module, card.weights_sha256, facts, card=card)
 
 
 def checkpoint_at(folder: Path) -> CheckpointReference:

@@ -6,17 +6,13 @@ Reports join it to the rows of the very same weights and data when tables are ma
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from segbench.atomic import write_atomically
-from segbench.errors import MachineError, UserError
-from segbench.store.rows import cell_key
+from segbench.errors import UserError
+from segbench.store.records import digest, read_record, write_record
 from segbench.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 Verdict = Literal["pass", "suspicious", "fail"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "suspicious", "fail")
@@ -54,8 +50,9 @@ class Diagnosis(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     model: str
+    network_sha256: str
     weights_sha256: str
     dataset: str
     dataset_fingerprint: str
@@ -70,8 +67,8 @@ class Diagnosis(BaseModel):
 
     @property
     def subject(self) -> tuple[str, str, str]:
-        """Whose rows it speaks of: model, weights, data."""
-        return self.model, self.weights_sha256, self.dataset_fingerprint
+        """Whose rows it speaks of: model, network, data."""
+        return self.model, self.network_sha256, self.dataset
 
 
 def write_diagnosis(workspace: Workspace, diagnosis: Diagnosis) -> Path:
@@ -80,27 +77,29 @@ def write_diagnosis(workspace: Workspace, diagnosis: Diagnosis) -> Path:
     Raises:
         MachineError: the disk refused.
     """
-    path = workspace.diagnoses / f"{cell_key({'subject': diagnosis.subject})}.json"
-    write_atomically(path, (diagnosis.model_dump_json(indent=2) + "\n").encode())
+    path = workspace.diagnoses / f"{digest({'subject': diagnosis.subject})[:32]}.json"
+    write_record(path, diagnosis.model_dump(mode="json"))
     return path
 
 
-def read_diagnoses(workspace: Workspace) -> list[Diagnosis]:
+def read_diagnoses(workspace: Workspace, damaged: list[str] | None = None) -> list[Diagnosis]:
     """All stored diagnoses, by model; none where there is no folder.
 
     Raises:
-        UserError: a file is not a diagnosis that this version can read.
+        UserError: a file is not a diagnosis that this version can read, and ``damaged`` is None;
+            else the sentence is appended to it and the file left out.
         MachineError: it may not be read.
     """
     found = []
     for path in sorted(workspace.diagnoses.glob("[!.]*.json")):
         try:
-            found.append(Diagnosis.model_validate_json(path.read_bytes()))
-        except OSError as error:
-            raise MachineError(f"cannot read {path}: {error.strerror}") from error
-        except ValidationError:
-            raise UserError(
-                f"{path} is not a diagnosis of schema version 1; run segbench diagnose again, or "
+            found.append(Diagnosis.model_validate(read_record(path)))
+        except (UserError, ValidationError):
+            sentence = (
+                f"{path} is not a diagnosis of schema version 2; run segbench diagnose again, or "
                 "move it out of the workspace"
-            ) from None
+            )
+            if damaged is None:
+                raise UserError(sentence) from None
+            damaged.append(sentence)
     return sorted(found, key=lambda diagnosis: diagnosis.subject)

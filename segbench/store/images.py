@@ -1,22 +1,24 @@
-"""Adversarial images that are kept: float32, one file per shard of a cell, written once.
+"""Adversarial images that are kept: float32, whole files of at most 32 cases, never changed.
 
 <workspace>/adversarial/<cell key>/
-    cell.json               what they are images of: model, data, attack, budget
-    <shard>.safetensors     at most 32 images of one shape, with what each of them cost
+    cell.json                          what they are images of: model, data, attack, budget
+    <run>-<first case>.safetensors     images of one shape, with what each of them cost
 
-Files appear whole or not at all, so a killed run goes on from what is there.
+The key holds nothing that only scoring needs, and a case is known by its content: images are found
+again whichever cases are asked for, and whatever is to be measured on them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.atomic import write_atomically
-from segbench.errors import MachineError, UserError
+from segbench.errors import UserError
+from segbench.store.records import read_record, write_record
+from segbench.store.tensors import damaged, load_tensors, read_facts, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 RECORD = "cell.json"
 _SUFFIX = ".safetensors"
 _TENSORS = ("images", "forwards", "backwards", "seconds")
+_NAMES = ("contents", "case_ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +36,14 @@ class Attacked:
     """Adversarial images of some cases and what they cost.
 
     Attributes:
+        contents: ``Case.sha256`` of each case.
         images: float32 (B, C, *spatial) in [0, 1].
         forwards: per case (B,), as are ``backwards`` and ``seconds``.
         precision: of the gradients that made them.
         marks: why the network that made them may not be trusted.
     """
 
+    contents: tuple[str, ...]
     case_ids: tuple[str, ...]
     images: Tensor
     forwards: Tensor
@@ -49,79 +54,92 @@ class Attacked:
 
     def part(self, start: int, stop: int) -> Attacked:
         """The cases from ``start`` up to ``stop``."""
-        chosen = {name: getattr(self, name)[start:stop] for name in ("case_ids", *_TENSORS)}
-        return Attacked(**chosen, precision=self.precision, marks=self.marks)
+        return self.pick(range(len(self.contents))[start:stop])
+
+    def pick(self, places: Sequence[int]) -> Attacked:
+        """The cases at those places, in that order."""
+        import torch
+
+        index = torch.as_tensor(list(places))
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        changes: dict[str, Any] = {
+            **{name: tuple(getattr(self, name)[p] for p in places) for name in _NAMES},
+            **{name: tensor[index.to(tensor.device)] for name, tensor in tensors.items()},
+        }
+        return replace(self, **changes)
 
 
 def join(parts: Sequence[Attacked]) -> Attacked:
-    """The batches of one shard as one."""
+    """Images of one shape, made by one network, as one."""
     import torch
 
     if len(parts) == 1:
         return parts[0]
-    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
-    names = tuple(case for part in parts for case in part.case_ids)
-    return Attacked(names, **tensors, precision=parts[0].precision, marks=parts[0].marks)
+    changes: dict[str, Any] = {
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS},
+        **{name: tuple(n for p in parts for n in getattr(p, name)) for name in _NAMES},
+    }
+    return replace(parts[0], **changes)
 
 
 def keep_images(
-    workspace: Workspace, key: str, shard: int, record: Mapping[str, Any], attacked: Attacked
+    workspace: Workspace, key: str, run: int, record: Mapping[str, Any], attacked: Attacked
 ) -> None:
-    """Write the images of a shard, and before the first of a cell what they are images of.
+    """Write the images of some cases, and before the first of a cell what they are images of.
 
     Raises:
         MachineError: the disk refused; nothing half-written is left behind.
     """
-    from safetensors.torch import save
-
     folder = workspace.adversarial / key
     if not (folder / RECORD).exists():
-        text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        write_atomically(folder / RECORD, text.encode())
+        write_record(folder / RECORD, record)
     facts = {
+        "contents": json.dumps(attacked.contents),
         "case_ids": json.dumps(attacked.case_ids),
         "precision": attacked.precision,
         "marks": " ".join(attacked.marks),
     }
-    tensors = {name: getattr(attacked, name).cpu().contiguous() for name in _TENSORS}
-    write_atomically(folder / f"{shard}{_SUFFIX}", save(tensors, facts))
+    tensors = {name: getattr(attacked, name) for name in _TENSORS}
+    save_tensors(folder / f"{run}-{attacked.contents[0][:16]}{_SUFFIX}", tensors, facts)
 
 
-def load_images(workspace: Workspace, key: str, shard: int) -> Attacked | None:
-    """The images of a shard, on the CPU; None where they have not been kept.
+def kept_cases(workspace: Workspace, key: str) -> dict[str, Path]:
+    """``Case.sha256`` of every case whose images are kept, with the file of the latest run."""
+    found: dict[str, Path] = {}
+    for path in sorted((workspace.adversarial / key).glob(f"[0-9]*-*{_SUFFIX}"), key=_age):
+        try:
+            found |= dict.fromkeys(json.loads(read_facts(path).get("contents", "[]")), path)
+        except (ValueError, TypeError):
+            continue  # whoever loads it is told
+    return found
+
+
+def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
+    """The images of a file, or of some of its cases, on the CPU.
 
     Raises:
-        UserError: the file is damaged or not one of ours.
+        UserError: the file is damaged, gone, not one of ours, or lacks a case.
         MachineError: it may not be read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = workspace.adversarial / key / f"{shard}{_SUFFIX}"
+    loaded = load_tensors(path)
+    if loaded is None:
+        raise damaged(path, "it is gone")
+    tensors, facts = loaded
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        names = tuple(json.loads(facts["case_ids"]))
-        return Attacked(names, **tensors, precision=facts["precision"],
-                        marks=tuple(facts["marks"].split()))  # fmt: skip
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not hold adversarial images ({type(error).__name__}: {error}); "
-            "delete it and run the same command again"
-        ) from None
-
-
-def kept_shards(workspace: Workspace) -> set[tuple[str, int]]:
-    """(cell key, shard number) of all images that need not be made again."""
-    return {
-        (path.parent.name, int(path.stem))
-        for path in workspace.adversarial.glob(f"*/*{_SUFFIX}")
-        if path.stem.isdecimal()
-    }
+        whole = Attacked(
+            contents=tuple(json.loads(facts["contents"])),
+            case_ids=tuple(json.loads(facts["case_ids"])),
+            images=tensors["images"],
+            forwards=tensors["forwards"],
+            backwards=tensors["backwards"],
+            seconds=tensors["seconds"],
+            precision=facts["precision"],
+            marks=tuple(facts["marks"].split()),
+        )
+        places = {content: place for place, content in enumerate(whole.contents)}
+        return whole if contents is None else whole.pick([places[c] for c in contents])
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, f"it does not hold those images: {type(error).__name__}") from None
 
 
 @dataclass(frozen=True)
@@ -147,25 +165,20 @@ def kept_cells(workspace: Workspace) -> list[KeptCell]:
     Raises:
         UserError: a record is damaged.
     """
+    names = [field.name for field in fields(KeptCell) if field.name != "key"]
     found = []
     for path in sorted(workspace.adversarial.glob(f"*/{RECORD}")):
-        names = [field.name for field in fields(KeptCell) if field.name != "key"]
-        found.append(KeptCell(key=path.parent.name, **_record(path, names)))
+        record = read_record(path) or {}
+        if not all(name in record for name in names):
+            raise UserError(
+                f"{path} is not the record of a cell; delete its folder and run the same command "
+                "again"
+            )
+        found.append(KeptCell(key=path.parent.name, **{name: record[name] for name in names}))
     return sorted(found, key=lambda c: (c.model, c.dataset, c.attack, c.budget, c.seed, c.key))
 
 
-def shards_of(workspace: Workspace, cell: KeptCell) -> list[int]:
-    """The numbers of a cell's kept shards, in order."""
-    return sorted(number for key, number in kept_shards(workspace) if key == cell.key)
-
-
-def _record(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_bytes())
-        return {name: record[name] for name in names}
-    except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} is not the record of a cell; delete its folder and run the same command again"
-        ) from None
+def _age(path: Path) -> tuple[int, str]:
+    """The run it is of; a file of another kind is the oldest."""
+    run = path.name.partition("-")[0]
+    return (int(run) if run.isdecimal() else -1, path.name)

@@ -1,32 +1,39 @@
-"""One Parquet file of rows: its columns and types, and its header.
+"""One Parquet file of rows: its columns and types, its header, and its checksum.
 
-A shard's header holds its address (cell, number, time) and every column that is the same in all
-its rows; a compacted file holds all columns as they are. Both read back as the same full table.
-Arrow is imported only when a file is read or written.
+A shard's header holds its address (cell, run, time) and every column that is the same in all its
+rows; a compacted file holds all columns as they are. Both read back as the same full table. A
+file's name ends in the SHA-256 of its bytes, so that no flipped bit is ever read as a score. Arrow
+is imported only when a file is read or written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.atomic import write_atomically
 from segbench.errors import MachineError, UserError
+from segbench.store.records import OldStoreError, require_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 COLUMNS: Mapping[str, str] = {
     "model": "string",
     "weights_sha256": "string",
+    "network_sha256": "string",  # weights, architecture and all that is put around them
     "dataset": "string",
     "dataset_fingerprint": "string",
     "split": "string",
     "case_id": "string",
+    "case_sha256": "string",  # Case.sha256
     "group_id": "string",
     "class_id": "int32",
     "class_name": "string",
@@ -43,6 +50,7 @@ COLUMNS: Mapping[str, str] = {
     "false_positives": "int64",
     "hd95": "double",
     "nsd": "double",
+    "nsd_tolerance": "double",  # in mm, or pixels without spacing; NaN: hd95 and nsd not asked for
     "target_jaccard": "double",
     "linf": "double",
     "l2": "double",
@@ -55,9 +63,10 @@ COLUMNS: Mapping[str, str] = {
 }
 """A row's columns in order, with their Arrow types. Floats may be NaN; nothing may be null."""
 
-ADDRESS: Mapping[str, str] = {"cell": "string", "shard": "int64", "created": "double"}
-"""Where and when (Unix time) a row was written; readers get these after ``COLUMNS``."""
+ADDRESS: Mapping[str, str] = {"cell": "string", "run": "int64", "created": "double"}
+"""The cell of a row, the run that computed it and when (Unix time); after ``COLUMNS``."""
 
+_CHECKSUM = re.compile(r"-([0-9a-f]{16})\.parquet$")
 _HEADER = b"segbench"  # the key of our JSON in a Parquet file's metadata
 
 
@@ -107,8 +116,12 @@ def typed_constants(constants: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
-    """A whole Parquet file, with the header as JSON in its metadata."""
+def write(folder: Path, stem: str, table: pa.Table, header: Mapping[str, Any]) -> Path:
+    """Write ``<stem>-<checksum>.parquet``, the header as JSON in its metadata; whole or not at all.
+
+    Raises:
+        MachineError: the disk refused.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -116,43 +129,77 @@ def to_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({_HEADER: text.encode()}), sink)
     content: bytes = sink.getvalue().to_pybytes()
-    return content
+    path = folder / f"{stem}-{_checksum(content)}.parquet"
+    write_atomically(path, content)
+    return path
 
 
 def read_if_there(path: Path, columns: Sequence[str] | None = None) -> pa.Table | None:
     """A file's full table, or some of its columns; None if the file has been removed.
 
     Raises:
-        UserError: it is damaged, foreign, or of a newer schema.
+        UserError: it is damaged, foreign, or of another schema.
         MachineError: it may not be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = _content(path)
+    if content is None:
+        return None
     try:
-        with path.open("rb") as file:
-            stored = pq.ParquetFile(file)
-            header = _header(path, stored.schema_arrow.metadata or {})
-            table = stored.read(columns=columns)  # those it stores; the header has the others
+        stored = pq.ParquetFile(pa.BufferReader(content))
+        header = _header(path, stored.schema_arrow.metadata or {})
+        _verify(path, content)
+        there = set(stored.schema_arrow.names)
+        table = stored.read(columns=[name for name in columns or schema().names if name in there])
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _damaged(path, reason) from error
+    return _expand(path, table, header, columns or schema().names)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        require_regular(path)
+        return path.read_bytes()
     except FileNotFoundError:
         return None
-    except PermissionError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{path} is damaged or not a Parquet file ({str(error).splitlines()[0]}); "
-            "delete it and run the same command again"
-        ) from error
-    return _expand(path, table, header, columns or schema().names)
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _verify(path: Path, content: bytes) -> None:
+    """Refuse a file whose bytes are not those it was written with."""
+    match = _CHECKSUM.search(path.name)
+    if match is None or match[1] != _checksum(content):
+        raise _damaged(path, "its checksum is not that of its name")
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path} is damaged or not a Parquet file of segbench ({reason}); delete it and run the "
+        "same command again"
+    )
 
 
 def _header(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     if _HEADER not in metadata:
         raise UserError(f"{path} was not written by segbench; move it out of the workspace")
-    header: dict[str, Any] = json.loads(metadata[_HEADER])
-    if header["schema"] > SCHEMA_VERSION:
+    try:
+        header: dict[str, Any] = json.loads(metadata[_HEADER])
+        version = int(header["schema"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"its header cannot be read: {type(error).__name__}") from None
+    if version < SCHEMA_VERSION:
+        raise OldStoreError(path.parent if path.parent.name == "results" else path.parent.parent)
+    if version > SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema {header['schema']}, but this segbench reads up to "
+            f"{path} has schema {version}, but this segbench reads up to "
             f"{SCHEMA_VERSION}; update segbench or use another workspace"
         )
     return header
@@ -173,5 +220,5 @@ def _expand(
         elif fixed.get(field.name) is not None:
             columns.append(pa.repeat(pa.scalar(fixed[field.name], field.type), len(table)))
         else:
-            raise UserError(f"{path} lacks the column {field.name!r}; move it out of the workspace")
+            raise _damaged(path, f"it lacks the column {field.name!r}")
     return pa.table(columns, schema=wanted)

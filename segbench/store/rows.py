@@ -1,67 +1,68 @@
 """The store: one row per case and class, in small Parquet files that only ever appear whole.
 
-A file is written under a temporary name, synced and then given its final name, and a run file is
-never changed afterwards. So a killed run loses at most the shards in flight, two processes may
-share a workspace, and a reader may come at any time. When a run ends its shards are compacted into
-one file: that file appears first and the shards go after, so whoever looks at shards first and
-run files second sees every row at least once; rows seen twice are dropped by what they measure.
+A file is written under a temporary name, synced and then given its final name, and is never changed
+afterwards. So a killed run loses at most the cases in flight, two processes may share a workspace,
+and a reader may come at any time. When a run ends its shards are compacted into one file: that file
+appears first and the shards go after, so whoever looks at shards first and run files second sees
+every row at least once; rows seen twice are dropped by what they measure.
+
+A row is known by its cell, the content of its case, and its class. Of rows computed twice the one
+of the later run counts, by the store's own counter and never by the clock; boundary metrics that
+only an earlier one measured are kept.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import os
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from segbench.atomic import write_atomically, write_new
 from segbench.errors import MachineError, UserError
 from segbench.store import rowfile
+from segbench.store.records import OldStoreError, digest
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pandas import DataFrame
 
-_IDENTITY = (
-    "weights_sha256", "dataset_fingerprint", "attack", "attack_params", "budget_kind", "budget",
-    "seed", "case_id", "class_id",
-)  # fmt: skip
+IDENTITY = ("cell", "case_sha256", "class_id")
+"""The columns that a row is known by."""
+
+_BOUNDARY = ["hd95", "nsd", "nsd_tolerance"]
+_SAME = 1e-4  # of a Jaccard computed twice
 _ORDER = (
     "model", "dataset", "split", "attack", "attack_params", "budget_kind", "budget", "seed",
-    "case_id", "class_id", "weights_sha256", "dataset_fingerprint",
+    "case_id", "class_id", "network_sha256", "cell", "case_sha256",
 )  # fmt: skip
-_SHARD_NAME = re.compile(r"(?P<cell>[0-9a-f]+)-(?P<number>\d+)\.parquet")
+_SHARD_NAME = re.compile(r"(?P<cell>[0-9a-f]+)-(?P<run>\d+)-[0-9a-f]{16}\.parquet")
+_OLD_SHARD = re.compile(r"[0-9a-f]+-\d+\.parquet")
+
+Read = TypeVar("Read")
 
 
 def cell_key(facts: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits of the SHA-256 of the facts' canonical JSON.
-
-    The order of keys, list or tuple, and 1 or 1.0 make no difference; a Fraction is ``"n/d"``.
-    Anything but text, numbers, booleans, None, lists and mappings is refused with TypeError, and
-    NaN with ValueError.
-    """
-    text = json.dumps(_canonical(facts), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    """What a cell is known by: 32 hexadecimal digits of the facts' SHA-256, see ``digest``."""
+    return digest(facts)[:32]
 
 
 def append_shard(
     workspace: Workspace,
     key: str,
-    n: int,
+    run: int,
     constants: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
 ) -> Path:
-    """Write ``results/shards/<key>-<n>.parquet``: complete and on disk, or not there at all.
+    """Write ``results/shards/<key>-<run>-<checksum>.parquet``: complete and on disk, or not there.
 
     Args:
         workspace: where to.
         key: the cell, from ``cell_key``.
-        n: which of the cell's shards.
+        run: the number of the run that computed them.
         constants: the columns that are the same in every row; kept once, in the file's header.
         rows: all other columns of ``rowfile.COLUMNS``, one mapping per case and class.
 
@@ -72,87 +73,63 @@ def append_shard(
     """
     header = {
         "cell": key,
-        "shard": n,
+        "run": run,
         "created": time.time(),
         "constants": rowfile.typed_constants(constants),
     }
-    path = workspace.shards / f"{key}-{n}.parquet"
-    write_atomically(path, rowfile.to_bytes(rowfile.typed_table(constants, rows), header))
-    return path
+    table = rowfile.typed_table(constants, rows)
+    return rowfile.write(workspace.shards, f"{key}-{run}", table, header)
 
 
-def finished_shards(workspace: Workspace) -> set[tuple[str, int]]:
-    """(cell key, shard number) of all that need not be computed again; reads no scores.
+def finished_cases(
+    workspace: Workspace, cells: Collection[str], damaged: list[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """Of each cell the cases that need not be computed again; reads no scores.
+
+    Returns:
+        cell key -> ``Case.sha256`` -> the tolerance at which its boundary metrics were measured,
+        NaN where they were not.
 
     Raises:
-        UserError: a file there is not ours or is damaged.
+        UserError: a file there is not ours or is damaged, and ``damaged`` is None; else the
+            sentence is appended to it and the file left out.
     """
-    found = {(cell, number) for _, cell, number in _list_shards(workspace)}
-    for path in _list_runs(workspace):
-        table = rowfile.read_if_there(path, columns=["cell", "shard"])
+    columns = ["cell", "case_sha256", "nsd_tolerance"]
+    shards = [path for path, cell, _ in _list_shards(workspace, damaged) if cell in cells]
+    found: dict[str, dict[str, float]] = {cell: {} for cell in cells}
+    for path in [*shards, *_list_runs(workspace)]:
+        table = _unless_damaged(lambda p=path: rowfile.read_if_there(p, columns), damaged)  # type: ignore[misc]
         if table is not None:
-            pairs = table.group_by(["cell", "shard"]).aggregate([]).to_pydict()
-            found.update(zip(pairs["cell"], pairs["shard"], strict=True))
+            for cell, case, tolerance in zip(*table.to_pydict().values(), strict=True):
+                if cell in found and math.isnan(found[cell].get(case, math.nan)):
+                    found[cell][case] = tolerance
     return found
 
 
-def write_run(workspace: Workspace, run_id: str, record: Mapping[str, Any]) -> Path:
-    """Write ``results/<run-id>.json``: the record (grid, versions, device, commit) and schema.
-
-    A record that lists its ``cells`` is shown in reports only where their rows are.
-
-    Raises:
-        MachineError: the disk refused.
-    """
-    content = {"schema": rowfile.SCHEMA_VERSION, **_canonical(record)}
-    path = workspace.results / f"{run_id}.json"
-    write_atomically(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
-    return path
-
-
-def read_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """The records of all runs by run id, in the order of their ids.
-
-    Raises:
-        UserError: a file there is not a run's record.
-    """
-    records = {}
-    for path in _listed(workspace.results, ".json"):
-        try:
-            record = json.loads(path.read_bytes())
-        except OSError as error:
-            raise MachineError(f"cannot read {path}: {error.strerror}") from error
-        except ValueError:
-            record = None
-        if not isinstance(record, dict) or "schema" not in record:
-            raise UserError(f"{path} is not a run's record; move it out of the workspace")
-        records[path.stem] = record
-    return records
-
-
 def compact_run(workspace: Workspace, run_id: str, cells: Collection[str]) -> Path | None:
-    """Gather the shards of some cells into ``results/<run-id>.parquet``, then remove them.
+    """Gather the shards of some cells into one file of the run, then remove them.
 
-    Killed in between, it leaves rows twice, which readers drop. Where that name is taken, by
-    another process or an earlier compaction, the next free one is used (``<run-id>.2.parquet``).
+    Killed in between, it leaves rows twice, which readers drop. Damaged shards stay where they are.
 
     Returns:
-        The new file, None where these cells have no shards.
+        ``results/<run-id>-<checksum>.parquet``, None where these cells have no shards.
 
     Raises:
         MachineError: the disk refused; every shard is still there.
-        UserError: a shard is damaged; every shard is still there.
     """
     import pyarrow as pa
 
-    wanted = [path for path, cell, _ in _list_shards(workspace) if cell in cells]
-    # A shard that is gone was compacted by another process, which answers for it.
-    tables = {path: rowfile.read_if_there(path) for path in wanted}
-    gathered = {path: table for path, table in tables.items() if table is not None}
+    wanted = [path for path, cell, _ in _list_shards(workspace, []) if cell in cells]
+    gathered: dict[Path, pa.Table] = {}
+    for path in wanted:
+        # A shard that is gone was compacted by another process, which answers for it.
+        table = _unless_damaged(lambda p=path: rowfile.read_if_there(p), [])  # type: ignore[misc]
+        if table is not None:
+            gathered[path] = table
     if not gathered:
         return None
-    content = rowfile.to_bytes(pa.concat_tables(gathered.values()), {"compacted": run_id})
-    path = write_new(workspace.results, run_id, ".parquet", content)
+    whole = pa.concat_tables(gathered.values())
+    path = rowfile.write(workspace.results, run_id, whole, {"compacted": run_id})
     try:
         for shard in gathered:
             shard.unlink(missing_ok=True)
@@ -161,63 +138,34 @@ def compact_run(workspace: Workspace, run_id: str, cells: Collection[str]) -> Pa
     return path
 
 
-def read_rows(workspace: Workspace) -> DataFrame:
+def read_rows(workspace: Workspace, damaged: list[str] | None = None) -> DataFrame:
     """Every stored row, once: ``rowfile.COLUMNS`` then ``rowfile.ADDRESS``, in a fixed order.
 
-    Of rows that measure the same (weights, data, attack, budget, seed, case and class) the newest
-    is kept. An empty or absent workspace gives no rows.
+    An empty or absent workspace gives no rows.
 
     Raises:
-        UserError: a file there is not ours or is damaged.
+        UserError: a file there is not ours or is damaged, and ``damaged`` is None; else the
+            sentence is appended to it and the file left out.
     """
     import pyarrow as pa
 
     # Shards before runs: a shard that vanishes in between is in a run file by then.
-    tables = [rowfile.read_if_there(path) for path, _, _ in _list_shards(workspace)]
-    tables += [rowfile.read_if_there(path) for path in _list_runs(workspace)]
+    paths = [path for path, _, _ in _list_shards(workspace, damaged)]
+    tables = [_read_whole(path, damaged) for path in paths]
+    tables += [_read_whole(path, damaged) for path in _list_runs(workspace)]
     present = [table for table in tables if table is not None]
     everything = pa.concat_tables([rowfile.schema().empty_table(), *present])
     frame: DataFrame = everything.to_pandas()
-    frame = frame.sort_values(["created", "cell", "shard"], kind="stable")
-    frame = frame.drop_duplicates([*_IDENTITY], keep="last")
+    frame = _once(frame.sort_values(["run", "created"], kind="stable"))
     return frame.sort_values([*_ORDER], kind="stable", ignore_index=True)
 
 
-def _canonical(value: Any) -> Any:
-    """JSON that is equal exactly where the facts are equal."""
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"keys must be text: {list(value)}")
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    if isinstance(value, Fraction):
-        return f"{value.numerator}/{value.denominator}"
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+def listed(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder that are not hidden, sorted; none if there is no folder.
 
-
-def _list_shards(workspace: Workspace) -> list[tuple[Path, str, int]]:
-    """(path, cell key, number) of every shard that has its final name."""
-    found = []
-    for path in _listed(workspace.shards, ".parquet"):
-        match = _SHARD_NAME.fullmatch(path.name)
-        if not match:
-            raise UserError(
-                f"{path} is not a segbench shard (expected <cell key>-<number>.parquet); "
-                "move it out of the workspace"
-            )
-        found.append((path, match["cell"], int(match["number"])))
-    return found
-
-
-def _list_runs(workspace: Workspace) -> list[Path]:
-    return _listed(workspace.results, ".parquet")
-
-
-def _listed(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder that are not hidden, sorted; none if there is no folder."""
+    Raises:
+        MachineError: it may not be read.
+    """
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -229,3 +177,71 @@ def _listed(folder: Path, suffix: str) -> list[Path]:
         for name in sorted(names)
         if name.endswith(suffix) and not name.startswith(".")
     ]
+
+
+def last_run(workspace: Workspace) -> int:
+    """The highest number of a run that left rows here, 0 for none."""
+    numbers = [run for _, _, run in _list_shards(workspace, [])]
+    names = [re.match(r"run-(\d+)", path.name) for path in _list_runs(workspace)]
+    return max([0, *numbers, *(int(match[1]) for match in names if match)])
+
+
+def _once(rows: DataFrame) -> DataFrame:
+    """Of rows in the order of their runs the last of each identity, with all that was measured."""
+    newest = rows.drop_duplicates([*IDENTITY], keep="last")
+    measured = rows[rows["nsd_tolerance"].notna()].drop_duplicates([*IDENTITY], keep="last")
+    lacking = newest["nsd_tolerance"].isna()
+    if measured.empty or not lacking.any():
+        return newest
+    earlier = measured.set_index([*IDENTITY])[["jaccard", *_BOUNDARY]]
+    wanted = newest.loc[lacking, [*IDENTITY]]
+    earlier = earlier.reindex(list(wanted.itertuples(index=False, name=None)))
+    change = (earlier["jaccard"].to_numpy() - newest.loc[lacking, "jaccard"].to_numpy()).__abs__()
+    same = ~(change > _SAME)  # a class that the label lacks has no Jaccard to compare
+    newest = newest.copy()
+    for column in _BOUNDARY:
+        values = earlier[column].where(same).to_numpy()
+        newest.loc[lacking, column] = values
+    return newest
+
+
+def _read_whole(path: Path, damaged: list[str] | None) -> pa.Table | None:
+    return _unless_damaged(lambda: rowfile.read_if_there(path), damaged)
+
+
+def _unless_damaged(read: Callable[[], Read], damaged: list[str] | None) -> Read | None:
+    """What is read; None where the file is no good and there is a list to say so in."""
+    try:
+        return read()
+    except OldStoreError:
+        raise
+    except UserError as error:
+        if damaged is None:
+            raise
+        damaged.append(str(error))
+        return None
+
+
+def _list_shards(workspace: Workspace, damaged: list[str] | None) -> list[tuple[Path, str, int]]:
+    """(path, cell key, run) of every shard that has its final name."""
+    found = []
+    for path in listed(workspace.shards, ".parquet"):
+        match = _SHARD_NAME.fullmatch(path.name)
+        if match:
+            found.append((path, match["cell"], int(match["run"])))
+        elif _OLD_SHARD.fullmatch(path.name):
+            raise OldStoreError(workspace.results)
+        else:
+            _unless_damaged(lambda p=path: _refuse_stray(p), damaged)  # type: ignore[misc]
+    return found
+
+
+def _refuse_stray(path: Path) -> None:
+    raise UserError(
+        f"{path} is not a segbench shard (expected <cell key>-<run>-<checksum>.parquet); move it "
+        "out of the workspace"
+    )
+
+
+def _list_runs(workspace: Workspace) -> list[Path]:
+    return listed(workspace.results, ".parquet")

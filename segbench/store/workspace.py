@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from segbench.errors import MachineError
 
@@ -21,7 +22,7 @@ class Workspace:
 
     @property
     def results(self) -> Path:
-        """Finished runs: ``<run-id>.json`` and ``<run-id>.parquet``."""
+        """Runs: ``<run-id>.json``, and their rows in ``<run-id>-<checksum>.parquet``."""
         return self.root / "results"
 
     @property
@@ -51,10 +52,9 @@ def check_writable(root: Path) -> None:
     Raises:
         MachineError: it cannot be made or written.
     """
-    probe = root / ".writable"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"segbench")
-        probe.unlink()
+        with TemporaryFile(dir=root) as probe:
+            probe.write(b"segbench")
     except OSError as error:
         raise MachineError(f"folder {root} cannot be written: {error.strerror}") from error

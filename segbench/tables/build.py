@@ -21,19 +21,23 @@ from segbench.errors import UserError
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.store.diagnoses import Diagnosis
+from segbench.store.runs import RunRecord
 from segbench.tables.comparisons import compare_models
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
 from segbench.tables.labels import name_apart
 from segbench.tables.minnorm import KIND, curve_points, describe_distances, summarise_distances
-from segbench.tables.notes import Stale, collect_notes
-from segbench.tables.seed_spread import spread_over_seeds
+from segbench.tables.notes import collect_notes, describe_left_out
+from segbench.tables.seed_spread import describe_apart, spread_over_seeds
+from segbench.tables.shown import Shown
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import describe_worst, worst_cases
 
 METRICS = (
     "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95", "target_jaccard",
 )  # fmt: skip
-_SUBJECT = ["model", "weights_sha256", "dataset", "dataset_fingerprint", "split"]
+_SUBJECT = [
+    "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
+]  # fmt: skip
 _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
 _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "seconds"]
@@ -43,51 +47,54 @@ _WORDS = ("precision", "device", "marks")
 def build_tables(
     rows: DataFrame,
     *,
+    shown: Shown | None = None,
     current: Mapping[str, str] | None = None,
-    all_weights: bool = False,
-    runs: Mapping[str, Mapping[str, Any]] | None = None,
+    strict: bool = False,
+    runs: Sequence[RunRecord] = (),
     diagnoses: Sequence[Diagnosis] = (),
+    damaged: Sequence[str] = (),
 ) -> Tables:
-    """All tables of the stored rows.
+    """All tables of stored rows, as they bear their names.
 
     Args:
-        rows: from ``store.rows.read_rows``.
-        current: model name -> SHA-256 of its present weights; rows of other weights are left out.
-            A model that is not named here is shown with the weights of its newest row.
-        all_weights: show every model with all weights it ever had.
-        runs: from ``store.rows.read_runs``, for the provenance.
+        rows: the rows to show, as ``read_rows`` gives them and ``shown.py`` chooses and names them.
+        shown: what was left out in choosing them.
+        current: model -> SHA-256 of the weights it has by now, where that is known.
+        strict: whether rows of other weights than those are left out.
+        runs: from ``read_runs``, for the provenance.
         diagnoses: from ``read_diagnoses``: their findings, and marks on rows not to be trusted.
+        damaged: sentences about files that could not be read.
 
     Raises:
         UserError: there are no rows, or none of current weights.
     """
+    shown = shown or Shown(rows)
+    retrained = _retrained(rows, current or {})
+    if strict:
+        rows = rows[~rows["model"].isin(retrained)]
     if rows.empty:
-        raise UserError(
-            "the workspace holds no results; `segbench attack --eps 0.03` computes some"
-        )
-    stale: dict[str, Stale] = {}
-    if not all_weights:
-        rows, stale = _select_weights(rows, current or {})
-    if rows.empty:
-        raise UserError(
-            f"all stored rows are of older weights of {', '.join(stale)}; "
-            "run `segbench attack` again or ask for the rows of all weights"
-        )
-    return _tabulate(mark_untrusted(rows, diagnoses), stale, runs or {}, diagnoses)
+        raise UserError(_nothing_to_show(retrained if strict else ()))
+    notes = [
+        *(f"Left out: {sentence}" for sentence in damaged),
+        *describe_left_out(shown, retrained, left_out=strict),
+    ]
+    return _tabulate(mark_untrusted(rows, diagnoses), notes, shown.settings, runs, diagnoses)
 
 
 def _tabulate(
     rows: DataFrame,
-    stale: Mapping[str, Stale],
-    runs: Mapping[str, Mapping[str, Any]],
+    first_notes: Sequence[str],
+    settings: Mapping[str, str],
+    runs: Sequence[RunRecord],
     diagnoses: Sequence[Diagnosis],
 ) -> Tables:
     """What is made of the rows that are shown."""
     named = name_apart(rows)
-    averaged = _average_cases(named)
-    distances = summarise_distances(averaged, _CURVE)
-    points = concat([averaged, curve_points(averaged, _SUBJECT, METRICS)], ignore_index=True)
-    cases = points[points["budget_kind"] != KIND].reset_index(drop=True)
+    seeded = _average_classes(named)
+    distances = summarise_distances(seeded, _CURVE)
+    points = concat([seeded, curve_points(seeded, _SUBJECT, METRICS)], ignore_index=True)
+    averaged = _average_seeds(points)
+    cases = averaged[averaged["budget_kind"] != KIND].reset_index(drop=True)
     worst = worst_cases(cases, _SUBJECT)
     everything = concat([cases, worst], ignore_index=True)
     curves = _draw_curves(everything)
@@ -98,12 +105,14 @@ def _tabulate(
         curves=curves,
         summary=summary,
         distances=distances,
-        seeds=spread_over_seeds(curves),
-        comparisons=compare_models(everything),
+        seeds=spread_over_seeds(curves, settings),
+        comparisons=compare_models(everything, settings),
         transfers=list(transfer_matrices(curves)),
         notes=[
+            *first_notes,
             *describe_diagnoses(rows, named, diagnoses),
-            *collect_notes(cases, curves, summary, stale, _seeds(named)),
+            *describe_apart(curves["model"].unique(), settings),
+            *collect_notes(cases, curves, summary, _seeds(named)),
             *describe_worst(worst),
             *describe_distances(distances),
         ],
@@ -112,28 +121,39 @@ def _tabulate(
     )
 
 
-def _select_weights(
-    rows: DataFrame, current: Mapping[str, str]
-) -> tuple[DataFrame, dict[str, Stale]]:
-    """The rows of current weights; and per model, what was left out."""
-    newest = rows.sort_values("created", kind="stable").drop_duplicates("model", keep="last")
-    chosen = {**dict(zip(newest["model"], newest["weights_sha256"], strict=True)), **current}
-    keep = rows["model"].map(chosen) == rows["weights_sha256"]
-    left_out = rows.loc[~keep, "model"].value_counts().sort_index()
-    shown = set(rows.loc[keep, "model"])
-    return rows[keep], {str(m): Stale(int(n), m in shown) for m, n in left_out.items()}
+def _retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
+    """The models whose checkpoint has other weights by now than those the rows are of."""
+    pairs = rows[["model", "weights_sha256"]].drop_duplicates().itertuples(index=False, name=None)
+    return sorted({model for model, weights in pairs if current.get(model, weights) != weights})
 
 
-def _average_cases(rows: DataFrame) -> DataFrame:
-    """One row per case: mean over classes, then over seeds; false positives are summed first."""
-    by_seed = rows.groupby([*_CASE, "seed"], sort=True)
+def _nothing_to_show(retrained: Sequence[str]) -> str:
+    if retrained:
+        return (
+            f"all scores to be shown are of older weights of {', '.join(retrained)}; run "
+            "`segbench attack` again"
+        )
+    return "the store holds no scores of what was asked for; run `segbench attack` again"
+
+
+def _average_classes(rows: DataFrame) -> DataFrame:
+    """One row per case and attack seed: mean over classes; false positives are summed."""
+    keys = [*_CASE, "seed"]
+    by_seed = rows.groupby(keys, sort=True)
     scores = by_seed[_MEANS].mean()
     scores["false_positives"] = by_seed["false_positives"].sum()
-    by_case = scores.groupby(level=_CASE, sort=True)
-    cases = by_case.mean()
+    for column in _WORDS:
+        scores[column] = _join_words(rows, keys, column)
+    return scores.reset_index()
+
+
+def _average_seeds(scores: DataFrame) -> DataFrame:
+    """One row per case: mean over its attack seeds."""
+    by_case = scores.groupby(_CASE, sort=True)
+    cases = by_case[[*_MEANS, "false_positives"]].mean()
     cases["seeds"] = by_case.size()
     for column in _WORDS:
-        cases[column] = _join_words(rows, _CASE, column)
+        cases[column] = _join_words(scores, _CASE, column)
     return cases.reset_index()
 
 
@@ -266,21 +286,27 @@ def _seeds(rows: DataFrame) -> dict[tuple[str, str], list[int]]:
     return {key: sorted(values) for key, values in sorted(seeds.items()) if len(values) > 1}
 
 
-def _trace(rows: DataFrame, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _trace(rows: DataFrame, runs: Sequence[RunRecord]) -> dict[str, Any]:
     """Where the rows came from."""
-    cells = set(rows["cell"])
-    used = [r for r in runs.values() if "cells" not in r or not cells.isdisjoint(r["cells"])]
+    computed = set(rows["run"])
+    used = [run for run in runs if run.number in computed]
     versions: dict[str, set[str]] = {}
     for run in used:
-        for package, version in run.get("versions", {}).items():
-            versions.setdefault(package, set()).add(str(version))
+        for package, version in run.versions.items():
+            versions.setdefault(package, set()).add(version)
+    commits = {
+        f"{code.commit}{' (with changes)' if code.dirty else ''}"
+        for run in used
+        for code in run.code
+    }
     return {
         "weights": _pairs(rows, "model", "weights_sha256"),
         "datasets": _pairs(rows, "dataset", "dataset_fingerprint"),
         "devices": sorted(set(rows["device"])),
         "precisions": sorted(set(rows["precision"])),
         "versions": {package: sorted(found) for package, found in sorted(versions.items())},
-        "git_commits": sorted({str(run["git_commit"]) for run in used if run.get("git_commit")}),
+        "git_commits": sorted(commits),
+        "runs": sorted({run.run_id for run in used}),
     }
 
 

@@ -7,7 +7,7 @@ case; the interval is over patients and says nothing of other trainings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -26,18 +26,19 @@ _ALL_PAIRS = 20  # networks; of more, each is compared with the best only
 _SHOWN = 4  # networks whose pairs a page shows; of more, those of the best
 
 
-def compare_models(cases: DataFrame) -> DataFrame:
+def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
     """Mean Jaccard of ``model`` minus that of ``against``, on the cases that both have.
 
     Args:
         cases: ``Tables.cases``.
+        settings: see ``networks_of_seeds``.
 
     Returns:
         One row per pair of networks, attack and budget, with its 95 % interval; no rows where no
         two networks share a case. Of a pair, ``model`` is the one with the higher mean of all its
         scores; of more than 20 networks, only the best is compared with each other one.
     """
-    parsed = networks_of_seeds(cases["model"].unique())
+    parsed = networks_of_seeds(cases["model"].unique(), settings)
     names = [parsed[model][0] if model in parsed else model for model in cases["model"]]
     groups = cases["group_id"].factorize(sort=True)[0]  # numbers are quicker than names
     merged = cases.assign(model=names, group_id=groups)

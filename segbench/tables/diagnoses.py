@@ -20,7 +20,7 @@ def mark_untrusted(rows: DataFrame, diagnoses: Sequence[Diagnosis]) -> DataFrame
     failed = {diagnosis.subject for diagnosis in diagnoses if diagnosis.verdict == "fail"}
     if not failed:
         return rows
-    subjects = zip(rows["model"], rows["weights_sha256"], rows["dataset_fingerprint"], strict=True)
+    subjects = zip(rows["model"], rows["network_sha256"], rows["dataset"], strict=True)
     marks = [
         f"{marks} {MARK}".strip() if subject in failed and attack != CLEAN else marks
         for subject, attack, marks in zip(subjects, rows["attack"], rows["marks"], strict=True)
@@ -38,7 +38,7 @@ def describe_diagnoses(
         named: the same rows with the names that the report shows.
         diagnoses: of any networks.
     """
-    keys = ["model", "weights_sha256", "dataset_fingerprint"]
+    keys = ["model", "network_sha256", "dataset"]
     shown = named[["model", "dataset"]].set_axis(["name", "data"], axis=1)
     subjects = rows[keys].join(shown).drop_duplicates()
     names = {tuple(line[:3]): line[3:] for line in subjects.to_numpy().tolist()}

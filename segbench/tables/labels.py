@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def name_apart(rows: DataFrame) -> DataFrame:
     """The rows with ``model``, ``dataset`` and ``attack`` renamed where a name stands for two.
 
-    Two weights of one model become ``unet (0123abcd)`` and ``unet (4567cdef)``, likewise two
-    versions of a data set; two settings of an attack show the parameters in which they differ,
+    Two networks of one name become ``unet (0123abcd)`` and ``unet (4567cdef)``, likewise two data
+    sets; two settings of an attack show the parameters in which they differ,
     and a transfer its source always.
     Clean is always just that.
     """
     rows = rows.copy()
-    for name, identity in (("model", "weights_sha256"), ("dataset", "dataset_fingerprint")):
+    for name, identity in (("model", "network_sha256"), ("dataset", "dataset_fingerprint")):
         pairs = rows[[name, identity]].drop_duplicates()
         shared = set(pairs.loc[pairs[name].duplicated(), name])
         full = rows[name] + " (" + rows[identity].str[:8] + ")"

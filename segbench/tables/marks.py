@@ -5,6 +5,12 @@ Rows hold marks separated by spaces; see ``Network.marks``.
 
 from __future__ import annotations
 
+TRAINED = "trained-case"
+"""The network was trained, or its best epoch chosen, on this very case."""
+
+OTHER_DATA = "other-data"
+"""The data set is not, or no longer, the one that the network's card names."""
+
 _ADAPTED = {
     "bpda": "through the stand-ins that its layers bring for the backward pass",
     "eot": "by gradients averaged over {} draws of the network",
@@ -14,7 +20,8 @@ _ADAPTED = {
 
 def distrusted(marks: str) -> str:
     """The marks that speak against the numbers, separated by spaces; empty if there are none."""
-    return " ".join(word for word in marks.split() if word.partition(":")[0] not in _ADAPTED)
+    harmless = {*_ADAPTED, OTHER_DATA}
+    return " ".join(word for word in marks.split() if word.partition(":")[0] not in harmless)
 
 
 def adapted(marks: str) -> list[str]:

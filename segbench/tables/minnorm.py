@@ -19,7 +19,7 @@ from segbench.plugins.naming import CLEAN
 
 KIND = "min-norm"
 QUANTILES = {"quartile_low": 0.25, "median": 0.5, "quartile_high": 0.75}
-DISTANCES = ("norm", "below", "cases", "fell", "fell_share", *QUANTILES)
+DISTANCES = ("norm", "below", "cases", "seeds", "fell", "fell_share", *QUANTILES)
 """The columns of a table of distances, after those that name the attack."""
 
 _ROUNDING = 1e-6  # of a distance: an attack that is told to stay within eps may be as inexact
@@ -28,11 +28,12 @@ _ROUNDING = 1e-6  # of a distance: an attack that is told to stay within eps may
 def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
     """One row per minimum-norm attack: ``names`` then ``DISTANCES``.
 
-    A quantile is the distance within which that share of all cases has fallen; infinite where
-    fewer ever did.
+    Whether and where a case fell is decided for each attack seed by itself: the mean of two
+    distances is the distance of no image. A quantile is the distance within which that share of all
+    (case, seed) has fallen; infinite where fewer ever did. ``fell`` counts (case, seed).
 
     Args:
-        cases: one row per case.
+        cases: one row per case and attack seed.
         names: the columns that name an attack and what it attacked.
     """
     lines = []
@@ -47,7 +48,8 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
                 **dict(zip(names, name, strict=True)),
                 "norm": _norm(part),
                 "below": below,
-                "cases": len(part),
+                "cases": part["case_id"].nunique(),
+                "seeds": part["seed"].nunique(),
                 "fell": int(fallen.sum()),
                 "fell_share": float(fallen.mean()),
                 **dict(zip(QUANTILES, quantiles.tolist(), strict=True)),
@@ -57,13 +59,13 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
 
 
 def curve_points(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str]) -> DataFrame:
-    """Minimum-norm attacks as norm-bounded ones: a row per case and eps, columns as in ``cases``.
+    """Minimum-norm attacks as norm-bounded ones: a row per case, attack seed and eps.
 
     At the eps values that other attacks of the same norm have on the same data set and split. A
     case without a clean score has no points.
 
     Args:
-        cases: one row per case.
+        cases: one row per case and attack seed; the points have its columns.
         subject: the columns that name a model and its data.
         metrics: the columns that are scores.
     """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from pandas import DataFrame
 
 from segbench.metrics.stats import CONFIDENCE, RESAMPLES
 from segbench.plugins.naming import CLEAN, point_names
-from segbench.tables.marks import adapted, distrusted
+from segbench.tables.marks import OTHER_DATA, adapted, distrusted
+from segbench.tables.shown import Shown
 
 _METHOD = (
     "A case's score is the mean over the classes its label has; a point is the mean over cases, "
@@ -24,19 +24,10 @@ _METHOD = (
 _NAMED = 3  # of a list that may be as long as the tables; they have a column for it
 
 
-@dataclass(frozen=True)
-class Stale:
-    """Rows of a model's older weights that were left out, and whether any of it is shown."""
-
-    rows: int
-    shown: bool
-
-
 def collect_notes(
     cases: DataFrame,
     curves: DataFrame,
     summary: DataFrame,
-    stale: Mapping[str, Stale],
     seeds: Mapping[tuple[str, str], Sequence[int]],
 ) -> list[str]:
     """Warnings first, then how to read the tables.
@@ -45,10 +36,9 @@ def collect_notes(
         cases: one row per case.
         curves: one row per curve, budget and metric.
         summary: one row per curve.
-        stale: model -> what was left out of it.
         seeds: (model, attack) -> its attack seeds, where there are several.
     """
-    notes = [*_marked(summary), *_weights(stale)]
+    notes = [*_marked(summary)]
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
         where = f"{dataset} {split}"
         own = cases[(cases["dataset"] == dataset) & (cases["split"] == split)]
@@ -63,6 +53,10 @@ def collect_notes(
 
 
 def _marked(summary: DataFrame) -> Iterator[str]:
+    of_other = summary["marks"].map(lambda marks: OTHER_DATA in marks.split()).astype(bool)
+    names = summary.loc[of_other, ["model", "dataset", "split"]].drop_duplicates()
+    for model, dataset, split in names.itertuples(index=False, name=None):
+        yield f"{model} was trained on other data than {dataset} {split}, or a version of it."
     for line in summary[summary["marks"] != ""].itertuples():
         where = f"{line.model} under {line.attack} on {line.dataset} {line.split}"
         if doubts := distrusted(str(line.marks)):
@@ -71,15 +65,33 @@ def _marked(summary: DataFrame) -> Iterator[str]:
             yield f"{where} was attacked {' and '.join(ways)}."
 
 
-def _weights(stale: Mapping[str, Stale]) -> Iterator[str]:
-    for model, old in stale.items():
-        if old.shown:
-            yield f"Left out: {_count(old.rows, 'row')} of older weights of {model}."
+def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool) -> Iterator[str]:
+    """What the tables do not show, and how to see it.
+
+    Args:
+        shown: the rows that were chosen.
+        retrained: models whose checkpoint has other weights by now.
+        left_out: whether those are not shown at all.
+    """
+    for model in retrained:
+        if left_out:
+            yield (
+                f"{model} has been trained again and has no scores since; run `segbench attack -m "
+                f"{model}`."
+            )
         else:
             yield (
-                f"{model} has no rows for its current weights (left out: "
-                f"{_count(old.rows, 'row')} of older ones); run `segbench attack -m {model}`."
+                f"{model} has been trained again since these scores were computed; they are of its "
+                f"former weights, and `segbench attack -m {model}` computes those of the present."
             )
+    for model, hidden in shown.left_out.items():
+        yield (
+            f"Left out: {_count(hidden.rows, 'row')} of other networks, cases or versions of "
+            f"attacks that bore the name {model} before; `segbench report --all-weights` shows "
+            "all networks."
+        )
+    if shown.unasked:
+        yield f"Left out: {_count(shown.unasked, 'row')} that no run's record asks for."
 
 
 def _uneven(where: str, cases: DataFrame) -> Iterator[str]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def transfer_matrices(curves: DataFrame) -> Iterator[TransferMatrix]:
     """One matrix per data set, split, inner attack and eps, from the curves of ``api.Tables``."""
     scored = curves[(curves["metric"] == "jaccard") & (curves["budget"] > 0)]
-    rows = scored[[attack.partition(":")[0] == "transfer" for attack in scored["attack"]]]
+    transferred = scored["attack"].map(lambda attack: attack.partition(":")[0] == "transfer")
+    rows = scored[transferred.astype(bool)]
     if rows.empty:
         return
     parameters: list[dict[str, Any]] = [json.loads(text) for text in rows["attack_params"]]

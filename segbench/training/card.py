@@ -75,6 +75,8 @@ class Card(Settings):
         plugin: the distribution that the architecture came from.
         best_epoch: the epoch of ``model.safetensors``, counted from 1.
         best_jaccard: mean validation Jaccard of that epoch, in fp32.
+        contents: ``Case.sha256`` of the cases that were trained and validated on, by case id, as
+            far as the last process read them.
         versions: of segbench, python, torch, monai and the plug-in's distribution.
         weights_sha256: of the file ``model.safetensors``.
         precision: of the forward and backward passes; weights are always fp32.
@@ -88,6 +90,7 @@ class Card(Settings):
     best_jaccard: float | None
     last_jaccard: float | None
     history: tuple[EpochScore, ...]
+    contents: dict[str, str] = {}
     versions: dict[str, str]
     weights_sha256: str = ""
     hardware: str

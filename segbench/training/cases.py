@@ -42,12 +42,16 @@ class CaseMemory:
     """Samples by case id, each decoded once as long as they fit into ``limit`` bytes.
 
     Images whose every value is a multiple of 1/255 are kept as bytes, exactly.
+
+    Attributes:
+        contents: ``Case.sha256`` of every case read so far, by case id.
     """
 
     def __init__(self, dataset: Dataset, limit: int = MEMORY_LIMIT) -> None:
         self._dataset = dataset
         self._free = limit
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
+        self.contents: dict[str, str] = {}
 
     def __getitem__(self, case_id: str) -> Sample:
         """The sample of a case; its tensors are the caller's own."""
@@ -63,6 +67,7 @@ class CaseMemory:
 
     def _load(self, case_id: str) -> tuple[Tensor, Tensor]:
         case = self._dataset.load(case_id)
+        self.contents[case_id] = case.sha256
         labels = torch.tensor(case.labels)
         if case.ignore_index is not None:
             labels[labels == case.ignore_index] = IGNORED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def _train(
     require_ieee_fp32()
     session = Session(architecture, dataset, settings, unfinished, device, precision, listener)
     try:
-        session.run(progress)
+        contents = session.run(progress)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -99,7 +100,7 @@ def _train(
             f"training {settings.model} does not fit into the memory of {device}; "
             f"try a batch_size below {settings.recipe.batch_size}"
         ) from error
-    card = _card(settings, progress, architecture.plugin, device, precision)
+    card = _card(settings, progress, contents, architecture.plugin, device, precision)
     save_checkpoint(folder, progress.best, progress.weights, card)
     unfinished.unlink(missing_ok=True)
 
@@ -168,6 +169,7 @@ def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
 def _card(
     settings: Settings,
     progress: Progress,
+    contents: Mapping[str, str],
     plugin: Plugin,
     device: torch.device,
     precision: Precision,
@@ -180,6 +182,7 @@ def _card(
         best_jaccard=progress.best_jaccard,
         last_jaccard=progress.history[-1].jaccard,
         history=tuple(progress.history),
+        contents=dict(contents),
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in ("segbench", "torch", "monai")},

@@ -142,7 +142,7 @@ def run() -> Callable[..., Outcome]:
         budget = Budget(attack.attack.budget_kind, spec.parse_eps(eps))
         if isinstance(attack.attack, BringsBudgets):
             budget = attack.attack.budgets[-1]
-        noise = CaseNoise(0, "data", tuple(names[: len(images)]), images.device)
+        noise = CaseNoise(0, tuple(names[: len(images)]), images.device)
         aim = Goal(goal.pop("target", labels), labels, **goal)
         return attack_batch(network, attack.attack, images, aim, budget, noise)
 

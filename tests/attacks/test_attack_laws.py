@@ -307,7 +307,7 @@ def test_a_network_that_answers_nan_is_refused_with_the_case(
         for name, image, mask in zip("abc", images, truth, strict=True)
     ]
     with pytest.raises(UserError, match=r"net .*case b$"):
-        evaluate_batch(network, collate(cases, network), Cell(attack, budget), "data")
+        evaluate_batch(network, collate(cases, network), Cell(attack, budget))
 
 
 class Kinked(Curved):

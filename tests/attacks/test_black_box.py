@@ -82,7 +82,7 @@ def test_square_in_l2_comes_within_a_stated_gap(
 
 def test_a_square_in_l2_keeps_the_norm_and_clears_another() -> None:
     images = torch.full((2, 3, 9, 7), 0.5)
-    noise = CaseNoise(0, "data", ("a", "b"), images.device)
+    noise = CaseNoise(0, ("a", "b"), images.device)
     budget = Budget("l2", Fraction(1))
     labels = torch.zeros(2, 9, 7).long()
     context = Context(images, Goal(labels, labels), budget, noise)

@@ -22,7 +22,7 @@ from segbench.plugins.attack import NamedAttack, attack_budgets, load_attack
 from segbench_attacks.corruptions import CORRUPTIONS, gibbs, motion
 
 README = Path(__file__).resolve().parents[2] / "attacks" / "README.md"
-NOISE = CaseNoise(0, "data", ("a", "b"), torch.device("cpu"))
+NOISE = CaseNoise(0, ("a", "b"), torch.device("cpu"))
 
 
 def corrupted(name: str, images: Tensor, severity: int = 3, noise: CaseNoise = NOISE) -> Tensor:
@@ -62,7 +62,7 @@ def test_every_severity_is_further_from_the_image(name: str, radiographs: Tensor
 def test_what_is_drawn_is_the_cases_own(name: str, radiographs: Tensor) -> None:
     same = radiographs[:1].expand(2, -1, -1, -1)
     found = corrupted(name, same)
-    others = [CaseNoise(0, "data", (f"{n}", "b"), NOISE.device) for n in range(8)]
+    others = [CaseNoise(0, (f"{n}", "b"), NOISE.device) for n in range(8)]
     assert any(not torch.equal(corrupted(name, same, noise=o)[0], found[0]) for o in others)
     assert all(torch.equal(corrupted(name, same, noise=o)[1], found[1]) for o in others)
 

@@ -71,7 +71,7 @@ def fit(prepared: Any) -> Any:
         budget = named.attack.budgets[0] if kind == "area" else Budget(kind, Fraction(eps))
         network = prepared(Linear(), torch.from_numpy(np.stack([c.image for c in cases(2)])))
         busy = ([] if told is None else told).append
-        return Fit(network, Cell(named, budget, seed), named.attack, cases(), "data", size, busy)
+        return Fit(network, Cell(named, budget, seed), named.attack, cases(), size, busy)
 
     return make
 
@@ -79,7 +79,7 @@ def fit(prepared: Any) -> Any:
 def context(fit: Fit, restart: int = 0) -> Context:
     images = torch.from_numpy(np.stack([case.image for case in fit.cases]))
     truth = torch.from_numpy(np.stack([case.labels for case in fit.cases]))
-    noise = CaseNoise(fit.cell.seed, "data", tuple(c.case_id for c in fit.cases), images.device)
+    noise = CaseNoise(fit.cell.seed, tuple(c.case_id for c in fit.cases), images.device)
     return Context(images, Goal(truth, truth), fit.cell.budget, noise, restart)
 
 
@@ -178,7 +178,7 @@ def test_a_killed_training_goes_on_and_a_finished_one_is_read(
         assert torch.equal(read[name], value)
     path = tmp_path / "fit"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(UserError, match="does not hold a fitted attack"):
+    with pytest.raises(UserError, match="fit is damaged"):
         fit(text).run(path)
 
 

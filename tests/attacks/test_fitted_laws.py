@@ -89,13 +89,13 @@ def fit_of(
     assert isinstance(inner, FittedAttack)
     own = isinstance(inner, BringsBudgets)
     budget = inner.budgets[0] if own else Budget(inner.budget_kind, Fraction(eps))  # type: ignore[attr-defined]
-    return Fit(network, Cell(attack, budget), inner, cases, "data", size, lambda _: None)
+    return Fit(network, Cell(attack, budget), inner, cases, size, lambda _: None)
 
 
 def applied(fit: Fit, fitted: Any, cases: list[Case]) -> Tensor:
     """As a cell of a run applies it, its check included."""
     batch = collate(cases, fit.network)
-    return attack_cases(fit.network, batch, fit.cell, "data", fitted).images
+    return attack_cases(fit.network, batch, fit.cell, fitted).images
 
 
 @pytest.mark.parametrize("name", SCENES)

@@ -34,7 +34,7 @@ def attacked(
     network: Network, attack: NamedAttack, images: Tensor, labels: Tensor, **goal: Any
 ) -> Tensor:
     (budget,) = attack_budgets(attack, [])
-    noise = CaseNoise(0, "data", tuple("abcdefgh"[: len(images)]), images.device)
+    noise = CaseNoise(0, tuple("abcdefgh"[: len(images)]), images.device)
     aim = Goal(labels, goal.pop("truth", labels), **goal)
     return attack_batch(network, attack.attack, images, aim, budget, noise).images
 

@@ -102,7 +102,7 @@ def test_l2_starts_fill_the_volume_of_the_ball(prepared: Any) -> None:
     images = torch.full((400, 1, 2, 2), 0.5)
     names = tuple(map(str, range(400)))
     labels = torch.zeros(400, 2, 2).long()
-    noise = CaseNoise(0, "data", names, torch.device("cpu"))
+    noise = CaseNoise(0, names, torch.device("cpu"))
     context = Context(images, Goal(labels, labels), Budget("l2", Fraction(1, 10)), noise)
     start = load_attack("pgd:norm=l2").attack.init(context).images
     share = ((start - images).flatten(1).norm(dim=1) / 0.1) ** 4

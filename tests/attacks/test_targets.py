@@ -60,7 +60,7 @@ def rows(prepared: Any, attack: str, eps: str) -> list[dict[str, Any]]:
     network = prepared(Gains(), images, 3)
     named = load_attack(attack)
     cell = Cell(named, Budget(named.attack.budget_kind, Fraction(eps)))
-    return evaluate_batch(network, collate(cases, network), cell, "data")
+    return evaluate_batch(network, collate(cases, network), cell)
 
 
 @pytest.mark.parametrize("target", ["empty", "shift", "class:2"])

@@ -117,7 +117,7 @@ def examine() -> Callable[[nn.Module], Examination]:
             )
         network = Network("net", module, 2, torch.device("cpu"), Precision("fp32", "exact"))
         network.prepare(torch.from_numpy(np.stack([case.image for case in cases[:2]])))
-        return Examination(network, cases, "blobs")
+        return Examination(network, cases)
 
     return make
 

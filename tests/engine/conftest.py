@@ -28,7 +28,7 @@ def run() -> Callable[..., Outcome]:
         names: str = "abcdefgh",
     ) -> Outcome:
         budget = Budget(attack.budget_kind, eps)
-        noise = CaseNoise(0, "data", tuple(names[: len(images)]), images.device)
+        noise = CaseNoise(0, tuple(names[: len(images)]), images.device)
         return attack_batch(network, attack, images, Goal(truth, truth), budget, noise)
 
     return attacked

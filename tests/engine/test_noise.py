@@ -1,4 +1,4 @@
-"""Random numbers are a function of (seed, data set, case, draw) and of nothing else."""
+"""Random numbers are a function of (seed, the case's content, draw) and of nothing else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ CPU = torch.device("cpu")
 SHAPE = (1, 30, 30)
 
 
-def noise(*cases: str, seed: int = 0, dataset: str = "data") -> CaseNoise:
-    return CaseNoise(seed, dataset, cases, CPU)
+def noise(*cases: str, seed: int = 0) -> CaseNoise:
+    return CaseNoise(seed, cases, CPU)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
@@ -26,22 +26,27 @@ def test_a_case_has_its_numbers_in_any_batch_order_and_time(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
-def test_any_other_seed_data_set_case_or_draw_is_unrelated(kind: str) -> None:
+def test_any_other_seed_case_or_draw_is_unrelated(kind: str) -> None:
     streams = [
         getattr(noise("a"), kind)(0, SHAPE),
         getattr(noise("a"), kind)(1, SHAPE),
         getattr(noise("b"), kind)(0, SHAPE),
         getattr(noise("a", seed=1), kind)(0, SHAPE),
-        getattr(noise("a", dataset="other"), kind)(0, SHAPE),
     ]
     correlation = torch.corrcoef(torch.stack([s.flatten() for s in streams]))
     assert (correlation - torch.eye(len(streams))).abs().max() < 4 / 30  # four sigma
 
 
 def test_names_that_only_join_to_the_same_text_are_different_cases() -> None:
-    first = CaseNoise(1, "2", ("3",), CPU).uniform(4, SHAPE)
-    second = CaseNoise(12, "", ("3",), CPU).uniform(4, SHAPE)
+    first = CaseNoise(1, ("23",), CPU).uniform(4, SHAPE)
+    second = CaseNoise(12, ("3",), CPU).uniform(4, SHAPE)
     assert not torch.equal(first, second)
+
+
+def test_what_a_case_is_called_changes_nothing() -> None:
+    named = CaseNoise(0, ("a", "b"), CPU, ("first", "second"))
+    assert torch.equal(named.uniform(0, SHAPE), noise("a", "b").uniform(0, SHAPE))
+    assert named.select(torch.tensor([1])).case_ids == ("second",)
 
 
 def test_uniform_fills_the_half_open_unit_interval() -> None:
@@ -68,6 +73,4 @@ def test_shape_and_type_are_as_promised() -> None:
 def test_the_numbers_are_pinned() -> None:
     """A change of generator would unpair every stored curve."""
     found = noise("case").uniform(0, (3,))[0]
-    torch.testing.assert_close(
-        found, torch.tensor([0.8016416, 0.4479323, 0.5966914]), atol=1e-7, rtol=0
-    )
+    torch.testing.assert_close(found, torch.tensor([0.5473, 0.8275, 0.0982]), atol=1e-4, rtol=0)

@@ -52,7 +52,7 @@ def network(module, images):
 
 def attacked(module, attack, images):
     labels = torch.zeros(len(images), 3, 3).long()
-    noise = CaseNoise(0, "data", tuple("abcd"), images.device)
+    noise = CaseNoise(0, tuple("abcd"), images.device)
     net = network(module, torch.full_like(images, 0.5))
     return attack_batch(net, attack, images, Goal(labels, labels), BUDGET, noise)
 

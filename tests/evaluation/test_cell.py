@@ -1,11 +1,14 @@
-"""A cell's facts: its key changes with all that determines its rows, and with nothing else."""
+"""A cell's facts: its key changes with all that determines its images, and with nothing else."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from segbench import __version__
@@ -14,9 +17,11 @@ from segbench.data import load_dataset
 from segbench.evaluation.cell import cell_facts
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.request import Options, select_data
+from segbench.evaluation.subject import Subject
 from segbench.networks import LoadedModel
+from segbench.networks.normalize import Normalization
 from segbench.plugins import attack as attacks
-from segbench.plugins.attack import load_attack
+from segbench.plugins.attack import NamedAttack, load_attack
 from segbench.plugins.registry import names
 from segbench.store import rowfile
 from segbench.store.rows import cell_key
@@ -30,38 +35,42 @@ NAMED = {
     "corruption/jpeg": ["pillow"],
     "corruption/blur": ["scipy"],
 }
+MODEL = LoadedModel(nn.Identity(), "ab" * 32, {"source": "cd" * 32})
 
 
-def facts(text: str | None) -> dict[str, Any]:
-    data = select_data(DATA, load_dataset(DATA), "test", None)
-    model = LoadedModel(nn.Identity(), "ab" * 32, {"spec": "unet"})
-    attack = load_attack(text) if text else None
+def subject(model: LoadedModel = MODEL, limit: int | None = None, **given: Any) -> Subject:
+    data = select_data(DATA, load_dataset(DATA), "test", limit)
+    return Subject("net", model, model.module, data, torch.device("cpu"), **given)
+
+
+def facts(text: str | NamedAttack | None, of: Subject | None = None, **options: Any) -> Any:
+    attack = load_attack(text) if isinstance(text, str) else text
     budget = Budget("linf" if attack else "none", Fraction(8 if attack else 0, 255))
-    return cell_facts(model, data, Cell(attack, budget), Options())
+    return cell_facts(of or subject(), Cell(attack, budget), Options(**options))
 
 
-def test_a_cell_without_libraries_has_the_key_it_always_had() -> None:
-    dataset = load_dataset(DATA)
-    assert facts("pgd:steps=3") == {
+def test_what_a_key_is_made_of() -> None:
+    attack = load_attack("pgd:steps=3")
+    assert facts(attack) == {
         "schema": rowfile.SCHEMA_VERSION,
         "engine": __version__,
-        "weights": "ab" * 32,
-        "architecture": {"spec": "unet"},
-        "attack": "pgd:steps=3",
-        "attack_parameters": load_attack("pgd:steps=3").parameters,
-        "attack_package": ["segbench", __version__],
+        "network": subject().sha256,
+        "attack": {
+            "name": "pgd",
+            "package": ["segbench", __version__],
+            "source": attack.plugin.source,
+            "parameters": attack.parameters,
+            "libraries": {},
+        },
+        "target": None,
         "budget": ["linf", Fraction(8, 255)],
         "seed": 0,
         "data": DATA,
-        "data_fingerprint": dataset.fingerprint(),
-        "split": "test",
-        "cases": [entry.case_id for entry in dataset.entries("test")],
         "precision": "auto",
-        "boundary": False,
     }
     own = [name for name in names("attacks") if name != "transfer"]  # which has to name a source
-    for text in (None, "corruption/noise", *own):
-        assert "libraries" not in facts(text), text
+    for text in ("corruption/noise", *own):
+        assert facts(text)["attack"]["libraries"] == {}, text
 
 
 @pytest.mark.parametrize("text", NAMED)
@@ -69,10 +78,40 @@ def test_another_version_of_a_named_library_is_another_cell(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = facts(text)
-    assert sorted(before["libraries"]) == NAMED[text]
+    assert sorted(before["attack"]["libraries"]) == NAMED[text]
     monkeypatch.setattr(attacks, "version", lambda name: "0.0.1")
     after = facts(text)
     assert cell_key(after) != cell_key(before)
-    assert {k: v for k, v in after.items() if before[k] != v} == {
-        "libraries": dict.fromkeys(NAMED[text], "0.0.1")
-    }
+    assert after["attack"]["libraries"] == dict.fromkeys(NAMED[text], "0.0.1")
+
+
+def test_cases_names_batches_and_metrics_are_no_part_of_a_key() -> None:
+    key = cell_key(facts("pgd"))
+    assert cell_key(facts("pgd", subject(limit=1))) == key
+    assert cell_key(facts("pgd", replace(subject(), name="other"))) == key
+    for options in ({"batch_size": 3}, {"boundary": True}, {"quantize": True}, {"fresh": True}):
+        assert cell_key(facts("pgd", **options)) == key
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        subject(replace(MODEL, weights_sha256="00" * 32)),
+        subject(replace(MODEL, facts={"source": "00" * 32})),
+        subject(replace(MODEL, normalization=Normalization((0.5,), (0.5,)))),
+        subject(replace(MODEL, normalization=Normalization(channels="repeat"))),
+        subject(adapted="None None False 32"),
+    ],
+    ids=["weights", "forward", "normalize", "channels", "adapter"],
+)
+def test_two_networks_of_one_name_never_share_a_key(other: Subject) -> None:
+    assert cell_key(facts("pgd", other)) != cell_key(facts("pgd"))
+
+
+def test_an_edited_attack_is_another_cell(tmp_path: Path) -> None:
+    attack = load_attack("pgd")
+    plugin = replace(attack.plugin, files=(tmp_path / "beside.py",))
+    (tmp_path / "beside.py").write_text("STEP = 1\n")
+    first = cell_key(facts(replace(attack, plugin=replace(plugin))))
+    (tmp_path / "beside.py").write_text("STEP = 2\n")
+    assert cell_key(facts(replace(attack, plugin=replace(plugin)))) != first

@@ -439,7 +439,7 @@ def test_six_cases_score_as_under_a_loop_by_hand() -> None:
     network.prepare(batch.images[:2])
     grid = Grid([load_attack("ifgsm:preset=paper")], [Fraction(1, 255)])
     for cell in expand_grid(grid):
-        rows = evaluate_batch(network, batch, cell, dataset.fingerprint())
+        rows = evaluate_batch(network, batch, cell)
         by_hand = twenty_lines(module, batch.images, batch.truth.float(), cell.budget.value)
         assert [row["jaccard"] for row in rows] == pytest.approx(by_hand, abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""A diagnosis and the tables: the very same weights and data are marked and told of, no others."""
+"""A diagnosis and the tables: the very same network and data are marked and told of, no others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from segbench.tables.build import build_tables
 
 def diagnosis(check: checks.Check, **given: object) -> Diagnosis:
     facts = {
-        "model": "unet@jsrt#0", "weights_sha256": "ab" * 32, "dataset": "jsrt",
+        "model": "unet@jsrt#0", "network_sha256": "ab" * 32, "weights_sha256": "ab" * 32,
+        "dataset": "jsrt",
         "dataset_fingerprint": "cd" * 32, "split": "test", "cases": 8, "eps": "4/255",
         "precision": "fp32", "device": "cpu", "versions": {}, "verdict": check.verdict,
         "checks": (check,),
@@ -43,9 +44,9 @@ def test_rows_of_a_failed_network_are_marked_and_clean_ones_are_not(row, frame):
 
 
 @pytest.mark.parametrize(
-    "other", [{"weights_sha256": "00" * 32}, {"dataset_fingerprint": "00" * 32}, {"model": "net"}]
+    "other", [{"network_sha256": "00" * 32}, {"dataset": "isic2016"}, {"model": "net"}]
 )
-def test_other_weights_data_or_networks_are_left_alone(row, frame, other):
+def test_other_networks_data_or_names_are_left_alone(row, frame, other):
     rows = [row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)]
     plain = build_tables(frame(rows))
     joined = build_tables(frame(rows), diagnoses=[diagnosis(FAILED, **other)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import Options, select_data
 from segbench.plugins.attack import load_attack
 from segbench.store import rowfile
-from segbench.store.images import kept_cells, kept_shards, load_images
+from segbench.store.images import kept_cases, kept_cells, load_images
 from segbench.store.rows import read_rows
+from segbench.store.tensors import save_tensors
 from segbench.store.workspace import Workspace
 
 DATA = "phantom-cxr:size=32,test_cases=3"
@@ -44,17 +46,17 @@ class Dark(nn.Module):
 
 
 class Count(Silence):
-    """How many shards were computed."""
+    """How many scores were computed."""
 
     def __init__(self) -> None:
         self.computed = 0
 
-    def shard(self, computed: bool) -> None:
+    def cases(self, computed: int, found: int) -> None:
         self.computed += computed
 
 
 def run(root: Path, options: Options, grid: Grid = GRID) -> tuple[list[str], int, pd.DataFrame]:
-    """The cells' keys, the shards computed, and all rows."""
+    """The cells' keys, the scores computed, and all rows."""
     data, count = select_data(DATA, load_dataset(DATA), "test", None), Count()
     keys = run_model(Ready(Dark, "dark"), data, grid, Workspace(root), options, count)
     rows = read_rows(Workspace(root))
@@ -64,10 +66,10 @@ def run(root: Path, options: Options, grid: Grid = GRID) -> tuple[list[str], int
 def test_kept_images_are_those_that_were_scored(tmp_path: Path) -> None:
     keys, _, rows = run(tmp_path, KEPT)
     workspace, dataset = Workspace(tmp_path), load_dataset(DATA)
-    assert kept_shards(workspace) == {(key, 0) for key in keys[1:]}  # clean ones are the data's
+    assert {cell.key for cell in kept_cells(workspace)} == {*keys[1:]}  # clean ones are the data's
     for cell in kept_cells(workspace):
-        found = load_images(workspace, cell.key, 0)
-        assert found is not None
+        (path,) = set(kept_cases(workspace, cell.key).values())
+        found = load_images(path)
         assert found.images.dtype == torch.float32
         mine = rows[(rows["attack"] == cell.attack) & (rows["budget"] == cell.budget)]
         for case_id, image in zip(found.case_ids, found.images.numpy(), strict=True):
@@ -82,7 +84,7 @@ def test_keeping_images_changes_no_row_and_costs_no_second_attack(
     keys, computed, rows = run(tmp_path / "plain", Options("fp32", "cpu", 2))
     kept_keys, _, kept = run(tmp_path / "kept", KEPT)
     assert keys == kept_keys
-    assert computed == 3
+    assert computed == 9
     pd.testing.assert_frame_equal(rows[SAME], kept[SAME])
     attack = worker.attack_cases
     attacked = []
@@ -94,9 +96,9 @@ def test_keeping_images_changes_no_row_and_costs_no_second_attack(
     monkeypatch.setattr(worker, "attack_cases", noted)
     both = Options("fp32", "cpu", 2, quantize=True, save_adversarial=True)
     _, computed, rows = run(tmp_path / "kept", both)
-    assert (computed, attacked) == (2, [])  # the quantised rows come from the kept images
+    assert (computed, attacked) == (6, [])  # the quantised rows come from the kept images
     _, computed, later = run(tmp_path / "plain", both)
-    assert computed == 2
+    assert computed == 6
     assert attacked == ["pgd:steps=3"] * 4  # two budgets of two batches
     pd.testing.assert_frame_equal(rows[SAME], later[SAME])
     assert run(tmp_path / "plain", both)[1] == 0
@@ -131,12 +133,43 @@ def test_a_refusing_disk_leaves_no_half_image(
         with pytest.raises(MachineError, match="No space left"):
             run(tmp_path, KEPT)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert run(tmp_path, KEPT)[1] == 3
+    assert run(tmp_path, KEPT)[1] == 9
+
+
+def kept_file(root: Path, key: str) -> Path:
+    (path,) = (Workspace(root).adversarial / key).glob("*.safetensors")
+    return path
 
 
 def test_spoilt_images_are_named(tmp_path: Path) -> None:
     keys, _, _ = run(tmp_path, KEPT)
-    path = Workspace(tmp_path).adversarial / keys[1] / "0.safetensors"
+    path = kept_file(tmp_path, keys[1])
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"0\.safetensors does not hold adversarial images"):
-        run(tmp_path, Options("fp32", "cpu", 2, quantize=True))
+    with pytest.raises(UserError, match=rf"{path.name} is damaged"):
+        load_images(path)
+    assert kept_cases(Workspace(tmp_path), keys[1]) == {}  # so that they are made again
+
+
+def test_kept_images_are_checked_like_fresh_ones(tmp_path: Path) -> None:
+    """Noise far outside the ball, swapped cases, one flipped bit: none of them is ever scored."""
+    keys, _, rows = run(tmp_path, KEPT)
+    path = kept_file(tmp_path, keys[1])
+    content, found = path.read_bytes(), load_images(path)
+    rounded = Options("fp32", "cpu", 2, quantize=True)
+    facts = {"contents": json.dumps(found.contents), "case_ids": json.dumps(found.case_ids),
+             "precision": "fp32", "marks": ""}  # fmt: skip
+    names = ("forwards", "backwards", "seconds")
+    tensors = {name: getattr(found, name) for name in names}
+    for images in (torch.rand(found.images.shape), found.images.roll(1, 0), found.images[:, :, 1:]):
+        save_tensors(path, {"images": images.contiguous(), **tensors}, facts)
+        with pytest.raises(UserError, match=rf"{path.name} are not those of pgd"):
+            run(tmp_path, rounded)
+    spoilt = bytearray(content)
+    spoilt[-5] ^= 1
+    path.write_bytes(bytes(spoilt))
+    with pytest.raises(UserError, match="its checksum is not that of its content"):
+        run(tmp_path, rounded)
+    path.write_bytes(content)
+    _, computed, later = run(tmp_path, rounded)
+    assert computed == 6
+    assert len(later) == len(rows) + 6

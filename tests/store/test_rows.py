@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -31,11 +32,10 @@ from segbench.store.rows import (
     append_shard,
     cell_key,
     compact_run,
-    finished_shards,
+    finished_cases,
     read_rows,
-    read_runs,
-    write_run,
 )
+from segbench.store.runs import read_runs
 from segbench.store.workspace import Workspace
 
 CONSTANT = ("model", "weights_sha256", "dataset", "dataset_fingerprint", "split", "attack")
@@ -55,7 +55,8 @@ from segbench.store.workspace import Workspace
 from segbench.store.rows import append_shard, compact_run
 workspace, key, row = Workspace(Path(sys.argv[1])), sys.argv[2], json.loads(sys.argv[3])
 for n in range(int(sys.argv[4])):
-    rows = [row | {"case_id": f"{key}-{n}-{i}"} for i in range(8)]
+    names = [f"{key}-{n}-{i}" for i in range(8)]
+    rows = [row | {"case_id": name, "case_sha256": name} for name in names]
     append_shard(workspace, key, n, {}, rows)
     print(n, flush=True)
     if n % 5 == 4:
@@ -70,15 +71,25 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def shard(workspace, row):
-    """Write a shard of a few cases."""
+    """Write a shard of a few cases, by the run ``n``."""
 
-    def write(key="a0", n=0, cases=3, **given):
+    def write(key="a0", n=1, cases=3, **given):
         full = [row(case_id=f"{key}-{n}-{i}", **given) for i in range(cases)]
         constants = {name: full[0][name] for name in CONSTANT}
         rows = [{k: v for k, v in r.items() if k not in CONSTANT} for r in full]
         return append_shard(workspace, key, n, constants, rows)
 
     return write
+
+
+def _finished(workspace, *cells):
+    """The cases of those cells that need not be computed again."""
+    found = finished_cases(workspace, cells)
+    return {(cell, case) for cell, cases in found.items() for case in cases}
+
+
+def _cases(key, n, cases=3):
+    return {(key, f"{key}-{n}-{i}") for i in range(cases)}
 
 
 def _temporary_files(workspace):
@@ -103,10 +114,10 @@ def test_every_value_of_every_type_comes_back(tmp_path_factory, data):
             stored = back[name].item()
             both_nan = value != value and stored != stored
             assert both_nan or stored == value, name
-        assert (back["cell"].item(), back["shard"].item()) == ("a0", 3)
+        assert (back["cell"].item(), back["run"].item()) == ("a0", 3)
         assert back["class_id"].dtype == "int32"
         assert back["false_positives"].dtype == "int64"
-        compact_run(workspace, "run", ["a0"])
+        compact_run(workspace, "run-00001", ["a0"])
 
 
 def test_constants_are_on_disk_once(shard):
@@ -117,34 +128,23 @@ def test_constants_are_on_disk_once(shard):
 def test_compaction_changes_the_files_and_not_the_rows(workspace, shard):
     for n in range(3):
         shard("a0", n)
-    shard("b0", 0, attack="fgsm")
-    before, finished = read_rows(workspace), finished_shards(workspace)
-    path = compact_run(workspace, "run", ["a0"])
-    assert path == workspace.results / "run.parquet"
-    assert [p.name for p in workspace.shards.iterdir()] == ["b0-0.parquet"]
+    other = shard("b0", 1, attack="fgsm")
+    before, finished = read_rows(workspace), _finished(workspace, "a0", "b0")
+    path = compact_run(workspace, "run-00001", ["a0"])
+    assert re.fullmatch(r"run-00001-[0-9a-f]{16}\.parquet", path.name)
+    assert [*workspace.shards.iterdir()] == [other]
     pd.testing.assert_frame_equal(read_rows(workspace), before)
-    assert finished_shards(workspace) == finished == {("a0", 0), ("a0", 1), ("a0", 2), ("b0", 0)}
-    assert compact_run(workspace, "run", ["a0"]) is None
+    assert _finished(workspace, "a0", "b0") == finished
+    assert finished == _cases("a0", 0) | _cases("a0", 1) | _cases("a0", 2) | _cases("b0", 1)
+    assert compact_run(workspace, "run-00001", ["a0"]) is None
 
 
-def test_a_taken_run_name_is_never_overwritten(workspace, shard):
+def test_two_files_of_one_run_are_both_kept(workspace, shard):
     shard("a0")
-    compact_run(workspace, "run", ["a0"])
+    compact_run(workspace, "run-00001", ["a0"])
     shard("b0")
-    assert compact_run(workspace, "run", ["b0"]) == workspace.results / "run.2.parquet"
-    assert finished_shards(workspace) == {("a0", 0), ("b0", 0)}
-
-
-def test_without_hard_links_a_taken_name_is_still_kept(workspace, shard, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(atomic.os, "link", refuse)
-    shard("a0")
-    compact_run(workspace, "run", ["a0"])
-    shard("b0")
-    assert compact_run(workspace, "run", ["b0"]) == workspace.results / "run.2.parquet"
-    assert len(read_rows(workspace)) == 6
+    compact_run(workspace, "run-00001", ["b0"])
+    assert _finished(workspace, "a0", "b0") == _cases("a0", 1) | _cases("b0", 1)
 
 
 def test_a_crash_before_the_shards_go_doubles_nothing(workspace, shard, monkeypatch):
@@ -157,50 +157,62 @@ def test_a_crash_before_the_shards_go_doubles_nothing(workspace, shard, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", die)
         with pytest.raises(KeyboardInterrupt):
-            compact_run(workspace, "run", ["a0"])
+            compact_run(workspace, "run-00001", ["a0"])
     assert len(list(workspace.shards.iterdir())) == 1
     pd.testing.assert_frame_equal(read_rows(workspace), before)
-    compact_run(workspace, "again", ["a0"])
+    compact_run(workspace, "run-00001", ["a0"])
     pd.testing.assert_frame_equal(read_rows(workspace), before)
 
 
-def test_of_rows_that_measure_the_same_the_newest_is_kept(workspace, shard, monkeypatch):
-    for clock, jaccard in ((100.0, 0.1), (300.0, 0.3), (200.0, 0.2)):
+def test_of_rows_computed_twice_that_of_the_later_run_counts_whatever_the_clock_says(
+    workspace, row, monkeypatch
+):
+    for run, clock, jaccard in ((1, 300.0, 0.1), (3, 100.0, 0.3), (2, 200.0, 0.2)):
         monkeypatch.setattr(store.time, "time", lambda clock=clock: clock)
-        key = f"a{int(clock)}"
-        shard(key, cases=1)  # its own case
-        shard_row = {"jaccard": jaccard, "case_id": "shared"}
-        _append_one(workspace, f"b{int(clock)}", shard_row)
-    rows = read_rows(workspace)
-    assert len(rows) == 4
-    assert rows.set_index("case_id").loc["shared", "jaccard"] == 0.3
+        append_shard(workspace, "a0", run, {}, [row(jaccard=jaccard)])
+        compact_run(workspace, f"run-0000{run}", ["a0"])
+    assert read_rows(workspace)["jaccard"].tolist() == [0.3]
 
 
-def _append_one(workspace, key, changes):
+def test_what_only_an_earlier_run_measured_is_kept(workspace, row):
+    measured = {"hd95": 3.0, "nsd": 0.5, "nsd_tolerance": 1.0}
+    append_shard(workspace, "a0", 1, {}, [row(case_id="a", **measured), row(case_id="b")])
+    append_shard(workspace, "a0", 2, {}, [row(case_id="a"), row(case_id="b")])
+    rows = read_rows(workspace).set_index("case_id")
+    assert rows.loc["a", [*measured]].to_dict() == measured
+    assert rows.loc["b", "nsd_tolerance"] != rows.loc["b", "nsd_tolerance"]
+    assert rows["run"].tolist() == [2, 2]
+    found = finished_cases(workspace, ["a0"])["a0"]
+    assert found["a"] == 1.0
+    assert found["b"] != found["b"]
+
+
+def test_what_was_measured_on_another_score_is_not_put_beside_it(workspace, row):
+    append_shard(workspace, "a0", 1, {}, [row(hd95=3.0, nsd=0.5, nsd_tolerance=1.0, jaccard=0.4)])
+    append_shard(workspace, "a0", 2, {}, [row(jaccard=0.5)])
+    assert read_rows(workspace)["hd95"].isna().all()
+
+
+def _append_one(workspace, changes, key="a0"):
     template = {n: {"string": "", "double": 0.0}.get(t, 0) for n, t in rowfile.COLUMNS.items()}
-    append_shard(workspace, key, 0, {}, [template | changes])
+    append_shard(workspace, key, 1, {}, [template | changes])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "weights_sha256",
-        "dataset_fingerprint",
-        "attack",
-        "attack_params",
-        "budget_kind",
-        "budget",
-        "seed",
-        "case_id",
-        "class_id",
-    ],
-)
-def test_rows_that_differ_in_what_they_measure_are_all_kept(workspace, name):
-    _append_one(workspace, "a0", {})
-    _append_one(
-        workspace, "b0", {name: {"string": "x", "double": 1.0}.get(rowfile.COLUMNS[name], 1)}
-    )
+@pytest.mark.parametrize("name", ["cell", "case_sha256", "class_id"])
+def test_rows_that_differ_in_what_they_are_known_by_are_all_kept(workspace, name):
+    _append_one(workspace, {})
+    if name == "cell":
+        _append_one(workspace, {}, "b0")
+    else:
+        _append_one(workspace, {name: "x" if name == "case_sha256" else 1})
     assert len(read_rows(workspace)) == 2
+
+
+@pytest.mark.parametrize("name", ["model", "dataset", "dataset_fingerprint", "split", "case_id"])
+def test_names_are_no_part_of_what_a_row_is_known_by(workspace, name):
+    _append_one(workspace, {})
+    _append_one(workspace, {name: "x"})
+    assert len(read_rows(workspace)) == 1
 
 
 def test_the_order_of_writing_does_not_show(tmp_path, row):
@@ -216,8 +228,8 @@ def test_the_order_of_writing_does_not_show(tmp_path, row):
 def test_an_absent_workspace_is_empty_and_is_not_made(workspace):
     assert read_rows(workspace).empty
     assert list(read_rows(workspace)) == [*rowfile.COLUMNS, *rowfile.ADDRESS]
-    assert finished_shards(workspace) == set()
-    assert read_runs(workspace) == {}
+    assert finished_cases(workspace, ["a0"]) == {"a0": {}}
+    assert read_runs(workspace) == []
     assert not workspace.root.exists()
 
 
@@ -268,62 +280,95 @@ def test_facts_without_one_spelling_are_refused(value):
         cell_key({"fact": value})
 
 
-def test_a_run_record_comes_back(workspace):
-    write_run(workspace, "2024-b", {"grid": {"eps": [Fraction(8, 255)]}, "versions": {"t": "1"}})
-    write_run(workspace, "2024-a", {"device": "cpu"})
-    assert read_runs(workspace) == {
-        "2024-a": {"device": "cpu", "schema": 1},
-        "2024-b": {"grid": {"eps": ["8/255"]}, "versions": {"t": "1"}, "schema": 1},
-    }
-    (workspace.results / "broken.json").write_text("{")
-    with pytest.raises(UserError, match=r"broken\.json is not a run's record"):
-        read_runs(workspace)
-
-
 def _cut(path):
     path.write_bytes(path.read_bytes()[:-20])
+    return path
 
 
 def _foreign(path):
     pq.write_table(pa.table({"x": [1]}), path)
+    return path
 
 
-def _newer(path):
-    path.write_bytes(rowfile.to_bytes(pa.table({"x": [1]}), {"schema": 99}))
+def _written(header, table=None):
+    def spoil(path):
+        path.unlink()
+        table = pa.table({"x": [1]})
+        return rowfile.write(path.parent, "run-00001", table, header)
+
+    return spoil
 
 
-def _columnless(path):
-    path.write_bytes(rowfile.to_bytes(pa.table({"x": [1]}), {"compacted": "r"}))
+def _filled(content):
+    def spoil(path):
+        path.write_bytes(content)
+        return path
+
+    return spoil
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda path: path.write_bytes(b""), "is damaged or not a Parquet file"),
-        (lambda path: path.write_bytes(b"text" * 9), "is damaged or not a Parquet file"),
-        (_cut, "is damaged or not a Parquet file"),
-        (_foreign, "was not written by segbench"),
-        (_newer, "has schema 99"),
-        (_columnless, "lacks the column"),
-    ],
-)
+SPOILT = [
+    (_filled(b""), "is damaged or not a Parquet file"),
+    (_filled(b"text" * 9), "is damaged or not a Parquet file"),
+    (_cut, "is damaged or not a Parquet file"),
+    (_foreign, "was not written by segbench"),
+    (_written({"schema": 99}), "has schema 99"),
+    (_written({"compacted": "r"}), "lacks the column"),
+    (_written({"schema": "two"}), "its header cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT)
 def test_a_spoilt_file_is_named_in_one_sentence(workspace, shard, spoil, message):
     shard()
-    path = compact_run(workspace, "run", ["a0"])
-    spoil(path)
-    for reader in (read_rows, finished_shards):
+    path = spoil(compact_run(workspace, "run-00001", ["a0"]))
+    for reader in (read_rows, partial(finished_cases, cells=["a0"])):
         with pytest.raises(UserError, match=message) as caught:
             reader(workspace)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
-def test_a_spoilt_shard_keeps_its_fellows_from_being_removed(workspace, shard):
-    _cut(shard("a0", 0))
-    shard("a0", 1)
-    with pytest.raises(UserError, match=r"a0-0\.parquet"):
-        compact_run(workspace, "run", ["a0"])
-    assert len(list(workspace.shards.iterdir())) == 2
+@pytest.mark.parametrize(("spoil", "message"), SPOILT)
+def test_a_spoilt_file_condemns_no_other(workspace, shard, spoil, message):
+    shard("a0")
+    spoil(compact_run(workspace, "run-00001", ["a0"]))
+    shard("b0", 2)
+    damaged = []
+    assert read_rows(workspace, damaged)["cell"].unique().tolist() == ["b0"]
+    assert finished_cases(workspace, ["a0"], damaged) == {"a0": {}}
+    assert len(damaged) == 2
+    assert all(message in sentence for sentence in damaged)
+    compact_run(workspace, "run-00002", ["a0", "b0"])
+    assert len(read_rows(workspace, [])) == 3
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_one_flipped_bit_never_becomes_another_score(workspace, shard, compacted):
+    path = shard()
+    if compacted:
+        path = compact_run(workspace, "run-00001", ["a0"])
+    content = path.read_bytes()
+    chance = random.Random(0)
+    for _ in range(200):
+        spoilt = bytearray(content)
+        spoilt[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bytes(spoilt))
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            read_rows(workspace)
+
+
+def test_a_store_of_schema_1_is_set_aside_by_a_command_and_never_deleted(workspace):
+    workspace.shards.mkdir(parents=True)
+    old = workspace.shards / "ab12-0.parquet"
+    old.write_bytes(b"rows of an older segbench")
+    for reader in (read_rows, partial(finished_cases, cells=["a0"])):
+        with pytest.raises(UserError, match="older segbench") as caught:
+            reader(workspace)
+    (command,) = re.findall("`(mv .*?)`", str(caught.value))
+    subprocess.run(command, shell=True, check=True)
+    assert read_rows(workspace).empty
+    assert (workspace.root / "results-1" / "shards" / old.name).is_file()
 
 
 def test_a_misnamed_shard_is_refused_and_hidden_files_are_not_looked_at(workspace, shard):
@@ -332,33 +377,33 @@ def test_a_misnamed_shard_is_refused_and_hidden_files_are_not_looked_at(workspac
     assert len(read_rows(workspace)) == 3
     (workspace.shards / "copy of a0.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"copy of a0\.parquet is not a segbench shard"):
-        finished_shards(workspace)
+        finished_cases(workspace, ["a0"])
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "link"])
+def test_a_pipe_among_the_results_is_refused_and_not_waited_for(workspace, shard):
+    shard()
+    os.mkfifo(workspace.results / "run-00001-0123456789abcdef.parquet")
+    with pytest.raises(UserError, match="is not a regular file"):
+        read_rows(workspace)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize(
     "code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=["full", "read-only", "broken"]
 )
 def test_a_refusing_disk_is_a_machine_error_and_leaves_nothing(
     workspace, shard, monkeypatch, call, code
 ):
-    shard("a0", 0)
+    shard("a0")
 
     def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(atomic.os, call, refuse)
-    if call == "link":  # then renaming is tried, which such a disk refuses too
-        monkeypatch.setattr(atomic.os, "replace", refuse)
-        writing = partial(compact_run, workspace, "run", ["a0"])
-        path = "run.parquet"
-    else:
-        writing = partial(shard, "a0", 1)
-        path = "a0-1.parquet"
-    with pytest.raises(MachineError, match=f"cannot write .*{path}: {os.strerror(code)}"):
-        writing()
+    with pytest.raises(MachineError, match=f"cannot write .*a0-2-.*: {os.strerror(code)}"):
+        shard("a0", 2)
     assert _temporary_files(workspace) == []
-    assert finished_shards(workspace) == {("a0", 0)}
+    assert _finished(workspace, "a0") == _cases("a0", 1)
     assert len(read_rows(workspace)) == 3
 
 
@@ -370,18 +415,18 @@ def test_a_folder_that_cannot_be_made_is_a_machine_error(tmp_path, row):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE as a small disk")
 def test_a_disk_that_fills_in_the_middle_of_a_file_leaves_no_file(workspace, shard, row):
-    shard("a0", 0)
+    shard("a0")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(MachineError, match="cannot write"):
-            shard("a0", 1)
+            shard("a0", 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert _temporary_files(workspace) == []
-    assert finished_shards(workspace) == {("a0", 0)}
+    assert _finished(workspace, "a0") == _cases("a0", 1)
 
 
 def _start_writer(workspace, key, row, shards):
@@ -394,21 +439,21 @@ def _start_writer(workspace, key, row, shards):
 
 def test_a_writer_killed_at_any_moment_loses_only_the_shard_in_flight(workspace, row):
     chance = random.Random(0)
-    announced: set[tuple[str, int]] = set()
-    for attempt in range(6):
-        key = f"a{attempt}"
+    keys = [f"a{attempt}" for attempt in range(6)]
+    announced: set[tuple[str, str]] = set()
+    for attempt, key in enumerate(keys):
         with _start_writer(workspace, key, row(), 100_000) as writer:
             assert writer.stdout.readline() == "0\n"
             time.sleep(chance.uniform(0, 0.05))
             writer.send_signal(signal.SIGKILL)
             lines = writer.stdout.read().splitlines()
-        announced |= {(key, 0), *((key, int(line)) for line in lines)}
-        finished = finished_shards(workspace)
+        announced |= {pair for n in [0, *map(int, lines)] for pair in _cases(key, n, 8)}
+        finished = _finished(workspace, *keys)
         assert announced <= finished
-        assert len(finished - announced) <= attempt + 1
+        assert len(finished - announced) <= 8 * (attempt + 1)
         cases = read_rows(workspace)["case_id"]
         assert cases.is_unique
-        assert len(cases) == 8 * len(finished)
+        assert len(cases) == len(finished)
 
 
 def test_two_writers_under_one_run_name_and_a_reader_never_harm_each_other(workspace, row):
@@ -424,7 +469,8 @@ def test_two_writers_under_one_run_name_and_a_reader_never_harm_each_other(works
     for writer in writers:
         writer.communicate()
         assert writer.returncode == 0
-    assert finished_shards(workspace) == {(key, n) for key in keys for n in range(shards)}
+    expected = {pair for key in keys for n in range(shards) for pair in _cases(key, n, 8)}
+    assert _finished(workspace, *keys) == expected
     assert len(read_rows(workspace)) == 2 * shards * 8
     assert _temporary_files(workspace) == []
 
@@ -449,7 +495,7 @@ def test_reading_while_compacting_sees_every_row_once(workspace, shard):
     while not done.is_set():
         rows = read_rows(workspace)
         assert (rows["cell"] == "a0").sum() == 80
-        assert {n for key, n in finished_shards(workspace) if key == "a0"} == set(range(40))
+        assert len(_finished(workspace, "a0")) == 80
         assert not rows.duplicated(["case_id"]).any()
     thread.join()
     assert len(read_rows(workspace)) == 80 + 4 * 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,8 +12,10 @@ from segbench.errors import UserError
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import attack_names, attack_spec, eps_names, point_names
 from segbench.store.rows import append_shard, compact_run, read_rows
+from segbench.store.runs import Code
 from segbench.store.workspace import Workspace
 from segbench.tables.build import build_tables
+from segbench.tables.load import load_tables
 
 NAN = math.nan
 
@@ -264,35 +267,28 @@ def test_a_long_list_of_another_precision_is_cut(row, frame):
     assert len(note) < 200
 
 
-def test_only_current_weights_are_shown_unless_asked_for(row, frame):
-    old, new = "11" * 32, "22" * 32
-    rows = pd.concat(
-        [
-            frame([row(weights_sha256=old, jaccard=0.1)], created=1.0),
-            frame([row(weights_sha256=new, jaccard=0.7)], created=2.0),
-        ],
-        ignore_index=True,
-    )
-    assert _curve(build_tables(rows))["mean"].tolist() == [0.7]  # the newest row's
-    chosen = build_tables(rows, current={"unet@jsrt#0": old})
-    assert _curve(chosen)["mean"].tolist() == [0.1]
-    assert _noted(chosen, "1 row of older weights of unet@jsrt#0")
-    everything = build_tables(rows, current={"unet@jsrt#0": old}, all_weights=True)
-    assert dict(zip(everything.curves["model"], everything.curves["weights_sha256"], strict=True))
-    assert set(everything.summary["model"]) == {
+def test_a_network_that_was_trained_again_is_noted_and_left_out_of_the_gate(row, frame):
+    rows = frame([row(), row(model="nlcen", weights_sha256="22" * 32)])
+    current = {"unet@jsrt#0": "33" * 32, "nlcen": "22" * 32}
+    assert _noted(build_tables(rows, current=current), "unet@jsrt#0 has been trained again")
+    strict = build_tables(rows, current=current, strict=True)
+    assert set(strict.summary["model"]) == {"nlcen"}
+    assert _noted(strict, "unet@jsrt#0 has been trained again and has no scores since")
+    with pytest.raises(UserError, match="older weights of unet@jsrt#0"):
+        build_tables(frame([row()]), current=current, strict=True)
+
+
+def test_two_networks_of_one_name_are_told_apart_be_their_weights_the_same(row, frame):
+    rows = frame([row(network_sha256="11" * 32), row(network_sha256="22" * 32)])
+    assert set(build_tables(rows).summary["model"]) == {
         "unet@jsrt#0 (11111111)",
         "unet@jsrt#0 (22222222)",
     }
-    with pytest.raises(UserError, match="older weights of unet@jsrt#0"):
-        build_tables(rows, current={"unet@jsrt#0": "33" * 32})
-    both = pd.concat([rows, frame([row(model="nlcen", weights_sha256=new)])], ignore_index=True)
-    partly = build_tables(both, current={"unet@jsrt#0": "33" * 32})
-    assert _noted(partly, "unet@jsrt#0 has no rows for its current weights")
 
 
 def test_an_empty_store_says_what_fills_it(tmp_path):
     with pytest.raises(UserError, match=r"segbench attack --eps 0\.03"):
-        build_tables(read_rows(Workspace(tmp_path)))
+        load_tables(Workspace(tmp_path))
 
 
 def test_different_cases_are_noted_even_if_they_are_as_many(row, frame):
@@ -353,28 +349,33 @@ def test_metrics_that_were_not_asked_for_are_not_there(row, frame):
 
 
 def test_how_the_rows_were_stored_does_not_show(tmp_path, grid_rows):
-    rows = grid_rows(patients=4)
+    cells: dict[tuple[str, ...], list[Any]] = {}
+    for line in grid_rows(patients=4):
+        cells.setdefault((line["model"], line["attack"], line["budget"]), []).append(line)
     tables = []
     for parts in (1, 3):
         workspace = Workspace(tmp_path / str(parts))
-        for part in range(parts):
-            append_shard(workspace, f"a{part}", 0, {}, rows[part::parts])
+        for number, rows in enumerate(cells.values()):
+            for part in range(parts):
+                append_shard(workspace, f"{number:x}", 1, {}, rows[part::parts])
         if parts == 3:
-            compact_run(workspace, "run", ["a0", "a1"])
+            compact_run(workspace, "run-00001", ["0", "1", "2"])
         tables.append(build_tables(read_rows(workspace)))
     pd.testing.assert_frame_equal(tables[0].summary, tables[1].summary)
     pd.testing.assert_frame_equal(tables[0].cases, tables[1].cases)
     assert tables[0].notes == tables[1].notes
 
 
-def test_provenance_names_what_the_shown_rows_rest_on(row, frame):
-    runs = {
-        "1": {"schema": 1, "cells": ["0" * 32], "versions": {"torch": "2.6"}, "git_commit": "abc"},
-        "2": {"schema": 1, "cells": ["f" * 32], "versions": {"torch": "1.0"}},
-    }
+def test_provenance_names_what_the_shown_rows_rest_on(row, frame, run_record):
+    code = Code(folder="/project", commit="abc", dirty=True)
+    runs = [
+        run_record(number=1, versions={"torch": "2.6"}, code=(code,)),
+        run_record(number=2, versions={"torch": "1.0"}),
+    ]
     trace = build_tables(frame([row(device="cuda"), row(seed=1)]), runs=runs).provenance
     assert trace["versions"] == {"torch": ["2.6"]}
-    assert trace["git_commits"] == ["abc"]
+    assert trace["git_commits"] == ["abc (with changes)"]
+    assert trace["runs"] == ["run-00001"]
     assert trace["weights"] == {"unet@jsrt#0": "ab" * 32}
     assert trace["datasets"] == {"jsrt": "cd" * 32}
     assert trace["devices"] == ["cpu", "cuda"]

@@ -8,6 +8,7 @@ import pytest
 
 from segbench.tables.build import build_tables
 from segbench.tables.seed_spread import networks_of_seeds
+from segbench.tables.shown import Shown
 
 NAME = "unet-width=4@jsrt"
 
@@ -17,10 +18,27 @@ def test_only_checkpoints_that_differ_in_their_seed_alone_belong_together():
         "unet@jsrt#0", "unet@jsrt#11", "unet@isic2016#0", "nlcen@jsrt#0", "net.py:build", "a#1",
         "unet@jsrt#0 (0123abcd)",
     ]  # fmt: skip
-    assert networks_of_seeds(models) == {
+    assert networks_of_seeds(models, {}) == {
         "unet@jsrt#0": ("unet@jsrt", 0),
         "unet@jsrt#11": ("unet@jsrt", 11),
     }
+
+
+def test_trainings_with_other_settings_or_data_stand_apart_and_a_note_says_so(row, frame):
+    models = [f"{NAME}#{seed}" for seed in range(4)]
+    settings = dict(zip(models, ["aa" * 32, "aa" * 32, "bb" * 32, "bb" * 32], strict=True))
+    assert networks_of_seeds(models, settings) == {
+        models[0]: (f"{NAME} (aaaaaaaa)", 0),
+        models[1]: (f"{NAME} (aaaaaaaa)", 1),
+        models[2]: (f"{NAME} (bbbbbbbb)", 2),
+        models[3]: (f"{NAME} (bbbbbbbb)", 3),
+    }
+    assert set(networks_of_seeds(models[:3], settings)) == {models[0], models[1]}
+    rows = frame([row(model=m, weights_sha256=f"{n:02x}" * 32) for n, m in enumerate(models[:3])])
+    tables = build_tables(rows, shown=Shown(rows, settings=settings))
+    assert tables.seeds["seeds"].unique().tolist() == [2]
+    (note,) = [note for note in tables.notes if "not all of one kind" in note]
+    assert f"{models[0]}, {models[1]} / {models[2]}" in note
 
 
 def test_mean_deviation_and_range_are_those_of_the_seeds_means(row, frame):

@@ -1,0 +1,64 @@
+"""What a run asks of a network, as its record keeps it: cells, cases, and how the two relate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from segbench.evaluation.case_index import Known
+from segbench.evaluation.subject import Subject
+from segbench.store.records import digest
+from segbench.store.runs import Asked, AskedCase, Training
+from segbench.training.card import Card, Settings, checkpoint_name
+
+
+def describe_asked(subject: Subject, keys: Sequence[str], known: Mapping[str, Known]) -> Asked:
+    """The cells of a network by their keys, on those cases."""
+    data, card = subject.data, subject.model.card
+    fingerprint = data.dataset.fingerprint()
+    trained = _trained_on(card, fingerprint, known) if card else frozenset()
+    groups = {entry.case_id: entry.group_id for entry in data.entries}
+    return Asked(
+        model=subject.name,
+        network_sha256=subject.sha256,
+        weights_sha256=subject.model.weights_sha256,
+        dataset=data.spec,
+        dataset_fingerprint=fingerprint,
+        split=data.split,
+        other_data=card is not None and card.dataset_fingerprint != fingerprint,
+        training=_training(card) if card else None,
+        cells=tuple(keys),
+        cases=tuple(
+            AskedCase(
+                case_id=case_id,
+                group_id=groups[case_id],
+                sha256=case.sha256,
+                trained=case_id in trained,
+            )
+            for case_id, case in known.items()
+        ),
+    )
+
+
+def _trained_on(card: Card, fingerprint: str, known: Mapping[str, Known]) -> frozenset[str]:
+    """Which of the cases the network was trained, or its epoch chosen, on.
+
+    By content, wherever they lie; by name where the data set is the card's.
+    """
+    contents = set(card.contents.values())
+    same = card.dataset_fingerprint == fingerprint
+    named = {*card.train_cases, *card.validation_cases} if same else set()
+    return frozenset(
+        case_id for case_id, case in known.items() if case.sha256 in contents or case_id in named
+    )
+
+
+def _training(card: Card) -> Training:
+    """Everything the card was trained by, but for the seed and what is drawn from it."""
+    drawn = {"seed", "train_cases", "validation_cases"}
+    facts = card.model_dump(mode="json", include=set(Settings.model_fields) - drawn)
+    facts["cases"] = sorted([*card.train_cases, *card.validation_cases])
+    return Training(
+        network=checkpoint_name(card.model, card.dataset_spec, card.seed).rpartition("#")[0],
+        seed=card.seed,
+        settings_sha256=digest(facts),
+    )

@@ -1,0 +1,95 @@
+"""What each case of a data set is known by, remembered under the data set's fingerprint.
+
+<workspace>/results/cases/<fingerprint>.json
+
+Rows are found by the content of a case, which only its pixels tell. So that a run that finds
+everything need not read a single image, their hashes are kept; whatever is loaded to be computed is
+compared with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from segbench import __version__
+from segbench.api import Case, Dataset
+from segbench.errors import MachineError, UserError
+from segbench.evaluation.case_cache import CaseCache
+from segbench.evaluation.score import nsd_tolerance
+from segbench.store.records import digest, read_record, write_record
+from segbench.store.workspace import Workspace
+
+_READERS = ("numpy", "pillow", "nibabel")  # another version may decode otherwise
+
+
+@dataclass(frozen=True)
+class Known:
+    """A case: ``Case.sha256``, and the tolerance of its normalised surface Dice."""
+
+    sha256: str
+    nsd_tolerance: float
+
+
+class CaseIndex:
+    """The cases of one data set."""
+
+    def __init__(self, dataset: Dataset, workspace: Workspace) -> None:
+        facts = {
+            "fingerprint": dataset.fingerprint(),
+            "segbench": __version__,
+            **{name: version(name) for name in _READERS},
+        }
+        self._path = workspace.results / "cases" / f"{digest(facts)[:32]}.json"
+        self._known = self._read()
+
+    def know(self, cases: CaseCache) -> Mapping[str, Known]:
+        """Case id -> what it is known by, of every case of the cache that can be read.
+
+        Raises:
+            UserError: not one of them can.
+            MachineError: see ``verify``, or the disk refused.
+        """
+        entries = [entry for shard in cases.shards for entry in shard]
+        if any(entry.case_id not in self._known for entry in entries):
+            for number in range(len(cases.shards)):
+                for case in cases.load(number):
+                    self._known.setdefault(case.case_id, _know(case))
+                    self.verify(case)
+            if len(cases.unreadable) == len(entries):
+                raise UserError(next(iter(cases.unreadable.values())))
+            self._write()
+        return {
+            entry.case_id: self._known[entry.case_id]
+            for entry in entries
+            if entry.case_id not in cases.unreadable
+        }
+
+    def verify(self, case: Case) -> None:
+        """Refuse a case that is not what it was under the same fingerprint.
+
+        Raises:
+            MachineError: the data set's fingerprint does not cover what its cases depend on.
+        """
+        if self._known[case.case_id] != _know(case):
+            raise MachineError(
+                f"case {case.case_id} has changed although the fingerprint of its data set has "
+                "not: its plug-in's fingerprint() must cover all that determines its cases (or, if "
+                f"the plug-in has been mended since, delete {self._path})"
+            )
+
+    def _read(self) -> dict[str, Known]:
+        try:
+            record = read_record(self._path) or {"cases": {}}
+            return {name: Known(*facts) for name, facts in record["cases"].items()}
+        except (UserError, KeyError, TypeError, AttributeError):
+            return {}  # only a memory: read the images again
+
+    def _write(self) -> None:
+        cases = {name: (known.sha256, known.nsd_tolerance) for name, known in self._known.items()}
+        write_record(self._path, {"cases": cases})
+
+
+def _know(case: Case) -> Known:
+    return Known(case.sha256, nsd_tolerance(case))

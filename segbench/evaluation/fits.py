@@ -1,0 +1,76 @@
+"""What fitted attacks have learnt of the train split, each fit made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from segbench.api import FittedAttack
+from segbench.engine.network import Network
+from segbench.errors import UserError
+from segbench.evaluation.case_cache import CaseCache
+from segbench.evaluation.case_index import CaseIndex
+from segbench.evaluation.cell import cell_facts
+from segbench.evaluation.fitting import Fit, Fitted, fit_path
+from segbench.evaluation.grid import Cell, cut_shards, take_cases
+from segbench.evaluation.request import Options
+from segbench.evaluation.subject import Subject
+from segbench.store.records import digest
+from segbench.store.rows import cell_key
+from segbench.store.workspace import Workspace
+
+
+class Fits:
+    """The fits of one network on one data set."""
+
+    def __init__(self, subject: Subject, workspace: Workspace, options: Options) -> None:
+        self.subject, self.workspace, self.options = subject, workspace, options
+        self._fits: dict[str, Fitted] = {}
+        self._contents: dict[int, str] = {}
+
+    def facts(self, cell: Cell) -> dict[str, Any]:
+        """What a fit adds to the facts of its cell: the cases it is made on. Else nothing.
+
+        Raises:
+            UserError: they are not all of the shape of those to be attacked, or one is unreadable.
+        """
+        attack: object = cell.attack.attack if cell.attack else None
+        if not isinstance(attack, FittedAttack):
+            return {}
+        count = attack.schedule().cases
+        if count not in self._contents:
+            self._contents[count] = self._hash_cases(cell, count)
+        return {"fitted_on": self._contents[count]}
+
+    def fitted(
+        self, cell: Cell, network: Network, size: int, busy: Callable[[str], None]
+    ) -> Fitted | None:
+        """What a fitted attack has learnt, ``size`` cases at a time; None for any other attack."""
+        attack: object = cell.attack.attack if cell.attack else None
+        if not isinstance(attack, FittedAttack):
+            return None
+        facts = cell_facts(self.subject, cell, self.options) | self.facts(cell) | {"fit": True}
+        key = cell_key(facts)
+        if key not in self._fits:
+            dataset = self.subject.data.dataset
+            entries = take_cases(dataset.entries("train"), attack.schedule().cases)
+            cases = [dataset.load(entry.case_id) for entry in entries]
+            fit = Fit(network, cell, attack, cases, size, busy)
+            self._fits = {key: fit.run(fit_path(self.workspace, key))}
+        return self._fits[key]
+
+    def _hash_cases(self, cell: Cell, count: int) -> str:
+        data = self.subject.data
+        entries = take_cases(data.dataset.entries("train"), count)
+        shapes = {entry.shape for entry in (*entries, *data.entries)}
+        if len(shapes) > 1:
+            raise UserError(
+                f"attack {cell.label} makes one perturbation for all images, and these have the "
+                f"shapes {', '.join(map(str, sorted(shapes)))}; bring them to one with size="
+            )
+        with closing(CaseCache(data.dataset, cut_shards(entries))) as cases:
+            known = CaseIndex(data.dataset, self.workspace).know(cases)
+            if cases.unreadable:
+                raise UserError(next(iter(cases.unreadable.values())))
+        return digest({"cases": [known[entry.case_id].sha256 for entry in entries]})

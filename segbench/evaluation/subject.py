@@ -1,0 +1,85 @@
+"""A network ready to be attacked on its data, and what it is known by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from segbench.api import Case
+from segbench.engine.memory import keep_freed_memory
+from segbench.engine.network import Network
+from segbench.engine.precision import choose_device, choose_precision, require_ieee_fp32
+from segbench.errors import UserError
+from segbench.evaluation.request import DataSource, Options
+from segbench.networks import LoadedModel, ModelReference
+from segbench.networks.adapt import adapt_network
+from segbench.store.records import digest
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A loaded network, one of the user's own adapted to the images of its data.
+
+    Attributes:
+        name: what tables call it.
+        module: takes images (B, C, *spatial) in [0, 1].
+        adapted: what was put around a network of the user's own, beside what was asked for.
+        marks: why its rows may not be trusted, as far as adapting it has shown.
+    """
+
+    name: str
+    model: LoadedModel
+    module: nn.Module
+    data: DataSource
+    device: torch.device
+    adapted: str = ""
+    marks: tuple[str, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """The network: its weights, its architecture, and all that is put around it."""
+        return digest(
+            {
+                **self.model.facts,
+                "weights": self.model.weights_sha256,
+                "normalization": self.model.normalization and asdict(self.model.normalization),
+                "adapted": self.adapted,
+            }
+        )
+
+    def prepare(self, probe: Sequence[Case], options: Options) -> Network:
+        """The network made ready for the engine, on some cases of one shape."""
+        policy = "fp32" if self.model.exact or self.marks else options.precision
+        precision = choose_precision(self.device, policy)
+        classes = len(self.data.dataset.class_names)
+        network = Network(self.name, self.module, classes, self.device, precision, marks=self.marks)
+        images = torch.stack([torch.from_numpy(case.image) for case in probe])
+        network.prepare(images.to(self.device))
+        return network
+
+
+def load_subject(reference: ModelReference, data: DataSource, options: Options) -> Subject:
+    """Load a network and, if it is the user's own, adapt it to every shape of the split.
+
+    Raises:
+        UserError: it does not fit the data.
+        MachineError: its code failed.
+    """
+    model = reference.load(data.dataset)
+    keep_freed_memory()
+    require_ieee_fp32()  # last: a network's own file may have asked torch for less
+    device = choose_device(options.device)
+    if not model.own:
+        return Subject(reference.name, model, model.module, data, device)
+    # Of the whole split and not of the cases taken, or the padding would depend on --limit.
+    shapes = {entry.shape for entry in data.dataset.entries(data.split)}
+    try:
+        found = adapt_network(model.module, shapes, model.normalization, device)
+    except UserError as error:
+        raise UserError(f"model {reference.name}: {error}") from error
+    adapted = f"{found.key!r} {found.probabilities} {found.stripped} {found.stride}"
+    return Subject(reference.name, model, found.module, data, device, adapted, found.marks)

@@ -1,0 +1,113 @@
+"""JSON files of the store: written whole, and read only as they were written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from segbench.atomic import write_atomically
+from segbench.errors import MachineError, UserError
+
+_CHECKSUM = "sha256"
+
+
+class OldStoreError(UserError):
+    """The results are of an older segbench, whose rows mean something else by the same columns."""
+
+    def __init__(self, results: Path) -> None:
+        super().__init__(
+            f"{results} was written by an older segbench (store of schema 1), which knew cases and "
+            f"networks by name; nothing of it is deleted or mixed with new results: set it aside "
+            f"with `mv {results} {results}-1` and run the same command again"
+        )
+
+
+def canonical(value: Any) -> Any:
+    """JSON that is equal exactly where the facts are equal.
+
+    A tuple is a list, 1.0 is 1, and a Fraction ``"n/d"``.
+
+    Raises:
+        TypeError: a key is not text.
+    """
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"keys must be text: {list(value)}")
+        return {key: canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the facts' canonical JSON.
+
+    The order of keys, list or tuple, and 1 or 1.0 make no difference. Anything but text, numbers,
+    booleans, None, lists and mappings is refused with TypeError, and NaN with ValueError.
+    """
+    text = json.dumps(canonical(facts), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def record_bytes(facts: Mapping[str, Any]) -> bytes:
+    """The facts as JSON that people can read, with their checksum.
+
+    They come back as canonical JSON has them. NaN is refused with ValueError.
+    """
+    plain = canonical(facts)
+    text = json.dumps({**plain, _CHECKSUM: digest(plain)}, indent=2, sort_keys=True)
+    return (text + "\n").encode()
+
+
+def write_record(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the facts; whole or not at all.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    write_atomically(path, record_bytes(facts))
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The facts of a file, None where there is none.
+
+    Raises:
+        UserError: it is not as it was written.
+        MachineError: it may not be read.
+    """
+    try:
+        require_regular(path)
+        content: Any = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("no mapping")
+        if content.pop(_CHECKSUM, None) != digest(content):
+            raise ValueError("its checksum is not that of its content")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged or was not written by segbench ({error}); move it out of the "
+            "workspace"
+        ) from None
+    return content
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what would wait for ever, such as a named pipe; a missing file raises as opening does.
+
+    Raises:
+        UserError: it is no file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"{path} is not a regular file; move it out of the workspace")

@@ -1,0 +1,210 @@
+"""Runs: what was asked for, by whom, with what; one record each, written when the run starts.
+
+<workspace>/results/run-00012.json     the twelfth run of the workspace
+
+The number is the store's own counter: it orders runs, and so says what was asked about last. Rows
+carry the number of the run that computed them; a record names the cells and cases it asked for,
+whoever computed those.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from segbench.atomic import write_exclusively
+from segbench.errors import UserError
+from segbench.store.records import OldStoreError, read_record, record_bytes, write_record
+from segbench.store.rows import last_run, listed
+from segbench.store.workspace import Workspace
+
+Status = Literal["running", "done", "failed", "interrupted"]
+_NAME = re.compile(r"run-(?P<number>\d+)\.json")
+_OLD_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]+\.json")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(_Record):
+    """How a network came about, as far as its card says.
+
+    Attributes:
+        network: its name without the seed.
+        settings_sha256: of all settings of its card but the seed.
+    """
+
+    network: str
+    seed: int
+    settings_sha256: str
+
+
+class AskedCase(_Record):
+    """A case that was asked for; ``trained`` says whether the network was trained on it."""
+
+    case_id: str
+    group_id: str
+    sha256: str
+    trained: bool = False
+
+
+class Asked(_Record):
+    """One network on one split of one data set.
+
+    Attributes:
+        model: what tables call it.
+        other_data: whether the data set is not, or no longer, the one that its card names.
+        training: None where it has no card.
+        cells: the keys of all its cells, in order.
+    """
+
+    model: str
+    network_sha256: str
+    weights_sha256: str
+    dataset: str
+    dataset_fingerprint: str
+    split: str
+    other_data: bool
+    training: Training | None
+    cells: tuple[str, ...]
+    cases: tuple[AskedCase, ...]
+
+
+class Failure(_Record):
+    """A case that has no rows, and why."""
+
+    model: str
+    attack: str
+    budget: str
+    case_id: str
+    reason: str
+
+
+class Code(_Record):
+    """The git commit of a folder that networks come from; ``dirty`` where files differ from it."""
+
+    folder: str
+    commit: str
+    dirty: bool
+
+
+class RunRecord(_Record):
+    """A run, from its start on.
+
+    Attributes:
+        reason: why it ended otherwise than ``done``.
+        started: UTC, ISO 8601, as is ``finished``.
+        argv: the command, empty where segbench was called from Python.
+        options: everything that was asked for, defaults included.
+        asked: each network that the run has come to so far, in order.
+        code: of each project that networks of the user's own lie in.
+    """
+
+    schema_version: Literal[2] = 2
+    number: int = 0
+    status: Status = "running"
+    reason: str | None = None
+    started: str
+    finished: str | None = None
+    seconds: float = 0
+    host: str
+    pid: int
+    argv: tuple[str, ...]
+    options: dict[str, Any]
+    asked: tuple[Asked, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    versions: dict[str, str]
+    device: str
+    threads: int
+    code: tuple[Code, ...] = ()
+
+    @property
+    def run_id(self) -> str:
+        """``run-00012``."""
+        return f"run-{self.number:05d}"
+
+    @property
+    def state(self) -> str:
+        """Its status; ``killed`` where it says running and its process is gone from this host."""
+        if self.status != "running" or self.host != platform.node():
+            return self.status
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return "killed"
+        except (PermissionError, OSError):
+            pass
+        return self.status
+
+
+def begin_run(workspace: Workspace, record: RunRecord) -> RunRecord:
+    """The record with the next free number, written; no two runs of a workspace share one.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    number = max([last_run(workspace), *_numbers(workspace)])
+    while True:
+        number += 1
+        numbered = record.model_copy(update={"number": number})
+        path = workspace.results / f"{numbered.run_id}.json"
+        if write_exclusively(path, record_bytes(numbered.model_dump(mode="json"))):
+            return numbered
+
+
+def write_run(workspace: Workspace, record: RunRecord) -> None:
+    """Replace the record of a run that has begun.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    path = workspace.results / f"{record.run_id}.json"
+    write_record(path, record.model_dump(mode="json"))
+
+
+def read_runs(workspace: Workspace, damaged: list[str] | None = None) -> list[RunRecord]:
+    """The records of all runs, in the order in which they began.
+
+    Raises:
+        UserError: a file there is not a run's record, and ``damaged`` is None; else the sentence is
+            appended to it and the file left out.
+        OldStoreError: the store is of an older segbench.
+    """
+    records = []
+    for path in listed(workspace.results, ".json"):
+        if _OLD_NAME.fullmatch(path.name):
+            raise OldStoreError(workspace.results)
+        try:
+            if not _NAME.fullmatch(path.name):
+                raise UserError(f"{path} is not a run's record; move it out of the workspace")
+            content = read_record(path)
+            if content is not None:
+                records.append(RunRecord.model_validate(content))
+        except (UserError, ValidationError) as error:
+            sentence = str(error)
+            if isinstance(error, ValidationError):
+                sentence = (
+                    f"{path} is not the record of a run that this segbench reads; move it out of "
+                    "the workspace"
+                )
+            if damaged is None:
+                raise UserError(sentence) from None
+            damaged.append(sentence)
+    return sorted(records, key=lambda record: record.number)
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _numbers(workspace: Workspace) -> Sequence[int]:
+    names = [_NAME.fullmatch(path.name) for path in listed(workspace.results, ".json")]
+    return [int(match["number"]) for match in names if match]

@@ -1,0 +1,81 @@
+"""Files of named tensors and a few facts in text, verified by a checksum over all of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segbench.atomic import write_atomically
+from segbench.errors import MachineError, UserError
+from segbench.store.records import require_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHECKSUM = "sha256"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Write a safetensors file; whole or not at all.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(plain, {**facts, _CHECKSUM: _checksum(plain, facts)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The tensors, on the CPU, and the facts; None where there is no file.
+
+    Raises:
+        UserError: the file is damaged or not one of ours.
+        MachineError: it may not be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        require_regular(path)
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if facts.pop(_CHECKSUM, None) != _checksum(tensors, facts):
+            raise ValueError("its checksum is not that of its content")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise damaged(path, str(error)) from None
+    return tensors, facts
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The facts alone, unverified; none where the file is gone or cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        require_regular(path)
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError, UserError):
+        return {}
+
+
+def damaged(path: Path, reason: str) -> UserError:
+    """What to say of a file that is not as it was written."""
+    return UserError(f"{path} is damaged ({reason}); delete it and run the same command again")
+
+
+def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    import torch
+
+    digest = hashlib.sha256(repr(sorted(facts.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

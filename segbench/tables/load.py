@@ -1,0 +1,63 @@
+"""The tables of a workspace: of one run, or of all that was ever asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segbench.api import Tables
+from segbench.errors import UserError
+from segbench.store.diagnoses import read_diagnoses
+from segbench.store.rows import read_rows
+from segbench.store.runs import RunRecord, read_runs
+from segbench.store.workspace import Workspace
+from segbench.tables.build import build_tables
+from segbench.tables.shown import last_asked, rows_of_run
+from segbench.training.card import find_checkpoints, load_card
+
+
+def load_tables(
+    workspace: Workspace,
+    *,
+    run: RunRecord | None = None,
+    every: bool = False,
+    strict: bool = False,
+) -> Tables:
+    """What is shown of a workspace; a damaged file is left out, and a note names it.
+
+    Args:
+        run: exactly what it asked for. None shows, per name, the network that was asked about last.
+        every: all networks that ever bore a name.
+        strict: leaves out networks whose checkpoint has other weights by now.
+
+    Raises:
+        UserError: there are no rows to show, or the store is of an older segbench.
+    """
+    damaged: list[str] = []
+    runs = read_runs(workspace, damaged)
+    rows = read_rows(workspace, damaged)
+    if rows.empty:
+        left_out = f" ({'; '.join(damaged)})" if damaged else ""
+        raise UserError(
+            "the workspace holds no results; `segbench attack --eps 0.03` computes some" + left_out
+        )
+    shown = rows_of_run(rows, run) if run else last_asked(rows, runs, every=every)
+    return build_tables(
+        shown.rows,
+        shown=shown,
+        current={} if run or every else _present_weights(workspace.root),
+        strict=strict,
+        runs=runs,
+        diagnoses=read_diagnoses(workspace, damaged),
+        damaged=damaged,
+    )
+
+
+def _present_weights(root: Path) -> dict[str, str]:
+    """Checkpoint -> SHA-256 of the weights it has now; of those whose card can be read."""
+    found = {}
+    for path in find_checkpoints(root):
+        try:
+            found[path.name] = load_card(path).weights_sha256
+        except UserError:
+            continue  # whoever asks for it is told
+    return found
