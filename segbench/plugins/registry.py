@@ -14,11 +14,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
 
 from segbench.errors import MachineError, UserError
+from segbench.plugins.source import source_hash
 
 Kind = Literal["models", "attacks", "datasets", "reports"]
 _ANY = "/*"
@@ -27,13 +29,25 @@ KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports")
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plug-in and where it came from; the provenance is part of every cell's key."""
+    """A loaded plug-in and where it came from; the provenance is part of every cell's key.
+
+    Attributes:
+        module: the name of the module in which it was looked up.
+        files: what was read to load it beside that, where it is a file of the user's own.
+    """
 
     kind: Kind
     name: str
     target: Callable[..., Any]
     distribution: str
     version: str
+    module: str = ""
+    files: tuple[Path, ...] = ()
+
+    @cached_property
+    def source(self) -> str:
+        """SHA-256 (hex) of its source and of what it imports from its own package or folder."""
+        return source_hash(self.target, self.module, self.files)
 
 
 def names(kind: Kind) -> list[str]:
@@ -91,7 +105,7 @@ def _load_point(kind: Kind, name: str) -> Plugin:
             f"the {kind[:-1]} {name!r} of {_owner(point)[0]} does not import "
             f"({point.value}): {type(error).__name__}: {error}"
         ) from error
-    return Plugin(kind, name, target, *_owner(point))
+    return Plugin(kind, name, target, *_owner(point), point.module)
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
