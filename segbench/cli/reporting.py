@@ -18,11 +18,12 @@ def write_reports(
     from segbench.cli.display import console, show_summary
     from segbench.cli.evaluation import load_tables
     from segbench.plugins.registry import load
+    from segbench.plugins.report import write_report
 
     writers = [load("reports", name) for name in formats]
     tables = load_tables(workspace, all_weights)
     if show:
         show_summary(tables)
     for writer in writers:
-        for path in writer.target(tables, directory):
+        for path in write_report(writer, tables, directory):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
