@@ -1,7 +1,7 @@
 """What a plug-in must be, checked when it is loaded: its kind, its members, their legal values.
 
-What its methods return is checked where they are called first: an attack's in
-``engine/returned.py``, a data set's and a report's by :func:`check_case` and :func:`check_files`.
+What its methods return is checked where they are called: an attack's in ``engine/returned.py``, a
+data set's and a report's by :func:`check_case` and :func:`check_files`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from segbench.errors import ContractError, MachineError, UserError
 from segbench.plugins import registry
 from segbench.plugins.attack import load_attack
 from segbench.plugins.contract import check_case, check_dataset
+from segbench.plugins.dataset import load_case
 from segbench.plugins.report import write_report
 
 Install = Callable[..., None]
@@ -263,3 +264,43 @@ def test_a_case_of_another_shape_type_or_range_is_named(
 def test_a_case_whose_every_pixel_is_ignored_is_refused() -> None:
     with pytest.raises(UserError, match="case cxr-test-00000: every pixel of its mask is ignored"):
         check_case(case(labels=LABELS - 100, ignore_index=-100), DATA)
+
+
+class Loads(PhantomCXR):
+    """The generated data set with a ``load`` of its own."""
+
+    def load(self, case_id: str) -> Case:
+        return replace(super().load(case_id), **self.changed())
+
+    @staticmethod
+    def changed() -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        (lambda: {"image": IMAGE + 2}, MachineError, "breaks its contract: the image of case cxr-"),
+        (lambda: 1 / 0, MachineError, "failed to load case cxr-test-00000: ZeroDivisionError"),
+        (lambda: exit(0), MachineError, "failed to load case cxr-test-00000: SystemExit"),
+        (lambda: {"labels": LABELS - 1, "ignore_index": -1}, UserError, "every pixel of its mask"),
+    ],
+)
+def test_a_data_set_is_named_by_the_case_that_it_gets_wrong(
+    changed: Any, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Loads, "changed", staticmethod(changed))
+    with pytest.raises(error) as caught:
+        load_case(Loads(size=32), "cxr-test-00000")
+    assert words in str(caught.value)
+    if error is MachineError:
+        assert str(caught.value).startswith("the data set Loads of ")
+
+
+def test_a_data_set_is_named_with_its_package() -> None:
+    with pytest.raises(UserError, match="unknown case 'absent'"):
+        load_case(DATA, "absent")
+    broken = PhantomCXR(size=32)
+    object.__setattr__(broken, "in_channels", 3)
+    with pytest.raises(MachineError, match="the data set PhantomCXR of segbench breaks its contr"):
+        load_case(broken, "cxr-test-00000")
