@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from segbench.api import Case, Dataset, Entry
+from segbench.plugins.dataset import load_case
 
 _KEEP_BYTES = 2**30
 _PIXEL_BYTES = 8  # int64 labels
@@ -41,7 +42,7 @@ class CaseCache:
         self._reader.shutdown(cancel_futures=True)
 
     def _read(self, shard: int) -> list[Case]:
-        return [self._dataset.load(entry.case_id) for entry in self._shards[shard]]
+        return [load_case(self._dataset, entry.case_id) for entry in self._shards[shard]]
 
 
 def _bytes(entry: Entry) -> int:
