@@ -7,3 +7,10 @@ class UserError(Exception):
 
 class MachineError(Exception):
     """The machine or a plug-in failed: disk, memory, a crash that is not the user's doing."""
+
+
+class ContractError(Exception):
+    """A plug-in is not what its kind must be: the message names the member and what was expected.
+
+    Whoever knows the plug-in's name says it too, in a :class:`MachineError`.
+    """

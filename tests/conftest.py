@@ -1,9 +1,11 @@
-"""Seeded tests, and rows as the store gives them, made up: one by one or a whole grid."""
+"""What tests of several rooms share: seeds, strangers' plug-ins, and rows as the store has them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,33 @@ def prepared() -> Callable[..., Any]:
         return network
 
     return make
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Distributions that exist for one test: a module and its entry points."""
+    from segbench.plugins import registry
+
+    def forget() -> None:
+        registry.load.cache_clear()
+        registry._points.cache_clear()
+
+    def add(name: str, points: str, source: str = "", version: str = "1.2") -> None:
+        root = tmp_path / name
+        info = root / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        info.joinpath("METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        info.joinpath("entry_points.txt").write_text(points)
+        root.joinpath(f"{name}_code.py").write_text(source)
+        monkeypatch.syspath_prepend(str(root))
+        forget()
+
+    yield add
+    for module in [m for m in sys.modules if m.endswith("_code")]:
+        del sys.modules[module]
+    forget()
 
 
 @pytest.fixture

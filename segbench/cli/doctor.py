@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from segbench import __version__
 from segbench.cli.options import device_option, workspace_option
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry
+from segbench.plugins.attack import load_attack
 
 
 @click.command("doctor")
@@ -21,7 +25,7 @@ from segbench.plugins import registry
 @workspace_option
 @click.pass_context
 def command(ctx: click.Context, device: str | None, workspace: Path) -> None:
-    """Say what segbench will compute with, and whether every plug-in imports.
+    """Say what segbench will compute with, and whether every plug-in is fit for use.
 
     Exit status 3 if something is broken.
 
@@ -60,12 +64,22 @@ def _workspace_state(workspace: Path) -> str:
 
 
 def _broken_plugins() -> list[str]:
-    """A sentence for every registered plug-in that does not load."""
-    broken = []
+    """A sentence for every registered plug-in that does not load or breaks its contract."""
+    checks: list[Callable[[], object]] = []
     for kind in registry.KINDS:
-        for name in registry.names(kind):
-            try:
-                registry.load(kind, name)
-            except (MachineError, UserError) as error:
-                broken.append(str(error))
-    return broken
+        checks += [partial(registry.load, kind, name) for name in registry.names(kind)]
+        checks += [partial(registry.load_family, kind, name) for name in registry.families(kind)]
+    checks += [partial(_make_attack, name) for name in registry.names("attacks")]
+    broken = []
+    for check in checks:
+        try:
+            check()
+        except (MachineError, UserError) as error:
+            broken.append(" ".join(str(error).split()))
+    return list(dict.fromkeys(broken))
+
+
+def _make_attack(name: str) -> None:
+    """With its defaults, which it may refuse: some need a parameter."""
+    with suppress(UserError):
+        load_attack(name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from segbench.cli.options import workspace_option
+from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
 
 _RESERVED = {
@@ -28,8 +30,11 @@ _RESERVED = {
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @workspace_option
-def command(what: str | None, as_json: bool, workspace: Path) -> None:
+@click.pass_context
+def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Path) -> None:
     """List models, attacks, datasets and reports with their parameters, or runs and stored cells.
+
+    Exit status 3 if one of them is broken; its row says how.
 
     \b
     segbench list
@@ -47,12 +52,26 @@ def command(what: str | None, as_json: bool, workspace: Path) -> None:
         click.echo(json.dumps(found, indent=2, default=str))
     else:
         _show(found)
+    if any("broken" in entry for entries in found.values() for entry in entries):
+        ctx.exit(3)
 
 
 def _plugins(kind: registry.Kind) -> list[dict[str, Any]]:
     """Every plug-in by itself, then every family as one."""
-    single = [_describe(kind, name) for name in registry.names(kind)]
-    return single + [_describe_family(kind, name) for name in registry.families(kind)]
+    single = [_describe_any(_describe, kind, name) for name in registry.names(kind)]
+    return single + [
+        _describe_any(_describe_family, kind, name) for name in registry.families(kind)
+    ]
+
+
+def _describe_any(
+    describe: Callable[[registry.Kind, str], dict[str, Any]], kind: registry.Kind, name: str
+) -> dict[str, Any]:
+    """A plug-in's row, which for a broken one says what is broken."""
+    try:
+        return describe(kind, name)
+    except (MachineError, UserError) as error:
+        return {"name": name, "summary": "", "parameters": {}, "broken": str(error)}
 
 
 def _describe_family(kind: registry.Kind, name: str) -> dict[str, Any]:
@@ -125,6 +144,7 @@ def _runs(workspace: Path) -> list[dict[str, Any]]:
 
 def _show(found: dict[str, list[dict[str, Any]]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     for kind, entries in found.items():
@@ -143,7 +163,8 @@ def _show(found: dict[str, list[dict[str, Any]]]) -> None:
                 table.add_column(name, overflow="fold")
             for entry in entries:
                 parameters = (f"{k}={v['default']}" for k, v in entry["parameters"].items())
-                table.add_row(entry["name"], "\n".join(parameters), entry["summary"])
+                summary = f"broken: {entry['broken']}" if "broken" in entry else entry["summary"]
+                table.add_row(*map(escape, (entry["name"], "\n".join(parameters), summary)))
         Console().print(table)
 
 

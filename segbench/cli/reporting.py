@@ -17,6 +17,7 @@ def write_reports(
     """Write each format's files into a folder; with ``show``, print the summary first."""
     from segbench.cli.display import console, show_summary
     from segbench.plugins.registry import load
+    from segbench.plugins.report import write_report
     from segbench.store.workspace import Workspace
     from segbench.tables.load import load_tables
 
@@ -25,5 +26,5 @@ def write_reports(
     if show:
         show_summary(tables)
     for writer in writers:
-        for path in writer.target(tables, directory):
+        for path in write_report(writer, tables, directory):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -12,7 +12,8 @@ from typing import cast
 from segbench.api import Dataset
 from segbench.data.roots import remember_root, remembered_root
 from segbench.errors import MachineError, UserError
-from segbench.plugins.registry import load
+from segbench.plugins.contract import check_dataset
+from segbench.plugins.registry import blame, load
 from segbench.plugins.spec import bind, parameters, parse
 
 __all__ = ["load_dataset", "remember_root", "remembered_root"]
@@ -25,17 +26,21 @@ def load_dataset(spec_text: str, root: Path | None = None) -> Dataset:
 
     Raises:
         UserError: an unknown data set or option, or files that cannot be used.
-        MachineError: the plug-in itself failed.
+        MachineError: the plug-in itself failed, or breaks its contract.
     """
     spec = parse(spec_text)
-    target = load("datasets", spec.name).target
+    plugin = load("datasets", spec.name)
+    target = plugin.target
     options = bind(target, spec, reserved=("root",))
     if "root" in parameters(target):
         options["root"] = root if root is not None else remembered_root(spec.name)
     elif root is not None:
         raise UserError(f"the data set {spec.name!r} reads no files; leave out --data-root")
     try:
-        return cast("Dataset", target(**options))
+        dataset = cast("Dataset", target(**options))
+        with blame(plugin):
+            check_dataset(dataset)
+        return dataset
     except (UserError, MachineError):
         raise
     except Exception as error:

@@ -32,6 +32,7 @@ from segbench.engine.nearest import Nearest
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective, remaining
+from segbench.engine.returned import check_images, check_loss, check_plan, check_state
 from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 
@@ -59,11 +60,13 @@ def attack_batch(
 
     Raises:
         UserError: a loss or gradient is NaN or infinite; the case is named.
+        ContractError: what the attack returned is not what the contract says.
     """
     if isinstance(attack, StepAttack):
         return _StepRun(network, attack, images, goal, budget, noise).run()
     objective = CaseObjective(network, noise)
     found = attack.run(objective, images.clone(), goal, budget, noise)
+    check_images(found, images, "run")
     found = ball.project(found.detach(), images, budget)
     return Outcome(found, *objective.costs.tolist())
 
@@ -81,7 +84,7 @@ class _StepRun:
         noise: CaseNoise,
     ) -> None:
         self.network, self.attack, self.noise = network, attack, noise
-        self.plan: Plan = attack.plan(budget)
+        self.plan: Plan = check_plan(attack.plan(budget))
         self.leaving = self.plan.stop_early or self.plan.keep == "nearest"
         self.objective = NetworkObjective(network)
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
@@ -121,10 +124,12 @@ class _StepRun:
         """The images that one restart ends with, for those cases of the batch, in that order."""
         alive, finished, whole = cases, self.context.images.clone(), context
         record = self._record(context, cases)
-        state = self._projected(self.attack.init(context), context, 0)
+        state = check_state(self.attack.init(context), context.images, "init")
+        state = self._projected(state, context, 0)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
             feedback = self._ask(state.images, loss, _goal(context, state))
+            check_loss(feedback.loss, len(alive))
             self._count(alive, state, feedback)
             inside = self._radius(step) <= 1
             if record is not None and inside:
@@ -139,7 +144,8 @@ class _StepRun:
                     state, feedback = _select(state, keep), _select(feedback, keep)
                     if not len(alive):
                         break
-            state = self._projected(self.attack.step(context, state, feedback), context, step + 1)
+            state = check_state(self.attack.step(context, state, feedback), context.images, "step")
+            state = self._projected(state, context, step + 1)
         finished[alive] = state.images
         self._refuse_faults()
         last = finished[cases]

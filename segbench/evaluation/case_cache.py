@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from segbench.api import Case, Dataset, Entry
 from segbench.errors import UserError
+from segbench.plugins.dataset import load_case
 
 _KEEP_BYTES = 2**30
 _PIXEL_BYTES = 8  # int64 labels
@@ -50,7 +51,7 @@ class CaseCache:
         cases = []
         for entry in self.shards[shard]:
             try:
-                cases.append(self._dataset.load(entry.case_id))
+                cases.append(load_case(self._dataset, entry.case_id))
             except UserError as error:
                 self.unreadable[entry.case_id] = str(error)
         return cases

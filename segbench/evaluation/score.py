@@ -24,6 +24,7 @@ from segbench.engine.loop import Outcome, attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
+from segbench.engine.returned import check_images
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.goals import goal_of
@@ -221,7 +222,7 @@ def _attacked(
         if isinstance(attack, FittedAttack):
             assert fitted is not None
             context = Context(batch.images, goal, cell.budget, noise)
-            found = attack.apply(fitted, context)
+            found = check_images(attack.apply(fitted, context), batch.images, "apply")
             return Outcome(ball.project(found, batch.images, cell.budget), nothing, nothing)
         return attack_batch(network, attack, batch.images, goal, cell.budget, noise)
     except (UserError, MachineError, torch.OutOfMemoryError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
 from fractions import Fraction
 from importlib.metadata import version
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from segbench.api import Attack, BringsBudgets, Budget, NamesLibraries
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
+from segbench.plugins.contract import NORMS, check_attack
+from segbench.plugins.naming import CLEAN, spell
 
-NORMS = ("linf", "l2", "l1")
-CLEAN = "clean"
+__all__ = ["CLEAN", "NORMS", "NamedAttack", "attack_budgets", "eps_budget", "load_attack"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +52,20 @@ def load_attack(text: str) -> NamedAttack:
 
     Raises:
         UserError: no such attack, or a parameter it does not have or cannot take.
-        MachineError: the plug-in does not import, or breaks while it is made.
+        MachineError: the plug-in does not import, breaks while it is made, or breaks its contract.
     """
     parsed = spec.parse(text)
     if parsed.name == CLEAN:
         raise UserError("'clean' is always measured and is not an attack to ask for")
     plugin = registry.load("attacks", parsed.name)
-    target: object = plugin.target
-    if not is_dataclass(target):
-        raise MachineError(
-            f"attack {parsed.name!r} of {plugin.distribution} is not a dataclass, so it has no "
-            "parameters to record"
-        )
     values = spec.bind(plugin.target, parsed)
+    _require(plugin, values)
     try:
         attack = plugin.target(**values)
+        with registry.blame(plugin):
+            check_attack(attack)
+    except MachineError:
+        raise
     except UserError as error:
         if parsed.name in str(error):
             raise
@@ -76,6 +76,15 @@ def load_attack(text: str) -> NamedAttack:
             f"{type(error).__name__}: {error}"
         ) from error
     return NamedAttack(_label(parsed.name, attack), attack, plugin)
+
+
+def _require(plugin: registry.Plugin, values: Mapping[str, Any]) -> None:
+    """UserError unless every parameter without a default is given."""
+    for f in _fields(plugin.target):
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in values:
+            key = f.name.rstrip("_")
+            kind = spec.describe(spec.parameters(plugin.target)[key].annotation)
+            raise UserError(f"{plugin.name} needs {key}, {kind}: {plugin.name}:{key}=...")
 
 
 def attack_budgets(attack: NamedAttack, eps: Sequence[Fraction]) -> list[Budget]:
@@ -111,7 +120,7 @@ def eps_budget(attack: NamedAttack, eps: Fraction) -> Budget:
 
 def _label(name: str, attack: Any) -> str:
     changed = {
-        f.name.rstrip("_"): _text(getattr(attack, f.name))
+        f.name.rstrip("_"): spell(getattr(attack, f.name))
         for f in _fields(attack)
         if f.default is MISSING or getattr(attack, f.name) != f.default
     }
@@ -121,11 +130,3 @@ def _label(name: str, attack: Any) -> str:
 def _fields(attack: Any) -> list[Field[Any]]:
     """The hyper-parameters; every attack plug-in is a dataclass."""
     return [f for f in fields(attack) if f.init]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "+".join(map(_text, value))
-    return str(value)

@@ -110,7 +110,7 @@ def _base(attack: str) -> str:
 def spelled(attack: str, params: str) -> Spec:
     """An attack with all its parameters; clean has none."""
     values = {} if attack == CLEAN else json.loads(params)
-    return Spec(_base(attack), {key: _spell(value) for key, value in values.items()})
+    return Spec(_base(attack), {key: spell(value) for key, value in values.items()})
 
 
 def _read(text: str) -> Spec:
@@ -121,10 +121,10 @@ def _read(text: str) -> Spec:
         return Spec(text)
 
 
-def _spell(value: Any) -> str:
+def spell(value: Any) -> str:
     """A parameter's value as spec text."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
-    if isinstance(value, list):
-        return "+".join(map(_spell, value))
+    if isinstance(value, (list, tuple)):
+        return "+".join(map(spell, value))
     return str(value)

@@ -11,29 +11,55 @@ the family ``monai/*``; it raises ValueError for a member that it does not have.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-from segbench.errors import MachineError, UserError
+from segbench.errors import ContractError, MachineError, UserError
+from segbench.plugins.contract import KINDS, Kind, check_name, check_target
+from segbench.plugins.source import source_hash
+from segbench.plugins.suggest import suggest
 
-Kind = Literal["models", "attacks", "datasets", "reports"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Plugin",
+    "blame",
+    "families",
+    "load",
+    "load_family",
+    "names",
+    "suggest",
+]
+
 _ANY = "/*"
-KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports")
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plug-in and where it came from; the provenance is part of every cell's key."""
+    """A loaded plug-in and where it came from; the provenance is part of every cell's key.
+
+    Attributes:
+        module: the name of the module in which it was looked up.
+        files: what was read to load it beside that, where it is a file of the user's own.
+    """
 
     kind: Kind
     name: str
     target: Callable[..., Any]
     distribution: str
     version: str
+    module: str = ""
+    files: tuple[Path, ...] = ()
+
+    @cached_property
+    def source(self) -> str:
+        """SHA-256 (hex) of its source and of what it imports from its own package or folder."""
+        return source_hash(self.target, self.module, self.files)
 
 
 def names(kind: Kind) -> list[str]:
@@ -48,21 +74,52 @@ def families(kind: Kind) -> list[str]:
 
 def load_family(kind: Kind, name: str) -> Plugin:
     """The family itself: its target turns a member's name into a plug-in's target."""
-    return _load_point(kind, name + _ANY)
+    plugin = _load_point(kind, name + _ANY)
+    with blame(plugin):
+        check_name(kind, name)
+        if not callable(plugin.target):
+            raise ContractError(f"it is a {type(plugin.target).__name__}; expected a function")
+    return plugin
 
 
 @cache
 def load(kind: Kind, name: str) -> Plugin:
-    """The plug-in of that name.
+    """The plug-in of that name, once it is known to be one.
 
     Raises:
         UserError: the name is unknown (the nearest valid one is suggested), or two distributions
             claim it.
-        MachineError: the plug-in is installed but does not import.
+        MachineError: the plug-in is installed but does not import, or breaks its contract.
     """
     family, slash, member = name.partition("/")
-    if not slash or family not in families(kind):
-        return _load_point(kind, name)
+    if slash and family in families(kind):
+        plugin = _load_member(kind, name, family, member)
+    else:
+        plugin = _load_point(kind, name)
+    with blame(plugin):
+        check_name(kind, name)
+        check_target(kind, plugin.target)
+    return plugin
+
+
+@contextmanager
+def blame(plugin: Plugin) -> Iterator[None]:
+    """Name the plug-in where its contract turns out to be broken.
+
+    Raises:
+        MachineError: the plug-in, its package, and what is broken.
+    """
+    try:
+        yield
+    except ContractError as error:
+        raise MachineError(
+            f"the {plugin.kind[:-1]} {plugin.name!r} of {plugin.distribution} breaks its contract: "
+            f"{error}"
+        ) from error
+
+
+def _load_member(kind: Kind, name: str, family: str, member: str) -> Plugin:
+    """What a family has under a member's name."""
     plugin = load_family(kind, family)
     try:
         target = plugin.target(member)
@@ -86,20 +143,12 @@ def _load_point(kind: Kind, name: str) -> Plugin:
     point = claims[0]
     try:
         target = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # what a module does when it is imported is its own
         raise MachineError(
             f"the {kind[:-1]} {name!r} of {_owner(point)[0]} does not import "
             f"({point.value}): {type(error).__name__}: {error}"
         ) from error
-    return Plugin(kind, name, target, *_owner(point))
-
-
-def suggest(name: str, valid: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the nearest valid one, and all of them."""
-    valid = sorted(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{guess} (valid: {', '.join(valid) or 'none'})"
+    return Plugin(kind, name, target, *_owner(point), point.module)
 
 
 @cache

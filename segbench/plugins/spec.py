@@ -18,7 +18,7 @@ from fractions import Fraction
 from typing import Any, Literal, get_args, get_origin
 
 from segbench.errors import UserError
-from segbench.plugins.registry import suggest
+from segbench.plugins.suggest import suggest
 
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*(/[\w.+-]+)?")
 _EPS = "expected a number of zero or more such as 0.03 or 8/255"
@@ -38,6 +38,11 @@ class Spec:
             return self.name
         items = ",".join(f"{key}={_quoted(value)}" for key, value in sorted(self.params.items()))
         return f"{self.name}:{items}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a spec can name a plug-in so: ``name`` or ``family/name``."""
+    return _NAME.fullmatch(text) is not None
 
 
 def parse(text: str) -> Spec:

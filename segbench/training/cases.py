@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segbench.api import Dataset, Entry
+from segbench.plugins.dataset import load_case
 from segbench.training.augment import augment, derive_seed, halve
 from segbench.training.loss import IGNORED
 from segbench.training.recipes import Recipe
@@ -66,7 +67,7 @@ class CaseMemory:
         return _unpack(image), labels.long()
 
     def _load(self, case_id: str) -> tuple[Tensor, Tensor]:
-        case = self._dataset.load(case_id)
+        case = load_case(self._dataset, case_id)
         self.contents[case_id] = case.sha256
         labels = torch.tensor(case.labels)
         if case.ignore_index is not None:

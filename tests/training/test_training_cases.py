@@ -111,6 +111,8 @@ def test_stacking_pads_images_with_0_and_labels_with_the_ignored_value() -> None
 class Counted:
     """Counts how often each case is decoded."""
 
+    class_names, in_channels, spatial_dims = ("a", "b"), 1, 2
+
     def __init__(self, image: np.ndarray) -> None:
         self.image, self.loads = image, 0
 
