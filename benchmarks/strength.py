@@ -15,7 +15,9 @@ from pathlib import Path
 import click
 from pandas import DataFrame
 
-from segbench.cli.evaluation import Request, evaluate, load_tables
+from segbench.cli.evaluation import evaluate, load_tables
+from segbench.evaluation.records import validated
+from segbench.evaluation.request import Request
 from segbench.plugins.attack import load_attack
 from segbench.plugins.naming import eps_names
 from segbench.plugins.spec import parse
@@ -93,16 +95,16 @@ def main(
 ) -> None:
     """Attack, compare, write."""
     specs = attack_specs(steps, sea_steps)
-    request = Request(
-        models=model,
-        attacks=tuple(specs.values()),
-        eps=(eps,),
-        dataset=dataset,
-        data_root=data_root,
-        limit=limit,
-        device=device,
-    )
-    evaluate(request, workspace)
+    asked = {
+        "models": model,
+        "attacks": tuple(specs.values()),
+        "eps": (eps,),
+        "dataset": dataset,
+        "data_root": data_root,
+        "limit": limit,
+        "device": device,
+    }
+    evaluate(validated(Request, asked), workspace)
     text = "\n".join(report(scores(load_tables(workspace).cases, specs), specs))
     out.write_text(text + "\n")
     click.echo(text)

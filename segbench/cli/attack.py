@@ -61,6 +61,12 @@ from segbench.cli.options import (
     is_flag=True,
     help="Keep the images, float32, in the workspace (see segbench export).",
 )
+@click.option("--fresh", is_flag=True, help="Compute anew, whatever is stored.")
+@click.option(
+    "--allow-trained-cases",
+    is_flag=True,
+    help="Attacking cases that a network was trained on is meant.",
+)
 @device_option
 @workspace_option
 def command(
@@ -78,6 +84,9 @@ def command(
     segbench attack -m my_net.py:build --weights my_net.pt --dataset folder --data-root my_images \\
         --eps 0.01
     """
-    from segbench.cli.evaluation import Request, evaluate
+    from segbench.cli.evaluation import evaluate
+    from segbench.evaluation.records import validated
+    from segbench.evaluation.request import Request
 
-    evaluate(Request(models=model, attacks=attack, seeds=(seed,), **asked), workspace)
+    asked |= {"models": model, "attacks": attack, "seeds": (seed,)}
+    evaluate(validated(Request, asked), workspace)

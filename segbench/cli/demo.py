@@ -26,22 +26,24 @@ def command(tiny: bool, device: str | None, workspace: Path) -> None:
     \b
     segbench demo
     """
-    from segbench.cli.evaluation import Request, evaluate
+    from segbench.cli.evaluation import evaluate
     from segbench.cli.reporting import write_reports
     from segbench.cli.training import train_models
+    from segbench.evaluation.records import validated
+    from segbench.evaluation.request import Request
 
     models = MODELS[1:] if tiny else MODELS
     train_models(
         models, DATASET, None, epochs=2 if tiny else None, resume=True, device=device,
         workspace=workspace,
     )  # fmt: skip
-    request = Request(
-        models=models,
-        attacks=ATTACKS[:1] if tiny else ATTACKS,
-        eps=(EPS,),
-        dataset=DATASET,
-        limit=4 if tiny else None,
-        device=device,
-    )
-    evaluate(request, workspace)
+    asked = {
+        "models": models,
+        "attacks": ATTACKS[:1] if tiny else ATTACKS,
+        "eps": (EPS,),
+        "dataset": DATASET,
+        "limit": 4 if tiny else None,
+        "device": device,
+    }
+    evaluate(validated(Request, asked), workspace)
     write_reports(("markdown", "csv"), workspace, workspace / "reports")

@@ -47,19 +47,19 @@ def command(model: str, eps: str, workspace: Path, **asked: Any) -> None:
     segbench diagnose my_net.py:build --weights my_net.pt --dataset folder --data-root my_images
     """
     from segbench.cli.display import console, progress_bar, show
-    from segbench.cli.evaluation import Request, resolve_request
+    from segbench.cli.evaluation import resolve_request
     from segbench.diagnosis.run import diagnose_model
-    from segbench.evaluation.request import Options
+    from segbench.evaluation.records import validated
+    from segbench.evaluation.request import Request
     from segbench.store.diagnoses import write_diagnosis
     from segbench.store.workspace import Workspace
 
     budget = _budget(eps)
-    request = Request(models=(model,), **asked)
-    options, store = Options(request.precision, request.device), Workspace(workspace)
+    request, store = validated(Request, {"models": (model,), **asked}), Workspace(workspace)
     for reference, data in resolve_request(request, workspace):
         with progress_bar() as progress:
             told = partial(show, progress, progress.add_task(reference.name, total=None))
-            diagnosis = diagnose_model(reference, data, budget, store, options, told)
+            diagnosis = diagnose_model(reference, data, budget, store, request, told)
         path = write_diagnosis(store, diagnosis)
         _show(diagnosis)
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segbench.cli.options import SpecText, open_dataset, out_option, workspace_option
+from segbench.cli.options import SpecText, out_option, workspace_option
+from segbench.data import open_dataset
 
 if TYPE_CHECKING:
     from segbench.export.write import Written

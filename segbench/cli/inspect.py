@@ -11,10 +11,10 @@ from segbench.cli.options import (
     DEFAULT_DATASET,
     SpecText,
     data_options,
-    open_dataset,
     own_network_options,
     workspace_option,
 )
+from segbench.data import open_dataset
 from segbench.errors import UserError
 
 if TYPE_CHECKING:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from segbench.errors import UserError
 from segbench.plugins import registry
-
-if TYPE_CHECKING:
-    from segbench.api import Dataset
+from segbench.plugins.spec import canonical
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_DATASET = "phantom-cxr"
@@ -34,6 +31,17 @@ class SpecText(click.ParamType[str]):
         families = [f"{family}/" for family in registry.families(self.kind)]
         names = [*registry.names(self.kind), *families]
         return [CompletionItem(n) for n in names if n.startswith(incomplete)]
+
+
+class DataSpec(SpecText):
+    """Spec text of a data set, written the one way in which it is stored."""
+
+    def __init__(self) -> None:
+        super().__init__("datasets")
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The canonical spec."""
+        return canonical(value)
 
 
 class SeedList(click.ParamType[tuple[int, ...]]):
@@ -77,7 +85,7 @@ def data_options(command: Command) -> Command:
     )(command)
     return click.option(
         "--dataset",
-        type=SpecText("datasets"),
+        type=DataSpec(),
         help="Data set spec, for example jsrt or folder:size=256 (see segbench list datasets).",
     )(command)
 
@@ -148,25 +156,6 @@ def device_option(command: Command) -> Command:
     )
 
 
-def open_dataset(text: str, root: Path | None) -> Dataset:
-    """The data set of a spec, at the given or the remembered root; a given root is remembered."""
-    from segbench.data import load_dataset, remember_root
-    from segbench.plugins.spec import parse
-
-    dataset = load_dataset(text, root)
-    if root is not None:
-        remember_root(parse(text).name, root)
-    return dataset
-
-
 def at_least(minimum: int) -> click.IntRange:
     """A whole number from ``minimum`` up."""
     return click.IntRange(min=minimum)
-
-
-def refuse_split(dataset: Dataset, split: str) -> None:
-    """UserError unless the data set has that split, with cases in it."""
-    if split not in dataset.splits:
-        raise UserError(f"no split {split!r}{registry.suggest(split, dataset.splits)}")
-    if not dataset.entries(split):
-        raise UserError(f"the split {split!r} has no cases")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from segbench.cli.options import DEFAULT_DATASET, device_option, workspace_option
 
 if TYPE_CHECKING:
-    from segbench.evaluation.grid_file import TrainConfig
+    from segbench.evaluation.grid_file import GridFile, TrainConfig
 
 
 @click.command("run")
@@ -32,42 +33,35 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
     models = ["nlcen", "unet"]
     seeds = [0, 1, 2]
     """
-    from segbench.cli.evaluation import Request, evaluate, refuse_goals
+    from segbench.cli.evaluation import evaluate
     from segbench.cli.reporting import write_reports
-    from segbench.evaluation.grid_file import load_grid_config
+    from segbench.evaluation.grid_file import load_grid_file
+    from segbench.evaluation.plan import check_goals, open_cases, plan_grid
 
-    config = load_grid_config(grid)
-    dataset = config.dataset
-    if config.train:
-        dataset = dataset or DEFAULT_DATASET
-    asked = config.model_dump(exclude={"models", "eps", "dataset", "reports", "train"})
-    request = Request(
-        models=config.models or (config.train.networks if config.train else ()),
-        eps=tuple(map(str, config.eps)),
-        dataset=dataset,
-        device=device,
-        **asked,
-    )
-    if config.train and dataset:
-        refuse_goals(request, dataset)
-        _train(config.train, dataset, config.data_root, device, workspace)
-    evaluate(request, workspace)
-    write_reports(config.reports, workspace, workspace / "reports")
+    asked = load_grid_file(grid)
+    if device:
+        asked = replace(asked, device=device)
+    if train := asked.train:
+        dataset = asked.dataset or DEFAULT_DATASET
+        asked = replace(asked, models=asked.models or train.networks, dataset=dataset)
+        check_goals(plan_grid(asked), open_cases(dataset, asked))
+        _train(train, asked, dataset, workspace)
+    evaluate(asked, workspace)
+    write_reports(asked.reports, workspace, workspace / "reports")
 
 
-def _train(
-    train: TrainConfig, dataset: str, data_root: Path | None, device: str | None, workspace: Path
-) -> None:
+def _train(train: TrainConfig, asked: GridFile, dataset: str, workspace: Path) -> None:
     from segbench.cli.training import train_models
 
     train_models(
         train.networks,
         dataset,
-        data_root,
+        asked.data_root,
         preset=train.preset,
         epochs=train.epochs,
         seeds=train.training_seeds,
         resume=True,
-        device=device,
+        force=train.force,
+        device=asked.device,
         workspace=workspace,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.cli.options import open_dataset
+from segbench.data import open_dataset
 
 if TYPE_CHECKING:
     from segbench.api import Dataset

@@ -16,7 +16,7 @@ from segbench.plugins.contract import check_dataset
 from segbench.plugins.registry import blame, load
 from segbench.plugins.spec import bind, parameters, parse
 
-__all__ = ["load_dataset", "remember_root", "remembered_root"]
+__all__ = ["load_dataset", "open_dataset", "remember_root", "remembered_root"]
 
 
 def load_dataset(spec_text: str, root: Path | None = None) -> Dataset:
@@ -47,3 +47,15 @@ def load_dataset(spec_text: str, root: Path | None = None) -> Dataset:
         raise MachineError(
             f"the data set {spec.name!r} failed: {type(error).__name__}: {error}"
         ) from error
+
+
+def open_dataset(spec_text: str, root: Path | None) -> Dataset:
+    """The data set of a spec, at the given or the remembered root; a given root is remembered.
+
+    Raises:
+        UserError, MachineError: see ``load_dataset``.
+    """
+    dataset = load_dataset(spec_text, root)
+    if root is not None:
+        remember_root(parse(spec_text).name, root)
+    return dataset

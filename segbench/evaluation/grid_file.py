@@ -1,4 +1,4 @@
-"""grid.toml to validated records: the only place that validates a declared grid.
+"""grid.toml to validated records: what ``segbench run`` reads.
 
     dataset = "jsrt"
     data_root = "../data/jsrt"           # relative to this file
@@ -9,38 +9,38 @@
     models = ["nlcen", "unet"]           # or, or also, suite = "paper"
     seeds = [0, 1, 2]                    # each network once with each
 
-Without ``models`` every checkpoint of the workspace is attacked.
+Without ``models`` every checkpoint of the workspace is attacked. Every option of
+``segbench attack`` is a key, see :class:`segbench.evaluation.request.Request`.
 """
 
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from segbench.errors import UserError
+from segbench.evaluation.plan import plan_grid
+from segbench.evaluation.records import STRICT, Count, Flag, Seed, Seeds, Texts, validated
+from segbench.evaluation.request import Request
 from segbench.plugins import registry
-from segbench.plugins.attack import attack_budgets, load_attack
-from segbench.plugins.registry import suggest
-from segbench.plugins.spec import parse, parse_eps_list
+from segbench.plugins.spec import parse
 from segbench.training.suites import load_suite
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TrainConfig(_Record):
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig:
     """The ``[train]`` table; see ``segbench train --help``."""
 
-    models: tuple[str, ...] = ()
+    models: Texts = ()
     suite: str | None = None
     preset: str = "quick"
-    epochs: int | None = Field(default=None, ge=1)
-    seed: int = 0
-    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    epochs: Count | None = None
+    seed: Seed | None = None
+    seeds: Seeds | None = None
+    force: Flag = False
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -50,31 +50,18 @@ class TrainConfig(_Record):
     @property
     def training_seeds(self) -> tuple[int, ...]:
         """``seeds``, or else the one seed."""
-        return self.seeds or (self.seed,)
+        return self.seeds or (self.seed or 0,)
 
 
-class GridConfig(_Record):
-    """A whole ``grid.toml``; see ``segbench attack --help`` for what the keys mean."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GridFile(Request):
+    """A whole ``grid.toml``: a request, the reports to write of it, and what to train before."""
 
-    dataset: str | None = None
-    data_root: Path | None = None
-    split: str = "test"
-    limit: int | None = Field(default=None, ge=1)
-    models: tuple[str, ...] = ()
-    weights: tuple[Path, ...] = ()
-    attacks: tuple[str, ...] = Field(default=("pgd",), min_length=1)
-    eps: tuple[str | float, ...] = ()
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    precision: Literal["auto", "fp32"] = "auto"
-    batch_size: int | None = Field(default=None, ge=1)
-    boundary: bool = False
-    quantize: bool = False
-    save_adversarial: bool = False
-    reports: tuple[str, ...] = ("markdown", "csv")
+    reports: Texts = ("markdown", "csv")
     train: TrainConfig | None = None
 
 
-def load_grid_config(path: Path) -> GridConfig:
+def load_grid_file(path: Path) -> GridFile:
     """The validated file, its paths made relative to the current folder.
 
     Raises:
@@ -84,34 +71,28 @@ def load_grid_config(path: Path) -> GridConfig:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"grid file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"grid file {path} is not TOML: {error}") from None
     try:
-        config = GridConfig.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"grid file {path}: {_sentence(error)}") from None
-    try:
-        _check_texts(config)
+        grid = validated(GridFile, content)
+        _check_names(grid)
     except UserError as error:
         raise UserError(f"grid file {path}: {error}") from None
     folder = path.parent
-    return config.model_copy(
-        update={
-            "data_root": config.data_root and folder / config.data_root,
-            "weights": tuple(folder / weights for weights in config.weights),
-        }
+    return replace(
+        grid,
+        data_root=grid.data_root and folder / grid.data_root,
+        weights=tuple(folder / weights for weights in grid.weights),
     )
 
 
-def _check_texts(config: GridConfig) -> None:
-    """Every spec and eps, before hours of training and not after them."""
-    eps = parse_eps_list(tuple(map(str, config.eps))) if config.eps else []
-    for attack in config.attacks:
-        attack_budgets(load_attack(attack), eps)
-    for report in config.reports:
+def _check_names(grid: GridFile) -> None:
+    """Every plug-in that is named, before hours of training and not after them."""
+    plan_grid(grid)
+    for report in grid.reports:
         registry.load("reports", report)
-    if config.train:
-        _check_training(config.train)
+    if grid.train:
+        _check_training(grid.train)
 
 
 def _check_training(train: TrainConfig) -> None:
@@ -119,19 +100,7 @@ def _check_training(train: TrainConfig) -> None:
         raise UserError("[train] names no network; give it models or a suite")
     for model in train.networks:
         registry.load("models", parse(model).name)
-    if train.seeds is not None and "seed" in train.model_fields_set:
+    if train.seeds is not None and train.seed is not None:
         raise UserError("[train] has both seed and seeds; keep one of them")
     if len(set(train.training_seeds)) < len(train.training_seeds):
         raise UserError(f"train.seeds = {list(train.training_seeds)} names a seed twice")
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first complaint, in words."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        table = TrainConfig if len(first["loc"]) > 1 else GridConfig
-        return f"no key {key!r}{suggest(str(first['loc'][-1]), table.model_fields)}"
-    if first["type"] == "missing":
-        return f"the key {key!r} is missing"
-    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,17 +1,90 @@
-"""What is asked for: cases of a data set, how to compute, and who is told what happens."""
+"""What is asked for: networks, attacks and cases, how to compute, and who is told what happens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass as plain
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from segbench.api import Dataset, Entry
 from segbench.engine.precision import Policy
 from segbench.evaluation.grid import Cell, take_cases
+from segbench.evaluation.records import (
+    STRICT,
+    Count,
+    DataSpec,
+    Eps,
+    Flag,
+    Paths,
+    Seeds,
+    Texts,
+)
+from segbench.networks.channels import Channels
+from segbench.plugins.spec import canonical
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
+class Options:
+    """How to compute; nothing here changes a result but ``precision`` and ``boundary``.
+
+    Attributes:
+        precision: of gradients; decisions and scores are always fp32.
+        device: None for the accelerator, if there is one.
+        batch_size: cases per batch, None to choose by measured memory.
+        boundary: whether hd95 and nsd are measured too.
+        quantize: whether images rounded to their file's levels are scored too.
+        save_adversarial: whether the images are kept.
+        fresh: whether everything is computed anew, whatever is stored.
+        allow_trained_cases: whether cases that a network was trained on are meant to be attacked.
+    """
+
+    precision: Policy = "auto"
+    device: str | None = None
+    batch_size: Count | None = None
+    boundary: Flag = False
+    quantize: Flag = False
+    save_adversarial: Flag = False
+    fresh: Flag = False
+    allow_trained_cases: Flag = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Request(Options):
+    """A whole grid as it is asked for: by ``segbench attack``, a grid file, or Python.
+
+    Made by ``validated(Request, values)``, which takes eps as text or numbers.
+
+    Attributes:
+        models: what ``-m`` takes; none for every checkpoint of the workspace.
+        weights: files of the networks of the user's own, in order.
+        normalize: what those networks expect of their images, see ``networks/normalize.py``.
+        channels: how their images are brought to their channel count.
+        attacks: attack specs.
+        eps: exact values, sorted, each once.
+        dataset: the canonical spec; None for the one that each network's card names.
+        data_root: the data set's folder; None for the remembered one.
+        limit: at most so many cases, spread over the split.
+        seeds: of the random starts, each a repetition of every attack.
+    """
+
+    models: Texts = ()
+    weights: Paths = ()
+    normalize: str = ""
+    channels: Channels | None = None
+    attacks: Annotated[Texts, Field(min_length=1)] = ("pgd",)
+    eps: Eps = ()
+    dataset: DataSpec | None = None
+    data_root: Path | None = None
+    split: str = "test"
+    limit: Count | None = None
+    seeds: Seeds = (0,)
+
+
+@plain(frozen=True)
 class DataSource:
     """A data set with what identifies it: its spec text, split and the cases taken."""
 
@@ -19,28 +92,6 @@ class DataSource:
     dataset: Dataset
     split: str
     entries: Sequence[Entry]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to compute; nothing here changes a result but ``precision`` and ``boundary``.
-
-    Attributes:
-        batch_size: cases per batch, None to choose by measured memory.
-        quantize: whether images rounded to their file's levels are scored too.
-        save_adversarial: whether the images are kept.
-        fresh: whether everything is computed anew, whatever is stored.
-        allow_trained_cases: whether it is wanted that networks are attacked on their training data.
-    """
-
-    precision: Policy = "auto"
-    device: str | None = None
-    batch_size: int | None = None
-    boundary: bool = False
-    quantize: bool = False
-    save_adversarial: bool = False
-    fresh: bool = False
-    allow_trained_cases: bool = False
 
 
 class Listener(Protocol):
@@ -68,5 +119,9 @@ class Listener(Protocol):
 
 
 def select_data(spec: str, dataset: Dataset, split: str, limit: int | None) -> DataSource:
-    """The cases of a split, at most ``limit`` of them, evenly spread."""
-    return DataSource(spec, dataset, split, take_cases(dataset.entries(split), limit))
+    """The cases of a split, at most ``limit`` of them, evenly spread; ``spec`` is made canonical.
+
+    Raises:
+        UserError: ``spec`` is no spec.
+    """
+    return DataSource(canonical(spec), dataset, split, take_cases(dataset.entries(split), limit))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 
 from segbench import __version__
 from segbench.engine.precision import choose_device, device_name
@@ -37,7 +38,7 @@ def run_grid(
     workspace: Workspace,
     options: Options,
     listener: Listener,
-    asked_for: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
 ) -> RunRecord:
     """Evaluate the grid on each model and its data; the run's record, which is stored too.
 
@@ -45,7 +46,8 @@ def run_grid(
     command goes on from there.
 
     Args:
-        asked_for: the options as the user gave them, for the record; plain values.
+        options: how to compute, or the whole request that it is part of; the record has all of it.
+        argv: the command, where it was one.
 
     Raises:
         UserError, MachineError: a network or its data cannot be used at all. Where single cases
@@ -54,7 +56,7 @@ def run_grid(
     check_writable(workspace.root)
     for (_, data), attack in product(models, grid.attacks):
         check_goal(data, attack)
-    run = _Run(workspace, begin_run(workspace, _new_record(models, grid, options, asked_for)))
+    run = _Run(workspace, begin_run(workspace, _new_record(models, grid, options, argv)))
     try:
         for reference, data in models:
             run.evaluate(reference, data, grid, options, listener)
@@ -150,7 +152,7 @@ def _new_record(
     models: Sequence[tuple[ModelReference, DataSource]],
     grid: Grid,
     options: Options,
-    asked_for: Mapping[str, Any] | None,
+    argv: Sequence[str],
 ) -> RunRecord:
     names = ("torch", "numpy", "monai", "adversarial-robustness-toolbox")
     folders = {Path(m).parent for r, _ in models if (m := _own_file(r))}
@@ -158,8 +160,8 @@ def _new_record(
         started=now(),
         host=platform.node(),
         pid=os.getpid(),
-        argv=(Path(sys.argv[0]).name, *sys.argv[1:]) if asked_for is not None else (),
-        options={**describe_grid(models, grid, options), **(asked_for or {})},
+        argv=tuple(argv),
+        options=to_jsonable_python(asdict(options), fallback=str) | describe_grid(models, grid),
         versions={"segbench": __version__, "python": platform.python_version()}
         | {name: version(name) for name in names},
         device=device_name(choose_device(options.device)),
@@ -169,7 +171,7 @@ def _new_record(
 
 
 def describe_grid(
-    models: Sequence[tuple[ModelReference, DataSource]], grid: Grid, options: Options
+    models: Sequence[tuple[ModelReference, DataSource]], grid: Grid
 ) -> dict[str, Any]:
     """The grid as it was asked for, in plain values."""
     return {
@@ -181,7 +183,6 @@ def describe_grid(
         "attacks": {attack.label: attack.parameters for attack in grid.attacks},
         "eps": [str(eps) for eps in grid.eps],
         "seeds": list(grid.seeds),
-        **{name: getattr(options, name) for name in vars(options)},
     }
 
 

@@ -67,6 +67,15 @@ def parse(text: str) -> Spec:
     return Spec(name, params)
 
 
+def canonical(text: str) -> str:
+    """The one way to write a spec: keys sorted, and no quotes or spaces but where they are needed.
+
+    Raises:
+        UserError: the text is not a spec.
+    """
+    return str(parse(text))
+
+
 def parse_eps(text: str) -> Fraction:
     """A budget's value, exactly: ``"8/255"``, ``"0.03"``, ``"1e-3"`` or ``"0"``.
 

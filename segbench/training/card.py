@@ -14,10 +14,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from segbench.errors import UserError
-from segbench.plugins.spec import parse
+from segbench.plugins.spec import canonical
 from segbench.training.recipes import Recipe
 
 BEST_FILE = "model.safetensors"
@@ -56,6 +56,14 @@ class Settings(BaseModel):
     validation_cases: tuple[str, ...]
     recipe: Recipe
     seed: int
+
+    @field_validator("dataset_spec")
+    @classmethod
+    def _one_way_to_write_it(cls, text: str) -> str:
+        try:
+            return canonical(text)
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
 
 class EpochScore(BaseModel):
@@ -114,7 +122,7 @@ def checkpoint_name(model_spec: str, dataset_spec: str, seed: int) -> str:
 
 
 def _legal(spec_text: str) -> str:
-    text = str(parse(spec_text))
+    text = canonical(spec_text)
     lossless = "".join(_PLAIN.get(character, character) for character in text)
     legal = "".join(c if c.isascii() and (c.isalnum() or c in ".,=+-_") else "_" for c in lossless)
     if legal == lossless and len(legal) <= _LONGEST_SPEC:

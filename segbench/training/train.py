@@ -127,7 +127,7 @@ def _settings(
         spatial_dims=dataset.spatial_dims,
         class_names=dataset.class_names,
         dataset=spec.parse(dataset_spec).name,
-        dataset_spec=str(spec.parse(dataset_spec)),
+        dataset_spec=spec.canonical(dataset_spec),
         dataset_fingerprint=dataset.fingerprint(),
         split=split,
         train_cases=tuple(entry.case_id for entry in training),

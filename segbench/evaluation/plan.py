@@ -1,0 +1,101 @@
+"""From a request to what is computed: attacks and budgets, and each network with its data.
+
+Everything that can be refused is refused here, before the first network is trained or loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segbench.api import BringsBudgets, Dataset, TransferAttack
+from segbench.data import open_dataset
+from segbench.errors import UserError
+from segbench.evaluation.goals import check_goal
+from segbench.evaluation.grid import Grid
+from segbench.evaluation.request import DataSource, Request, select_data
+from segbench.evaluation.transfer_source import find_source
+from segbench.networks import CheckpointReference, ModelReference, resolve_models
+from segbench.plugins.attack import attack_budgets, load_attack
+from segbench.plugins.registry import suggest
+
+
+def plan_grid(request: Request) -> Grid:
+    """The attacks, their budgets and the seeds.
+
+    Raises:
+        UserError: an attack cannot be made, or it and the eps values cannot go together.
+    """
+    attacks = [load_attack(text) for text in request.attacks]
+    for attack in attacks:
+        attack_budgets(attack, request.eps)
+    if any(request.eps) and all(isinstance(a.attack, BringsBudgets) for a in attacks):
+        names = ", ".join(attack.label for attack in attacks)
+        raise UserError(f"eps means nothing to budgets other than a norm's ({names}); leave it out")
+    return Grid(attacks, request.eps, request.seeds)
+
+
+def find_sources(grid: Grid, workspace: Path) -> None:
+    """UserError unless every transfer attack's source is a checkpoint of the workspace."""
+    for attack in grid.attacks:
+        if isinstance(attack.attack, TransferAttack):
+            find_source(attack.attack.source, workspace)
+
+
+def find_models(request: Request, workspace: Path) -> list[ModelReference]:
+    """The networks that are asked for, not yet loaded.
+
+    Raises:
+        UserError: see ``resolve_models``.
+    """
+    return resolve_models(
+        request.models, workspace, request.weights, request.normalize, request.channels
+    )
+
+
+def pair_with_data(
+    references: Sequence[ModelReference], request: Request
+) -> list[tuple[ModelReference, DataSource]]:
+    """Each network with the data it is attacked on: the named set, or the one its card names.
+
+    Raises:
+        UserError: no data are named, or they cannot be used.
+    """
+    opened: dict[str, DataSource] = {}
+    pairs = []
+    for reference in references:
+        text = request.dataset or _named_by_card(reference)
+        if text not in opened:
+            opened[text] = open_cases(text, request)
+        pairs.append((reference, opened[text]))
+    return pairs
+
+
+def open_cases(spec: str, request: Request) -> DataSource:
+    """The cases that are asked for of the data set of that spec."""
+    return take_asked(spec, open_dataset(spec, request.data_root), request)
+
+
+def take_asked(spec: str, dataset: Dataset, request: Request) -> DataSource:
+    """The cases that are asked for of a data set.
+
+    Raises:
+        UserError: it does not have that split, or no case in it.
+    """
+    if request.split not in dataset.splits:
+        raise UserError(f"no split {request.split!r}{suggest(request.split, dataset.splits)}")
+    if not dataset.entries(request.split):
+        raise UserError(f"the split {request.split!r} has no cases")
+    return select_data(spec, dataset, request.split, request.limit)
+
+
+def check_goals(grid: Grid, data: DataSource) -> None:
+    """UserError for a target that the data do not have."""
+    for attack in grid.attacks:
+        check_goal(data, attack)
+
+
+def _named_by_card(reference: ModelReference) -> str:
+    if isinstance(reference, CheckpointReference):
+        return reference.card.dataset_spec
+    raise UserError(f"model {reference.name} has no card; name its data with --dataset")
