@@ -1,0 +1,427 @@
+"""The laws of identity: what is reused, what is another result, and what is shown of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from toys import Ready, Silence
+
+from segbench.data.layouts.folder import Folder
+from segbench.errors import MachineError, UserError
+from segbench.evaluation.grid import Grid
+from segbench.evaluation.request import DataSource, Options, select_data
+from segbench.evaluation.run import refuse_failures, run_grid
+from segbench.networks import LoadedModel
+from segbench.networks.normalize import Normalization
+from segbench.plugins.attack import load_attack
+from segbench.store import rowfile
+from segbench.store.rows import read_rows
+from segbench.store.runs import RunRecord, read_runs
+from segbench.store.workspace import Workspace
+from segbench.tables.load import load_tables
+
+OPTIONS = Options("fp32", "cpu", 2)
+GRID = Grid([load_attack("pgd:steps=3,restarts=2")], [Fraction(4, 255)])
+VALUES = [n for n in rowfile.COLUMNS if n not in ("seconds", "dataset_fingerprint", "split")]
+
+
+class Dark(nn.Module):
+    """Lungs are what is dark, by a local mean."""
+
+    shift = 0.5
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 12 * (self.shift - nn.functional.avg_pool2d(images, 5, 1, 2))
+
+
+class Darker(Dark):
+    """The same weights (none), and another number in its forward."""
+
+    shift = 0.45
+
+
+class Count(Silence):
+    """What was computed and found, and what was warned of."""
+
+    def __init__(self) -> None:
+        self.computed = self.found = 0
+        self.warnings: list[str] = []
+
+    def cases(self, computed: int, found: int) -> None:
+        self.computed += computed
+        self.found += found
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of six pairs, split by a file."""
+    root = tmp_path / "pictures"
+    for number in range(6):
+        add_pair(root, number)
+    write_split(root, range(2, 6))
+    return root
+
+
+def add_pair(root: Path, number: int, seed: int | None = None) -> None:
+    random = np.random.default_rng(number if seed is None else seed)
+    mask = np.zeros((16, 16), np.uint8)
+    down, right = random.integers(2, 8, 2)
+    mask[down : down + 6, right : right + 6] = 255
+    image = np.where(mask > 0, 70, 170) + random.integers(-40, 40, mask.shape)
+    for folder, pixels in (("images", image.astype(np.uint8)), ("masks", mask)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / folder / f"p{number}.png")
+
+
+def write_split(root: Path, test: Sequence[int]) -> None:
+    lines = [f"p{n},{'test' if n in test else 'train'}" for n in range(16)]
+    there = [line for line in lines if (root / "images" / f"{line.split(',')[0]}.png").exists()]
+    (root / "split.csv").write_text("case_id,split\n" + "\n".join(there) + "\n")
+
+
+def source(root: Path, limit: int | None = None, split: str = "test") -> DataSource:
+    return select_data("folder:split=split.csv", Folder(root=root, split="split.csv"), split, limit)
+
+
+def run(
+    runs: Path,
+    data: DataSource,
+    kind: Any = Dark,
+    options: Options = OPTIONS,
+    grid: Grid = GRID,
+    model: Any = None,
+) -> tuple[RunRecord, Count]:
+    count = Count()
+    reference = model or Ready(kind)
+    return run_grid([(reference, data)], grid, Workspace(runs), options, count), count
+
+
+def shown(runs: Path, record: RunRecord | None = None, **options: Any) -> pd.DataFrame:
+    rows = load_tables(Workspace(runs), run=record, **options).rows
+    return rows.sort_values(["attack", "budget", "case_id", "class_id"], ignore_index=True)
+
+
+@pytest.mark.parametrize("order", [(2, 4, None), (None, 4, 2), (4, None, 2), (2, None, 4)])
+def test_a_case_is_computed_once_whatever_the_limit_and_the_order(
+    pictures: Path, tmp_path: Path, order: tuple[int | None, ...]
+) -> None:
+    computed = []
+    seen: set[str] = set()
+    for limit in order:
+        data = source(pictures, limit)
+        new = {entry.case_id for entry in data.entries} - seen
+        seen |= new
+        record, count = run(tmp_path / "runs", data)
+        computed.append(count.computed)
+        assert count.computed == 2 * len(new)  # clean, and one attack
+        assert set(shown(tmp_path / "runs", record)["case_id"]) == {
+            entry.case_id for entry in data.entries
+        }
+    run(tmp_path / "whole", source(pictures))
+    pd.testing.assert_frame_equal(
+        shown(tmp_path / "runs")[VALUES], shown(tmp_path / "whole")[VALUES], atol=1e-4
+    )
+
+
+def test_to_the_bit_at_one_batch_size(pictures: Path, tmp_path: Path) -> None:
+    alone = replace(OPTIONS, batch_size=1)
+    for limit in (1, 3, None):
+        run(tmp_path / "runs", source(pictures, limit), options=alone)
+    run(tmp_path / "whole", source(pictures), options=alone)
+    left, right = shown(tmp_path / "runs"), shown(tmp_path / "whole")
+    pd.testing.assert_frame_equal(left[VALUES], right[VALUES], check_exact=True)
+
+
+def test_a_folder_that_grew_another_split_and_another_name_reuse_every_row(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    assert run(runs, source(pictures))[1].computed == 8
+    for number in (6, 7):
+        add_pair(pictures, number)
+    write_split(pictures, range(2, 8))
+    record, count = run(runs, source(pictures))
+    assert (count.computed, count.found) == (4, 8)
+    assert shown(runs, record)["case_id"].nunique() == 6
+    write_split(pictures, (0, 2, 7))
+    record, count = run(runs, source(pictures))
+    assert count.computed == 2  # p0 alone was never asked for
+    assert sorted(shown(runs, record)["case_id"].unique()) == ["p0", "p2", "p7"]
+    (pictures / "images" / "p2.png").rename(pictures / "images" / "renamed.png")
+    (pictures / "masks" / "p2.png").rename(pictures / "masks" / "renamed.png")
+    text = (pictures / "split.csv").read_text().replace("p2,", "renamed,")
+    (pictures / "split.csv").write_text(text)
+    record, count = run(runs, source(pictures))
+    assert count.computed == 0
+    assert "renamed" in set(shown(runs, record)["case_id"])
+
+
+def test_a_changed_image_or_mask_is_another_case(pictures: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    before, _ = run(runs, source(pictures))
+    old = shown(runs, before).set_index(["attack", "case_id"])["jaccard"]
+    add_pair(pictures, 3, seed=99)
+    record, count = run(runs, source(pictures))
+    assert count.computed == 2
+    rows = shown(runs, record)
+    assert len(rows) == 8
+    new = rows.set_index(["attack", "case_id"])["jaccard"]
+    changed = old.index[(old - new).abs() > 1e-6]
+    assert set(changed.get_level_values("case_id")) == {"p3"}
+    pd.testing.assert_frame_equal(shown(runs)[VALUES], rows[VALUES])
+    assert any("Left out: 2 rows" in note for note in load_tables(Workspace(runs)).notes)
+
+
+@dataclass(frozen=True)
+class Own:
+    """A network as one of the user's own, with what is put around it."""
+
+    module: nn.Module
+    normalization: Normalization | None = None
+    source: str = "aa" * 32
+    name: str = "net:build"
+
+    def load(self, dataset: Any) -> LoadedModel:
+        facts = {"source": self.source, "layers": "bb" * 32}
+        return LoadedModel(self.module, "ab" * 32, facts, True, self.normalization)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Own(Darker(), source="cc" * 32),
+        Own(Dark(), Normalization((0.1,), (1.0,))),
+        Own(Dark(), Normalization((0.0,), (1.1,))),
+    ],
+    ids=["another forward", "another mean", "another scale"],
+)
+def test_two_networks_of_one_state_dict_never_erase_each_other(
+    pictures: Path, tmp_path: Path, other: Own
+) -> None:
+    runs, data = tmp_path / "runs", source(pictures)
+    first, _ = run(runs, data, model=Own(Dark()))
+    mine = shown(runs, first)
+    second, count = run(runs, data, model=other)
+    assert count.computed == 8
+    theirs = shown(runs, second)
+    assert not np.allclose(mine["jaccard"], theirs["jaccard"])
+    again, count = run(runs, data, model=Own(Dark()))
+    assert count.computed == 0
+    pd.testing.assert_frame_equal(shown(runs, again), mine)
+    pd.testing.assert_frame_equal(shown(runs)[VALUES], mine[VALUES])  # it was asked about last
+    notes = load_tables(Workspace(runs)).notes
+    assert any("Left out: 8 rows" in note and "--all-weights" in note for note in notes)
+    assert load_tables(Workspace(runs), every=True).summary["model"].nunique() == 2
+
+
+def test_boundary_metrics_are_never_lost_and_never_asked_for_twice(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs, data = tmp_path / "runs", source(pictures)
+    measured, _ = run(runs, data, options=replace(OPTIONS, boundary=True))
+    before = shown(runs, measured)
+    assert before["hd95"].notna().all()
+    plain, count = run(runs, data)
+    assert count.computed == 0
+    pd.testing.assert_frame_equal(shown(runs, plain), before)
+    run(tmp_path / "other", data)
+    record, count = run(tmp_path / "other", data, options=replace(OPTIONS, boundary=True))
+    assert count.computed == 8
+    pd.testing.assert_frame_equal(shown(tmp_path / "other", record)[VALUES], before[VALUES])
+
+
+def test_what_only_scoring_needs_attacks_nothing_again(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segbench.evaluation import worker
+
+    runs, data = tmp_path / "runs", source(pictures)
+    run(runs, data, options=replace(OPTIONS, save_adversarial=True))
+    attack, attacked = worker.attack_cases, []
+
+    def noted(network: Any, batch: Any, cell: Any, *more: Any) -> Any:
+        attacked.append(cell.label)
+        return attack(network, batch, cell, *more)
+
+    monkeypatch.setattr(worker, "attack_cases", noted)
+    record, _ = run(runs, data, options=replace(OPTIONS, boundary=True, save_adversarial=True))
+    assert set(attacked) <= {"clean"}
+    assert shown(runs, record)["hd95"].notna().all()
+
+
+def test_fresh_computes_anew_and_its_rows_count(pictures: Path, tmp_path: Path) -> None:
+    runs, data = tmp_path / "runs", source(pictures)
+    run(runs, data)
+    record, count = run(runs, data, options=replace(OPTIONS, fresh=True))
+    assert count.computed == 8
+    assert set(shown(runs, record)["run"]) == {2}
+
+
+class Fussy(Dark):
+    """Refuses one image, whichever network it sits in."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if (images.flatten(1).mean(1) > 0.9).any():
+            raise ValueError("cannot digest this image")
+        return super().forward(images)
+
+
+def test_one_bad_case_is_named_and_all_others_are_finished(pictures: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    Image.fromarray(np.full((16, 16), 250, np.uint8)).save(pictures / "images" / "p4.png")
+    record, count = run(runs, source(pictures), Fussy)
+    assert record.status == "done"
+    assert {failure.case_id for failure in record.failures} == {"p4"}
+    with pytest.raises(MachineError, match=r"case p4: .*cannot digest this image"):
+        refuse_failures(record)
+    assert sorted(shown(runs, record)["case_id"].unique()) == ["p2", "p3", "p5"]
+    assert count.computed == 6
+    add_pair(pictures, 4)
+    record, count = run(runs, source(pictures), Fussy)
+    assert (count.computed, count.found) == (2, 6)  # what was missing, alone
+    refuse_failures(record)
+
+
+def test_a_file_that_can_no_longer_be_read_is_named_and_the_others_are_finished(
+    pictures: Path, tmp_path: Path
+) -> None:
+    data = source(pictures)
+    (pictures / "images" / "p3.png").write_bytes(b"no picture")
+    record, count = run(tmp_path / "runs", data)
+    assert count.computed == 6
+    (failure,) = record.failures
+    assert failure.case_id == "p3"
+    assert "p3.png" in failure.reason
+
+
+class Broken(Dark):
+    """Answers nothing but NaN."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * torch.nan
+
+
+def test_a_network_that_fails_on_every_case_is_refused_at_once(
+    pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="gives NaN or infinite logits"):
+        run(tmp_path / "runs", source(pictures), Broken)
+    (record,) = read_runs(Workspace(tmp_path / "runs"))
+    assert record.status == "failed"
+    assert "NaN" in str(record.reason)
+
+
+class Drifting(nn.Module):
+    """Darkens its threshold with every call after the twelfth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        drift = 0.02 * max(0, self.calls - 12)
+        return 12 * (0.5 - drift - nn.functional.avg_pool2d(images, 5, 1, 2))
+
+
+def test_a_network_that_changes_while_it_is_attacked_is_refused(
+    pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="changed while it was attacked"):
+        run(tmp_path / "runs", source(pictures), Drifting)
+
+
+class Learning(Dark):
+    """Changes its own weights once it has been called often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.calls = nn.Parameter(torch.ones(())), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 12:
+            self.weight.data += 1e-3
+        return super().forward(images) * self.weight
+
+
+def test_a_network_whose_weights_change_is_refused(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="changed while it was attacked: its weights"):
+        run(tmp_path / "runs", source(pictures), Learning)
+
+
+def test_a_stray_file_among_the_results_is_named_and_stops_nothing(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs, data = tmp_path / "runs", source(pictures)
+    run(runs, data)
+    (runs / "results" / "copy.parquet").write_bytes(b"of another program")
+    (runs / "results" / "notes.json").write_text("{}")
+    record, count = run(runs, data)
+    assert (count.computed, count.found) == (0, 8)
+    assert any("copy.parquet" in sentence for sentence in count.warnings)
+    notes = load_tables(Workspace(runs), run=record).notes
+    assert any("copy.parquet" in note for note in notes)
+    assert any("notes.json" in note for note in notes)
+
+
+def test_a_minimum_norm_attack_is_decided_for_each_seed(pictures: Path, tmp_path: Path) -> None:
+    runs, data = tmp_path / "runs", source(pictures)
+    attacks = [load_attack("dag:below=0.5,steps=8"), load_attack("noise")]
+    grid = Grid(attacks, [Fraction(8, 255), Fraction(64, 255)], seeds=(0, 1))
+    record, _ = run(runs, data, grid=grid)
+    tables = load_tables(Workspace(runs), run=record)
+    (line,) = tables.distances.to_dict("records")
+    assert (line["cases"], line["seeds"]) == (4, 2)
+    dag = tables.rows[tables.rows["budget_kind"] == "min-norm"]
+    fell = dag[dag["jaccard"] < 0.5]
+    assert line["fell"] == len(fell)
+    eps = 64 / 255
+    clean = tables.rows[tables.rows["attack"] == "clean"].set_index("case_id")["jaccard"]
+    near = (dag["jaccard"] < 0.5) & (dag["linf"] <= eps * (1 + 1e-6))
+    expected = np.where(near, dag["jaccard"], clean[dag["case_id"]]).mean()
+    curve = tables.curves[
+        (tables.curves["metric"] == "jaccard") & (tables.curves["eps"] == "64/255")
+    ]
+    point = curve[curve["attack"].str.startswith("dag")]["mean"].item()
+    assert point == pytest.approx(expected)
+
+
+def test_a_killed_run_leaves_its_record_and_the_next_one_goes_on(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segbench.evaluation import model_run
+
+    runs, data, written = tmp_path / "runs", source(pictures), []
+    append = model_run.append_shard
+
+    def dying(*arguments: Any) -> Any:
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(append(*arguments))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model_run, "append_shard", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(runs, data)
+    (record,) = read_runs(Workspace(runs))
+    assert record.status == "interrupted"
+    assert record.asked[0].model == "net"
+    _, count = run(runs, data)
+    assert count.found == 4
+    whole = shutil.copytree(runs, tmp_path / "copy")
+    assert len(read_rows(Workspace(Path(whole)))) == 8
