@@ -5,6 +5,7 @@
     last.safetensors    the weights of the last epoch
     card.json           this record, written last: a folder with a card is complete
     training.pt         the state of an unfinished training, gone when it is done
+    .lock               held by the process that trains it
 """
 
 from __future__ import annotations
