@@ -1,12 +1,52 @@
-"""Files that appear whole or not at all, whatever is killed and whoever else is writing."""
+"""Files that appear whole or not at all, whatever is killed and whoever else is writing.
+
+And files that are read only where they are files: a named pipe would be waited for, for ever.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import stat
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from segbench.errors import MachineError
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+_ABANDONED_AFTER = 24 * 60 * 60  # seconds; no write takes so long
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+
+_swept: set[Path] = set()
+
+
+def require_regular(path: Path) -> None:
+    """Refuse to open what is no file.
+
+    Raises:
+        OSError: there is nothing at ``path``, or a folder, a named pipe, a device or a socket.
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise OSError(f"it is {_KINDS.get(kind, 'no file')}; expected a regular file")
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file, once it is known to be one.
+
+    Raises:
+        OSError: see ``require_regular``, or it cannot be read.
+    """
+    require_regular(path)
+    return path.read_bytes()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -47,6 +87,7 @@ def write_exclusively(path: Path, content: bytes) -> bool:
 def _write_temporary(path: Path, content: bytes) -> Path:
     """The content, synced, in a hidden file beside ``path`` that no reader looks at."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -57,6 +98,18 @@ def _write_temporary(path: Path, content: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder, the first time this one writes there."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    oldest = time.time() - _ABANDONED_AFTER
+    with suppress(OSError):  # tidiness alone never stops a write
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name) and path.lstat().st_mtime < oldest:
+                path.unlink()
 
 
 def _claim(temporary: Path, path: Path) -> bool:

@@ -68,6 +68,8 @@ def adapt_to_channels(kernel: Tensor, channels: int) -> Tensor:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("not a regular file")  # a named pipe would be waited for, for ever
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         with warnings.catch_warnings():

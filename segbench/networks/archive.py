@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segbench.atomic import read_regular
+from segbench.errors import UserError
 from segbench.networks.channels import Channels
 from segbench.networks.loaded import LoadedModel
 from segbench.networks.own import own_model, wanted_images
@@ -39,8 +41,14 @@ class ArchiveReference:
         """The network in the file; its bytes are its source and its weights."""
         from segbench.networks.scripted import load_archive
 
-        network = load_archive(self.path)
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        try:
+            content = read_regular(self.path)  # once: what is hashed is what is loaded
+        except OSError as error:
+            raise UserError(
+                f"model {self.path} cannot be read: {error.strerror or error}"
+            ) from None
+        network = load_archive(content, self.path)
+        digest = hashlib.sha256(content).hexdigest()
         wanted = wanted_images(self.normalize, self.channels, dataset)
         return own_model(network, digest, wanted, exact=True)
 

@@ -1,12 +1,16 @@
 """Networks that are one file: TorchScript (``.pt``, ``.pth``, ``.ts``) and torch.export (``.pt2``).
 
-Such a file holds the network's own code, which runs when the network does. Its layers cannot be
-told apart, so gradients are taken in fp32: the first layer could not be kept out of bf16.
+Such a file holds the network's own code, which runs when the network does: operations on tensors,
+of which the two that touch files are refused. Its layers cannot be told apart, so gradients are
+taken in fp32: the first layer could not be kept out of bf16.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,27 +18,58 @@ import torch
 from torch import Tensor, nn
 
 from segbench.errors import UserError
+from segbench.networks.exported import HostileArchiveError, load_exported
+from segbench.training.records import RecordsError, check_records
+
+_LARGEST_SOURCE = 64 << 20  # bytes of TorchScript code, unpacked; megabytes are rare
+_TOUCHES_FILES = re.compile(rb"\.\s*(save|from_file)\b")
 
 
-def load_archive(path: Path) -> nn.Module:
-    """The network in the file, on the CPU.
+def load_archive(content: bytes, path: Path) -> nn.Module:
+    """The network in the content of a file, on the CPU.
 
     Raises:
-        UserError: the file holds no network.
+        UserError: the file holds no network, or more than one.
     """
+    exported = path.suffix == ".pt2"
     try:
         with warnings.catch_warnings():
             # torch announces the end of TorchScript at every use of it.
             warnings.simplefilter("ignore")
-            if path.suffix == ".pt2":
-                return ExportedNetwork(torch.export.load(path).module())
-            return ScriptedNetwork(torch.jit.load(str(path), map_location="cpu"))  # type: ignore[no-untyped-call]
-    except Exception as error:  # torch's readers fail in any way at all on foreign bytes
-        kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
+            if exported:
+                return ExportedNetwork(load_exported(content))
+            return ScriptedNetwork(_load_script(content))
+    except HostileArchiveError as error:
         raise UserError(
-            f"{path} is not a {kind} archive ({type(error).__name__}); weights alone are no "
+            f"{path} is not opened, since that could run code: {error}; give the network as "
+            "path.py:factory with --weights"
+        ) from error
+    except Exception as error:  # torch's readers fail in any way at all on foreign bytes
+        kind = "torch.export" if exported else "TorchScript"
+        reason = str(error) if isinstance(error, RecordsError) else type(error).__name__
+        raise UserError(
+            f"{path} is not a {kind} archive ({reason}); weights alone are no "
             "network: give -m module:factory or path.py:factory with --weights"
         ) from error
+
+
+def _load_script(content: bytes) -> nn.Module:
+    file = io.BytesIO(content)
+    names = check_records(file, may_compress=_is_source, allowance=_LARGEST_SOURCE)
+    if not names:
+        raise RecordsError("it is no zip file")
+    with zipfile.ZipFile(file) as records:
+        for name in filter(_is_source, names):
+            if found := _TOUCHES_FILES.search(records.read(name)):
+                raise HostileArchiveError(f"{name} has {found[0].decode()!r}, which touches files")
+    file.seek(0)
+    script: nn.Module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
+    return script
+
+
+def _is_source(record: str) -> bool:
+    """Whether a record is source, or says where it came from: torch compresses those."""
+    return record.endswith((".py", ".debug_pkl"))
 
 
 class ScriptedNetwork(nn.Module):

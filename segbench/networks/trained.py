@@ -32,7 +32,18 @@ class CheckpointReference:
         """The best weights, checked against the card and the data set."""
         from segbench.training.checkpoint import load_checkpoint
 
-        card = self.card
+        self._check(self.card, dataset)
+        module, card = load_checkpoint(self.folder)
+        self._check(card, dataset)  # it may be newer than the one that was found
+        facts = {
+            "spec": card.model,
+            "parameters": card.parameters,
+            "source": source_hash(module),
+            "layers": layers_hash(module),
+        }
+        return LoadedModel(module, card.weights_sha256, facts, card=card)
+
+    def _check(self, card: Card, dataset: Dataset) -> None:
         for fact, ours, theirs in (
             ("input channels", card.in_channels, dataset.in_channels),
             ("classes", card.num_classes, len(dataset.class_names)),
@@ -42,14 +53,6 @@ class CheckpointReference:
                 raise UserError(
                     f"model {self.name} was trained for {ours} {fact}; the data set has {theirs}"
                 )
-        module, card = load_checkpoint(self.folder)
-        facts = {
-            "spec": card.model,
-            "parameters": card.parameters,
-            "source": source_hash(module),
-            "layers": layers_hash(module),
-        }
-        return LoadedModel(module, card.weights_sha256, facts, card=card)
 
 
 def checkpoint_at(folder: Path) -> CheckpointReference:

@@ -5,6 +5,7 @@
     last.safetensors    the weights of the last epoch
     card.json           this record, written last: a folder with a card is complete
     training.pt         the state of an unfinished training, gone when it is done
+    .lock               held by the process that trains it
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from segbench.atomic import read_regular
 from segbench.errors import UserError
 from segbench.plugins.spec import canonical
 from segbench.training.recipes import Recipe
@@ -138,7 +140,7 @@ def load_card(folder: Path) -> Card:
     """
     path = folder / CARD_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode()
     except (OSError, UnicodeDecodeError):
         unfinished = (folder / UNFINISHED_FILE).exists()
         state = "an unfinished training" if unfinished else "no readable card.json"
@@ -185,9 +187,3 @@ def difference(ours: Settings, theirs: Settings) -> str | None:
             return f"{name} are others"
         return f"{name} is {found[name]}, not {wanted[name]}"
     return None
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 (hex) of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

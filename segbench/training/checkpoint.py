@@ -12,12 +12,12 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from segbench.atomic import write_atomically
+from segbench.atomic import read_regular, write_atomically
 from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.architecture import Architecture
-from segbench.training.card import BEST_FILE, CARD_FILE, LAST_FILE, Card, load_card, sha256_of
-from segbench.training.weights import fit_weights, read_safetensors
+from segbench.training.card import BEST_FILE, CARD_FILE, LAST_FILE, Card, load_card
+from segbench.training.weights import fit_weights, parse_safetensors
 
 
 def save_checkpoint(
@@ -50,15 +50,20 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, Card]:
     """
     card = load_card(folder)
     path = folder / BEST_FILE
-    if not path.is_file():
-        raise UserError(f"checkpoint {folder} has no {BEST_FILE}; train again or restore the file")
-    if (found := sha256_of(path)) != card.weights_sha256:
+    try:
+        content = read_regular(path)  # once: what is hashed is what is loaded
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {folder} has no {BEST_FILE} that can be read "
+            f"({error.strerror or error}); train again or restore the file"
+        ) from None
+    if (found := hashlib.sha256(content).hexdigest()) != card.weights_sha256:
         raise UserError(
             f"{path} is not the file its card describes (SHA-256 {found[:12]}…, expected "
             f"{card.weights_sha256[:12]}…): it is truncated or was replaced; train again or "
             "restore the file"
         )
-    tensors = read_safetensors(path)
+    tensors = parse_safetensors(content, path)
     plugin = registry.load("models", spec.parse(card.model).name)
     architecture = Architecture(card.model, plugin, card.parameters).without_initial_weights()
     network = architecture.build(

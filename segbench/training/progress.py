@@ -17,6 +17,7 @@ from torch import Tensor
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
 from segbench.training.card import EpochScore, Settings
+from segbench.training.weights import load_tensors
 
 _VERSION = 1
 
@@ -74,7 +75,7 @@ def load_progress(path: Path) -> tuple[Settings, Progress]:
         UserError: the file is damaged or of another version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
         if content["version"] != _VERSION:
             raise ValueError(f"its version is {content['version']}, not {_VERSION}")
         settings = Settings.model_validate_json(content["settings"])

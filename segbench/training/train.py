@@ -32,6 +32,7 @@ from segbench.training.card import (
 from segbench.training.cases import hold_out
 from segbench.training.checkpoint import save_checkpoint
 from segbench.training.listener import Listener, Silence
+from segbench.training.lock import locked
 from segbench.training.progress import Progress, load_progress
 from segbench.training.recipes import Recipe
 from segbench.training.session import Session
@@ -58,23 +59,34 @@ def train_model(
 
     Raises:
         UserError: the spec, split or recipe cannot be used, or the folder holds a training with
-            other settings, or an unfinished one and neither ``resume`` nor ``force`` is given.
+            other settings, or an unfinished one and neither ``resume`` nor ``force`` is given, or
+            another process trains it now.
         MachineError: the loss is no number, memory or disk is full, or the plug-in fails.
     """
     listener = listener or Silence()
     architecture = resolve_architecture(model_spec, dataset.spatial_dims)
     settings = _settings(architecture, dataset, dataset_spec, recipe, seed, split)
     folder = workspace / "models" / checkpoint_name(model_spec, dataset_spec, seed)
-    progress = Progress()
-    if not force and (folder / CARD_FILE).exists():
-        _refuse_other(settings, load_card(folder), folder)
-        listener.note(f"{folder.name} is trained already, with these very settings")
+    if not force and _is_trained(folder, settings, listener):
         return folder
-    if not force and (folder / UNFINISHED_FILE).exists():
-        progress = _unfinished(folder, settings, resume)
-        listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
-    _train(architecture, dataset, settings, folder, progress, torch.device(device), listener)
+    with locked(folder):
+        if not force and _is_trained(folder, settings, listener):
+            return folder  # by the process that held the lock until now
+        progress = Progress()
+        if not force and (folder / UNFINISHED_FILE).exists():
+            progress = _unfinished(folder, settings, resume)
+            listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
+        _train(architecture, dataset, settings, folder, progress, torch.device(device), listener)
     return folder
+
+
+def _is_trained(folder: Path, settings: Settings, listener: Listener) -> bool:
+    """Whether there is a checkpoint; refused where it is one of other settings."""
+    if not (folder / CARD_FILE).exists():
+        return False
+    _refuse_other(settings, load_card(folder), folder)
+    listener.note(f"{folder.name} is trained already, with these very settings")
+    return True
 
 
 def _train(

@@ -1,5 +1,6 @@
 """Published encoder weights: what loads, how it is adapted, what is refused."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -130,3 +131,11 @@ def test_truncated_missing_and_empty_files_are_refused(
 def test_weights_of_images_are_refused_for_volumes() -> None:
     with pytest.raises(ValueError, match="spatial_dims is 3, expected 2"):
         nlcen.build(in_channels=1, num_classes=2, spatial_dims=3, encoder_weights="w.pth")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pipe{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_encoder_weights(ResNetEncoder("resnet18", in_channels=1), str(path))

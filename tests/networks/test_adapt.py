@@ -243,10 +243,14 @@ def test_other_normalizations_are_refused(text: str) -> None:
         parse_normalization(text, 3)
 
 
+def open_archive(path: Path) -> nn.Module:
+    return load_archive(path.read_bytes(), path)
+
+
 def test_a_torchscript_archive_answers_as_its_network(tmp_path: Path) -> None:
     net = Net().eval()
     torch.jit.trace(net, IMAGES).save(str(tmp_path / "net.pt"))  # type: ignore[no-untyped-call]
-    loaded = adapt_network(load_archive(tmp_path / "net.pt"), [SHAPE]).module
+    loaded = adapt_network(open_archive(tmp_path / "net.pt"), [SHAPE]).module
     assert_close(loaded(IMAGES), net(IMAGES))
 
 
@@ -257,7 +261,7 @@ def test_an_exported_archive_answers_as_its_network(tmp_path: Path, batch: int) 
     shapes = ({0: torch.export.Dim("batch")},) if batch > 1 else None
     program = torch.export.export(net, (IMAGES[:batch],), dynamic_shapes=shapes)
     torch.export.save(program, tmp_path / "net.pt2")
-    loaded = adapt_network(load_archive(tmp_path / "net.pt2"), [SHAPE]).module
+    loaded = adapt_network(open_archive(tmp_path / "net.pt2"), [SHAPE]).module
     images = torch.rand(3, 1, 12, 10)
     assert_close(loaded(images), net(images))
 
@@ -266,4 +270,4 @@ def test_an_exported_archive_answers_as_its_network(tmp_path: Path, batch: int) 
 def test_weights_alone_are_no_network(tmp_path: Path, name: str) -> None:
     torch.save(Net().state_dict(), tmp_path / name)
     with pytest.raises(UserError, match="weights alone are no network"):
-        load_archive(tmp_path / name)
+        open_archive(tmp_path / name)

@@ -1,7 +1,10 @@
 """Checkpoints: what is saved is what is loaded, and nothing else is ever taken for it."""
 
 import datetime
+import hashlib
+import os
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +111,29 @@ def test_any_changed_byte_of_the_weights_is_noticed(saved: tuple[Path, nn.Module
     (folder / BEST_FILE).write_bytes(content)
     with pytest.raises(UserError, match="is not the file its card describes"):
         load_checkpoint(folder)
+
+
+def test_what_is_hashed_is_what_is_loaded(
+    saved: tuple[Path, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another training replaces the file as soon as it has been hashed."""
+    folder, network = saved
+    other = {name: value + 1 for name, value in network.state_dict().items()}
+
+    def and_replace(digest: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*given: object) -> object:
+            found = digest(*given)
+            save_file({k: v.contiguous() for k, v in other.items()}, folder / BEST_FILE)
+            return found
+
+        return wrapped
+
+    monkeypatch.setattr(hashlib, "sha256", and_replace(hashlib.sha256))
+    monkeypatch.setattr(hashlib, "file_digest", and_replace(hashlib.file_digest))
+    loaded, _ = load_checkpoint(folder)
+    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in network.state_dict().items())
+    with pytest.raises(UserError, match="is not the file its card describes"):
+        load_checkpoint(folder)  # it really was replaced
 
 
 def test_a_truncated_checkpoint_is_refused(saved: tuple[Path, nn.Module]) -> None:
@@ -298,6 +324,59 @@ def test_torchscript_and_bare_tensors_are_no_state_dicts(tmp_path: Path) -> None
         with pytest.raises(UserError, match=name) as caught:
             load_weights(network, tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def stranger(state: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
+    weight = state["0.weight"]
+    quantized = torch.quantize_per_tensor(weight.contiguous(), 0.1, 0, torch.qint8)
+    return {
+        "bool": weight > 0,
+        "int64": weight.long(),
+        "uint8": weight.byte(),
+        "complex64": weight.to(torch.complex64),
+        "sparse": weight.to_sparse(),
+        "quantized": quantized,
+        "meta": weight.to("meta"),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["bool", "int64", "uint8", "complex64", "sparse", "quantized", "meta"]
+)
+def test_weights_of_another_kind_are_refused_and_not_cast(tmp_path: Path, kind: str) -> None:
+    network = build_tiny(in_channels=1, num_classes=2)
+    state = dict(network.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of what it will quantize no more
+        state["0.weight"] = stranger(state, kind)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=rf"1 of another kind \(0\.weight .*{kind}"):
+        load_weights(network, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_width_are_said(tmp_path: Path, dtype: torch.dtype) -> None:
+    source, target = (build_tiny(in_channels=1, num_classes=2) for _ in range(2))
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in source.state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.warns(UserWarning, match=rf"w\.pt are {str(dtype)[6:]}; .* computes in float32"):
+        load_weights(target, tmp_path / "w.pt")
+    assert torch.equal(target.state_dict()["0.weight"], state["0.weight"].float())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_a_named_pipe_is_not_waited_for(
+    saved: tuple[Path, nn.Module], tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="it is a named pipe; expected a regular file"):
+        load_weights(build_tiny(in_channels=1, num_classes=2), tmp_path / name)
+    for file, words in ((BEST_FILE, "named pipe"), (CARD_FILE, "no readable card.json")):
+        (saved[0] / file).unlink()
+        os.mkfifo(saved[0] / file)
+        with pytest.raises(UserError, match=words):
+            load_checkpoint(saved[0])
 
 
 # ------------------------------------------------------------------------------------------ names

@@ -234,6 +234,7 @@ here.train(Path({workspace!r}), recipe=here.recipe(epochs=12), listener=Announce
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_training_killed_in_the_middle_of_an_epoch_goes_on_exactly(tmp_path: Path) -> None:
+    """Until then no other process trains in its folder; its lock dies with it."""
     here = Path(__file__)
     script = KILLED.format(folder=str(here.parent), module=here.stem, workspace=str(tmp_path / "a"))
     process = subprocess.Popen(
@@ -244,6 +245,9 @@ def test_a_training_killed_in_the_middle_of_an_epoch_goes_on_exactly(tmp_path: P
     assert process.stdout is not None
     for _ in range(8):  # batches: well into the third epoch or later
         process.stdout.readline()
+    for options in ({}, {"resume": True}, {"force": True}, {"recipe": recipe(epochs=12)}):
+        with pytest.raises(UserError, match="is being trained by another process; wait for it"):
+            train(tmp_path / "a", **options)
     process.send_signal(signal.SIGKILL)
     process.stdout.close()
     process.wait()
