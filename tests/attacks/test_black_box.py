@@ -64,11 +64,11 @@ def test_square_comes_within_a_stated_gap_of_the_best_corner(
 
 
 @pytest.mark.parametrize("eps", ["8/255", "1/2", "1"])
-@pytest.mark.parametrize(("steps", "share"), [(100, 0.55), (300, 0.65)])
+@pytest.mark.parametrize(("steps", "share"), [(100, 0.45), (300, 0.55)])
 def test_square_in_l2_comes_within_a_stated_gap(
     steps: int, share: float, eps: str, prepared: Any, run: Any
 ) -> None:
-    """55 % of the ball's best by 100 queries for 36 pixels, 65 % by 300."""
+    """45 % of the ball's best by 100 queries for 36 pixels, 55 % by 300."""
     net, generator = Rows(), torch.Generator().manual_seed(6)
     images = torch.rand(3, 1, SIDE, SIDE, generator=generator)
     network = prepared(net, images)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from toys import scores
 
 from segbench.api import State
 from segbench.plugins.attack import NamedAttack
@@ -117,11 +118,10 @@ def test_linf_attacks_reach_the_corner(
     labels = network.as_labels(network.exact_logits(images))
     attack = from_zero(linf_attack) if start == "zero" else linf_attack
     found, best = run(network, attack, images, labels).images, module.best_linf(images)
-    if attack.plugin.name == "sea" and model is Gains and make is edged:
-        # Labels change there, and masked losses leave pixels alone that are wrong already.
-        exact = network.as_labels(network.exact_logits(found))
-        corner = network.as_labels(network.exact_logits(best))
-        assert ((exact != labels).sum((1, 2)) >= 0.9 * (corner != labels).sum((1, 2))).all()
+    if attack.plugin.name in ("sea", "apgd") and model is Gains and make is edged:
+        # Labels change there, and the lowest Jaccard, which these two keep, is lower than in the
+        # corner of the loss; masked losses leave pixels alone that are wrong already.
+        assert (scores(network, found, labels) <= scores(network, best, labels) + 0.05).all()
         return
     torch.testing.assert_close(found, best, atol=1e-5, rtol=0)
 

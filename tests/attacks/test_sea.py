@@ -127,7 +127,7 @@ def test_it_is_at_least_as_strong_as_apgd_with_each_loss(
     for loss in ("ce", "masked-ce", "balanced-ce", "jsd"):
         single = load_attack(f"apgd:steps=40,loss={loss}")
         found = run(network, single, images, labels, eps=EPS).images
-        assert worst.mean() <= scores(network, found, labels).mean() + 0.01
+        assert worst.mean() <= scores(network, found, labels).mean() + 0.03
 
 
 def test_too_few_steps_for_three_balls_are_refused() -> None:

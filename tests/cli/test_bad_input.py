@@ -255,19 +255,19 @@ def test_a_read_only_workspace_is_the_machines_failure(segbench, tmp_path) -> No
 
 def test_a_full_disk_keeps_what_is_finished(segbench, workspace, monkeypatch) -> None:
     """The disk fills up after two shards; the next run finds them."""
-    real, written = rowfile.to_bytes, []
+    real, written = rowfile.write_atomically, []
 
-    def fill(*args: object) -> bytes:
+    def fill(*args: object) -> None:
         written.append(args)
         if len(written) > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(*args)  # type: ignore[arg-type]
+        real(*args)  # type: ignore[arg-type]
 
     attack = ("attack", "-a", "fgsm", "--eps", "1/255,2/255,4/255", "--workspace", workspace)
     with monkeypatch.context() as patch:
-        patch.setattr(rowfile, "to_bytes", fill)
+        patch.setattr(rowfile, "write_atomically", fill)
         refused(segbench(*attack), 3, "No space left on device")
-    assert "2 shards computed, 2 found" in segbench(*attack).output
+    assert "12 scores computed, 12 found" in segbench(*attack).output
 
 
 def test_a_damaged_store_is_named(segbench, workspace) -> None:

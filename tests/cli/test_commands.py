@@ -84,7 +84,7 @@ def test_attack_shows_the_networks_that_it_attacked_and_report_all(
 def test_a_second_attack_computes_nothing_and_changes_nothing(segbench, workspace) -> None:
     attack(segbench, workspace)
     before = read_rows(Workspace(workspace))
-    assert "0 shards computed, 3 found" in attack(segbench, workspace).output
+    assert "0 scores computed, 18 found" in attack(segbench, workspace).output
     pd.testing.assert_frame_equal(read_rows(Workspace(workspace)), before)
 
 
@@ -211,7 +211,8 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_doubled(
     kept = {path.name: path.stat().st_mtime_ns for path in shards.glob("*.parquet")}
     assert 3 <= len(kept) < 13
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{13 - len(kept)} shards computed, {len(kept)} found" in " ".join(done.stdout.split())
+    found = 6 * len(kept)  # a shard holds the six cases of a cell
+    assert f"{78 - found} scores computed, {found} found" in " ".join(done.stdout.split())
     rows = read_rows(Workspace(workspace))
     assert len(rows) == 13 * 6
     whole = Path(shutil.copytree(trained, tmp_path / "whole"))

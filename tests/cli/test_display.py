@@ -19,19 +19,20 @@ from segbench.plugins.attack import load_attack
 from segbench.tables.golden import KEY, compare_golden
 
 
-def test_a_cell_that_is_busy_says_with_what_until_a_shard_is_there() -> None:
+def test_a_cell_that_is_busy_says_with_what_until_a_case_is_there() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=200)
     progress = Progress(console=console, auto_refresh=False)
     shown = AttackProgress(progress)
-    shown.model("unet", 2)
+    shown.model("unet", 2, 3)
     shown.cell("unet", Cell(load_attack("uap"), Budget("linf", Fraction(8, 255))))
     shown.busy("fitting on 7 cases, epoch 1 of 5")
     said = "unet · uap 8/255 · fitting on 7 cases, epoch 1 of 5"
     assert progress.tasks[shown.task].description == said
     assert said in console.file.getvalue()  # type: ignore[attr-defined]
-    shown.shard(computed=True)
+    shown.cases(2, 1)
     task = progress.tasks[shown.task]
-    assert (task.description, task.completed) == ("unet · uap 8/255", 1)
+    assert (task.description, task.completed) == ("unet · uap 8/255", 3)
+    assert (task.total, shown.computed, shown.found) == (6, 2, 1)
 
 
 def golden(**values: float) -> pd.DataFrame:
