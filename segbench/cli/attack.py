@@ -37,7 +37,8 @@ from segbench.cli.options import (
     default=("pgd",),
     show_default=True,
     type=SpecText("attacks"),
-    help="Attack spec, for example pgd:steps=40,restarts=5. Repeatable.",
+    help="Attack spec, for example pgd:steps=40,restarts=5, or a class of your own, path.py:Class "
+    "or module:Class:key=value. Repeatable.",
 )
 @click.option(
     "--eps",

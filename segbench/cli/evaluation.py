@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from segbench.evaluation.request import DataSource, Request
     from segbench.networks import ModelReference
 
@@ -15,6 +17,7 @@ def evaluate(request: Request, workspace: Path) -> None:
     """Run the grid with a progress bar, then show the tables of what was asked for."""
     from segbench.evaluation.plan import find_sources, plan_grid
 
+    say_own_attacks(request.attacks)
     grid = plan_grid(request)
     find_sources(grid, workspace)
     pairs = resolve_request(request, workspace)
@@ -37,6 +40,16 @@ def evaluate(request: Request, workspace: Path) -> None:
         soft_wrap=True,
     )
     refuse_failures(record)
+
+
+def say_own_attacks(texts: Iterable[str]) -> None:
+    """Say which files and modules of the user's own these attacks run."""
+    from segbench.cli.display import messages
+    from segbench.plugins.own_attack import own_modules
+
+    for module in own_modules(texts):
+        said = f"{module} is code of yours and runs here"
+        messages.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelReference, DataSource]]:

@@ -50,13 +50,15 @@ def command(
     segbench export --out adversarial_images
     """
     from segbench.cli.display import messages
+    from segbench.cli.evaluation import say_own_attacks
     from segbench.export.write import choose_cells, export_cell
-    from segbench.plugins.attack import load_attack
+    from segbench.plugins.attack import load_attacks
     from segbench.plugins.spec import parse_eps_list
     from segbench.store.workspace import Workspace, check_writable
 
     store, folder = Workspace(workspace), out or workspace / "export"
-    labels = [load_attack(text).label for text in attack]
+    say_own_attacks(attack)
+    labels = [one.label for one in load_attacks(attack)]
     cells = choose_cells(store, model, labels, parse_eps_list(eps) if eps else [])
     data = {name: open_dataset(name, data_root) for name in {cell.dataset for cell in cells}}
     check_writable(folder)

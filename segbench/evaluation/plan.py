@@ -16,7 +16,7 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Request, select_data
 from segbench.evaluation.transfer_source import find_source
 from segbench.networks import CheckpointReference, ModelReference, resolve_models
-from segbench.plugins.attack import attack_budgets, load_attack
+from segbench.plugins.attack import attack_budgets, load_attacks
 from segbench.plugins.registry import suggest
 
 
@@ -26,7 +26,7 @@ def plan_grid(request: Request) -> Grid:
     Raises:
         UserError: an attack cannot be made, or it and the eps values cannot go together.
     """
-    attacks = [load_attack(text) for text in request.attacks]
+    attacks = load_attacks(request.attacks)
     for attack in attacks:
         attack_budgets(attack, request.eps)
     if any(request.eps) and all(isinstance(a.attack, BringsBudgets) for a in attacks):

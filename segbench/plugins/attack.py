@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from fractions import Fraction
 from importlib.metadata import version
 from typing import Any
@@ -13,9 +13,18 @@ from segbench.api import Attack, BringsBudgets, Budget, NamesLibraries
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.contract import NORMS, check_attack
-from segbench.plugins.naming import CLEAN, spell
+from segbench.plugins.naming import CLEAN, spell, tell_files_apart
+from segbench.plugins.own_attack import own_attack, own_plugin
 
-__all__ = ["CLEAN", "NORMS", "NamedAttack", "attack_budgets", "eps_budget", "load_attack"]
+__all__ = [
+    "CLEAN",
+    "NORMS",
+    "NamedAttack",
+    "attack_budgets",
+    "eps_budget",
+    "load_attack",
+    "load_attacks",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +57,47 @@ class NamedAttack:
 
 
 def load_attack(text: str) -> NamedAttack:
-    """The attack of a spec such as ``pgd:steps=40``.
+    """The attack of a spec such as ``pgd:steps=40``, or ``my.py:Mine:steps=40`` of the user's own.
 
     Raises:
         UserError: no such attack, or a parameter it does not have or cannot take.
         MachineError: the plug-in does not import, breaks while it is made, or breaks its contract.
     """
+    if own := own_attack(text):
+        with own_plugin(own) as plugin:
+            return _make(plugin, spec.parse_parameters(own.parameters, text))
     parsed = spec.parse(text)
     if parsed.name == CLEAN:
         raise UserError("'clean' is always measured and is not an attack to ask for")
-    plugin = registry.load("attacks", parsed.name)
-    values = spec.bind(plugin.target, parsed)
+    return _make(registry.load("attacks", parsed.name), parsed.params)
+
+
+def load_attacks(texts: Iterable[str]) -> list[NamedAttack]:
+    """The attacks of several texts, in order; two of the user's own never share a name.
+
+    ``a/my.py:Mine`` and ``b/my.py:Mine`` are then ``a/my:Mine`` and ``b/my:Mine``.
+
+    Raises:
+        UserError, MachineError: see :func:`load_attack`.
+    """
+    attacks = [load_attack(text) for text in texts]
+    own = {a.plugin.module: a.plugin for a in attacks if a.plugin.own.endswith(".py")}
+    names = tell_files_apart({module: plugin.own for module, plugin in own.items()})
+    return [_renamed(a, names[a.plugin.module]) if a.plugin.module in own else a for a in attacks]
+
+
+def _renamed(attack: NamedAttack, stem: str) -> NamedAttack:
+    """The same attack of the user's own under a longer name of its file."""
+    name = f"{stem}:{attack.plugin.name.rpartition(':')[2]}"
+    return NamedAttack(
+        _label(name, attack.attack), attack.attack, replace(attack.plugin, name=name)
+    )
+
+
+def _make(plugin: registry.Plugin, params: Mapping[str, str]) -> NamedAttack:
+    """The attack with these parameters, still as text."""
+    name = plugin.name
+    values = spec.bind(plugin.target, spec.Spec(name, params))
     _require(plugin, values)
     try:
         attack = plugin.target(**values)
@@ -67,15 +106,15 @@ def load_attack(text: str) -> NamedAttack:
     except MachineError:
         raise
     except UserError as error:
-        if parsed.name in str(error):
+        if name in str(error):
             raise
-        raise UserError(f"{parsed.name}: {error}") from error
-    except Exception as error:
+        raise UserError(f"{name}: {error}") from error
+    except (Exception, SystemExit) as error:
         raise MachineError(
-            f"attack {text!r} of {plugin.distribution} failed to start: "
+            f"attack {str(spec.Spec(name, params))!r} of {plugin.distribution} failed to start: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return NamedAttack(_label(parsed.name, attack), attack, plugin)
+    return NamedAttack(_label(name, attack), attack, plugin)
 
 
 def _require(plugin: registry.Plugin, values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -106,6 +106,12 @@ def check_attack(attack: Any) -> None:
             f"budgets is missing; its budget_kind is {kind!r}, which no --eps sets "
             "(see segbench.api.BringsBudgets)"
         )
+    for f in fields(attack):
+        if f.init and not _is_plain(value := getattr(attack, f.name)):
+            raise ContractError(
+                f"{f.name} is {value!r}; expected of a parameter text, a number, true, false, none "
+                "or a tuple of them, which a row can record"
+            )
     if kind == "min-norm":
         _check_choice("norm", getattr(attack, "norm", None), ("linf", "l2"))
     if isinstance(attack, Targeted) and not isinstance(attack.target, str | None):
@@ -221,6 +227,12 @@ def _check_budgets(kind: str, budgets: Any) -> None:
         raise ContractError(
             f"budgets holds {len(budgets)}; expected one, the Jaccard to fall below"
         )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 def _are_names(value: Any) -> bool:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.errors import UserError
-from segbench.plugins.spec import Spec, format_eps, parse
+from segbench.plugins.spec import Spec, format_eps, parse, parse_parameters
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 _TELLING = {"quantized", "source"}  # parameters without which an attack is another one
-_WITHIN = "attack"  # the parameter of a transfer that is itself the spec of an attack
 _UNSET = "none"
+_OWN = re.compile(r'(?P<name>[^":=,]+:[A-Za-z_]\w*)(:(?P<rest>.+))?')  # my_attack:Mine:steps=3
+_UNSPELLABLE = re.compile(r'[":=,]')
+WITHIN = "attack"
+"""The parameter of a transfer that is itself the spec of an attack."""
 CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
 
@@ -61,7 +66,7 @@ def quantized_attack(attack: str, params: Mapping[str, Any]) -> tuple[str, dict[
     The same attack with one parameter more, ``quantized``, so that every table, and the gate,
     takes them for an attack of their own.
     """
-    separator = "," if ":" in attack else ":"
+    separator = "," if _read(attack).params else ":"
     return f"{attack}{separator}quantized=true", {**params, "quantized": True}
 
 
@@ -82,9 +87,9 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
     """
     if not attacks:
         return []
-    within = attack_names(a.params[_WITHIN] for a in attacks if _WITHIN in a.params)
+    within = attack_names(a.params[WITHIN] for a in attacks if WITHIN in a.params)
     short = [
-        Spec(a.name, {k: within[v] if k == _WITHIN else v for k, v in a.params.items()})
+        Spec(a.name, {k: within[v] if k == WITHIN else v for k, v in a.params.items()})
         for a in attacks
     ]
     agreed = {
@@ -103,19 +108,36 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
     return names if len(set(names)) == len(set(full)) else full
 
 
-def _base(attack: str) -> str:
-    return attack.partition(":")[0]
+def tell_files_apart(files: Mapping[str, str]) -> dict[str, str]:
+    """Keys to their files' names without ``.py``, with as few folders as tell them apart.
+
+    ``{"1": "x/a/my.py", "2": "x/b/my.py", "3": "your.py"}`` to ``a/my``, ``b/my`` and ``your``.
+    """
+    parts = {key: Path(file).resolve().with_suffix("").parts for key, file in files.items()}
+
+    def name(key: str, length: int) -> str:
+        return _UNSPELLABLE.sub("_", "/".join(parts[key][-length:]))
+
+    found = {}
+    for key in files:
+        others = [other for other in files if parts[other] != parts[key]]
+        lengths = range(1, len(parts[key]) + 1)
+        told = (n for n in lengths if all(name(key, n) != name(other, n) for other in others))
+        found[key] = name(key, next(told, len(parts[key])))
+    return found
 
 
 def spelled(attack: str, params: str) -> Spec:
     """An attack with all its parameters; clean has none."""
     values = {} if attack == CLEAN else json.loads(params)
-    return Spec(_base(attack), {key: spell(value) for key, value in values.items()})
+    return Spec(_read(attack).name, {key: spell(value) for key, value in values.items()})
 
 
 def _read(text: str) -> Spec:
     """The spec that a text is; a name without parameters where it is none."""
     try:
+        if own := _OWN.fullmatch(text):
+            return Spec(own["name"], parse_parameters(own["rest"] or "", text))
         return parse(text)
     except UserError:
         return Spec(text)

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 from segbench.errors import ContractError, MachineError, UserError
@@ -30,6 +29,7 @@ __all__ = [
     "Plugin",
     "blame",
     "families",
+    "is_registered",
     "load",
     "load_family",
     "names",
@@ -45,7 +45,8 @@ class Plugin:
 
     Attributes:
         module: the name of the module in which it was looked up.
-        files: what was read to load it beside that, where it is a file of the user's own.
+        own: the file or module of the user's own that it is in; "" for what is installed.
+        digest: its source, where that was hashed as it was read; see ``source``.
     """
 
     kind: Kind
@@ -54,12 +55,13 @@ class Plugin:
     distribution: str
     version: str
     module: str = ""
-    files: tuple[Path, ...] = ()
+    own: str = ""
+    digest: str = ""
 
     @cached_property
     def source(self) -> str:
         """SHA-256 (hex) of its source and of what it imports from its own package or folder."""
-        return source_hash(self.target, self.module, self.files)
+        return self.digest or source_hash(self.target, self.module)
 
 
 def names(kind: Kind) -> list[str]:
@@ -70,6 +72,12 @@ def names(kind: Kind) -> list[str]:
 def families(kind: Kind) -> list[str]:
     """The registered families of a kind, such as ``monai``, sorted, without importing any."""
     return sorted(name.removesuffix(_ANY) for name in _points(kind) if name.endswith(_ANY))
+
+
+def is_registered(kind: Kind, name: str) -> bool:
+    """Whether there is a plug-in of that name, or a family that may have it as a member."""
+    family, slash, _ = name.partition("/")
+    return name in _points(kind) or (bool(slash) and f"{family}{_ANY}" in _points(kind))
 
 
 def load_family(kind: Kind, name: str) -> Plugin:

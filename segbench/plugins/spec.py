@@ -54,6 +54,15 @@ def parse(text: str) -> Spec:
     name, colon, rest = text.strip().partition(":")
     if not _NAME.fullmatch(name) or (colon and not rest):
         raise UserError(f"{text!r} is not a spec; expected name or name:key=value,key=value")
+    return Spec(name, parse_parameters(rest, text))
+
+
+def parse_parameters(rest: str, text: str) -> dict[str, str]:
+    """``"steps=40,restarts=5"``, the rest of a spec ``text``, to values by key; "" to none.
+
+    Raises:
+        UserError: it is not of that form, or a key is given twice.
+    """
     params: dict[str, str] = {}
     position = 0
     while position < len(rest):
@@ -64,7 +73,7 @@ def parse(text: str) -> Spec:
             raise UserError(f"{text!r}: the key {match[1]!r} is given twice")
         params[match[1]] = match[2].strip().strip('"')
         position = match.end()
-    return Spec(name, params)
+    return params
 
 
 def canonical(text: str) -> str:

@@ -1,25 +1,28 @@
 """The modules beside a file of the user's: importable while it is loaded, as beside a script.
 
-Afterwards they are no longer known by their names, so that two networks in two folders may each
-have a ``net.py`` of their own, and neither hides a module of anyone else's.
+Afterwards they are no longer known by their names, so that two files in two folders may each have a
+``net.py`` beside them, and neither hides a module of anyone else's.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+Modules = Mapping[str, ModuleType]
+"""Imported modules by the names in ``sys.modules``."""
+
 
 @contextmanager
-def importable(folder: Path) -> Iterator[Callable[[], list[Path]]]:
+def importable(folder: Path) -> Iterator[Callable[[], Modules]]:
     """Modules of ``folder`` come first while this is open.
 
     Yields:
-        what lists the files of those that have been imported from it until then.
+        what gives those that have been imported from it until then.
     """
     folder = folder.resolve()
     hidden = _take_out(lambda top: _is_hiding(top, folder))
@@ -28,19 +31,37 @@ def importable(folder: Path) -> Iterator[Callable[[], list[Path]]]:
     def is_sibling(top: str) -> bool:
         return top not in before and _lies_in(folder, top)
 
-    def files() -> list[Path]:
-        found = [module for name, module in sys.modules.items() if is_sibling(_top(name))]
-        return [Path(path) for module in found if (path := getattr(module, "__file__", None))]
+    def imported() -> Modules:
+        return {name: module for name, module in sys.modules.items() if is_sibling(_top(name))}
 
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()  # a file may be newer than what the finder remembers
     try:
-        yield files
+        yield imported
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
         _take_out(is_sibling)
         sys.modules.update(hidden)
+
+
+@contextmanager
+def known(modules: Modules) -> Iterator[None]:
+    """Modules that were imported from a folder are known by their names while this is open."""
+    tops = {_top(name) for name in modules}
+    hidden = _take_out(lambda top: top in tops)
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        _take_out(lambda top: top in tops)
+        sys.modules.update(hidden)
+
+
+def files_of(modules: Modules) -> list[Path]:
+    """The files of modules that have one."""
+    paths = (getattr(module, "__file__", None) for module in modules.values())
+    return [Path(path) for path in paths if path]
 
 
 def _take_out(chosen: Callable[[str], bool]) -> dict[str, ModuleType]:
