@@ -1,5 +1,8 @@
 """The two ways a command fails: the user's input (exit status 2) or the machine (3)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """The input is wrong: the message names the value, what was expected, and what to do."""
@@ -14,3 +17,16 @@ class ContractError(Exception):
 
     Whoever knows the plug-in's name says it too, in a :class:`MachineError`.
     """
+
+
+@contextmanager
+def no_exit(who: str) -> Iterator[None]:
+    """Code that is not segbench's runs in this block, and may not end the process.
+
+    Raises:
+        MachineError: it tried to; ``who`` begins the sentence.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        raise MachineError(f"{who} tried to end the process (SystemExit: {stop.code})") from stop

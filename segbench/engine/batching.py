@@ -5,12 +5,10 @@ The choice changes no result (rule 2), only time and memory.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
+from segbench.engine.memory import free_bytes, is_out_of_memory
 from segbench.engine.network import Network, channels_last
 
 _SHARE = 0.4  # of free memory; the rest is for what autograd does not save
@@ -22,7 +20,12 @@ def choose_batch_size(network: Network, image: Tensor) -> int:
     """A power of two up to 32, from the bytes that one case (1, C, *spatial) keeps for backward."""
     if network.one_by_one:
         return 1
-    needed = max(1, saved_bytes(network, image))
+    try:
+        needed = max(1, saved_bytes(network, image))
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            return 1  # the first attack will say whether one case fits
+        raise
     allowed = _free_bytes(network.device) * _SHARE
     if network.device.type == "cpu":
         allowed = min(allowed, _CPU_CACHE_BYTES)
@@ -52,13 +55,5 @@ def saved_bytes(network: Network, image: Tensor) -> int:
 
 
 def _free_bytes(device: torch.device) -> int:
-    """What can still be had; of a CPU's memory, with what the kernel would give up for it."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE")) // 2
+    """What can still be had of the memory that the device computes in."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_bytes()

@@ -14,6 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from segbench.engine.memory import is_out_of_memory
+
 _TOLERANCE = 2e-2  # relative; bf16 kernels may differ by this where the recording chose others
 
 
@@ -45,9 +47,9 @@ class Graphed(nn.Module):
             recording = torch.cuda.make_graphed_callables(lambda x: self.network(x), (sample,))
             replay = cast(Callable[[Tensor], Tensor], recording)
             found = _probe(replay, sample)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, AttributeError, TypeError):
+        except (RuntimeError, AttributeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
             return None  # what it does cannot be recorded, or it answers with more than a tensor
         faithful = all(_close(a, b) for a, b in zip(found, expected, strict=True))
         return replay if faithful else None

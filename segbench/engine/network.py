@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from segbench.api import BringsPostprocess
 from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
 from segbench.engine.graphs import Graphed
+from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
-from segbench.errors import MachineError, UserError
+from segbench.errors import MachineError, UserError, no_exit
 from segbench.metrics import regions
 from segbench.metrics.regions import RegionScores
 
@@ -64,27 +65,56 @@ class Network:
         randomness and dependence on batch-mates.
 
         Raises:
-            UserError: the network cannot take these images or answers with another shape.
-            MachineError: there is not enough memory for two cases.
+            UserError: the network cannot take these images, answers with another shape, or changes
+                the images that it is given.
+            MachineError: there is not enough memory for one case, or the network ends the process.
         """
         try:
-            logits = self.exact_logits(probe)
-        except UserError:
+            probe, logits = self._first_answer(channels_last(probe))
+            smooth = with_stand_ins(self.module)
+            copy = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
+            behaviour = self._behaviour(probe, logits)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MachineError(
+                f"model {self.name} does not fit in memory, not even with one image of shape "
+                f"{tuple(probe.shape[1:])}"
+            ) from error
+        self.gradient = copy
+        front = ("bpda",) if has_stand_in(self.module) else ()
+        self.marks = (*self.marks, *front, *behaviour)
+        self._probe, self._logits, self._begun = probe, logits, self._parameters()
+        if self.device.type == "cuda" and not self.one_by_one and not front:  # it may be the host's
+            self.gradient = replace(self.gradient, module=Graphed(self.gradient.module))
+
+    def _first_answer(self, probe: Tensor) -> tuple[Tensor, Tensor]:
+        """The probe images and their logits; the first alone where no two fit in memory.
+
+        The images are laid out as the network gets them, so that it gets these very ones.
+        """
+        before = probe.clone()
+        try:
+            with no_exit(f"model {self.name}"):
+                logits = self.exact_logits(probe)
+        except (UserError, MachineError):
             raise
-        except torch.OutOfMemoryError as error:
-            raise MachineError(f"model {self.name} does not fit in memory") from error
         except Exception as error:
+            if is_out_of_memory(error):
+                if len(probe) == 1:
+                    raise
+                self.largest_batch = 1
+                return self._first_answer(before[:1])
             reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
             raise UserError(
                 f"model {self.name} does not accept images of shape {tuple(probe.shape)}: {reason}"
             ) from error
-        smooth = with_stand_ins(self.module)
-        self.gradient = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
-        front = ("bpda",) if has_stand_in(self.module) else ()
-        self.marks = (*self.marks, *front, *self._behaviour(probe, logits))
-        self._probe, self._logits, self._begun = probe, logits, self._parameters()
-        if self.device.type == "cuda" and not self.one_by_one and not front:  # it may be the host's
-            self.gradient = replace(self.gradient, module=Graphed(self.gradient.module))
+        if not torch.equal(probe, before):
+            raise UserError(
+                f"model {self.name} changes the images that it is given, by an operation in place "
+                "such as x -= 0.5; write x = x - 0.5"
+            )
+        return probe, logits
 
     @property
     def one_by_one(self) -> bool:
@@ -197,7 +227,15 @@ class Network:
         alone = self.exact_logits(probe[:1])
         # An empty mate of another brightness moves every statistic that a batch could share.
         mate = torch.full_like(probe[:1], 0.0 if probe[:1].mean() > 0.25 else 1.0)
-        mated = self.exact_logits(torch.cat([probe[:1], mate]))[:1]
+        if self.largest_batch == 1:
+            return ()  # no two will ever share a batch
+        try:
+            mated = self.exact_logits(torch.cat([probe[:1], mate]))[:1]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.largest_batch = 1
+            return ()
         if (alone - mated).abs().amax() > 1e-3 * alone.abs().amax().clamp_min(1e-6):
             return ("batch-dependent",)
         return ()

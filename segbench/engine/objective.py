@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from segbench.api import Feedback, Goal, Loss
+from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network, channels_last
-from segbench.errors import MachineError, UserError
+from segbench.errors import MachineError, UserError, no_exit
 from segbench.metrics import regions
 
 Part = TypeVar("Part")
@@ -96,9 +97,10 @@ class NetworkObjective:
         size, start, parts = min(self.network.largest_batch or cases, cases), 0, []
         while start < cases:
             try:
-                parts.append(ask(slice(start, min(start + size, cases))))
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                with no_exit(f"model {self.network.name}"):
+                    parts.append(ask(slice(start, min(start + size, cases))))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 if size == 1:
                     raise MachineError("one case does not fit in memory; use a smaller size") from (
@@ -116,9 +118,3 @@ def remaining(network: Network, predicted: Tensor, goal: Goal) -> Tensor:
         reached = network.score(predicted, goal.labels, goal.ignore_index)
         return 1 - regions.case_score(reached)
     return regions.case_score(network.score(predicted, goal.truth, goal.ignore_index))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("not enough memory", "can't allocate memory")
-    )

@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental import optimization
 
 from segbench.engine.front import Tracer, layers_behind
+from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision
 
 Door = Callable[[Any, Tensor], Tensor]
@@ -70,7 +71,9 @@ def prepare_gradient_copy(
     try:
         with autocast():
             _probe(module, probe, door)
-    except RuntimeError:  # layers that refuse a mixture of types
+    except RuntimeError as error:  # layers that refuse a mixture of types
+        if is_out_of_memory(error):
+            raise
         return fp32
     return GradientCopy(module, "bf16" + suffix, autocast)
 
@@ -148,7 +151,9 @@ def _same_gradients(folded: nn.Module, original: nn.Module, probe: Tensor, door:
     logits, gradient = _probe(original, probe, door)
     try:
         folded_logits, folded_gradient = _probe(folded, probe, door)
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         return False
     return _close(folded_logits, logits, _LOGITS_TOLERANCE) and _close(
         folded_gradient, gradient, _GRADIENT_TOLERANCE

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segbench.api import BringsRandomness, Output
-from segbench.errors import UserError
+from segbench.engine.memory import is_out_of_memory
+from segbench.errors import MachineError, UserError, no_exit
 from segbench.networks.channels import channels_seen, convert_channels, rule_for
 from segbench.networks.normalize import Normalization
 from segbench.networks.probabilities import Kind, invert, kind_of_probabilities, without_activation
@@ -61,15 +62,39 @@ def adapt_network(
 
     Raises:
         UserError: it takes none of the images at any padding, or its answer holds no logits.
+        MachineError: it does not fit in memory, or it tries to end the process.
     """
     network = network.to(device).eval()
     for parameter in network.parameters():
         parameter.requires_grad_(False)
+    try:
+        return _adapted(network, _probes(shapes, 2, device), normalization)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    try:
+        return _adapted(network, _probes(shapes, 1, device), normalization)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MachineError("the network does not fit in memory, not even with one image") from error
+
+
+def _probes(
+    shapes: Iterable[tuple[int, ...]], count: int, device: torch.device | str
+) -> list[Tensor]:
+    """So many random images (count, C, *spatial) of every shape."""
     cpu = torch.Generator().manual_seed(0)
-    probes = [torch.rand(2, *s, generator=cpu).to(device) for s in sorted(set(shapes))]
+    drawn = [torch.rand(2, *shape, generator=cpu) for shape in sorted(set(shapes))]
+    return [images[:count].to(device) for images in drawn]
+
+
+def _adapted(
+    network: nn.Module, probes: Sequence[Tensor], normalization: Normalization | None
+) -> Adapted:
     scale = Scale(normalization, probes[0].dim()) if normalization else nn.Identity()
-    scale = scale.to(device)
-    with torch.no_grad():
+    scale = scale.to(probes[0].device)
+    with torch.no_grad(), no_exit("the network"):
         try:
             stride, answer = _find_stride(network, [scale(probe) for probe in probes])
         except UserError as error:
@@ -167,9 +192,9 @@ def _find_stride(network: nn.Module, images: Sequence[Tensor]) -> tuple[int, Any
         try:
             padded = [pad(batch, stride) for batch in images]
             answers = [network(batch) for batch in padded]
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # a network may refuse a size in any way; the next may do
+            if is_out_of_memory(error):
+                raise
             reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             continue
         logits = [_pick(answer, _find_key(answer)) for answer in answers]

@@ -39,7 +39,7 @@ def inspect_network(
         "answer": _answer(adapted, classes),
         "stride": f"images are padded to multiples of {stride}" if stride else "unknown",
         "batch norm": _batch_norms(module, network.gradient.name),
-        "gradients": _gradients(network, images),
+        "gradients": _gradients(network, images[: network.largest_batch]),
         "marks": ", ".join(network.marks) or "none",
     }
 

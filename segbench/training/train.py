@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from segbench.api import Dataset
+from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, choose_precision, device_name, require_ieee_fp32
-from segbench.errors import MachineError, UserError
+from segbench.errors import MachineError, UserError, no_exit
 from segbench.plugins import spec
 from segbench.plugins.architecture import Architecture, resolve_architecture
 from segbench.plugins.registry import Plugin, suggest
@@ -36,6 +37,8 @@ from segbench.training.lock import locked
 from segbench.training.progress import Progress, load_progress
 from segbench.training.recipes import Recipe
 from segbench.training.session import Session
+
+_ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words
 
 
 def train_model(
@@ -104,9 +107,15 @@ def _train(
     require_ieee_fp32()
     session = Session(architecture, dataset, settings, unfinished, device, precision, listener)
     try:
-        contents = session.run(progress)
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        with no_exit(f"model {settings.model}"):
+            contents = session.run(progress)
+    except (RuntimeError, MemoryError, ValueError) as error:
+        if _ONE_VALUE in str(error):
+            raise UserError(
+                f"training {settings.model} met a batch of one case, of which its batch norm has "
+                "but one value per channel; give it more training cases, or a larger batch_size"
+            ) from error
+        if not is_out_of_memory(error):
             raise
         raise MachineError(
             f"training {settings.model} does not fit into the memory of {device}; "
@@ -168,14 +177,6 @@ def _refuse_other(ours: Settings, theirs: Settings, folder: Path) -> None:
             f"{folder} holds a training with other settings ({found}); "
             "give --force to replace it, or another --workspace or --seed"
         )
-
-
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """Accelerators raise a type of their own; the CPU's allocator only has its words."""
-    words = ("not enough memory", "can't allocate memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        phrase in str(error) for phrase in words
-    )
 
 
 def _card(

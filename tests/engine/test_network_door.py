@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segbench.errors import UserError
+from segbench.engine.objective import NetworkObjective
+from segbench.errors import MachineError, UserError
 
 
 class Answers(nn.Module):
@@ -112,3 +113,48 @@ def test_the_module_is_frozen_and_in_evaluation_mode(prepared: Any) -> None:
     network = prepared(nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 1)).train(), IMAGES)
     assert not any(layer.training for layer in network.module.modules())
     assert not any(p.requires_grad for p in network.module.parameters())
+
+
+class InPlace(nn.Module):
+    """Changes the images that it is given, in one of the ways that torch has for it."""
+
+    def __init__(self, how: Any, channels: int) -> None:
+        super().__init__()
+        self.how, self.head = how, nn.Conv2d(channels, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.how(images))
+
+
+def under_no_grad(images: Tensor) -> Tensor:
+    with torch.no_grad():
+        images.mul_(2)
+    return images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "how",
+    [lambda x: x.sub_(0.5), lambda x: x.data.sub_(0.5), lambda x: x.clamp_(max=0.4), under_no_grad],
+)
+def test_a_network_that_changes_its_images_is_refused(
+    how: Any, channels: int, prepared: Any
+) -> None:
+    images = torch.rand(2, channels, 6, 5)
+    before = images.clone()
+    with pytest.raises(UserError, match=r"model net changes the images .* write x = x - 0\.5"):
+        prepared(InPlace(how, channels), images.contiguous(memory_format=torch.channels_last))
+    with pytest.raises(UserError, match="model net changes the images"):
+        prepared(InPlace(how, channels), before)
+
+
+def test_a_network_may_not_end_the_process(prepared: Any) -> None:
+    def leave(images: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+    with pytest.raises(MachineError, match="model net tried to end the process"):
+        prepared(Answers(leave), IMAGES)
+    network = prepared(Answers(lambda x: torch.cat([x, -x], 1)), IMAGES)
+    network.module.answer = leave
+    with pytest.raises(MachineError, match="model net tried to end the process"):
+        NetworkObjective(network).scores(IMAGES)

@@ -127,7 +127,29 @@ class Huge(Tiny):
         return torch.zeros(2**60).sum() + outputs.sum()
 
 
-KINDS = {"huge": Huge, "tiny": Tiny, "staged": Staged, "own-loss": OwnLoss, "diverging": Diverging}
+class Leaving(Tiny):
+    """Ends the process, as a script does."""
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+
+class Pooled(Tiny):
+    """Normalises one value per channel and case."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.head(self.body(images) + self.body(images.mean((2, 3), keepdim=True)))
+
+
+KINDS = {
+    "leaving": Leaving,
+    "pooled": Pooled,
+    "huge": Huge,
+    "tiny": Tiny,
+    "staged": Staged,
+    "own-loss": OwnLoss,
+    "diverging": Diverging,
+}
 
 
 def load_kind(kind: str, name: str) -> registry.Plugin:
@@ -367,6 +389,31 @@ def test_a_loss_that_is_no_number_stops_at_once_and_leaves_no_checkpoint(tmp_pat
 def test_too_little_memory_is_the_machine_s_fault(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"does not fit .* try a batch_size below 4"):
         train(tmp_path, "huge")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["CUDA error: out of memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED"],
+)
+def test_too_little_memory_is_known_by_any_words(
+    tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(self: Tiny, images: Tensor) -> Tensor:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(Tiny, "forward", lacking)
+    with pytest.raises(MachineError, match="try a batch_size below 4"):
+        train(tmp_path)
+
+
+def test_a_network_that_ends_the_process_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"model leaving tried to end the process"):
+        train(tmp_path, "leaving")
+
+
+def test_batch_norm_of_one_value_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="met a batch of one case"):
+        train(tmp_path, "pooled", recipe=recipe(batch_size=1))
 
 
 @pytest.mark.parametrize(
