@@ -14,7 +14,7 @@ from torch import Tensor
 from segbench.api import Budget, Context, Feedback, Goal, Plan, State, WeightedState
 from segbench.engine.ball import flat_norm, per_case
 from segbench.errors import UserError
-from segbench_attacks.losses import pixel_margin, valid_pixels
+from segbench_attacks.pixels import pixel_margin, valid_pixels
 from segbench_attacks.threshold import ThresholdAttack, left_to_do
 
 SMOOTHING = 0.8  # alpha: what remains of a multiplier

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from segbench.api import Context, Feedback, Goal, State
 from segbench.errors import UserError
-from segbench_attacks.losses import is_one_sigmoid, masked_logit, masked_margin
+from segbench_attacks.losses import masked_logit, masked_margin
+from segbench_attacks.pixels import is_one_sigmoid
 from segbench_attacks.steps import ascend
 from segbench_attacks.threshold import ThresholdAttack, left_to_do, length_of
 

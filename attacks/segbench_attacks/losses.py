@@ -6,7 +6,8 @@ many, in 2-D and 3-D. For a targeted goal the labels are the target and the obje
 sign, so each loss measures the distance from ``goal.labels`` whichever way it is walked.
 
 A pixel is *open* while the attack still wants it changed: predicted as its label, or, for a
-targeted goal, not yet predicted as its target. Masks and weights carry no gradient.
+targeted goal, not yet predicted as its target. Masks and weights carry no gradient. The losses
+that know the score are in ``score_losses.py``.
 """
 
 from __future__ import annotations
@@ -16,12 +17,51 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from segbench.api import Goal
 from segbench.errors import UserError
+from segbench_attacks import score_losses
+from segbench_attacks.pixels import (
+    is_one_sigmoid,
+    of_label,
+    one_hot,
+    open_pixels,
+    per_case_sum,
+    pixel_cross_entropy,
+    pixel_margin,
+    valid_pixels,
+)
 
-LossName = Literal["ce", "dice", "masked-ce", "balanced-ce", "jsd", "logit-norm", "margin"]
+LossName = Literal[
+    "ce",
+    "dice",
+    "masked-ce",
+    "balanced-ce",
+    "weighted-ce",
+    "jsd",
+    "logit-norm",
+    "margin",
+    "scored-hinge",
+    "soft-hinge",
+    "lovasz",
+    "soft-jaccard",
+    "metric-ce",
+    "metric-hinge",
+    "reach",
+]
+
+# What two images are compared by where the loss itself falls as pixels turn.
+_STAND_INS: dict[LossName, LossName] = {
+    "masked-ce": "ce",
+    "balanced-ce": "ce",
+    "weighted-ce": "ce",
+    "logit-norm": "ce",
+    "scored-hinge": "soft-jaccard",
+    "soft-hinge": "soft-jaccard",
+    "metric-ce": "soft-jaccard",
+    "metric-hinge": "soft-jaccard",
+    "reach": "soft-jaccard",
+}
 
 
 def named_loss(name: LossName, logits: Tensor, goal: Goal, progress: float = 0.0) -> Tensor:
@@ -36,16 +76,24 @@ def named_loss(name: LossName, logits: Tensor, goal: Goal, progress: float = 0.0
         "ce": cross_entropy,
         "dice": soft_dice,
         "masked-ce": masked_cross_entropy,
+        "weighted-ce": score_losses.weighted_cross_entropy,
         "jsd": jensen_shannon,
         "logit-norm": normalised_logit,
         "margin": margin,
+        "scored-hinge": score_losses.scored_hinge,
+        "soft-hinge": score_losses.soft_hinge,
+        "lovasz": score_losses.lovasz,
+        "soft-jaccard": score_losses.soft_jaccard,
+        "metric-ce": score_losses.metric_cross_entropy,
+        "metric-hinge": score_losses.metric_hinge,
+        "reach": score_losses.reach,
     }
     return simple[name](logits, goal)
 
 
 def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     """Cross-entropy of every valid pixel."""
-    return _per_case(pixel_cross_entropy(logits, goal))
+    return per_case_sum(pixel_cross_entropy(logits, goal))
 
 
 def masked_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
@@ -53,7 +101,7 @@ def masked_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
 
     It falls when a pixel flips: never compare two images by it.
     """
-    return _per_case(pixel_cross_entropy(logits, goal) * open_pixels(logits, goal))
+    return per_case_sum(pixel_cross_entropy(logits, goal) * open_pixels(logits, goal))
 
 
 def balanced_cross_entropy(logits: Tensor, goal: Goal, progress: float) -> Tensor:
@@ -63,7 +111,7 @@ def balanced_cross_entropy(logits: Tensor, goal: Goal, progress: float) -> Tenso
     """
     share = progress / 2
     weight = torch.where(open_pixels(logits, goal), 1 - share, share)
-    return _per_case(weight * pixel_cross_entropy(logits, goal))
+    return per_case_sum(weight * pixel_cross_entropy(logits, goal))
 
 
 def cosine_weighted_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
@@ -72,9 +120,9 @@ def cosine_weighted_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     The cosine is p_y / |p|, per pixel, and carries no gradient; a targeted goal takes 1 - cosine.
     """
     probabilities = logits.detach().softmax(1)
-    cosine = _of_label(probabilities, goal) / probabilities.norm(dim=1)
+    cosine = of_label(probabilities, goal) / probabilities.norm(dim=1)
     weight = 1 - cosine if goal.targeted else cosine
-    return _per_case(weight * pixel_cross_entropy(logits, goal))
+    return per_case_sum(weight * pixel_cross_entropy(logits, goal))
 
 
 def soft_dice(logits: Tensor, goal: Goal) -> Tensor:
@@ -83,7 +131,7 @@ def soft_dice(logits: Tensor, goal: Goal) -> Tensor:
     Times the number of valid pixels, so that its scale is that of the other losses.
     """
     valid = valid_pixels(goal)[:, None]
-    truth = _one_hot(logits, goal) * valid
+    truth = one_hot(logits, goal) * valid
     probabilities = logits.softmax(1) * valid
     shared = (probabilities * truth).flatten(2).sum(2)  # (B, K)
     sizes = probabilities.flatten(2).sum(2) + truth.flatten(2).sum(2)
@@ -99,10 +147,10 @@ def jensen_shannon(logits: Tensor, goal: Goal) -> Tensor:
     Against a one-hot label it depends on the label's own probability p alone:
     ``ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2``.
     """
-    log_p = _of_label(logits.log_softmax(1), goal)
+    log_p = of_label(logits.log_softmax(1), goal)
     p = log_p.exp()
     divergence = math.log(2) + (p * log_p - (1 + p) * p.log1p()) / 2
-    return _per_case(divergence * valid_pixels(goal))
+    return per_case_sum(divergence * valid_pixels(goal))
 
 
 def normalised_logit(logits: Tensor, goal: Goal) -> Tensor:
@@ -118,8 +166,8 @@ def normalised_logit(logits: Tensor, goal: Goal) -> Tensor:
             "choose another, for example ce"
         )
     size = logits.norm(dim=1).clamp_min(1e-12)
-    component = _of_label(logits, goal) / size
-    return _per_case(-component * open_pixels(logits, goal))
+    component = of_label(logits, goal) / size
+    return per_case_sum(-component * open_pixels(logits, goal))
 
 
 def margin(logits: Tensor, goal: Goal) -> Tensor:
@@ -127,12 +175,12 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
 
     The plain margin, not the ratio of AutoAttack, which takes three classes to define.
     """
-    return _per_case(pixel_margin(logits, goal) * valid_pixels(goal))
+    return per_case_sum(pixel_margin(logits, goal) * valid_pixels(goal))
 
 
 def masked_margin(logits: Tensor, goal: Goal) -> Tensor:
     """The margin of the open pixels only (DAG, ICCV 2017, arXiv 1703.08603)."""
-    return _per_case(pixel_margin(logits, goal) * open_pixels(logits, goal))
+    return per_case_sum(pixel_margin(logits, goal) * open_pixels(logits, goal))
 
 
 def masked_logit(logits: Tensor, goal: Goal) -> Tensor:
@@ -140,61 +188,14 @@ def masked_logit(logits: Tensor, goal: Goal) -> Tensor:
 
     On the logits [0, z] of one sigmoid, class 0 has no gradient: take the margin there.
     """
-    return _per_case(-_of_label(logits, goal) * open_pixels(logits, goal))
-
-
-def pixel_margin(logits: Tensor, goal: Goal) -> Tensor:
-    """The strongest other logit minus the label's (B, *spatial); ignored pixels as class 0."""
-    wrong = logits.masked_fill(_one_hot(logits, goal).bool(), -torch.inf).amax(1)
-    return wrong - _of_label(logits, goal)
+    return per_case_sum(-of_label(logits, goal) * open_pixels(logits, goal))
 
 
 def tracked_loss(name: LossName, logits: Tensor, goal: Goal) -> Tensor:
     """What two images are compared by, signed to rise with the attack's success.
 
-    Masked and balanced losses fall as pixels flip, so that cross-entropy stands in for them.
+    Losses that leave alone what has turned fall as pixels flip: cross-entropy stands in for them,
+    or soft Jaccard for those that know the score.
     """
-    whole: LossName = "ce" if name in ("masked-ce", "balanced-ce", "logit-norm") else name
-    loss = named_loss(whole, logits, goal)
+    loss = named_loss(_STAND_INS.get(name, name), logits, goal)
     return -loss if goal.targeted else loss
-
-
-def pixel_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
-    """Cross-entropy (B, *spatial), 0 where ignored."""
-    ignore = -100 if goal.ignore_index is None else goal.ignore_index
-    return F.cross_entropy(logits, goal.labels, ignore_index=ignore, reduction="none")
-
-
-def valid_pixels(goal: Goal) -> Tensor:
-    """bool (B, *spatial): not ignored."""
-    if goal.ignore_index is None:
-        return torch.ones_like(goal.labels, dtype=torch.bool)
-    return goal.labels != goal.ignore_index
-
-
-def open_pixels(logits: Tensor, goal: Goal) -> Tensor:
-    """bool (B, *spatial): valid, and not yet as the attack wants it."""
-    reached = logits.argmax(1) == goal.labels
-    return (~reached if goal.targeted else reached) & valid_pixels(goal)
-
-
-def is_one_sigmoid(logits: Tensor) -> bool:
-    """Whether these are the two-class logits [0, z] of a single sigmoid."""
-    return logits.shape[1] == 2 and not bool(logits[:, 0].any())
-
-
-def _per_case(pixels: Tensor) -> Tensor:
-    """The sum over each case's pixels: (B, *spatial) to (B,)."""
-    return torch.sum(pixels.flatten(1), dim=1)
-
-
-def _one_hot(logits: Tensor, goal: Goal) -> Tensor:
-    """(B, K, *spatial) of 0 and 1; ignored pixels as class 0, so mask them."""
-    labels = goal.labels * valid_pixels(goal)
-    return F.one_hot(labels, logits.shape[1]).movedim(-1, 1)
-
-
-def _of_label(values: Tensor, goal: Goal) -> Tensor:
-    """(B, *spatial): the label's own entry of ``values`` (B, K, *spatial)."""
-    labels = goal.labels * valid_pixels(goal)
-    return values.gather(1, labels[:, None])[:, 0]

@@ -17,13 +17,8 @@ from segbench.engine.ball import per_case, project, scaled
 from segbench.errors import UserError
 from segbench_attacks.apgd_search import APGDState, begin, halved, learn, move, risen
 from segbench_attacks.goals import check_goal
-from segbench_attacks.losses import (
-    LossName,
-    is_one_sigmoid,
-    named_loss,
-    open_pixels,
-    tracked_loss,
-)
+from segbench_attacks.losses import LossName, named_loss, tracked_loss
+from segbench_attacks.pixels import is_one_sigmoid, open_pixels
 from segbench_attacks.steps import random_point
 
 LOSSES: tuple[LossName, ...] = ("masked-ce", "balanced-ce", "jsd", "logit-norm")

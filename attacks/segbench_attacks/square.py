@@ -55,7 +55,7 @@ class Square:
     steps: int = 1000
     restarts: int = 1
     p_init: float = 0.8
-    loss_: Literal["ce", "margin", "dice", "jsd"] = "ce"
+    loss_: Literal["ce", "margin", "dice", "jsd", "lovasz", "soft-jaccard"] = "ce"
     norm: Literal["linf", "l2"] = "linf"
     target: str | None = None
 

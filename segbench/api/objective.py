@@ -59,6 +59,10 @@ class Goal:
         ignore_index: label value that is neither attacked nor scored.
         weights: (B, N, *spatial), N numbers for each label; only where the attack's State is a
             :class:`WeightedState`.
+        structures: whether the labels are (B, S, *spatial), 0 or 1 for each of S overlapping
+            structures, and not one of K classes for each pixel; the engine knows.
+        start: logits (B, K, *spatial), the network's first answer in this run of a step attack;
+            None at that first question.
     """
 
     labels: Tensor
@@ -66,6 +70,8 @@ class Goal:
     targeted: bool = False
     ignore_index: int | None = None
     weights: Tensor | None = None
+    structures: bool = False
+    start: Tensor | None = None
 
 
 Loss = Callable[["Tensor", Goal], "Tensor"]

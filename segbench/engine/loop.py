@@ -62,6 +62,7 @@ def attack_batch(
         UserError: a loss or gradient is NaN or infinite; the case is named.
         ContractError: what the attack returned is not what the contract says.
     """
+    goal = dataclasses.replace(goal, structures=network.structures)
     if isinstance(attack, StepAttack):
         return _StepRun(network, attack, images, goal, budget, noise).run()
     objective = CaseObjective(network, noise)
@@ -131,6 +132,9 @@ class _StepRun:
             feedback = self._ask(state.images, loss, _goal(context, state))
             check_loss(feedback.loss, len(alive))
             self._count(alive, state, feedback)
+            if step == 0 and self.attack.needs != "labels":
+                started = dataclasses.replace(context.goal, start=feedback.logits)
+                context = dataclasses.replace(context, goal=started)
             inside = self._radius(step) <= 1
             if record is not None and inside:
                 score = self._suggested(feedback, context.goal)
@@ -286,7 +290,10 @@ def _select(record: Any, index: Tensor) -> Any:
 
 
 def _select_goal(goal: Goal, index: Tensor) -> Goal:
-    return dataclasses.replace(goal, labels=goal.labels[index], truth=goal.truth[index])
+    start = None if goal.start is None else goal.start[index]
+    return dataclasses.replace(
+        goal, labels=goal.labels[index], truth=goal.truth[index], start=start
+    )
 
 
 def _select_context(context: Context, index: Tensor) -> Context:

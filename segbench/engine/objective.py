@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -73,8 +74,14 @@ class NetworkObjective:
 
     def _one_gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
         copy = self.network.gradient
-        weights = None if goal.weights is None else goal.weights[at]
-        goal = Goal(goal.labels[at], goal.truth[at], goal.targeted, goal.ignore_index, weights)
+        goal = replace(
+            goal,
+            labels=goal.labels[at],
+            truth=goal.truth[at],
+            weights=None if goal.weights is None else goal.weights[at],
+            start=None if goal.start is None else goal.start[at],
+            structures=self.network.structures,
+        )
         leaf = channels_last(images.detach()).requires_grad_()
         with torch.enable_grad(), copy.autocast():
             answer = copy.module(leaf)

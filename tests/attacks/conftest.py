@@ -27,7 +27,10 @@ ARGUMENTS = {
 }
 # These losses leave alone what cross-entropy still moves (pixels already wrong, all classes but
 # the strongest), so that its laws do not hold for them; test_chosen_losses.py has theirs.
-OTHER_AIMS = ("masked-ce", "logit-norm", "margin")
+OTHER_AIMS = (
+    "masked-ce", "weighted-ce", "logit-norm", "margin", "scored-hinge", "soft-hinge", "lovasz",
+    "soft-jaccard", "metric-ce", "metric-hinge", "reach",
+)  # fmt: skip
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
 ART = (
     "art/FastGradientMethod",

@@ -20,7 +20,7 @@ from segbench.metrics import regions
 from segbench.plugins.attack import NamedAttack, load_attack
 
 IGNORE = 255
-LED_BY_SCORE = ("apgd", "sea")
+LED_BY_SCORE = ("apgd", "sea", "standard")
 
 
 def scene(*shape: int, classes: int = 2) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,8 @@ def gone_far(
     risen = losses(network, found, labels) > losses(network, images, labels)
     if attack.plugin.name in LED_BY_SCORE:
         risen |= scores(network, found, truth) < scores(network, images, truth)
-    if attack.attack.needs == "scores":  # a search may find nothing worse in few queries
+    # A search may find nothing worse in few queries; what keeps the best may keep the clean image.
+    if attack.attack.needs == "scores" or getattr(attack.attack, "keep", "last") == "best":
         risen |= scores(network, found, truth) <= scores(network, images, truth)
     return risen
 

@@ -42,6 +42,23 @@ class Rising(nn.Module):
         ("pgd:random_start=false,steps=3", "8/255", 3, "6/255"),
         ("pgd:random_start=false,steps=2,rel_step=0.125", "8/255", 2, "2/255"),
         ("pgd:random_start=false,steps=3,norm=l2", "1/10", 3, "3/40"),
+        # Half a cosine from 0.4 to 0.2: 0.4, 0.35, 0.25 of eps.
+        ("pgd:random_start=false,steps=3,schedule=cosine,first=0.4,last=0.2", "8/255", 3, "8/255"),
+        (
+            "pgd:random_start=false,steps=2,schedule=cosine,first=0.4,last=0.2",
+            "8/255",
+            2,
+            "5.6/255",
+        ),
+        ("pgd:random_start=false,steps=3,rel_step=0.1,momentum=heavy", "10/255", 3, "3/255"),
+        # Each step from 0.75 of the last move ahead: 1, then 1.75 + 1, then 2.75 + 1.3125 + 1.
+        ("pgd:random_start=false,steps=2,rel_step=0.1,momentum=nesterov", "10/255", 2, "2.75/255"),
+        (
+            "pgd:random_start=false,steps=3,rel_step=0.1,momentum=nesterov",
+            "10/255",
+            3,
+            "5.0625/255",
+        ),
     ],
 )
 def test_steps_have_the_stated_number_and_size(
@@ -62,6 +79,9 @@ def test_steps_have_the_stated_number_and_size(
         "pgd:steps=0",
         "pgd:restarts=0",
         "pgd:rel_step=0",
+        "pgd:schedule=cosine,first=0",
+        "pgd:schedule=cosine,last=0",
+        "pgd:keep=best,labels=prediction",
         "ifgsm:preset=free,steps=0",
         "ifgsm:preset=free,step_size=0",
         "ifgsm:preset=paper,steps=3",
