@@ -109,9 +109,13 @@ def test_two_networks_of_one_name_never_share_a_key(other: Subject) -> None:
 
 
 def test_an_edited_attack_is_another_cell(tmp_path: Path) -> None:
-    attack = load_attack("pgd")
-    plugin = replace(attack.plugin, files=(tmp_path / "beside.py",))
-    (tmp_path / "beside.py").write_text("STEP = 1\n")
-    first = cell_key(facts(replace(attack, plugin=replace(plugin))))
-    (tmp_path / "beside.py").write_text("STEP = 2\n")
-    assert cell_key(facts(replace(attack, plugin=replace(plugin)))) != first
+    file = tmp_path / "mine.py"
+    code = "from dataclasses import dataclass\nfrom segbench_attacks.pgd import PGD\n"
+    code += "@dataclass(frozen=True)\nclass Mine(PGD):\n    steps: int = {}\n"
+    keys = []
+    for steps in (3, 3, 4):
+        file.write_text(code.format(steps))
+        keys.append(cell_key(facts(f"{file}:Mine")))
+    assert keys[0] == keys[1] != keys[2]
+    file.write_text(code.format("1 + 2"))  # the same parameters, another source
+    assert cell_key(facts(f"{file}:Mine")) != keys[0]
