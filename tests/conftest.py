@@ -110,6 +110,7 @@ def row() -> Callable[..., Row]:
             "l2": 3.0,
             "forwards": 41,
             "backwards": 40,
+            "zero_gradients": 0.0,
             "seconds": 0.25,
             "precision": "fp32",
             "device": "cpu",

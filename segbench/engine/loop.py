@@ -41,11 +41,16 @@ COMPACT_EVERY = 4
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an attack made of a batch: images (B, C, *spatial), and its cost per case."""
+    """What an attack made of a batch: images (B, C, *spatial), and its cost per case.
+
+    Attributes:
+        zeros: of the gradients, how many were zero in every pixel.
+    """
 
     images: Tensor
     forwards: list[int]
     backwards: list[int]
+    zeros: list[int]
 
 
 def attack_batch(
@@ -89,7 +94,8 @@ class _StepRun:
         self.leaving = self.plan.stop_early or self.plan.keep == "nearest"
         self.objective = NetworkObjective(network)
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        self.backwards, self.at_fault = self.forwards.clone(), self.forwards.bool()
+        self.backwards, self.zeros = self.forwards.clone(), self.forwards.clone()
+        self.at_fault = self.forwards.bool()
         self.everyone = torch.arange(len(images), device=images.device)
         if self.plan.labels == "prediction" and not goal.targeted:
             goal = dataclasses.replace(goal, labels=self._own_labels(images, goal))
@@ -111,7 +117,8 @@ class _StepRun:
             score = self._scores(found, context.goal, alive)
             better = score < best_score[alive]
             best[alive[better]], best_score[alive[better]] = found[better], score[better]
-        return Outcome(best, self.forwards.tolist(), self.backwards.tolist())
+        costs = (self.forwards.tolist(), self.backwards.tolist(), self.zeros.tolist())
+        return Outcome(best, *costs)
 
     def _own_labels(self, images: Tensor, goal: Goal) -> Tensor:
         """The network's clean prediction; what is ignored in the truth stays ignored."""
@@ -245,7 +252,10 @@ class _StepRun:
         gradients = self.attack.needs == "gradients"
         self.forwards[cases] += self.network.samples if gradients else 1
         self.backwards[cases] += self.network.samples if gradients else 0
-        answer = feedback.loss + ball.flat_norm(feedback.gradient, torch.inf)
+        height = ball.flat_norm(feedback.gradient, torch.inf)
+        if gradients:
+            self.zeros[cases] += self.network.samples * (height == 0)
+        answer = feedback.loss + height
         asked = ball.flat_norm(state.images, torch.inf)
         self.at_fault[cases] |= ~answer.isfinite() & asked.isfinite()
 

@@ -17,14 +17,14 @@ class CaseObjective(NetworkObjective):
     """An ``api.Objective`` that knows whose images it is asked about, one of each case, in order.
 
     Attributes:
-        costs: int64 (2, all cases): forwards and backwards.
+        costs: int64 (3, all cases): forwards, backwards, and gradients that were zero everywhere.
     """
 
     def __init__(self, network: Network, noise: CaseNoise) -> None:
         super().__init__(network)
         self.noise = noise
         cases = len(noise.case_ids)
-        self.costs = torch.zeros(2, cases, dtype=torch.int64)
+        self.costs = torch.zeros(3, cases, dtype=torch.int64)
         self._index = torch.arange(cases)
 
     def select(self, index: Tensor) -> CaseObjective:
@@ -40,8 +40,10 @@ class CaseObjective(NetworkObjective):
             UserError: loss or gradient is NaN or infinite; the case is named.
         """
         feedback = super().value_and_grad(images, loss, goal)
-        answer = feedback.loss + ball.flat_norm(feedback.gradient, torch.inf)
-        self._note(images, answer, "loss or gradient", backwards=1)
+        height = ball.flat_norm(feedback.gradient, torch.inf)
+        self._note(images, feedback.loss + height, "loss or gradient", backwards=1)
+        if len(images) == len(self._index):
+            self.costs[2, self._index] += self.network.samples * (height == 0).cpu()
         return feedback
 
     def scores(self, images: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ def attack_cases(
         torch.tensor(outcome.forwards),
         torch.tensor(outcome.backwards),
         torch.full((len(batch.cases),), seconds, dtype=torch.float64),
+        torch.tensor(outcome.zeros).double() / torch.tensor(outcome.backwards),
         _precision(network, cell),
         network.marks,
     )
@@ -176,7 +177,7 @@ def _case_facts(
     """What is the same for all classes of a case; scoring took ``seconds`` for each."""
     linf, l2 = (values.tolist() for values in distances)
     forwards, backwards = attacked.forwards.tolist(), attacked.backwards.tolist()
-    spent = attacked.seconds.tolist()
+    spent, zeros = attacked.seconds.tolist(), attacked.zero_gradients.tolist()
     marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
     return [
         {
@@ -187,6 +188,7 @@ def _case_facts(
             "l2": l2[b],
             "forwards": forwards[b] + 1,
             "backwards": backwards[b],
+            "zero_gradients": zeros[b],
             "seconds": spent[b] + seconds,
             "precision": attacked.precision,
             "device": network.hardware,
@@ -214,7 +216,7 @@ def _attacked(
 ) -> Outcome:
     nothing = [0] * len(batch.cases)
     if cell.attack is None:
-        return Outcome(batch.images, nothing, nothing)
+        return Outcome(batch.images, nothing, nothing, nothing)
     attack = cell.attack.attack
     assert not isinstance(attack, TransferAttack), "its images are made by its source"
     goal = goal_of(network, batch, cell)
@@ -223,7 +225,8 @@ def _attacked(
             assert fitted is not None
             context = Context(batch.images, goal, cell.budget, noise)
             found = check_images(attack.apply(fitted, context), batch.images, "apply")
-            return Outcome(ball.project(found, batch.images, cell.budget), nothing, nothing)
+            projected = ball.project(found, batch.images, cell.budget)
+            return Outcome(projected, nothing, nothing, nothing)
         return attack_batch(network, attack, batch.images, goal, cell.budget, noise)
     except (UserError, MachineError, torch.OutOfMemoryError):
         raise

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RECORD = "cell.json"
 _SUFFIX = ".safetensors"
-_TENSORS = ("images", "forwards", "backwards", "seconds")
+_TENSORS = ("images", "forwards", "backwards", "seconds", "zero_gradients")
 _NAMES = ("contents", "case_ids")
 
 
@@ -39,6 +39,7 @@ class Attacked:
         contents: ``Case.sha256`` of each case.
         images: float32 (B, C, *spatial) in [0, 1].
         forwards: per case (B,), as are ``backwards`` and ``seconds``.
+        zero_gradients: the share (B,) of its gradients that were zero in every pixel; NaN of none.
         precision: of the gradients that made them.
         marks: why the network that made them may not be trusted.
     """
@@ -49,6 +50,7 @@ class Attacked:
     forwards: Tensor
     backwards: Tensor
     seconds: Tensor
+    zero_gradients: Tensor
     precision: str
     marks: tuple[str, ...] = ()
 
@@ -133,6 +135,7 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
             forwards=tensors["forwards"],
             backwards=tensors["backwards"],
             seconds=tensors["seconds"],
+            zero_gradients=tensors["zero_gradients"],
             precision=facts["precision"],
             marks=tuple(facts["marks"].split()),
         )

@@ -56,6 +56,7 @@ COLUMNS: Mapping[str, str] = {
     "l2": "double",
     "forwards": "int64",
     "backwards": "int64",
+    "zero_gradients": "double",  # share of them that were zero in every pixel; NaN of none
     "seconds": "double",  # this case's share of its batch
     "precision": "string",
     "device": "string",

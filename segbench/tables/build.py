@@ -29,8 +29,9 @@ from segbench.tables.minnorm import KIND, curve_points, describe_distances, summ
 from segbench.tables.notes import collect_notes, describe_left_out
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
+from segbench.tables.stuck import describe_stuck, mark_stuck
 from segbench.tables.transfers import transfer_matrices
-from segbench.tables.worst import describe_worst, worst_cases
+from segbench.tables.worst import FOUND_AT, describe_worst, worst_cases
 
 METRICS = (
     "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95", "target_jaccard",
@@ -40,7 +41,7 @@ _SUBJECT = [
 ]  # fmt: skip
 _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
-_MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "seconds"]
+_MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "seconds"]
 _WORDS = ("precision", "device", "marks")
 
 
@@ -96,7 +97,9 @@ def _tabulate(
     averaged = _average_seeds(points)
     cases = averaged[averaged["budget_kind"] != KIND].reset_index(drop=True)
     worst = worst_cases(cases, _SUBJECT)
-    everything = concat([cases, worst], ignore_index=True)
+    stuck = describe_stuck(cases, worst, _SUBJECT)
+    cases = mark_stuck(cases, _SUBJECT)
+    everything = concat([cases, worst.drop(columns=FOUND_AT)], ignore_index=True)
     curves = _draw_curves(everything)
     summary = _summarise(curves)
     return Tables(
@@ -112,6 +115,7 @@ def _tabulate(
             *first_notes,
             *describe_diagnoses(rows, named, diagnoses),
             *describe_apart(curves["model"].unique(), settings),
+            *stuck,
             *collect_notes(cases, curves, summary, _seeds(named)),
             *describe_worst(worst),
             *describe_distances(distances),

@@ -25,9 +25,7 @@ PLUGINS = ("models", "attacks", "reports")
     ],
     ids=["a new file", "upwards", "upwards and late", "to a plug-in", "on no floor"],
 )
-def test_a_new_file_stands_on_its_floor(
-    file: str, line: str, passes: bool, tmp_path: Path
-) -> None:
+def test_a_new_file_stands_on_its_floor(file: str, line: str, passes: bool, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "segbench", tmp_path / "segbench")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "segbench" / file).write_text(f'"""A room."""\n\n{line}\n')

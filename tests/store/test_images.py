@@ -158,7 +158,7 @@ def test_kept_images_are_checked_like_fresh_ones(tmp_path: Path) -> None:
     rounded = Options("fp32", "cpu", 2, quantize=True)
     facts = {"contents": json.dumps(found.contents), "case_ids": json.dumps(found.case_ids),
              "precision": "fp32", "marks": ""}  # fmt: skip
-    names = ("forwards", "backwards", "seconds")
+    names = ("forwards", "backwards", "seconds", "zero_gradients")
     tensors = {name: getattr(found, name) for name in names}
     for images in (torch.rand(found.images.shape), found.images.roll(1, 0), found.images[:, :, 1:]):
         save_tensors(path, {"images": images.contiguous(), **tensors}, facts)

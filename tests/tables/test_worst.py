@@ -43,7 +43,7 @@ def test_each_case_has_its_own_worst_attack_and_all_metrics_are_that_ones(row, f
     assert line["mean"] == pytest.approx((0.5 + 0.2) / 2)
     assert _worst(tables, "dice")["mean"].item() == pytest.approx((0.1 + 0.4) / 2)
     (note,) = [n for n in tables.notes if "worst of 2 attacks" in n]
-    assert "lowest jaccard of fgsm, pgd, over the 2 cases" in note
+    assert "a smaller one of fgsm, pgd, over the 2 cases" in note
 
 
 def test_networks_whose_worst_is_of_the_same_attacks_and_cases_share_a_note(grid_rows, frame):
@@ -67,6 +67,39 @@ def test_it_is_no_higher_than_any_attack_at_every_point(grid_rows, frame):
         worst = part[part["attack"] == "worst of 3 attacks"]
         for eps in ("2/255", "8/255"):
             assert worst[eps].item() <= part[eps].min()
+
+
+def _clean(make, case, jaccard):
+    none = {"attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+    return _row(make, "clean", case, jaccard, **none)
+
+
+def test_what_was_found_in_a_smaller_ball_counts_in_every_larger_one(row, frame):
+    rows = [_clean(row, "a", 0.9), _clean(row, "b", 0.25)]
+    for attack, budget, a, b in (
+        ("fgsm", 2 / 255, 0.5, 0.3), ("pgd", 2 / 255, 0.6, 0.4),
+        ("fgsm", 4 / 255, 0.7, 0.2), ("pgd", 4 / 255, 0.6, 0.3),
+        ("fgsm", 8 / 255, 0.1, 0.6), ("pgd", 8 / 255, 0.2, 0.6),
+    ):  # fmt: skip
+        rows += [_row(row, attack, c, j, budget=budget) for c, j in (("a", a), ("b", b))]
+    tables = build_tables(frame(rows))
+    worst = dict(zip(_worst(tables)["eps"], _worst(tables)["mean"], strict=True))
+    assert worst == pytest.approx(
+        {"2/255": (0.5 + 0.25) / 2, "4/255": (0.5 + 0.2) / 2, "8/255": (0.1 + 0.2) / 2}
+    )
+    (note,) = [n for n in tables.notes if "found at a smaller budget" in n]
+    assert "2/255 (1), 4/255 (1), 8/255 (1) cases" in note
+    raw = tables.curves.query("metric == 'jaccard' and attack == 'fgsm' and eps == '8/255'")
+    assert raw["mean"].item() == pytest.approx(0.35)  # what each attack found stays as it is
+
+
+def test_a_single_attack_has_a_closed_curve_only_where_its_own_rises(row, frame):
+    rows = [_row(row, "pgd", "a", 0.5, budget=2 / 255), _row(row, "pgd", "a", 0.4)]
+    assert "pgd, closed" not in set(build_tables(frame(rows)).summary["attack"])
+    rows = [_row(row, "pgd", "a", 0.5, budget=2 / 255), _row(row, "pgd", "a", 0.6)]
+    summary = build_tables(frame(rows)).summary.set_index("attack")
+    assert summary.loc["pgd, closed", ["2/255", "8/255"]].tolist() == [0.5, 0.5]
+    assert not golden_table(build_tables(frame(rows)))["attack"].str.contains("closed").any()
 
 
 def test_only_cases_that_every_attack_has(row, frame):

@@ -1,0 +1,111 @@
+"""Signs that an attack was stuck: the numbers themselves say that they should not be believed.
+
+An attacked score is an upper bound. Where the same rows show that it is not tight, the curve is
+marked, with a number and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from pandas import DataFrame
+
+from segbench.plugins.naming import CLEAN, eps_names
+from segbench.tables.worst import KINDS, SELECTING
+
+RISE = 0.005
+"""Of a mean: an honest curve never rises, since a larger ball holds the smaller one."""
+
+BEHIND = 0.05
+"""Of a mean: what another attack finds beyond this one at the same budget, or a smaller."""
+
+ZERO = 0.1
+"""Of an attack's steps: a gradient that is zero in every pixel leads nowhere."""
+
+STUCK = "stuck"
+"""The mark of a curve with such a sign."""
+
+_ADVICE = "give it more steps or restarts, or `-a standard`, and see segbench diagnose for a reason"
+_FEW = 3  # signs of one kind that are named for a network
+
+
+def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> list[str]:
+    """A sentence for each sign, of every network and attack.
+
+    Args:
+        cases: one row per case, of attacks as they are.
+        worst: from ``worst_cases``.
+        subject: the columns that name a model and its data.
+    """
+    names = eps_names(zip(cases["budget_kind"], cases["budget"].tolist(), strict=True))
+    bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
+    sentences: list[str] = []
+    for key, part in bounded.groupby([*subject, "budget_kind"], sort=True):
+        who, kind = f"{key[0]} on {part['dataset'].iloc[0]} {part['split'].iloc[0]}", str(key[-1])
+        found = worst[
+            (worst["model"] == key[0])
+            & (worst["dataset"] == part["dataset"].iloc[0])
+            & (worst["split"] == part["split"].iloc[0])
+            & (worst["budget_kind"] == kind)
+        ]
+        for attack, curve in part.groupby("attack", sort=True):
+            points = {b: names[kind, b] for b in sorted(set(curve["budget"].tolist()))}
+            signs = [
+                *_rises(curve, points),
+                *_behind(curve, found, points),
+                *_zero_gradients(curve, points),
+            ]
+            if signs:
+                listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
+                sentences.append(f"{who} under {attack}: {listed}: {_ADVICE}.")
+    return sentences
+
+
+def mark_stuck(cases: DataFrame, subject: list[str]) -> DataFrame:
+    """The cases, those of curves that rise, or whose gradients are zero, marked.
+
+    An attack that merely finds less than another is not marked: the worst of both has a curve.
+    """
+    bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
+    marks = cases["marks"].copy()
+    for _, curve in bounded.groupby([*subject, "budget_kind", "attack", "attack_params"]):
+        points = dict.fromkeys(sorted(set(curve["budget"].tolist())), "")
+        if [*_rises(curve, points), *_zero_gradients(curve, points)]:
+            marks[curve.index] = [f"{words} {STUCK}".strip() for words in marks[curve.index]]
+    return cases.assign(marks=marks)
+
+
+def _rises(curve: DataFrame, points: dict[float, str]) -> Iterator[str]:
+    """Neighbours of a curve of which the larger budget left more, over their common cases."""
+    budgets = [*points]
+    scores = curve.pivot_table(index="case_id", columns="budget", values=SELECTING)
+    for small, large in pairwise(budgets):
+        if not {small, large} <= {*scores}:
+            continue  # no case of one of them has foreground
+        rise = (scores[large] - scores[small]).mean()
+        if rise > RISE:
+            yield (
+                f"it leaves {rise:.3f} more at {points[large]} than at {points[small]}, which is "
+                "no wider"
+            )
+
+
+def _behind(curve: DataFrame, worst: DataFrame, points: dict[float, str]) -> Iterator[str]:
+    """Budgets at which something else found far lower scores on the same cases."""
+    for budget, name in points.items():
+        own = curve[curve["budget"] == budget].set_index("case_id")[SELECTING]
+        there = worst[worst["budget"] == budget].drop_duplicates("case_id")
+        best = there.set_index("case_id")[SELECTING]
+        common = own.index.intersection(best.index)
+        gap = (own[common] - best[common]).mean()
+        if gap > BEHIND:
+            yield f"at {name} others leave {gap:.3f} less"
+
+
+def _zero_gradients(curve: DataFrame, points: dict[float, str]) -> Iterator[str]:
+    """Budgets at which many of its steps met a gradient that was zero everywhere."""
+    for budget, name in points.items():
+        share = curve.loc[curve["budget"] == budget, "zero_gradients"].mean()
+        if share > ZERO:
+            yield f"at {name} {share:.0%} of its steps met a gradient that is zero everywhere"
