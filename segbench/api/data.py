@@ -42,6 +42,8 @@ class Case:
         affine: the file's 4 x 4 voxel-to-world matrix, where known.
         source: the image file it came from, None if generated.
         depth: which axial slice of a volume it is, counted along the canonical third axis.
+        nsd_tolerance: the distance that the normalised surface Dice forgives, in mm, or in pixels
+            without a spacing; None is the larger of 1 mm and one pixel.
     """
 
     case_id: str
@@ -55,6 +57,7 @@ class Case:
     affine: NDArray[np.float64] | None = None
     source: Path | None = None
     depth: int | None = None
+    nsd_tolerance: float | None = None
 
     @cached_property
     def sha256(self) -> str:

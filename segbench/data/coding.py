@@ -13,6 +13,7 @@ from segbench.data.faults import BadFileError
 from segbench.errors import UserError
 
 IGNORE_INDEX = -100  # torch's own, see api.BringsLoss
+ALL_IGNORED = "holds nothing but the ignored value"
 MAX_VALUES = 20  # more distinct gray values are a picture, not a coding
 COLOUR = 1 << 24  # set in values that stand for a colour, see rasters.read_mask
 

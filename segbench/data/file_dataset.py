@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.api import Case, Entry
-from segbench.data.coding import Coding
+from segbench.data.coding import ALL_IGNORED, Coding
 from segbench.data.faults import BadFileError, short_name
 from segbench.data.sources import Source
 from segbench.errors import UserError
@@ -38,7 +39,11 @@ class FileDataset(ABC):
     def resize_rule(self) -> str:
         """How files become images, and at what resolution they are scored."""
 
+    nsd_tolerance: float | None
+
     def __post_init__(self) -> None:
+        if self.nsd_tolerance is not None and not 0 < self.nsd_tolerance < math.inf:
+            raise UserError(f"nsd_tolerance={self.nsd_tolerance:g} is not a distance above 0")
         self._by_id  # noqa: B018 - finds and checks the files now, not at first use
 
     @property
@@ -86,6 +91,8 @@ class FileDataset(ABC):
         try:
             picture = source.picture()
             labels = coding.encode(source.raw_mask(), source.masks[0])
+            if (labels == coding.ignore_index).all():
+                raise BadFileError(source.masks[0], f"{ALL_IGNORED} {coding.ignore}")
         except OSError as error:
             raise BadFileError(source.image, f"or its mask cannot be read ({error})") from None
         return Case(
@@ -100,6 +107,7 @@ class FileDataset(ABC):
             affine=picture.affine,
             source=source.image,
             depth=picture.depth,
+            nsd_tolerance=self.nsd_tolerance,
         )
 
     def fingerprint(self) -> str:
@@ -142,6 +150,8 @@ class FileDataset(ABC):
             for f in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
             if f.name not in NOT_FINGERPRINTED
         }
+        if self.nsd_tolerance is None:  # the data that were there before it was an option
+            del options["nsd_tolerance"]
         digest = hashlib.sha256()
         header = [type(self).__name__, FORMAT, options, self.coding.names, self.coding.values]
         digest.update(json.dumps(header, sort_keys=True).encode())

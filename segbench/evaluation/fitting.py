@@ -24,7 +24,8 @@ from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
-from segbench.errors import UserError
+from segbench.engine.returned import check_images, check_loss
+from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import collate
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
@@ -66,8 +67,20 @@ class Fit:
 
         Raises:
             UserError: the network answers with NaN, or the file is damaged.
-            MachineError: the disk refused.
+            MachineError: the disk refused, or the attack crashed or breaks its contract.
         """
+        try:
+            return self._run(path)
+        except (UserError, MachineError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            assert self.cell.attack is not None
+            raise MachineError(
+                f"attack {self.cell.label} of {self.cell.attack.plugin.distribution} failed while "
+                f"it was fitted: {type(error).__name__}: {error}"
+            ) from error
+
+    def _run(self, path: Path) -> Fitted:
         fitted: Fitted
         done, fitted = _load(path, self.network.device)
         epochs = self.attack.schedule().epochs
@@ -90,7 +103,8 @@ class Fit:
             context = self._context([self.cases[n] for n in chosen], epoch)
             if self.network.one_by_one:
                 torch.manual_seed(self._noise(context).torch_seed(_ORDER + epoch + 1))
-            feedback = self._ask(self.attack.apply(fitted, context), context, progress)
+            images = check_images(self.attack.apply(fitted, context), context.images, "apply")
+            feedback = self._ask(images, context, progress)
             fitted = self.attack.learn(fitted, context, feedback, progress)
         return fitted
 
@@ -120,6 +134,7 @@ class Fit:
             whole = context.goal
             goal = Goal(whole.labels[at], whole.truth[at], whole.targeted, whole.ignore_index)
             parts.append(objective.value_and_grad(images[at], loss, goal))
+            check_loss(parts[-1].loss, len(images[at]))
         feedback = Feedback(
             torch.cat([part.loss for part in parts]),
             torch.cat([part.gradient for part in parts]),

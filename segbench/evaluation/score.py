@@ -30,7 +30,7 @@ from segbench.evaluation.batch import Batch
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
 from segbench.metrics import regions
-from segbench.metrics.boundary import TOLERANCE, boundary_scores
+from segbench.metrics.boundary import boundary_scores, default_tolerance
 from segbench.store.images import Attacked
 
 _NO_SURFACE = dict.fromkeys(("hd95", "nsd", "nsd_tolerance"), float("nan"))
@@ -140,18 +140,18 @@ def surface_scores(
     known = torch.ones_like(batch.truth, dtype=torch.bool)
     known = known if ignore is None else batch.truth != ignore
     valid = known if network.structures else known[:, None].expand_as(truths)
-    return [
-        [
-            {**measured, "nsd_tolerance": nsd_tolerance(case)}
-            for measured in boundary_scores(masks[b], truths[b], valid[b], case.spacing)
-        ]
-        for b, case in enumerate(batch.cases)
-    ]
+    found = []
+    for b, case in enumerate(batch.cases):
+        tolerance = nsd_tolerance(case)
+        measured = boundary_scores(masks[b], truths[b], valid[b], case.spacing, tolerance)
+        found.append([{**scores, "nsd_tolerance": tolerance} for scores in measured])
+    return found
 
 
 def nsd_tolerance(case: Case) -> float:
-    """The distance that the normalised surface Dice forgives, in mm; in pixels without spacing."""
-    return TOLERANCE
+    """The distance that nsd forgives, in mm, or pixels without spacing: the data set's, or ours."""
+    own = case.nsd_tolerance
+    return default_tolerance(case.spacing) if own is None else own
 
 
 def _answers(network: Network, images: Tensor, batch: Batch) -> Tensor:

@@ -1,9 +1,8 @@
 """Boundary metrics per case and class, on request: they cost more than an attack step.
 
 ``hd95``: the 95th percentile of the symmetric surface distance; the image diagonal where the
-prediction lost the class. ``nsd``: the normalised surface Dice at a tolerance of one pixel (or of
-one millimetre where the spacing is known); 0 where the prediction lost it. Both NaN where the label
-lacks the class. Computed by MONAI.
+prediction lost the class. ``nsd``: the normalised surface Dice at a tolerance; 0 where the
+prediction lost it. Both NaN where the label lacks the class. Computed by MONAI.
 """
 
 from __future__ import annotations
@@ -14,11 +13,21 @@ import warnings
 import numpy as np
 from torch import Tensor
 
-TOLERANCE = 1.0
+
+def default_tolerance(spacing: tuple[float, ...] | None) -> float:
+    """The larger of 1 mm and the longest edge of a pixel; one pixel where the spacing is unknown.
+
+    Below the size of a pixel the surface Dice would count only what agrees to the pixel.
+    """
+    return max(1.0, *spacing) if spacing else 1.0
 
 
 def boundary_scores(
-    predicted: Tensor, truth: Tensor, valid: Tensor, spacing: tuple[float, ...] | None
+    predicted: Tensor,
+    truth: Tensor,
+    valid: Tensor,
+    spacing: tuple[float, ...] | None,
+    tolerance: float,
 ) -> list[dict[str, float]]:
     """hd95 and nsd of each class of one case.
 
@@ -27,12 +36,15 @@ def boundary_scores(
         truth: bool (K - 1, *spatial).
         valid: bool (K - 1, *spatial): where the truth is known.
         spacing: millimetres per pixel along each spatial axis; None counts in pixels.
+        tolerance: of nsd, in the unit of the spacing.
     """
     pairs = zip(predicted & valid, truth & valid, strict=True)
-    return [_one(mask, label, spacing) for mask, label in pairs]
+    return [_one(mask, label, spacing, tolerance) for mask, label in pairs]
 
 
-def _one(mask: Tensor, truth: Tensor, spacing: tuple[float, ...] | None) -> dict[str, float]:
+def _one(
+    mask: Tensor, truth: Tensor, spacing: tuple[float, ...] | None, tolerance: float
+) -> dict[str, float]:
     """Both metrics of one class; boolean (*spatial)."""
     from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
@@ -50,6 +62,6 @@ def _one(mask: Tensor, truth: Tensor, spacing: tuple[float, ...] | None) -> dict
             *pair, include_background=True, percentile=95, spacing=list(step)
         )
         dice = compute_surface_dice(
-            *pair, class_thresholds=[TOLERANCE], include_background=True, spacing=list(step)
+            *pair, class_thresholds=[tolerance], include_background=True, spacing=list(step)
         )
     return {"hd95": float(np.asarray(distance).item()), "nsd": float(np.asarray(dice).item())}

@@ -280,3 +280,35 @@ def test_images_of_several_shapes_are_refused(
 def test_what_makes_no_attack_is_refused(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         load_attack(text)
+
+
+@pytest.mark.parametrize(
+    ("member", "answer", "words"),
+    [
+        (
+            "apply",
+            lambda images: images[:1],
+            "ContractError: apply returned images of (1, 1, 6, 6)",
+        ),
+        ("loss", lambda logits: logits.sum(), "ContractError: loss returned (); expected one num"),
+        ("learn", lambda fitted: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_fitted_attack_that_breaks_its_contract_is_named(
+    member: str, answer: Any, words: str, fit: Any, tmp_path: Path
+) -> None:
+    whole = fit(f"uap:{BRIEF}")
+    first = {"apply": lambda fitted, context: context.images}.get(member, lambda first, *_: first)
+
+    class Odd(type(whole.attack)):  # type: ignore[misc]
+        pass
+
+    setattr(Odd, member, lambda self, *given, **named: answer(first(*given)))
+    odd = Odd(**vars(whole.attack))
+    with pytest.raises(MachineError) as caught:
+        replace(whole, attack=odd).run(tmp_path / "fitted.safetensors")
+    message = str(caught.value)
+    assert message.startswith(
+        "attack uap:batch=4,epochs=5 of segbench failed while it was fitted: "
+    )
+    assert words in message

@@ -161,3 +161,44 @@ def test_loading_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert one.labels.tobytes() == two.labels.tobytes()
     elsewhere = pickle.loads(pickle.dumps(data))  # as a worker process gets it
     assert elsewhere.load("c1").image.tobytes() == one.image.tobytes()
+
+
+def ignore_all(path: Path) -> None:
+    Image.fromarray(np.full((12, 10), 7, np.uint8)).save(path)
+
+
+def test_every_case_of_which_nothing_is_scored_is_named_at_once(tmp_path: Path) -> None:
+    make(tmp_path)
+    for name in ("c1", "c4"):
+        ignore_all(tmp_path / "masks" / f"{name}.png")
+    with pytest.raises(UserError) as caught:
+        load_dataset("folder:ignore=7", tmp_path)
+    for name in ("c1", "c4"):
+        assert f"masks/{name}.png holds nothing but the ignored value 7" in str(caught.value)
+    assert "c0" not in str(caught.value)
+
+
+def test_a_case_that_loses_all_that_is_scored_later_is_named_where_it_is_read(
+    tmp_path: Path,
+) -> None:
+    make(tmp_path)
+    mask = np.full((12, 10), 7, np.uint8)
+    mask[1, 0] = 255
+    Image.fromarray(mask).save(tmp_path / "masks" / "c1.png")
+    data = load_dataset("folder:ignore=7", tmp_path)
+    assert (data.load("c1").labels != -100).sum() == 1
+    small = load_dataset("folder:ignore=7,size=8", tmp_path)  # the nearest pixels are others
+    with pytest.raises(UserError, match=r"masks/c1\.png holds nothing but the ignored value 7"):
+        small.load("c1")
+
+
+def test_the_tolerance_of_the_surface_dice_is_a_key(tmp_path: Path) -> None:
+    make(tmp_path)
+    plain, given = Folder(root=tmp_path), load_dataset("folder:nsd_tolerance=2.5", tmp_path)
+    assert plain.load("c0").nsd_tolerance is None
+    assert given.load("c0").nsd_tolerance == 2.5
+    assert given.fingerprint() != plain.fingerprint()
+    assert given.load("c0").sha256 == plain.load("c0").sha256
+    for value in ("0", "-1"):
+        with pytest.raises(UserError, match=f"nsd_tolerance={value} is not a distance above 0"):
+            load_dataset(f"folder:nsd_tolerance={value}", tmp_path)

@@ -245,3 +245,20 @@ def test_the_cache_reads_once_forgets_the_oldest_and_sees_changes(tmp_path: Path
     cache.get(b, 0, reader(b))
     assert reads[-1] == "b"
     assert len(reads) == 5
+
+
+def test_slices_of_which_nothing_is_scored_are_counted_and_volumes_are_not(tmp_path: Path) -> None:
+    make(tmp_path)
+    labels = RANDOM.integers(0, 3, (6, 7, 5)).astype(np.uint8)
+    labels[..., [1, 3]] = 9
+    write(tmp_path / "masks" / "v1.nii.gz", labels)
+    with pytest.raises(UserError) as caught:
+        load_dataset("folder:ignore=9", tmp_path)
+    words = "masks/v1.nii.gz holds nothing but the ignored value 9 in 2 slices, the first 1"
+    assert words in str(caught.value)
+    assert load_dataset("folder:ignore=9,mode=volumes", tmp_path).spatial_dims == 3
+    write(tmp_path / "masks" / "v1.nii.gz", np.full((6, 7, 5), 9, np.uint8))
+    with pytest.raises(
+        UserError, match=r"masks/v1\.nii\.gz holds nothing but the ignored value 9$"
+    ):
+        load_dataset("folder:ignore=9,mode=volumes", tmp_path)

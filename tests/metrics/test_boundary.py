@@ -15,14 +15,24 @@ from torch import Tensor, nn
 from segbench.api import Case
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.score import surface_scores
+from segbench.metrics.boundary import default_tolerance
 
 SIDE = 16
 
 
-def case(labels: Tensor, classes: int, spacing: Any = None, ignore: int | None = None) -> Case:
+def case(
+    labels: Tensor,
+    classes: int,
+    spacing: Any = None,
+    ignore: int | None = None,
+    tolerance: float | None = None,
+) -> Case:
     names = tuple(f"class {k}" for k in range(classes))
     image = np.zeros((1, *labels.shape), np.float32)
-    return Case("case", "group", image, labels.numpy(), names, ignore, spacing=spacing)
+    return Case(
+        "case", "group", image, labels.numpy(), names, ignore, spacing=spacing,
+        nsd_tolerance=tolerance,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -30,14 +40,14 @@ def score(prepared: Any) -> Any:
     """The boundary scores of one predicted map, as a batch of it is scored."""
 
     def one(
-        predicted: Tensor, truth: Tensor, classes: int = 2, **given: Any
+        predicted: Tensor, truth: Tensor, classes: int = 2, expected: float = 1, **given: Any
     ) -> list[dict[str, float]]:
         convolution: Any = nn.Conv2d if truth.dim() == 2 else nn.Conv3d
         images = torch.rand(1, 1, *truth.shape)
         network = prepared(convolution(1, classes, 1), images, classes)
         batch = Batch([case(truth, classes, **given)], images, truth[None])
         (rows,) = surface_scores(network, predicted[None], batch)
-        assert all(row.pop("nsd_tolerance") == 1 for row in rows)
+        assert all(row.pop("nsd_tolerance") == expected for row in rows)
         return rows
 
     return one
@@ -60,11 +70,12 @@ def discs(seed: int, dims: int, classes: int) -> Tensor:
 def test_distances_are_monais(dims: int, spacing: Any, score: Any) -> None:
     for seed in range(4):
         predicted, truth = discs(seed, dims, 3), discs(seed + 10, dims, 3)
-        found = score(predicted, truth, 3, spacing=spacing)
+        tolerance = max(spacing or (1.0,))
+        found = score(predicted, truth, 3, tolerance, spacing=spacing)
         pair = [one_hot(m[None, None], 3) for m in (predicted, truth)]
         step = list(spacing or (1.0,) * dims)
         hd95 = compute_hausdorff_distance(*pair, percentile=95, spacing=step)
-        nsd = compute_surface_dice(*pair, class_thresholds=[1.0, 1.0], spacing=step)
+        nsd = compute_surface_dice(*pair, class_thresholds=[tolerance] * 2, spacing=step)
         assert [row["hd95"] for row in found] == pytest.approx(hd95[0].tolist(), abs=1e-5)
         assert [row["nsd"] for row in found] == pytest.approx(nsd[0].tolist(), abs=1e-5)
 
@@ -78,13 +89,33 @@ def test_a_shifted_square_is_that_far_away(score: Any) -> None:
     assert row["hd95"] == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [(None, 1), ((0.2, 0.2), 1), ((0.7, 0.7, 0.9), 1), ((1.5, 1.5), 1.5), ((0.8, 0.8, 5.0), 5)],
+)
+def test_the_tolerance_is_a_millimetre_or_a_pixel_whichever_is_longer(
+    spacing: Any, expected: float
+) -> None:
+    assert default_tolerance(spacing) == expected
+
+
+def test_a_shift_is_forgiven_up_to_the_tolerance(score: Any) -> None:
+    """By one pixel of 3 mm it is, by two it is not, unless the data set says so."""
+    one, two, spacing = SQUARE.roll(1, 1), SQUARE.roll(2, 1), (3.0, 3.0)
+    assert score(one, SQUARE, 2, 3, spacing=spacing)[0]["nsd"] == 1
+    assert score(two, SQUARE, 2, 3, spacing=spacing)[0]["nsd"] < 1
+    assert score(one, SQUARE, 2, 2.5, spacing=spacing, tolerance=2.5)[0]["nsd"] < 1
+    assert score(two, SQUARE, 2, 6, spacing=spacing, tolerance=6)[0]["nsd"] == 1
+    assert score(two, SQUARE, 2, 2, tolerance=2)[0]["nsd"] == 1  # pixels
+
+
 def test_the_same_mask_has_no_distance(score: Any) -> None:
     assert score(SQUARE, SQUARE) == [{"hd95": 0.0, "nsd": 1.0}]
 
 
 @pytest.mark.parametrize(("spacing", "diagonal"), [(None, SIDE * 2**0.5), ((3.0, 4.0), SIDE * 5)])
 def test_a_lost_class_is_a_diagonal_away(spacing: Any, diagonal: float, score: Any) -> None:
-    (row,) = score(torch.zeros_like(SQUARE), SQUARE, spacing=spacing)
+    (row,) = score(torch.zeros_like(SQUARE), SQUARE, 2, max(spacing or (1,)), spacing=spacing)
     assert row == pytest.approx({"hd95": diagonal, "nsd": 0.0})
 
 

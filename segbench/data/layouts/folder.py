@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segbench.data.coding import MAX_VALUES, Coding, distinct, infer_coding
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.data.coding import ALL_IGNORED, MAX_VALUES, Coding, distinct, infer_coding
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.file_dataset import FileDataset
 from segbench.data.pairing import Pair, find_pairs, is_volume
@@ -39,6 +42,8 @@ class Folder(FileDataset):
         mode: axial slices of volumes, or whole volumes.
         lower: percentile of a volume's voxels that becomes 0.
         upper: percentile that becomes 1.
+        nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
+            none is the larger of 1 mm and one pixel.
     """
 
     split: str = ""
@@ -52,6 +57,7 @@ class Folder(FileDataset):
     mode: Mode = "slices"
     lower: float = 0.5
     upper: float = 99.5
+    nsd_tolerance: float | None = None
     root: Path | None = None
 
     @property
@@ -108,9 +114,13 @@ class Folder(FileDataset):
         values: set[int] = set()
         for pair in self._pairs:
             try:
-                values |= distinct(read(pair.mask))
+                mask = read(pair.mask)
             except BadFileError as error:
                 faults.catch(error)
+                continue
+            values |= distinct(mask)
+            if self.ignore is not None and (nothing := self._scores_nothing(mask)):
+                faults.add(pair.mask, nothing)
             if len(values) > 2 * MAX_VALUES:  # not a coding; the rest need not be read
                 break
         faults.raise_any()
@@ -118,6 +128,14 @@ class Folder(FileDataset):
             return infer_coding(values, self.classes, self.ignore)
         except UserError as error:
             raise UserError(f"{self._folder / 'masks'}: {error}") from None
+
+    def _scores_nothing(self, mask: NDArray[np.integer]) -> str:
+        """What is wrong with a mask of a case whose every pixel is ignored; "" where none is."""
+        said = f"{ALL_IGNORED} {self.ignore}"
+        if self._holds_volumes and self.mode == "slices":
+            empty = np.flatnonzero((mask == self.ignore).all(axis=(0, 1)))
+            return f"{said} in {len(empty)} slices, the first {empty[0]}" if empty.size else ""
+        return said if (mask == self.ignore).all() else ""
 
     @cached_property
     def _folder(self) -> Path:

@@ -37,9 +37,12 @@ class ISIC2016(FileDataset):
     Attributes:
         root: the folder that holds the four folders.
         size: side of the square that every image is resized to; 0 keeps the files' own sizes.
+        nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
+            none is the larger of 1 mm and one pixel.
     """
 
     size: int = 256
+    nsd_tolerance: float | None = None
     root: Path | None = None
 
     @property

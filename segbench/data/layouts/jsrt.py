@@ -49,10 +49,13 @@ class JSRT(FileDataset):
         root: the folder that holds either, the original at any depth.
         structures: both lungs as one class, or left lung, right lung and heart apart.
         size: side to resize to; 0 is 256 for the original and the files' own for PNGs.
+        nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
+            none is the larger of 1 mm and one pixel.
     """
 
     structures: Literal["lungs", "lungs-heart"] = "lungs"
     size: int = 0
+    nsd_tolerance: float | None = None
     root: Path | None = None
 
     @property

@@ -37,6 +37,8 @@ class MSD(FileDataset):
         split: a CSV file in the folder (case_id, split, optionally group); "" for a seeded rule.
         test_fraction: share of cases that the seeded rule puts in test.
         split_seed: another seed, another split.
+        nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
+            none is the larger of 1 mm and one pixel.
     """
 
     mode: Mode = "slices"
@@ -46,6 +48,7 @@ class MSD(FileDataset):
     split: str = ""
     test_fraction: float = 0.3
     split_seed: int = 0
+    nsd_tolerance: float | None = None
     root: Path | None = None
 
     @property
