@@ -15,12 +15,14 @@ from pathlib import Path
 import click
 from pandas import DataFrame
 
-from segbench.cli.evaluation import evaluate, load_tables
+from segbench.cli.evaluation import evaluate
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
 from segbench.plugins.attack import load_attack
 from segbench.plugins.naming import eps_names
 from segbench.plugins.spec import parse
+from segbench.store.workspace import Workspace
+from segbench.tables.load import load_tables
 
 SINGLE = ("ifgsm", "pgd", "apgd", "segpgd", "cospgd")
 KEYS = ["model", "dataset", "split", "budget", "case_id"]
@@ -105,7 +107,7 @@ def main(
         "device": device,
     }
     evaluate(validated(Request, asked), workspace)
-    text = "\n".join(report(scores(load_tables(workspace).cases, specs), specs))
+    text = "\n".join(report(scores(load_tables(Workspace(workspace)).cases, specs), specs))
     out.write_text(text + "\n")
     click.echo(text)
 

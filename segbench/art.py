@@ -1,8 +1,11 @@
 """Segmentation networks for ART, the Adversarial Robustness Toolbox, which knows classifiers.
 
 >>> from art.attacks.evasion import FastGradientMethod
->>> estimator = SegmentationEstimator(network, input_shape=(1, 224, 224), num_classes=2)
->>> FastGradientMethod(estimator, eps=2 / 255).generate(x=images, y=labels)
+>>> network, images = torch.nn.Conv2d(1, 2, 1), np.full((4, 1, 32, 32), 0.5, "float32")
+>>> estimator = SegmentationEstimator(network, input_shape=(1, 32, 32), num_classes=2)
+>>> attack = FastGradientMethod(estimator, eps=2 / 255)
+>>> attack.generate(x=images, y=np.zeros((4, 32, 32), int)).shape
+(4, 1, 32, 32)
 
 ART's attacks that need only a loss gradient or only answers run on it: ``FastGradientMethod``,
 ``BasicIterativeMethod``, ``ProjectedGradientDescent``, ``MomentumIterativeMethod``, and

@@ -54,6 +54,13 @@ def dense_scene(*spatial: int) -> tuple[Dense, Tensor, Tensor]:
     return net, images, torch.where(torch.rand(3, *spatial, generator=generator) < 0.2, 0, labels)
 
 
+def curved_scene(cases: int = 4) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 32, 32) and what ``Curved`` says of them."""
+    images = torch.rand(cases, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return images, Curved().eval()(images).argmax(1)
+
+
 class Gains(nn.Module):
     """Class k's logit is 8 times channel k."""
 

@@ -27,12 +27,13 @@ def state_hash(network: nn.Module) -> str:
 def source_hash(network: nn.Module, *also: Path) -> str:
     """SHA-256 (hex) of the source files of all its layers' classes, torch's own left out.
 
-    ``also`` are files that no layer's class is in, such as the one that puts the layers together.
+    So are classes of the program that runs, a script or a notebook; see ``given.py``. ``also`` are
+    files that no layer's class is in, such as the one that puts the layers together.
     """
     classes = {type(layer) for layer in network.modules()}
     files = {str(path.resolve()) for path in also}
     for kind in classes:
-        if not _is_torch(kind):
+        if not _is_torch(kind) and kind.__module__ != "__main__":
             try:
                 files.add(str(Path(inspect.getfile(kind)).resolve()))
             except (TypeError, OSError):

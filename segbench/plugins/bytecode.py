@@ -1,77 +1,167 @@
 """What a class or function does, as text, where there is no file to read, as in a notebook.
 
 The text is the same for the same code in every process of one Python; it changes with the code, and
-with that of what it calls and the constants it reads in its own module.
+with that of what it calls and the values it reads in its own module. Comments and the names of
+local variables make no difference. The program that runs counts as such a module, though it may
+have a file: a script is edited for other reasons than the class in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from types import CodeType, FunctionType, ModuleType
+import dis
+import functools
+import hashlib
+import sys
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-_PLAIN = (int, float, complex, str, bytes, type(None), type(...))
-_NOT_CODE = {"__doc__", "__firstlineno__", "__static_attributes__"}
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 
 
-def describe_code(thing: Any) -> str:
-    """Every constant and every instruction of a class or a function of one module."""
-    return _describe(thing, getattr(thing, "__module__", ""), set())
+def describe_code(*values: Any) -> tuple[str, set[str]]:
+    """Values and all that they refer to: as text, and the names of the modules that have a file.
+
+    Numbers, text, tensors, arrays and collections count by what they hold, classes and functions
+    by their code, or by their name where their module has a file; any other object counts by its
+    class alone.
+    """
+    found = _Found()
+    for value in values:
+        found.add(value, "")
+    return "\n".join(sorted(found.parts)), found.modules
 
 
-def _describe(thing: Any, home: str, seen: set[int]) -> str:
-    if isinstance(thing, _PLAIN):
-        return repr(thing)
-    if isinstance(thing, CodeType):
-        constants = _each(thing.co_consts, home, seen)
-        return f"{thing.co_code.hex()} {thing.co_names} {constants}"
-    if isinstance(thing, (staticmethod, classmethod)):
-        return _describe(thing.__func__, home, seen)
-    if isinstance(thing, property):
-        return _each([thing.fget, thing.fset], home, seen)
-    if isinstance(thing, (FunctionType, type)):
-        name = f"{thing.__module__}.{thing.__qualname__}"
-        if thing.__module__ != home or id(thing) in seen:
-            return name
-        seen.add(id(thing))
-        return f"{name} {_each(_parts(thing), home, seen)}"
-    if isinstance(thing, (set, frozenset)):
-        return str(sorted(_describe(item, home, seen) for item in thing))
-    if isinstance(thing, Mapping):
-        return _each([part for item in thing.items() for part in item], home, seen)
-    if isinstance(thing, (tuple, list)):
-        return _each(thing, home, seen)
-    return thing.__name__ if isinstance(thing, ModuleType) else type(thing).__qualname__
+class _Found:
+    """All that has been met on the way from some values."""
+
+    def __init__(self) -> None:
+        self.parts: set[str] = set()
+        self.modules: set[str] = set()
+        self._seen: dict[int, Any] = {}  # kept, so that no id is used twice
+
+    def add(self, value: Any, name: str) -> None:
+        """A value, under the name by which it is known where it was met."""
+        if isinstance(value, _PLAIN):
+            self.parts.add(f"{name}={value!r}")
+            return
+        self.parts.add(f"{name} is {_label(value)}")
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value
+            self._add_object(value, name)
+
+    def _add_object(self, value: Any, name: str) -> None:
+        if isinstance(value, ModuleType):
+            self.modules.add(value.__name__)
+        elif isinstance(value, (type, FunctionType)):
+            self._add_definition(value)
+        elif _is_array(value):
+            self.parts.add(f"{name}={_numbers(value)}")
+        elif isinstance(value, (set, frozenset)):
+            for item in value:
+                self.add(item, f"{name} holds")
+        elif isinstance(value, (tuple, list)):
+            for n, item in enumerate(value):
+                self.add(item, f"{name}[{n}]")
+        elif isinstance(value, dict):
+            for n, (key, item) in enumerate(value.items()):
+                self.add(key, f"{name} key {n}")
+                self.add(item, f"{name}[{key if isinstance(key, _PLAIN) else n!r}]")
+        else:
+            self.add(_wrapped(value), name)
+
+    def _add_definition(self, one: type | FunctionType) -> None:
+        if not is_live(sys.modules.get(one.__module__ or "")):
+            self.modules.add(one.__module__)
+        elif isinstance(one, FunctionType):
+            self._add_function(one)
+        else:
+            self._add_class(one)
+
+    def _add_class(self, one: type) -> None:
+        for base in one.__bases__:
+            self.add(base, "")
+        for name, member in vars(one).items():
+            dunder = name.startswith("__") and name.endswith("__")
+            if not dunder or isinstance(member, FunctionType):
+                self.add(member, f"{one.__qualname__}.{name}")
+
+    def _add_function(self, one: FunctionType) -> None:
+        self.parts.add(f"{one.__qualname__}:{_code(one.__code__)}")
+        wrapped = getattr(one, "__wrapped__", None)
+        self.add((one.__defaults__, one.__kwdefaults__, wrapped), one.__qualname__)
+        for name, cell in zip(one.__code__.co_freevars, one.__closure__ or (), strict=True):
+            if cell != CellType():  # one without content, of a name that is not bound yet
+                self.add(cell.cell_contents, name)
+        for name in sorted(_globals(one.__code__)):
+            if name in one.__globals__:
+                self.add(one.__globals__[name], name)
 
 
-def _each(things: Iterable[Any], home: str, seen: set[int]) -> str:
-    return f"({', '.join(_describe(thing, home, seen) for thing in things)})"
+def _wrapped(value: Any) -> Any:
+    """What an object of Python's own wraps; nothing of any other."""
+    if isinstance(value, (staticmethod, classmethod, MethodType)):
+        return value.__func__
+    if isinstance(value, property):
+        return value.fget, value.fset, value.fdel
+    if isinstance(value, functools.partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, functools._lru_cache_wrapper):
+        return value.__wrapped__
+    if type(value).__module__ == "torch":  # a dtype or a device
+        return str(value)
+    return None
 
 
-def _parts(thing: Any) -> list[Any]:
-    """What a class holds; a function's code, defaults, closure and the globals that it names."""
-    if isinstance(thing, type):
-        return [
-            part
-            for item in sorted(vars(thing).items())
-            if item[0] not in _NOT_CODE
-            for part in item
-        ]
-    inside = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
-    used = [thing.__globals__.get(name) for name in sorted(_names(thing.__code__))]
-    return [thing.__code__, thing.__defaults__, thing.__kwdefaults__, *inside, *used]
+def _code(code: CodeType) -> str:
+    """Instructions and constants, whatever line and file they are in."""
+    constants = ",".join(map(_constant, code.co_consts))
+    return f"{code.co_code.hex()} {code.co_exceptiontable.hex()} {code.co_names} {constants}"
 
 
-def _names(code: CodeType) -> set[str]:
-    """The globals and attributes that a function and those within it name."""
-    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*map(_names, inner))
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _code(value)
+    if isinstance(value, frozenset):  # whose order is another in every process
+        return str(sorted(map(_constant, value)))
+    if isinstance(value, tuple):
+        return f"({','.join(map(_constant, value))})"
+    return repr(value)
 
 
-def _is_filled(cell: Any) -> bool:
-    """Whether a variable of a closure has been assigned yet."""
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
+def _globals(code: CodeType) -> set[str]:
+    """The names that the code, or code within it, looks up in its module."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return own.union(*map(_globals, inner))
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is a tensor or an array, and no frame or picture that can become one."""
+    numbers = hasattr(type(value), "__array__") and hasattr(value, "dtype")
+    return numbers and (hasattr(value, "detach") or hasattr(value, "tobytes"))
+
+
+def _numbers(array: Any) -> str:
+    """The shape, type and bytes of a tensor or an array."""
+    shape, kind = tuple(array.shape), array.dtype
+    if hasattr(array, "detach"):
+        import torch
+
+        dense = array.detach() if array.layout is torch.strided else array.detach().to_dense()
+        # As bytes, since numpy has no bfloat16.
+        array = dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return f"{shape} {kind} {hashlib.sha256(array.tobytes()).hexdigest()}"
+
+
+def _label(value: Any) -> str:
+    """The name of a class or function; of any other object, that of its class."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
+
+
+def is_live(module: ModuleType | None) -> bool:
+    """Whether no file says what its classes and functions are now."""
+    if module is None or module.__name__ == "__main__":
+        return True
+    standard = module.__name__.partition(".")[0] in sys.stdlib_module_names
+    return getattr(module, "__file__", None) is None and not standard

@@ -7,11 +7,13 @@ terms; nothing is imported before it is asked for by name.
 A *family* stands for many plug-ins of another library: its entry point is named ``NAME/*`` and is
 a function from a member's name to a plug-in. ``load("models", "monai/UNet")`` gives ``"UNet"`` to
 the family ``monai/*``; it raises ValueError for a member that it does not have.
+
+``register`` adds a plug-in of this process, such as a notebook's, on the same terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -33,6 +35,7 @@ __all__ = [
     "load",
     "load_family",
     "names",
+    "register",
     "suggest",
 ]
 
@@ -66,7 +69,8 @@ class Plugin:
 
 def names(kind: Kind) -> list[str]:
     """All registered names of a kind, sorted, without importing any; families left out."""
-    return sorted(name for name in _points(kind) if not name.endswith(_ANY))
+    found = {*_points(kind), *_registered[kind]}
+    return sorted(name for name in found if not name.endswith(_ANY))
 
 
 def families(kind: Kind) -> list[str]:
@@ -77,7 +81,8 @@ def families(kind: Kind) -> list[str]:
 def is_registered(kind: Kind, name: str) -> bool:
     """Whether there is a plug-in of that name, or a family that may have it as a member."""
     family, slash, _ = name.partition("/")
-    return name in _points(kind) or (bool(slash) and f"{family}{_ANY}" in _points(kind))
+    known = name in _points(kind) or name in _registered[kind]
+    return known or (bool(slash) and f"{family}{_ANY}" in _points(kind))
 
 
 def load_family(kind: Kind, name: str) -> Plugin:
@@ -88,6 +93,34 @@ def load_family(kind: Kind, name: str) -> Plugin:
         if not callable(plugin.target):
             raise ContractError(f"it is a {type(plugin.target).__name__}; expected a function")
     return plugin
+
+
+def register(plugin: Plugin) -> None:
+    """Make a plug-in known for the rest of this process.
+
+    One of the same module and qualified name takes the place of the last, as when the cell of a
+    notebook is run again.
+
+    Raises:
+        UserError: the name is claimed by another plug-in.
+        MachineError: it breaks its contract.
+    """
+    kind, name = plugin.kind, plugin.name
+    with blame(plugin):
+        check_name(kind, name)
+        check_target(kind, plugin.target)
+    claims = [(_owner(point)[0], point.value) for point in _points(kind).get(name, ())]
+    if name in _registered[kind]:
+        claims.append((_registered[kind][name].distribution, _value(_registered[kind][name])))
+    others = {claim for claim in claims if claim[1] != _value(plugin)}
+    if others:
+        owners = _listed({*others, (plugin.distribution, _value(plugin))})
+        raise UserError(
+            f"the {kind[:-1]} {name!r} is claimed by more than one package: {owners}; "
+            "register it under another name"
+        )
+    _registered[kind][name] = plugin
+    load.cache_clear()
 
 
 @cache
@@ -138,12 +171,15 @@ def _load_member(kind: Kind, name: str, family: str, member: str) -> Plugin:
 
 def _load_point(kind: Kind, name: str) -> Plugin:
     """The object behind an entry point."""
+    if name in _registered[kind]:
+        return _registered[kind][name]
     points = _points(kind)
     if name not in points:
-        raise UserError(f"unknown {kind[:-1]} {name!r}{suggest(name, points)}")
+        known = {*points, *_registered[kind]}
+        raise UserError(f"unknown {kind[:-1]} {name!r}{suggest(name, known)}")
     claims = points[name]
     if len({point.value for point in claims}) > 1:
-        owners = ", ".join(sorted(f"{_owner(point)[0]} ({point.value})" for point in claims))
+        owners = _listed((_owner(point)[0], point.value) for point in claims)
         raise UserError(
             f"the {kind[:-1]} {name!r} is claimed by more than one package: {owners}; "
             "uninstall all but one"
@@ -157,6 +193,18 @@ def _load_point(kind: Kind, name: str) -> Plugin:
             f"({point.value}): {type(error).__name__}: {error}"
         ) from error
     return Plugin(kind, name, target, *_owner(point), point.module)
+
+
+_registered: dict[Kind, dict[str, Plugin]] = {kind: {} for kind in KINDS}
+
+
+def _value(plugin: Plugin) -> str:
+    """Where its target is defined, as an entry point says it."""
+    return f"{plugin.target.__module__}:{plugin.target.__qualname__}"
+
+
+def _listed(claims: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(sorted(f"{owner} ({value})" for owner, value in claims))
 
 
 @cache

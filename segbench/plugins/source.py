@@ -9,7 +9,7 @@ the classes it derives from, and what these import, directly or through others:
 
 Other packages, the core and Python's own are known by their versions. A file that is no Python, as
 of an extension module, counts with its bytes; a target without a file, as one that was written in a
-notebook, counts with its code (see ``bytecode.py``).
+notebook, counts with its code (see ``bytecode.py``), and with the files that this refers to.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
-from segbench.plugins.bytecode import describe_code
+from segbench.plugins.bytecode import describe_code, is_live
 
 _CORE = {"segbench", "torch"}
 _KNOWN_BY_VERSION = _CORE | sys.stdlib_module_names - {"__main__"}
@@ -43,18 +43,47 @@ def source_hash(target: Any, module: str = "", also: Iterable[Path] = ()) -> str
     for name, thing in modules.items():
         if not name or name.partition(".")[0] in _KNOWN_BY_VERSION:
             continue
-        file = Path(getattr(sys.modules.get(name), "__file__", None) or "")
-        if file.is_file():
-            _gather(name, file.resolve(), files)
+        file = _file(name)
+        if file and not is_live(sys.modules.get(name)):
+            _gather(name, file, files)
         else:
-            parts.append((name, describe_code(thing).encode()))
+            parts.append((name, _code(files, thing)))
     for file in also:
         files.setdefault(file.resolve(), file.stem)
-    parts += [(name, path.read_bytes()) for path, name in files.items()]
+    return _digest(parts, files)
+
+
+def code_hash(*values: Any) -> str:
+    """SHA-256 (hex) of values in memory: what they hold, and the code that they refer to.
+
+    Classes and functions of installed packages count by their names alone.
+    """
+    files: dict[Path, str] = {}
+    return _digest([("", _code(files, *values))], files)
+
+
+def _digest(parts: Iterable[tuple[str, bytes]], files: Mapping[Path, str]) -> str:
     digest = hashlib.sha256()
-    for name, content in sorted(parts):
+    for name, content in sorted([*parts, *((n, path.read_bytes()) for path, n in files.items())]):
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _code(files: dict[Path, str], *values: Any) -> bytes:
+    """What values without a file do; the files of the user's own that they refer to are added."""
+    text, modules = describe_code(*values)
+    for name in sorted(modules):
+        file = _file(name)
+        known = name.partition(".")[0] in _KNOWN_BY_VERSION
+        if file and not known and _INSTALLED.isdisjoint(file.parts):
+            _gather(name, file, files)
+    return text.encode()
+
+
+def _file(module: str) -> Path | None:
+    """The file of an imported module, if it has one."""
+    path = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    return path.resolve() if path.is_file() else None
 
 
 def _classes(target: Any) -> list[Any]:
