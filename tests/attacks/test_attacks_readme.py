@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import re
-import sys
-import textwrap
 from fractions import Fraction
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from pages import PAGES, example
 from torch import nn
 
 from segbench.api import StepAttack
 from segbench.plugins import registry, spec
 from segbench.plugins.attack import NamedAttack
+from segbench.plugins.contract import check_attack, check_target
 
-README = Path(__file__).resolve().parents[2] / "attacks" / "README.md"
+README = PAGES["attack"]
 
 
-def test_the_example_attacks(prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?) *```", README.read_text(), re.DOTALL)
-    module = ModuleType("example_of_the_readme")
-    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
-    exec(textwrap.dedent(code), vars(module))
+def test_the_example_attacks(prepared: Any, run: Any) -> None:
+    module = example(README)
+    check_target("attacks", module.MIFGSM)
     attack = module.MIFGSM()
     assert isinstance(attack, StepAttack)
+    check_attack(attack)
     named = NamedAttack("mifgsm", attack, registry.load("attacks", "fgsm"))
     images, labels = torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 4, 4).long()
     network = prepared(nn.Conv2d(1, 2, 1), images)

@@ -1,4 +1,6 @@
-"""A stranger's package: installed by pip, found by entry points, used through the command line."""
+"""A stranger's package, made of what the pages show: installed by pip, found by entry points, used
+through the command line.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +11,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT, blocks
 
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "stranger"
-version = "3.1"
-[project.entry-points."segbench.models"]
-one-layer = "stranger:build"
+BROKEN = """
 [project.entry-points."segbench.attacks"]
-brighten = "stranger:Brighten"
-broken = "stranger.missing:Attack"
-crash = "stranger:Crash"
+my-mifgsm = "my_plugins.attack:MIFGSM"
+broken = "my_plugins.missing:Attack"
+crash = "my_plugins.crash:Crash"
 """
-
-CODE = '''
-"""A model and an attack that segbench has never heard of."""
+CRASH = '''
 from dataclasses import dataclass
-from typing import ClassVar
 
-from segbench.api import Plan, State
-from torch import nn
-
-
-def build(*, in_channels, num_classes, spatial_dims=2, bias: bool = True):
-    """One convolution."""
-    return nn.Conv2d(in_channels, num_classes, 3, padding=1, bias=bias)
+from my_plugins.attack import MIFGSM
 
 
 @dataclass(frozen=True)
-class Brighten:
-    """Makes every pixel brighter by a share of eps."""
-
-    share: float = 1.0
-    needs: ClassVar[str] = "gradients"
-    budget_kind: ClassVar[str] = "linf"
-
-    def plan(self, budget):
-        return Plan(steps=1)
-
-    def init(self, context):
-        return State(context.images)
-
-    def loss(self, logits, goal, progress):
-        return logits.flatten(1).sum(1)
-
-    def step(self, context, state, feedback):
-        return State(state.images + 10 * self.share * context.budget.eps)
-
-
-@dataclass(frozen=True)
-class Crash(Brighten):
+class Crash(MIFGSM):
     """Has a bug."""
 
     def step(self, context, state, feedback):
@@ -73,9 +38,16 @@ class Crash(Brighten):
 def stranger(tmp_path: Path) -> dict[str, str]:
     """An environment in which the stranger's package is installed beside segbench."""
     package = tmp_path / "package"
-    (package / "stranger").mkdir(parents=True)
-    (package / "pyproject.toml").write_text(PYPROJECT)
-    (package / "stranger" / "__init__.py").write_text(CODE)
+    (package / "my_plugins").mkdir(parents=True)
+    (project,) = blocks(ROOT / "CONTRIBUTING.md", "toml")
+    head, _, tail = project.partition('[project.entry-points."segbench.attacks"]')
+    attack, _, rest = tail.partition("\n\n")
+    assert attack.strip() in BROKEN  # as on the page, and two that are broken
+    (package / "pyproject.toml").write_text(f"{head}{BROKEN}\n{rest}")
+    (package / "my_plugins" / "__init__.py").write_text("")
+    for name, page in PAGES.items():
+        (package / "my_plugins" / f"{name}.py").write_text(blocks(page, "python")[0])
+    (package / "my_plugins" / "crash.py").write_text(CRASH)
     site = tmp_path / "site"
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site),
@@ -90,25 +62,32 @@ def stranger(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_a_strangers_model_and_attack_are_on_equal_terms(stranger: dict[str, str]) -> None:
+def test_what_the_pages_show_is_a_package_on_equal_terms(
+    stranger: dict[str, str], tmp_path: Path
+) -> None:
     def segbench(*args: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "segbench", *args]
         return subprocess.run(command, env=stranger, capture_output=True, text=True)
 
-    data = ("--dataset", "phantom-cxr:size=32,train_cases=8,test_cases=4")
-    done = segbench("train", "one-layer:bias=false", *data, "--epochs", "1")
+    done = segbench("train", "plain:width=4", "--dataset", "discs", "--epochs", "1")
     assert done.returncode == 0, done.stderr
-    done = segbench("attack", "-a", "brighten:share=0.5", "--eps", "4/255")
+    done = segbench("attack", "-a", "my-mifgsm:decay=0.5", "--eps", "4/255", "--limit", "4")
     assert done.returncode == 0, done.stderr
     cells = json.loads(segbench("list", "cells", "--json").stdout)["cells"]
-    assert {cell["attack"] for cell in cells} == {"clean", "brighten:share=0.5"}
-    assert cells[0]["model"].startswith("one-layer-bias=false@")
+    assert {cell["attack"] for cell in cells} == {"clean", "my-mifgsm:decay=0.5"}
+    assert cells[0]["model"] == "plain-width=4@discs#0"
+    done = segbench("report", "-f", "html")
+    assert done.returncode == 0, done.stderr
+    assert "plain-width=4" in (tmp_path / "runs" / "reports" / "summary.html").read_text()
     broken = segbench("attack", "-a", "broken", "--eps", "4/255")
     assert broken.returncode == 3
-    assert "the attack 'broken' of stranger does not import" in broken.stderr
-    crash = segbench("attack", "-a", "crash", "--eps", "4/255")
+    assert "the attack 'broken' of my-plugins does not import" in broken.stderr
+    crash = segbench("attack", "-a", "crash", "--eps", "4/255", "--limit", "4")
     assert crash.returncode == 3
-    assert "attack crash of stranger failed on cases" in " ".join(crash.stderr.split())
+    assert "attack crash of my-plugins failed on cases" in " ".join(crash.stderr.split())
     assert "KeyError: 'oh no'" in " ".join(crash.stderr.split())
     assert "Traceback" not in crash.stderr
-    assert segbench("doctor").returncode == 3
+    for command in ("doctor", "list"):
+        told = segbench(command)
+        assert told.returncode == 3
+        assert "my_plugins.missing" in "".join(told.stdout.split())
