@@ -99,15 +99,15 @@ class Threshold(nn.Module):
 ALL_PIXELS = ("lovasz", "soft-jaccard", "metric-ce", "metric-hinge", "reach", "weighted-ce")
 
 
-@pytest.mark.parametrize("steps", ["schedule=cosine", "momentum=heavy,keep=best"])
-@pytest.mark.parametrize("name", ALL_PIXELS)
-def test_the_least_jaccard_over_the_ball_is_reached(
-    name: str, steps: str, prepared: Any, run: Any
-) -> None:
+BY_STEPS = ("schedule=cosine", "momentum=heavy,keep=best")
+REACHING = [f"pgd:loss={name},random_start=false,{how}" for name in ALL_PIXELS for how in BY_STEPS]
+
+
+@pytest.mark.parametrize("text", ["standard", "standard:cost=quick", *REACHING])
+def test_the_least_jaccard_over_the_ball_is_reached(text: str, prepared: Any, run: Any) -> None:
     images, labels, least = overlap_to_be_found()
     network = prepared(Threshold(), images)
-    attack = load_attack(f"pgd:loss={name},random_start=false,{steps}")
-    found = run(network, attack, images, labels, eps=str(EPS)).images
+    found = run(network, load_attack(text), images, labels, eps=str(EPS)).images
     torch.testing.assert_close(scores(network, found, labels), least)
 
 

@@ -1,0 +1,138 @@
+"""The standard attack: its cost, its strength beside others, and what no gradient can hide."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import Dense, Gains, dense_scene, scores
+
+from segbench.engine.network import Network
+from segbench.plugins.attack import load_attack
+from segbench_attacks.standard import PROGRAMMES
+
+COSTS = {"quick": 30, "standard": 100, "thorough": 1000}
+
+
+class Solid(nn.Module):
+    """Three classes in 3-D, which a filter of neighbours decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv3d(1, 6, 3, padding=1), nn.Conv3d(6, 3, 1)
+        generator = torch.Generator().manual_seed(5)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.sin(2 * self.body(images)))
+        return logits
+
+
+class Structures(Dense):
+    """Three overlapping structures."""
+
+    output = "sigmoid"
+
+
+def scene(name: str, prepared: Any) -> tuple[Network, Tensor, Tensor]:
+    """A network, images, and labels that it has mostly right."""
+    if name == "3-D":
+        images = torch.rand(3, 1, 6, 7, 5, generator=torch.Generator().manual_seed(6))
+        network = prepared(Solid(), images, 3)
+        return network, images, network.as_labels(network.exact_logits(images))
+    module, images, labels = dense_scene(9, 7)
+    if name == "three classes":
+        return prepared(module, images, 3), images, labels
+    network = prepared(Structures(), images, 4)
+    return network, images, network.as_labels(network.exact_logits(images))
+
+
+SCENES = ("three classes", "3-D", "structures")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("rival", ["pgd:steps=40", "apgd:steps=40", "standard:cost=quick"])
+@pytest.mark.parametrize("name", SCENES)
+def test_it_is_at_least_as_strong_as(
+    name: str, rival: str, norm: str, prepared: Any, run: Any
+) -> None:
+    network, images, labels = scene(name, prepared)
+    for eps in ("0.01", "0.03") if norm == "linf" else ("0.1", "0.4"):
+        left = []
+        for text in ("standard", rival):
+            attack = load_attack(f"{text}{',' if ':' in text else ':'}norm={norm}")
+            found = run(network, attack, images, labels, eps=eps).images
+            left.append(scores(network, found, labels).mean())
+        assert left[0] <= left[1] + 1e-6
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_its_curve_falls(name: str, prepared: Any, run: Any) -> None:
+    network, images, labels = scene(name, prepared)
+    means = [
+        scores(
+            network, run(network, load_attack("standard"), images, labels, eps=eps).images, labels
+        )
+        for eps in ("0", "0.005", "0.01", "0.02", "0.04", "0.08")
+    ]
+    for before, after in pairwise(means):
+        assert after.mean() <= before.mean() + 0.005
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_it_costs_what_it_says(cost: str, prepared: Any, run: Any) -> None:
+    network, images, labels = scene("three classes", prepared)
+    outcome = run(network, load_attack(f"standard:cost={cost}"), images, labels, eps="0.002")
+    assert set(PROGRAMMES) == set(COSTS)
+    for spent in outcome.backwards:
+        assert 0.8 * COSTS[cost] <= spent <= 1.05 * COSTS[cost]
+
+
+def test_a_case_at_the_worst_score_costs_no_more(prepared: Any, run: Any) -> None:
+    images = torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(2))
+    network, labels = prepared(Gains(), images, 3), images.argmax(1)
+    outcome = run(network, load_attack("standard"), images, labels, eps="0.6")
+    assert (scores(network, outcome.images, labels) == 0).all()
+    assert max(outcome.backwards) <= PROGRAMMES["standard"].opening
+
+
+class Levels(Dense):
+    """The same network behind a scanner of 64 gray levels: its gradient is 0 everywhere."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward((63 * images).round() / 63)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_gradient_that_is_hidden_hides_nothing(norm: str, prepared: Any, run: Any) -> None:
+    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    network = prepared(Levels(), images, 3)
+    labels = network.as_labels(network.exact_logits(images))
+    eps = "0.1" if norm == "linf" else "0.8"
+    found = run(network, load_attack(f"standard:norm={norm}"), images, labels, eps=eps).images
+    assert (scores(network, found, labels) < 1).all()
+    pgd = run(network, load_attack(f"pgd:random_start=false,norm={norm}"), images, labels, eps=eps)
+    assert (scores(network, pgd.images, labels) == 1).all(), "PGD is fooled here"
+
+
+def test_a_target_is_approached_by_every_cost(prepared: Any, run: Any) -> None:
+    network, images, labels = scene("three classes", prepared)
+    target = (labels + 1) % 3
+    for cost in ("quick", "standard"):
+        attack = load_attack(f"standard:cost={cost}")
+        found = run(network, attack, images, labels, eps="0.1", target=target, targeted=True)
+        rival = run(
+            network, load_attack("pgd:keep=best"), images, labels, "0.1", target=target,
+            targeted=True,
+        )  # fmt: skip
+        reached = scores(network, found.images, target).mean()
+        assert reached >= scores(network, rival.images, target).mean() - 0.02
+        assert reached > scores(network, images, target).mean()
+
+
+def test_rows_record_the_version() -> None:
+    assert '"version": 1' in load_attack("standard").parameters_text
