@@ -157,5 +157,5 @@ def device_option(command: Command) -> Command:
 
 
 def at_least(minimum: int) -> click.IntRange:
-    """A whole number from ``minimum`` up."""
-    return click.IntRange(min=minimum)
+    """A whole number from ``minimum`` up, and no more than anything here can be counted to."""
+    return click.IntRange(minimum, 10**9)
