@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 import click
 
 from segbench import __version__
+from segbench.cli.terminal import flush, forgiving_streams, plain
 from segbench.errors import MachineError, UserError
 
 COMMANDS = (
@@ -19,6 +25,9 @@ COMMANDS = (
 )  # fmt: skip
 
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+_KEPT = "everything finished is kept"
+_LONGEST = 2000  # characters of a message
 
 
 class CommandGroup(click.Group):
@@ -49,38 +58,94 @@ class CommandGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run, and leave with the exit status that README and ``--help`` promise."""
         extra["standalone_mode"] = False
-        try:
-            result = super().main(args, **extra)
-        except click.exceptions.Exit as stop:
-            sys.exit(stop.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            _say("interrupted; everything finished is kept, the same command goes on from there")
-            sys.exit(EXIT_INTERRUPTED)
-        except click.ClickException as error:
-            _fail(error, error.format_message(), EXIT_INPUT)
-        except UserError as error:
-            _fail(error, str(error), EXIT_INPUT)
-        except MachineError as error:
-            _fail(error, str(error), EXIT_MACHINE)
-        except OSError as error:
-            _fail(error, f"{error.strerror or error}: {error.filename or ''}", EXIT_MACHINE)
-        except MemoryError as error:
-            _fail(error, "out of memory; try a smaller --batch-size", EXIT_MACHINE)
-        except Exception as error:
-            _fail(error, f"internal error: {type(error).__name__}: {error}", EXIT_MACHINE)
-        sys.exit(result if isinstance(result, int) else 0)
+        with forgiving_streams(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                result = super().main(args, **extra)
+                status = result if isinstance(result, int) else 0
+                flush()
+            except BaseException as error:
+                status = _explain(error)
+                with suppress(OSError):
+                    flush()
+        sys.exit(status)
 
 
-def _fail(error: BaseException, message: str, status: int) -> NoReturn:
+def _explain(error: BaseException) -> int:
+    """Say what went wrong in one sentence; the exit status that belongs to it."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.Abort) and error.__cause__ is not None:
+        error = error.__cause__  # click's word for Ctrl-C, and for the end of standard input
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        _say(str(error) or f"interrupted; {_KEPT}, the same command goes on from there")
+        return EXIT_INTERRUPTED
     if _debugging():
-        traceback.print_exception(error)
-    _say(message)
-    sys.exit(status)
+        click.echo(plain("".join(traceback.format_exception(error))), err=True)
+    if isinstance(error, click.ClickException):
+        _say(error.format_message())
+        return EXIT_INPUT
+    if isinstance(error, UserError):
+        _say(str(error))
+        return EXIT_INPUT
+    _say(_failure(error))
+    return EXIT_MACHINE
+
+
+def _failure(error: BaseException) -> str:
+    """What the machine, or a plug-in, failed at."""
+    if isinstance(error, MachineError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller --batch-size"
+    if isinstance(error, SystemExit):
+        return (
+            f"a network, an attack or another plug-in ended the process (SystemExit: {error.code}) "
+            f"before its work was done; {_KEPT}"
+        )
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        if error.filename is not None:
+            return f"{reason}: {error.filename}"
+        if error.errno == errno.ENOENT and not _current_folder_exists():
+            return "the current folder does not exist any more; change to one that does"
+        return reason
+    return f"internal error: {type(error).__name__}: {error}"
+
+
+def _current_folder_exists() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Warnings of segbench itself as a line; those of libraries as Python shows them."""
+    if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parents[1]):
+        _echo("Note:", "yellow", str(message))
+    else:
+        click.echo(
+            plain(warnings.formatwarning(message, category, filename, lineno, line)), err=True
+        )
 
 
 def _say(message: str) -> None:
-    text = " ".join(message.split())
-    click.echo(f"{click.style('Error:', fg='red')} {text}", err=True)
+    _echo("Error:", "red", message)
+
+
+def _echo(word: str, colour: str, message: str) -> None:
+    text = plain(" ".join(message.split()))
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    click.echo(f"{click.style(word, fg=colour)} {text}", err=True)
 
 
 def _debugging() -> bool:

@@ -41,7 +41,9 @@ def command(
     segbench check --golden golden.csv --update      once, then commit golden.csv
     segbench check --golden golden.csv               in CI, after segbench attack
     """
-    from segbench.cli.display import console, show_gate
+    from segbench.cli import EXIT_REGRESSION
+    from segbench.cli.consoles import coloured, console
+    from segbench.cli.display import show_gate
     from segbench.store.workspace import Workspace
     from segbench.tables.golden import (
         FAILURES,
@@ -61,6 +63,8 @@ def command(
     show_gate(comparison, tolerance, every=every)
     failures = int(comparison["verdict"].isin(FAILURES).sum())
     if failures:
-        console.print(f"[red]{failures} of {len(comparison)} scores fail[/red] ({golden})")
-        ctx.exit(1)
-    console.print(f"[green]no regression[/green] in {len(comparison)} scores ({golden})")
+        said = coloured(f"{failures} of {len(comparison)} scores fail", "red", f" ({golden})")
+        console.print(said, soft_wrap=True)
+        ctx.exit(EXIT_REGRESSION)
+    said = coloured("no regression", "green", f" in {len(comparison)} scores ({golden})")
+    console.print(said, soft_wrap=True)

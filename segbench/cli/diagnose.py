@@ -46,23 +46,25 @@ def command(model: str, eps: str, workspace: Path, **asked: Any) -> None:
     segbench diagnose unet
     segbench diagnose my_net.py:build --weights my_net.pt --dataset folder --data-root my_images
     """
-    from segbench.cli.display import console, progress_bar, show
+    from segbench.cli.consoles import console
+    from segbench.cli.display import progress_bar, show
     from segbench.cli.evaluation import resolve_request
     from segbench.diagnosis.run import diagnose_model
     from segbench.evaluation.records import validated
     from segbench.evaluation.request import Request
     from segbench.store.diagnoses import write_diagnosis
-    from segbench.store.workspace import Workspace
+    from segbench.store.workspace import Workspace, check_writable
 
     budget = _budget(eps)
     request, store = validated(Request, {"models": (model,), **asked}), Workspace(workspace)
+    check_writable(store.diagnoses)
     for reference, data in resolve_request(request, workspace):
         with progress_bar() as progress:
             told = partial(show, progress, progress.add_task(reference.name, total=None))
             diagnosis = diagnose_model(reference, data, budget, store, request, told)
         path = write_diagnosis(store, diagnosis)
         _show(diagnosis)
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {path}", soft_wrap=True)
 
 
 def _budget(eps: str) -> Fraction:
@@ -82,16 +84,17 @@ def _show(diagnosis: Diagnosis) -> None:
     """One line per check, then the verdict."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    from segbench.cli.display import console
+    from segbench.cli.consoles import console
 
     how = f"{diagnosis.cases} cases of {diagnosis.dataset} {diagnosis.split}, eps {diagnosis.eps}"
     table = Table(title=f"{diagnosis.model} on {how}", title_justify="left", box=SIMPLE_HEAD)
     for name in ("check", "verdict", "number", "from", "what it means"):
         table.add_column(name, justify="right" if name in ("number", "from") else "left")
     for check in diagnosis.checks:
-        verdict = f"[{_COLOURS[check.verdict]}]{check.verdict}[/]"
+        verdict = Text(check.verdict, style=_COLOURS[check.verdict])
         numbers = f"{check.number:.3f}", f"{check.threshold:g}"
         table.add_row(check.name, verdict, *numbers, check.meaning)
     console.print(table)
-    console.print(f"verdict: [{_COLOURS[diagnosis.verdict]}]{diagnosis.verdict}[/]")
+    console.print("verdict:", Text(diagnosis.verdict, style=_COLOURS[diagnosis.verdict]))

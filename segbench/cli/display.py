@@ -8,19 +8,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from segbench.cli.consoles import console, messages
+from segbench.cli.terminal import plain
 from segbench.plugins.naming import attack_names, eps_names, point_names
 from segbench.tables.golden import FAILURES, UNCHANGED
 from segbench.tables.marks import distrusted
@@ -30,9 +33,6 @@ if TYPE_CHECKING:
 
     from segbench.api import Tables
     from segbench.evaluation.grid import Cell
-
-console = Console()
-messages = Console(stderr=True)
 
 _FIRST_COLUMN, _CURVE_COLUMN = 12, 17
 
@@ -45,7 +45,7 @@ def show_summary(tables: Tables) -> None:
         for start in range(0, len(part), fitting):
             console.print(_curves(title, part.iloc[start : start + fitting]))
     for note in tables.notes:
-        console.print(f"• {note}", highlight=False)
+        console.print(f"• {note}")
 
 
 def _curves(title: str, part: DataFrame) -> Table:
@@ -76,12 +76,20 @@ def percent(value: Any) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
+class _Description(ProgressColumn):
+    """What a task is at; rich's own would read it as markup."""
+
+    def render(self, task: Task) -> Text:
+        """The description, as it is."""
+        return Text(plain(task.description))
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A bar on standard error, so that output can be piped."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        _Description(),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -95,7 +103,7 @@ def show(progress: Progress, task: TaskID, text: str, **changes: float) -> None:
     """A task's new text; where the bar cannot be redrawn, as in a CI log, a line of its own."""
     progress.update(task, description=text, **changes)  # type: ignore[arg-type]
     if not progress.console.is_terminal:
-        progress.console.print(text, highlight=False, soft_wrap=True)
+        progress.console.print(text, soft_wrap=True)
 
 
 class AttackProgress:
@@ -134,9 +142,7 @@ class AttackProgress:
 
     def warn(self, sentence: str) -> None:
         """A line above the bar."""
-        self.progress.console.print(
-            f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True
-        )
+        self.progress.console.print(f"Note: {sentence}", soft_wrap=True)
 
 
 class TrainingProgress:
@@ -148,7 +154,7 @@ class TrainingProgress:
 
     def note(self, message: str) -> None:
         """A line above the bar."""
-        self.progress.console.print(message, highlight=False)
+        self.progress.console.print(message)
 
     def batch(self, done: int, total: int) -> None:
         """A fraction of an epoch."""

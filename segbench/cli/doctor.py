@@ -15,6 +15,7 @@ import click
 
 from segbench import __version__
 from segbench.cli.options import device_option, workspace_option
+from segbench.cli.terminal import say
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry
 from segbench.plugins.attack import load_attack
@@ -48,10 +49,10 @@ def command(ctx: click.Context, device: str | None, workspace: Path) -> None:
         "workspace": _workspace_state(workspace),
     }
     for name, fact in facts.items():
-        click.echo(f"{name:<11} {fact}")
+        say(f"{name:<11} {fact}")
     broken = _broken_plugins()
     for message in broken:
-        click.echo(f"{'broken':<11} {message}")
+        say(f"{'broken':<11} {message}")
     if broken:
         ctx.exit(3)
 

@@ -22,7 +22,8 @@ def evaluate(request: Request, workspace: Path) -> None:
     find_sources(grid, workspace)
     pairs = resolve_request(request, workspace)
 
-    from segbench.cli.display import AttackProgress, console, progress_bar, show_summary
+    from segbench.cli.consoles import console
+    from segbench.cli.display import AttackProgress, progress_bar, show_summary
     from segbench.evaluation.run import refuse_failures, run_grid
     from segbench.store.workspace import Workspace
     from segbench.tables.load import load_tables
@@ -36,7 +37,6 @@ def evaluate(request: Request, workspace: Path) -> None:
     console.print(
         f"{record.run_id}: {listener.computed} scores computed, {listener.found} found in "
         f"{workspace / 'results'}",
-        highlight=False,
         soft_wrap=True,
     )
     refuse_failures(record)
@@ -44,22 +44,22 @@ def evaluate(request: Request, workspace: Path) -> None:
 
 def say_own_attacks(texts: Iterable[str]) -> None:
     """Say which files and modules of the user's own these attacks run."""
-    from segbench.cli.display import messages
+    from segbench.cli.consoles import messages
     from segbench.plugins.own_attack import own_modules
 
     for module in own_modules(texts):
         said = f"{module} is code of yours and runs here"
-        messages.print(said, highlight=False, markup=False, soft_wrap=True)
+        messages.print(said, soft_wrap=True)
 
 
 def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelReference, DataSource]]:
     """Each network that is asked for with its data; says where code of the user's runs."""
-    from segbench.cli.display import messages
+    from segbench.cli.consoles import messages
     from segbench.evaluation.plan import find_models, pair_with_data
     from segbench.networks import ArchiveReference, ForeignReference
 
     references = find_models(request, workspace)
     for reference in references:
         if isinstance(reference, (ForeignReference, ArchiveReference)):
-            messages.print(f"{reference.module} is code of yours and runs here", highlight=False)
+            messages.print(f"{reference.module} is code of yours and runs here")
     return pair_with_data(references, request)

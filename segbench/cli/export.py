@@ -49,7 +49,7 @@ def command(
     segbench attack --eps 2/255 --save-adversarial
     segbench export --out adversarial_images
     """
-    from segbench.cli.display import messages
+    from segbench.cli.consoles import messages
     from segbench.cli.evaluation import say_own_attacks
     from segbench.export.write import choose_cells, export_cell
     from segbench.plugins.attack import load_attacks
@@ -65,16 +65,15 @@ def command(
     written: list[Written] = []
     for cell in cells:
         written += export_cell(store, cell, data[cell.dataset], folder)
+    _list(folder, written)
     for name, dataset in sorted(data.items()):
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
     if outside := sum(file.outside for file in written):
         messages.print(
             f"{outside} values lie outside the intensity windows of their volumes: their change "
             "is in the files, but a reader with those windows clips it away",
-            highlight=False,
             soft_wrap=True,
         )
-    _list(folder, written)
     _show(folder, written)
 
 
@@ -95,7 +94,7 @@ def _show(out: Path, written: Sequence[Written]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from segbench.cli.display import console
+    from segbench.cli.consoles import console
     from segbench.plugins.naming import eps_names
 
     table = Table(title="Written, read back and measured", title_justify="left", box=SIMPLE_HEAD)

@@ -14,6 +14,7 @@ from segbench.cli.options import (
     own_network_options,
     workspace_option,
 )
+from segbench.cli.terminal import say
 from segbench.data import open_dataset
 from segbench.errors import UserError
 
@@ -52,9 +53,9 @@ def command(
     data = open_dataset(dataset or DEFAULT_DATASET, data_root)
     name, loaded = _load(model, weights, normalize, channels, data, workspace)
     entry = data.entries("train")[0]
-    click.echo(f"{'model':<11} {name}")
+    say(f"{'model':<11} {name}")
     for fact, value in inspect_network(name, loaded, entry.shape, len(data.class_names)).items():
-        click.echo(f"{fact:<11} {value}")
+        say(f"{fact:<11} {value}")
 
 
 def _load(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from segbench.cli.options import workspace_option
+from segbench.cli.terminal import say
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
 
@@ -143,9 +144,9 @@ def _runs(workspace: Path) -> list[dict[str, Any]]:
 
 
 def _show(found: dict[str, list[dict[str, Any]]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from segbench.cli.consoles import console
 
     for kind, entries in found.items():
         if kind == "runs":
@@ -164,21 +165,21 @@ def _show(found: dict[str, list[dict[str, Any]]]) -> None:
             for entry in entries:
                 parameters = (f"{k}={v['default']}" for k, v in entry["parameters"].items())
                 summary = f"broken: {entry['broken']}" if "broken" in entry else entry["summary"]
-                table.add_row(*map(escape, (entry["name"], "\n".join(parameters), summary)))
-        Console().print(table)
+                table.add_row(entry["name"], "\n".join(parameters), summary)
+        console.print(table)
 
 
 def _show_runs(runs: list[dict[str, Any]]) -> None:
     """Two lines a run, three where it ended otherwise than done: names and commands are long."""
     for run in runs:
         left_out = f", {run['left out']} left out" if run["left out"] else ""
-        click.echo(
+        say(
             f"{run['run']}  {run['status']}  {run['started']}  {run['seconds']:.1f} s  "
             f"{run['cells']} cells on {run['cases']} cases{left_out}: {run['models'] or '-'}"
         )
         if run["command"]:
-            click.echo(f"           {run['command']}")
+            say(f"           {run['command']}")
         if run["reason"]:
-            click.echo(f"           {run['reason']}")
+            say(f"           {run['reason']}")
     if not runs:
-        click.echo("no runs are stored")
+        say("no runs are stored")

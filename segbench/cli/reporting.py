@@ -14,8 +14,9 @@ def write_reports(
     show: bool = False,
     all_weights: bool = False,
 ) -> None:
-    """Write each format's files into a folder; with ``show``, print the summary first."""
-    from segbench.cli.display import console, show_summary
+    """Write each format's files into a folder, then say so; with ``show``, after the summary."""
+    from segbench.cli.consoles import console
+    from segbench.cli.display import show_summary
     from segbench.plugins.registry import load
     from segbench.plugins.report import write_report
     from segbench.store.workspace import Workspace
@@ -23,8 +24,8 @@ def write_reports(
 
     writers = [load("reports", name) for name in formats]
     tables = load_tables(Workspace(workspace), every=all_weights)
+    written = [path for writer in writers for path in write_report(writer, tables, directory)]
     if show:
         show_summary(tables)
-    for writer in writers:
-        for path in write_report(writer, tables, directory):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True)

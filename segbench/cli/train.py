@@ -61,15 +61,21 @@ def command(
 
     if suite is not None:
         models = tuple(dict.fromkeys([*models, *load_suite(suite)]))
-    train_models(
-        models or DEFAULT_MODELS,
-        dataset or DEFAULT_DATASET,
-        data_root,
-        preset=preset,
-        epochs=epochs,
-        seeds=seeds or (seed,),
-        resume=resume,
-        force=force,
-        device=device,
-        workspace=workspace,
-    )
+    try:
+        train_models(
+            models or DEFAULT_MODELS,
+            dataset or DEFAULT_DATASET,
+            data_root,
+            preset=preset,
+            epochs=epochs,
+            seeds=seeds or (seed,),
+            resume=resume,
+            force=force,
+            device=device,
+            workspace=workspace,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "interrupted; every finished epoch is kept: the same command with --resume goes on "
+            "from there"
+        ) from None

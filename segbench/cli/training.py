@@ -28,7 +28,8 @@ def train_models(
     workspace: Path,
 ) -> None:
     """Train every model spec with every seed on the ``train`` split into the workspace."""
-    from segbench.cli.display import TrainingProgress, console, progress_bar
+    from segbench.cli.consoles import console
+    from segbench.cli.display import TrainingProgress, progress_bar
     from segbench.engine.precision import choose_device
     from segbench.training.train import train_model
 
@@ -50,7 +51,7 @@ def train_models(
                 device=choose_device(device),
                 listener=TrainingProgress(progress, title, recipe.epochs),
             )
-        console.print(f"trained {folder}", highlight=False, soft_wrap=True)
+        console.print(f"trained {folder}", soft_wrap=True)
 
 
 def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: Path) -> None:
