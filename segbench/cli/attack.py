@@ -34,7 +34,7 @@ from segbench.cli.options import (
     "-a",
     "--attack",
     multiple=True,
-    default=("pgd",),
+    default=("standard",),
     show_default=True,
     type=SpecText("attacks"),
     help="Attack spec, for example pgd:steps=40,restarts=5, or a class of your own, path.py:Class "

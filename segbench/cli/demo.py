@@ -10,7 +10,7 @@ from segbench.cli.options import device_option, workspace_option
 
 DATASET = "phantom-cxr"
 MODELS = ("nlcen:encoder=resnet18,width=32", "unet:width=8")
-ATTACKS = ("ifgsm", "pgd:steps=20")
+ATTACKS = ("ifgsm", "standard:cost=quick")
 EPS = "1/255,2/255,4/255,8/255"
 
 

@@ -33,7 +33,7 @@ def attack(
     network: nn.Module | str,
     images: Any,
     labels: Any,
-    attack: str = "pgd",
+    attack: str = "standard",
     *,
     eps: str | float | None = None,
     seed: int = 0,

@@ -23,6 +23,11 @@ from segbench.errors import MachineError, UserError, no_exit
 from segbench.metrics import regions
 from segbench.metrics.regions import RegionScores
 
+
+class ChangedNetworkError(UserError):
+    """The network is no longer the one that was asked for."""
+
+
 _DRIFT = 1e-4  # of the largest logit: rounding of kernels that are not deterministic stays below
 
 
@@ -200,14 +205,14 @@ class Network:
         """Refuse a network that no longer answers its probe as it did, or holds other numbers.
 
         Raises:
-            UserError: it has changed, so that what it gave since belongs to no one network.
+            ChangedNetworkError: it has, so that what it gave since belongs to no one network.
         """
         same = self._parameters() == self._begun
         if same and self.samples == 1 and "random-network" not in self.marks:
             logits = self.exact_logits(self._probe)
             same = bool((logits - self._logits).abs().amax() <= _DRIFT * self._logits.abs().amax())
         if not same:
-            raise UserError(
+            raise ChangedNetworkError(
                 f"model {self.name} changed while it was attacked: its weights, or its answer to "
                 "the first cases, are no longer those it began with, so that its scores would "
                 "depend on the order of cases; evaluation must not change a network"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from segbench.api import Case, TransferAttack
+from segbench.engine.network import ChangedNetworkError
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.asked import describe_asked
 from segbench.evaluation.case_cache import CaseCache
@@ -133,7 +134,7 @@ class ModelRun:
     ) -> int:
         """Attack and score those cases of a cell; how many (view, case) were not just found."""
         missing = sum(map(len, wanted.values()))
-        succeeded = False
+        succeeded, tried = False, set[str]()
         for number, shard in enumerate(self.cases.shards):
             if not any(entry.case_id in wanted for entry in shard):
                 continue
@@ -142,12 +143,12 @@ class ModelRun:
                 self.index.verify(case)
             errors: list[tuple[Case, Exception]] = []
             self._compute_cases(_Task(cell, views, wanted, images), todo, errors)
-            images.worker.network.require_unchanged()
             succeeded = succeeded or len(errors) < len(todo)
             for case, error in errors:
                 self._fail(cell, case.case_id, str(error))
+            tried |= {case.case_id for case in todo}
             if errors and not succeeded:
-                self._give_up(cell, errors[0][1])
+                self._give_up(cell, errors[0][1], wanted.keys() - tried)
                 break
         return missing
 
@@ -159,6 +160,8 @@ class ModelRun:
             return
         try:
             self._store(task, cases)
+        except ChangedNetworkError:
+            raise  # no case's fault
         except (UserError, MachineError) as error:
             if len(cases) == 1:
                 errors.append((cases[0], error))
@@ -183,6 +186,7 @@ class ModelRun:
                         attacked.pick(lacking),
                         quantized=view.quantized,
                     )
+                    task.images.worker.network.require_unchanged()
                     constants = cell_constants(
                         self.subject, cell, self.workspace, quantized=view.quantized
                     )
@@ -202,11 +206,13 @@ class ModelRun:
         )
         self.listener.warn(f"left out: {case_id}: {reason}")
 
-    def _give_up(self, cell: Cell, error: Exception) -> None:
+    def _give_up(self, cell: Cell, error: Exception, rest: Set[str]) -> None:
         """A cell of which no case has succeeded; without clean scores nothing has a meaning."""
         if cell.attack is None:
             raise error
         self.errors.append(error)
+        for case_id in sorted(rest):
+            self._fail(cell, case_id, f"not tried, since no other case succeeded: {error}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ class Request(Options):
     weights: Paths = ()
     normalize: str = ""
     channels: Channels | None = None
-    attacks: Annotated[Texts, Field(min_length=1)] = ("pgd",)
+    attacks: Annotated[Texts, Field(min_length=1)] = ("standard",)
     eps: Eps = ()
     dataset: DataSpec | None = None
     data_root: Path | None = None

@@ -65,6 +65,7 @@ class ImageStore:
     def _make(self, cell: Cell, key: str, cases: Sequence[Case], keep: bool) -> Attacked:
         attacked = self.worker.attack(cell, cases)
         if keep:
+            self.worker.network.require_unchanged()
             record = cell_constants(self.worker.subject, cell, self.workspace)
             keep_images(self.workspace, key, self.run, record, attacked)
         return attacked

@@ -341,8 +341,14 @@ class Drifting(nn.Module):
 def test_a_network_that_changes_while_it_is_attacked_is_refused(
     pictures: Path, tmp_path: Path
 ) -> None:
+    runs = tmp_path / "runs"
     with pytest.raises(UserError, match="changed while it was attacked"):
-        run(tmp_path / "runs", source(pictures), Drifting)
+        run(runs, source(pictures), Drifting)
+    stored = read_rows(Workspace(runs))  # nothing of the changed network: what is stored is
+    alone, _ = run(tmp_path / "once", source(pictures), Dark)  # what it was to begin with
+    begun = shown(tmp_path / "once", alone).set_index(["attack", "case_id"])["jaccard"]
+    for row in stored.itertuples():
+        assert row.jaccard == pytest.approx(begun[row.attack, row.case_id], abs=1e-6)
 
 
 class Learning(Dark):
