@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segbench.api import Budget, Context, Feedback, Goal, Noise, Objective
 from segbench.engine.ball import per_case, project, scaled
+from segbench_attacks.apgd_search import risen
 from segbench_attacks.losses import LossName, named_loss, tracked_loss
 from segbench_attacks.pgd import cosine, gathered
 from segbench_attacks.square import Search, Square
@@ -32,7 +33,7 @@ class Member:
 
     Attributes:
         loss: what is ascended; None searches by squares and asks for no gradient.
-        radii: the balls of a climb, equal parts of its steps, as shares of the budget.
+        radii: the balls of its first climb, equal parts of the steps, as shares of the budget.
     """
 
     loss: LossName | None
@@ -54,7 +55,7 @@ class Standing:
     def beats(self, other: Standing) -> Tensor:
         """bool (B,)."""
         equal = self.left == other.left
-        return (self.left < other.left) | (equal & (self.loss > other.loss))
+        return (self.left < other.left) | (equal & risen(self.loss, other.loss))
 
     def where(self, chosen: Tensor, other: Standing) -> Standing:
         """This one for the chosen cases (B,), the other for the rest."""
@@ -123,10 +124,10 @@ class Race:
         self.gains = self.standing.left.new_full((len(field.clean), len(members)), torch.inf)
         self.taken = 0  # steps of all rungs so far: the draws that a search may have used
 
-    def open(self, steps: int) -> None:
-        """A climb of each member from the clean image."""
+    def open(self, lengths: Sequence[int]) -> None:
+        """A climb of each member from the clean image, of so many steps each."""
         clean = self.standing.left
-        for m in range(len(self.members)):
+        for m, steps in enumerate(lengths):
             going = (self.standing.left > 0).nonzero()[:, 0]
             self._climb(m, going, self.field.clean[going], clean[going], steps, FIRST)
             self.taken += steps
@@ -149,7 +150,8 @@ class Race:
         if member.loss is None:
             found: tuple[Tensor, ...] = (search(field, start, self.taken, steps),)
         else:
-            found = climb(field, start, member.loss, member.radii, steps, first)
+            radii = member.radii if first == FIRST else (1.0,)
+            found = climb(field, start, member.loss, radii, steps, first)
         lowest = before
         for images in found:
             here, known = field.judged(images), self.standing.select(cases)

@@ -1,4 +1,4 @@
-"""SEA: the worst of four losses, each through shrinking balls (Croce, Singh & Hein, ECCV 2024).
+"""SEA: the worst of several losses, each through shrinking balls (Croce, Singh & Hein, ECCV 2024).
 
 arXiv 2306.12941.
 """
@@ -21,7 +21,10 @@ from segbench_attacks.losses import LossName, named_loss, tracked_loss
 from segbench_attacks.pixels import is_one_sigmoid, open_pixels
 from segbench_attacks.steps import random_point
 
-LOSSES: tuple[LossName, ...] = ("masked-ce", "balanced-ce", "jsd", "logit-norm")
+LOSSES: dict[str, tuple[LossName, ...]] = {
+    "arxiv": ("masked-ce", "balanced-ce", "jsd", "logit-norm"),
+    "eccv2024": ("weighted-ce", "masked-ce", "jsd"),
+}
 RADII = (2.0, 1.5, 1.0)
 SHARES = (0.3, 0.3)  # of the steps, in the first two balls; the rest in the last
 
@@ -49,27 +52,32 @@ class SEAState(APGDState):
 
 @dataclass(frozen=True)
 class SEA:
-    """Four runs of APGD, one per loss, each in balls of 2, 1.5 and 1 eps; the worst counts.
+    """A run of APGD per loss, each in balls of 2, 1.5 and 1 eps; the worst counts.
 
-    The losses are masked and balanced cross-entropy, Jensen-Shannon divergence and the masked
-    label's component of the normalised logits; on a network with one sigmoid, where the last has
-    no gradient, the margin takes its place. The balls get 30, 30 and 40 % of the steps. A run
+    The balls get 30, 30 and 40 % of the steps. A run
     starts at a random point of its largest ball, and each further ball from the iterate of the
     previous one with the lowest accuracy, projected. Unmasked cross-entropy steers the step size,
     as in the released code. The paper selects the worst case by accuracy; here the scored metric
-    does, the case's Jaccard, over all iterates in the last balls of the four runs; of equals, the
+    does, the case's Jaccard, over all iterates in the last balls of the runs; of equals, the
     one with the highest cross-entropy.
 
     Attributes:
-        steps: gradient steps per loss, so that a case costs four times as many.
+        steps: gradient steps per loss, so that a case costs three or four times as many.
         norm: ``linf`` or ``l2``.
         target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
             from the truth.
+        preset: the losses. ``arxiv``, as the paper's first version has them: masked and balanced
+            cross-entropy, Jensen-Shannon divergence and the masked label's component of the
+            normalised logits; on a network with one sigmoid, where the last has no gradient, the
+            margin takes its place. ``eccv2024``, as the released code has them: masked
+            cross-entropy weighted by class, masked cross-entropy, Jensen-Shannon divergence. Its
+            weights are a data set's; here they are the case's own.
     """
 
     steps: int = 300
     norm: Literal["linf", "l2"] = "linf"
     target: str | None = None
+    preset: Literal["arxiv", "eccv2024"] = "arxiv"
 
     needs: ClassVar[Literal["gradients"]] = "gradients"
 
@@ -84,8 +92,8 @@ class SEA:
         return self.norm
 
     def plan(self, budget: Budget) -> Plan:
-        """The four losses one after another; the worst iterate within the budget counts."""
-        radii = self._radii() * len(LOSSES)
+        """The losses one after another; the worst iterate within the budget counts."""
+        radii = self._radii() * len(LOSSES[self.preset])
         return Plan(len(radii), stop_early=True, keep="best", radii=radii)
 
     def init(self, context: Context) -> State:
@@ -95,8 +103,8 @@ class SEA:
 
     def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
         """The loss whose turn it is, per case (B,)."""
-        run, step = divmod(round(progress * self.steps * len(LOSSES)), self.steps)
-        name = LOSSES[run]
+        run, step = divmod(round(progress * self.steps * len(LOSSES[self.preset])), self.steps)
+        name = LOSSES[self.preset][run]
         if name == "logit-norm" and is_one_sigmoid(logits):
             name = "margin"
         return named_loss(name, logits, goal, step / self.steps)
@@ -113,7 +121,7 @@ class SEA:
         state, gradient = learn(state, feedback, loss, check)
         if at == 0:
             state = _ended(state)
-            if run == len(LOSSES):
+            if run == len(LOSSES[self.preset]):
                 return replace(state, images=state.highest)
             return self._start(context, run, state.highest, state.highest_loss)
         if radii[at] != radius:

@@ -11,9 +11,8 @@ from segbench.api import Budget, BudgetKind, Goal, Noise, Objective
 from segbench_attacks.goals import check_goal
 from segbench_attacks.race import Field, Member, Race
 
-REACH, HINGE = Member("reach"), Member("metric-hinge")
-WIDE = Member("reach", (1.5, 1.0))
-LOVASZ, JSD, CE = Member("lovasz"), Member("jsd"), Member("ce")
+REACH = Member("reach", radii=(1.5, 1.0))
+LOVASZ, HINGE, JSD, CE = Member("lovasz"), Member("metric-hinge"), Member("jsd"), Member("ce")
 SEARCH = Member(None)
 
 
@@ -22,20 +21,20 @@ class Programme:
     """What a case's steps are spent on.
 
     Attributes:
-        members: each climbs ``opening`` steps from the clean image.
-        rungs: climbs of ``steps`` more from the case's worst image, each by its leader.
+        openings: who climbs from the clean image, and for how many steps.
+        rungs: the steps of each further climb, from the case's worst image, by its leader.
     """
 
-    members: tuple[Member, ...]
-    opening: int
-    rungs: int
-    steps: int
+    openings: tuple[tuple[Member, int], ...]
+    rungs: tuple[int, ...]
 
 
 PROGRAMMES = {
-    "quick": Programme((HINGE, LOVASZ, REACH), 6, 1, 12),
-    "standard": Programme((HINGE, LOVASZ, REACH, SEARCH), 15, 3, 18),
-    "thorough": Programme((HINGE, LOVASZ, REACH, WIDE, JSD, CE, SEARCH), 40, 19, 40),
+    "quick": Programme(((REACH, 10), (LOVASZ, 6)), (14,)),
+    "standard": Programme(((REACH, 30), (LOVASZ, 15), (HINGE, 10), (SEARCH, 10)), (45,)),
+    "thorough": Programme(
+        tuple((member, 50) for member in (REACH, LOVASZ, HINGE, JSD, CE, SEARCH)), (75,) * 10
+    ),
 }
 
 
@@ -71,8 +70,9 @@ class Standard:
     ) -> Tensor:
         """The worst image found of each case, (B, C, *spatial)."""
         programme = PROGRAMMES[self.cost]
-        race = Race(Field(objective, images, goal, budget, noise, self.norm), programme.members)
-        race.open(programme.opening)
-        for _ in range(programme.rungs):
-            race.go_on(programme.steps)
+        members, lengths = zip(*programme.openings, strict=True)
+        race = Race(Field(objective, images, goal, budget, noise, self.norm), members)
+        race.open(lengths)
+        for steps in programme.rungs:
+            race.go_on(steps)
         return race.images

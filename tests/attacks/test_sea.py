@@ -95,15 +95,23 @@ def test_a_ball_starts_from_the_least_accurate_iterate_of_the_one_before(
                 assert any(torch.allclose(after[b], start, atol=1e-6) for start in starts)
 
 
-@pytest.mark.parametrize("run_number", range(4))
-def test_each_run_ascends_its_loss(run_number: int) -> None:
+PRESETS = {
+    "arxiv": ("masked-ce", "balanced-ce", "jsd", "logit-norm"),
+    "eccv2024": ("weighted-ce", "masked-ce", "jsd"),
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "run_number"), [(p, n) for p, names in PRESETS.items() for n in range(len(names))]
+)
+def test_each_run_ascends_its_loss(preset: Any, run_number: int) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 3, 5, 4, generator=generator)
     labels = torch.randint(0, 3, (2, 5, 4), generator=generator)
-    goal, attack = Goal(labels, labels), SEA(steps=10)
-    name = ("masked-ce", "balanced-ce", "jsd", "logit-norm")[run_number]
+    goal, attack = Goal(labels, labels), SEA(steps=10, preset=preset)
+    name, runs = PRESETS[preset][run_number], len(PRESETS[preset])
     for step in range(10):
-        found = attack.loss(logits, goal, (10 * run_number + step) / 40)
+        found = attack.loss(logits, goal, (10 * run_number + step) / (10 * runs))
         expected = losses.named_loss(name, logits, goal, step / 10)  # type: ignore[arg-type]
         assert torch.equal(found, expected)
 
@@ -113,6 +121,12 @@ def test_on_one_sigmoid_the_margin_takes_the_last_place() -> None:
     logits, labels = torch.cat([torch.zeros_like(z), z], 1), (z[:, 0] > 0.3).long()
     goal = Goal(labels, labels)
     assert torch.equal(SEA(steps=10).loss(logits, goal, 0.9), losses.margin(logits, goal))
+
+
+def test_the_released_losses_are_three_runs(prepared: Any, run: Any) -> None:
+    network, images, labels = scene(prepared)
+    outcome = run(network, load_attack("sea:steps=10,preset=eccv2024"), images, labels, eps="0.001")
+    assert outcome.backwards == [30] * 4
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -97,7 +97,7 @@ def test_a_case_at_the_worst_score_costs_no_more(prepared: Any, run: Any) -> Non
     network, labels = prepared(Gains(), images, 3), images.argmax(1)
     outcome = run(network, load_attack("standard"), images, labels, eps="0.6")
     assert (scores(network, outcome.images, labels) == 0).all()
-    assert max(outcome.backwards) <= PROGRAMMES["standard"].opening
+    assert max(outcome.backwards) <= PROGRAMMES["standard"].openings[0][1]
 
 
 class Levels(Dense):
