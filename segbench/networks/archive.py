@@ -26,11 +26,12 @@ class ArchiveReference:
     path: Path
     normalize: str = ""
     channels: Channels | None = None
+    alias: str = ""
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.path.name
+        """The file's name; see ``names.py``."""
+        return self.alias or self.path.name
 
     @property
     def module(self) -> str:
@@ -54,5 +55,8 @@ class ArchiveReference:
 
 
 def is_archive(text: str) -> bool:
-    """Whether a TorchScript or torch.export file is meant, and is there."""
-    return text.endswith(ENDINGS) and Path(text).is_file()
+    """Whether a TorchScript or torch.export file is meant, there or not, and no spec that ends so.
+
+    ``nnunet:weights=old.pt`` is such a spec.
+    """
+    return text.endswith(ENDINGS) and (":" not in text or Path(text).is_file())

@@ -30,6 +30,7 @@ class ForeignReference:
     weights: Path | None = None
     normalize: str = ""
     channels: Channels | None = None
+    alias: str = ""
 
     @property
     def own(self) -> OwnCode:
@@ -40,8 +41,8 @@ class ForeignReference:
 
     @property
     def name(self) -> str:
-        """For example ``unet16:build`` for ``networks/unet16.py:build``."""
-        return self.own.name
+        """For example ``unet16:build`` for ``networks/unet16.py:build``; see ``names.py``."""
+        return self.alias or self.own.name
 
     @property
     def module(self) -> str:

@@ -10,6 +10,7 @@ from segbench.networks.archive import ArchiveReference, is_archive
 from segbench.networks.channels import Channels
 from segbench.networks.foreign import ForeignReference, is_factory
 from segbench.networks.loaded import ModelReference
+from segbench.networks.names import Named, tell_apart
 from segbench.networks.trained import (
     all_trained,
     checkpoint_at,
@@ -25,10 +26,10 @@ def resolve_models(
     normalize: str = "",
     channels: Channels | None = None,
 ) -> list[ModelReference]:
-    """The networks meant by ``-m`` texts; all checkpoints of the workspace if there are none.
+    """The networks meant by ``-m`` texts, each once and under a name of its own.
 
-    ``weights`` go, in order, to the networks of the user's own, and ``normalize`` and ``channels``
-    to all of them.
+    Without texts they are all checkpoints of the workspace. ``weights`` go, in order, to the
+    networks of the user's own, and ``normalize`` and ``channels`` to all of them.
 
     Raises:
         UserError: a text means nothing, or an option belongs to none of them.
@@ -36,19 +37,23 @@ def resolve_models(
     if not texts and not weights:
         return list(all_trained(workspace))
     files = list(weights)
-    references: list[ModelReference] = []
+    references: list[Named] = []
     for text in texts:
         if is_checkpoint_folder(text):
             references.append(checkpoint_at(Path(text)))
         elif is_factory(text):
             file = files.pop(0) if files else None
             references.append(ForeignReference(text, file, normalize, channels))
+        elif text.endswith(".py"):
+            raise UserError(f"model {text!r} is a file; name what builds it in there: {text}:build")
         elif is_archive(text):
+            if not Path(text).exists():
+                raise UserError(f"model file {text} does not exist")
             references.append(ArchiveReference(Path(text), normalize, channels))
         else:
             references += find_trained(text, workspace)
     _refuse_idle(references, files, normalize, channels)
-    return references
+    return tell_apart(references)
 
 
 def _refuse_idle(

@@ -10,6 +10,7 @@ from segbench.errors import UserError
 from segbench.networks.hashes import layers_hash, source_hash
 from segbench.networks.loaded import LoadedModel
 from segbench.plugins import registry, spec
+from segbench.plugins.architecture import resolve_architecture
 from segbench.training.card import CARD_FILE, Card, find_checkpoints, load_card
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ class CheckpointReference:
 
     folder: Path
     card: Card
+    alias: str = ""
 
     @property
     def name(self) -> str:
-        """The folder's name, for example ``unet@jsrt#0``."""
-        return self.folder.name
+        """The folder's name, for example ``unet@jsrt#0``; see ``names.py``."""
+        return self.alias or self.folder.name
 
     def load(self, dataset: Dataset) -> LoadedModel:
         """The best weights, checked against the card and the data set."""
@@ -104,7 +106,8 @@ def find_trained(text: str, workspace: Path) -> list[CheckpointReference]:
     ]
     if found:
         return found
-    registry.load("models", parsed.name)  # an unknown name is the likelier mistake
+    # A name, a key or a value that cannot be is the likelier mistake.
+    resolve_architecture(text, 3 if parsed.params.get("spatial_dims") == "3" else 2)
     raise UserError(
         f"no trained checkpoint of {text!r} in {workspace / 'models'}; "
         f"run segbench train {text} first"

@@ -44,7 +44,7 @@ class Architecture:
             network = self.plugin.target(**sizes, **self.parameters)
         except (ValueError, TypeError, UserError) as error:
             raise UserError(f"model {self.text} cannot be built: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise MachineError(
                 f"model {self.text} of {self.plugin.distribution} failed to build: "
                 f"{type(error).__name__}: {error}"
