@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from strict_skips import pytest_addoption, pytest_configure
 
 from segbench.store import rowfile
+
+__all__ = ["pytest_addoption", "pytest_configure"]  # hooks are found here by their names
 
 # Two workers share the machine: one thread each, here and in what they start, is faster than two
 # that wait for each other. Before torch is imported, which reads it once.
