@@ -62,6 +62,12 @@ from segbench.cli.options import (
     is_flag=True,
     help="Keep the images, float32, in the workspace (see segbench export).",
 )
+@click.option(
+    "--until-settled",
+    is_flag=True,
+    help="Attack again, by the standard suite and then its thorough form, where an attack shows "
+    "signs of being stuck.",
+)
 @click.option("--fresh", is_flag=True, help="Compute anew, whatever is stored.")
 @click.option(
     "--allow-trained-cases",

@@ -25,6 +25,7 @@ def evaluate(request: Request, workspace: Path) -> None:
     from segbench.cli.consoles import console
     from segbench.cli.display import AttackProgress, progress_bar, show_summary
     from segbench.evaluation.run import refuse_failures, run_grid
+    from segbench.evaluation.settle import settle
     from segbench.store.workspace import Workspace
     from segbench.tables.load import load_tables
 
@@ -32,14 +33,17 @@ def evaluate(request: Request, workspace: Path) -> None:
     with progress_bar() as progress:
         listener = AttackProgress(progress)
         argv = (Path(sys.argv[0]).name, *sys.argv[1:])
-        record = run_grid(pairs, grid, store, request, listener, argv)
-    show_summary(load_tables(store, run=record))
+        records = [run_grid(pairs, grid, store, request, listener, argv)]
+        if request.until_settled:
+            records = settle(pairs, request, store, records[0], listener)
+    show_summary(load_tables(store, run=records))
     console.print(
-        f"{record.run_id}: {listener.computed} scores computed, {listener.found} found in "
+        f"{records[-1].run_id}: {listener.computed} scores computed, {listener.found} found in "
         f"{workspace / 'results'}",
         soft_wrap=True,
     )
-    refuse_failures(record)
+    for record in records:
+        refuse_failures(record)
 
 
 def say_own_attacks(texts: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from segbench.evaluation.plan import find_sources, plan_grid
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Listener, Request
 from segbench.evaluation.run import run_grid
+from segbench.evaluation.settle import settle
 from segbench.plugins import registry
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
@@ -136,8 +137,11 @@ def evaluate(
         find_sources(grid, store.root)
         given = None if workspace is None else store.root
         pairs = pair_given(network, data, request, given, name)
-        record = run_grid(pairs, grid, store, request, listener or Quiet())
-        return Result(load_tables(store, run=record), record)
+        told = listener or Quiet()
+        records = [run_grid(pairs, grid, store, request, told)]
+        if request.until_settled:
+            records = settle(pairs, request, store, records[0], told)
+        return Result(load_tables(store, run=records), records[-1])
 
 
 @contextmanager

@@ -69,6 +69,7 @@ class Request(Options):
         data_root: the data set's folder; None for the remembered one.
         limit: at most so many cases, spread over the split.
         seeds: of the random starts, each a repetition of every attack.
+        until_settled: whether budgets at which every attack seems stuck are attacked again.
     """
 
     models: Texts = ()
@@ -82,6 +83,7 @@ class Request(Options):
     split: str = "test"
     limit: Count | None = None
     seeds: Seeds = (0,)
+    until_settled: Flag = False
 
 
 @plain(frozen=True)

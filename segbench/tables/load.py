@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from segbench.api import Tables
@@ -11,21 +12,22 @@ from segbench.store.rows import read_rows
 from segbench.store.runs import RunRecord, read_runs
 from segbench.store.workspace import Workspace
 from segbench.tables.build import build_tables
-from segbench.tables.shown import last_asked, rows_of_run
+from segbench.tables.shown import last_asked, rows_of_runs
 from segbench.training.card import find_checkpoints, load_card
 
 
 def load_tables(
     workspace: Workspace,
     *,
-    run: RunRecord | None = None,
+    run: RunRecord | Sequence[RunRecord] | None = None,
     every: bool = False,
     strict: bool = False,
 ) -> Tables:
     """What is shown of a workspace; a damaged file is left out, and a note names it.
 
     Args:
-        run: exactly what it asked for. None shows, per name, the network that was asked about last.
+        run: exactly what it, or they, asked for. None shows, per name, the network that was asked
+            about last.
         every: all networks that ever bore a name.
         strict: leaves out networks whose checkpoint has other weights by now.
 
@@ -40,7 +42,8 @@ def load_tables(
         raise UserError(
             "the workspace holds no results; `segbench attack --eps 0.03` computes some" + left_out
         )
-    shown = rows_of_run(rows, run) if run else last_asked(rows, runs, every=every)
+    wanted = [run] if isinstance(run, RunRecord) else run
+    shown = rows_of_runs(rows, wanted) if wanted else last_asked(rows, runs, every=every)
     return build_tables(
         shown.rows,
         shown=shown,

@@ -43,10 +43,14 @@ class Shown:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def rows_of_run(rows: DataFrame, record: RunRecord) -> Shown:
-    """Exactly what a run asked for, whoever computed it and whenever."""
-    parts = [_named(rows, _Subject([one])) for one in record.asked]
-    return Shown(_joined(rows, parts), settings=_settings([record]))
+def rows_of_runs(rows: DataFrame, records: Sequence[RunRecord]) -> Shown:
+    """Exactly what runs asked for, whoever computed it and whenever."""
+    subjects: dict[tuple[str, str, str, str], list[Asked]] = {}
+    for one in (one for record in records for one in record.asked):
+        key = one.model, one.network_sha256, one.dataset, one.split
+        subjects.setdefault(key, []).append(one)
+    parts = [_named(rows, _Subject(asked)) for asked in subjects.values()]
+    return Shown(_joined(rows, parts), settings=_settings(records))
 
 
 def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = False) -> Shown:

@@ -6,7 +6,8 @@ marked, with a number and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from pandas import DataFrame
@@ -74,6 +75,35 @@ def mark_stuck(cases: DataFrame, subject: list[str]) -> DataFrame:
         if [*_rises(curve, points), *_zero_gradients(curve, points)]:
             marks[curve.index] = [f"{words} {STUCK}".strip() for words in marks[curve.index]]
     return cases.assign(marks=marks)
+
+
+def stuck_budgets(cases: DataFrame) -> Mapping[str, set[float]]:
+    """Model -> the L-infinity budgets at which nothing that was found can be believed yet.
+
+    Those to which a curve rises from the lowest score of any smaller budget, and those at which
+    every attack met zero gradients. An attack that shows no sign settles a budget.
+    """
+    found: dict[str, set[float]] = defaultdict(set)
+    bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
+    for model, part in bounded.groupby("model", sort=True):
+        curves = [curve for _, curve in part.groupby(["attack", "attack_params"], sort=True)]
+        for budget in sorted(set(part["budget"].tolist())):
+            there = [curve for curve in curves if (curve["budget"] == budget).any()]
+            if not any(_is_sound(curve, part, budget) for curve in there):
+                found[str(model)].add(budget)
+    return found
+
+
+def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
+    """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
+    own = curve[curve["budget"] == budget]
+    if own["zero_gradients"].mean() > ZERO:
+        return False
+    smaller = part[part["budget"] < budget]
+    best = smaller.groupby("case_id")[SELECTING].min()
+    scores = own.set_index("case_id")[SELECTING]
+    common = scores.index.intersection(best.index)
+    return not (scores[common] - best[common]).mean() > RISE
 
 
 def _rises(curve: DataFrame, points: dict[float, str]) -> Iterator[str]:

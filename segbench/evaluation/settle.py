@@ -1,0 +1,51 @@
+"""More gradients for the cells that show signs of a stuck attack, until none does.
+
+The signs are those of ``tables/stuck.py``: a curve that rises, and gradients that are zero
+everywhere. What is spent is the standard suite, then its thorough form; no score is replaced, since
+the worst over attacks takes whatever is lower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segbench.evaluation.grid import Grid
+from segbench.evaluation.request import DataSource, Listener, Request
+from segbench.evaluation.run import run_grid
+from segbench.networks import ModelReference
+from segbench.plugins.attack import load_attack
+from segbench.store.runs import RunRecord
+from segbench.store.workspace import Workspace
+from segbench.tables.load import load_tables
+from segbench.tables.stuck import stuck_budgets
+
+STRONGER = ("standard", "standard:cost=thorough")
+
+
+def settle(
+    pairs: Sequence[tuple[ModelReference, DataSource]],
+    request: Request,
+    workspace: Workspace,
+    first: RunRecord,
+    listener: Listener,
+) -> list[RunRecord]:
+    """Attack again what a run has left in doubt; the records of that run and of those that follow.
+
+    Raises:
+        UserError, MachineError: see ``run_grid``.
+    """
+    records = [first]
+    for text in STRONGER:
+        doubtful = stuck_budgets(load_tables(workspace, run=records).cases)
+        for reference, data in pairs:
+            eps = [value for value in request.eps if float(value) in doubtful[reference.name]]
+            if eps:
+                listener.warn(
+                    f"{reference.name} is attacked again by {text} at "
+                    f"{', '.join(map(str, eps))}, where an attack shows signs of being stuck"
+                )
+                grid = Grid([load_attack(text)], eps, request.seeds)
+                records.append(
+                    run_grid([(reference, data)], grid, workspace, request, listener, first.argv)
+                )
+    return records
