@@ -51,7 +51,7 @@ def _registered(
 ) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = registry.load("models", name).target(
+        network = registry.load("models", name).factory(
             in_channels=in_channels,
             num_classes=num_classes,
             spatial_dims=spatial_dims,

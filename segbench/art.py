@@ -72,7 +72,7 @@ class DenseEstimator(PyTorchEstimator):  # type: ignore[misc]
         """The gradient of the loss by the images (B, C, *spatial).
 
         Raises:
-            ValueError: ``y`` is not a label map.
+            ValueError: ``y`` is not a mask.
         """
         return self.gradient(self._images(x), self._labels(x, y)).cpu().numpy()
 
@@ -80,7 +80,7 @@ class DenseEstimator(PyTorchEstimator):  # type: ignore[misc]
         """The loss of each case (B,).
 
         Raises:
-            ValueError: ``y`` is not a label map.
+            ValueError: ``y`` is not a mask.
         """
         return self.losses(self._images(x), self._labels(x, y)).cpu().numpy()
 

@@ -261,7 +261,7 @@ _BY_NAME = {
     "LaserAttack": "it draws a beam of light, which no eps bounds, against one label per image",
     "OverloadPyTorch": _DETECTOR,
     "SNAL": _DETECTOR,
-    "SpatialTransformation": "it turns and shifts the image away from its label map",
+    "SpatialTransformation": "it turns and shifts the image away from its mask",
 }
 
 

@@ -79,7 +79,7 @@ def _describe_family(kind: registry.Kind, name: str) -> dict[str, Any]:
     plugin = registry.load_family(kind, name)
     return {
         "name": f"{name}/NAME",
-        "summary": _summary(inspect.getmodule(plugin.target)),
+        "summary": _summary(inspect.getmodule(plugin.factory)),
         "parameters": {},
         "package": f"{plugin.distribution} {plugin.version}",
     }
@@ -95,11 +95,11 @@ def _describe(kind: registry.Kind, name: str) -> dict[str, Any]:
     plugin = registry.load(kind, name)
     parameters = {
         key: {"type": spec.describe(p.annotation), "default": _plain(p.default)}
-        for key, p in spec.parameters(plugin.target, reserved=_RESERVED[kind]).items()
+        for key, p in spec.parameters(plugin.factory, reserved=_RESERVED[kind]).items()
     }
     return {
         "name": name,
-        "summary": _summary(plugin.target),
+        "summary": _summary(plugin.factory),
         "parameters": parameters,
         "package": f"{plugin.distribution} {plugin.version}",
     }

@@ -30,14 +30,14 @@ def load_dataset(spec_text: str, root: Path | None = None) -> Dataset:
     """
     spec = parse(spec_text)
     plugin = load("datasets", spec.name)
-    target = plugin.target
-    options = bind(target, spec, reserved=("root",))
-    if "root" in parameters(target):
+    factory = plugin.factory
+    options = bind(factory, spec, reserved=("root",))
+    if "root" in parameters(factory):
         options["root"] = root if root is not None else remembered_root(spec.name)
     elif root is not None:
         raise UserError(f"the data set {spec.name!r} reads no files; leave out --data-root")
     try:
-        dataset = cast("Dataset", target(**options))
+        dataset = cast("Dataset", factory(**options))
         with blame(plugin):
             check_dataset(dataset)
         return dataset

@@ -34,7 +34,7 @@ class Coding:
 
     @property
     def ignore_index(self) -> int | None:
-        """What ``ignore`` becomes in label maps."""
+        """What ``ignore`` becomes in masks."""
         return None if self.ignore is None else IGNORE_INDEX
 
     def encode(self, raw: NDArray[np.integer], mask: Path) -> NDArray[np.int64]:

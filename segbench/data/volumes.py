@@ -119,18 +119,6 @@ def read_label_volume(path: Path) -> NDArray[np.integer]:
     return labels
 
 
-def to_file_orientation(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
-    """Canonical (X, Y, Z, ...) -> the axes of the file whose affine is given."""
-    import nibabel
-
-    own = nibabel.io_orientation(affine)
-    canonical = np.array([[0, 1], [1, 1], [2, 1]])
-    back: NDArray[Any] = nibabel.apply_orientation(
-        array, nibabel.orientations.ornt_transform(canonical, own)
-    )
-    return back
-
-
 def same_place(one: VolumeHeader, other: VolumeHeader) -> bool:
     """Whether two volumes of one shape put every corner within a tenth of a voxel."""
     far = max(one.shape)

@@ -23,6 +23,7 @@ from segbench.evaluation.request import Listener, Request
 from segbench.evaluation.run import run_grid
 from segbench.evaluation.settle import settle
 from segbench.plugins import registry
+from segbench.plugins.report import write_report
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
@@ -76,7 +77,7 @@ class Result:
             UserError: a format is unknown.
         """
         writers = [registry.load("reports", name) for name in formats]
-        return [path for w in writers for path in w.target(self.tables, Path(directory))]
+        return [path for w in writers for path in write_report(w, self.tables, Path(directory))]
 
     def __repr__(self) -> str:
         names = " and ".join(self.summary["model"].unique())

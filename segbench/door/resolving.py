@@ -12,7 +12,7 @@ from torch import nn
 
 from segbench.api import Dataset
 from segbench.data.in_memory import SPLIT, InMemory
-from segbench.errors import UserError
+from segbench.errors import ContractError, UserError
 from segbench.evaluation.plan import find_models, pair_with_data, take_asked
 from segbench.evaluation.request import select_data
 from segbench.evaluation.subject import load_subject
@@ -20,6 +20,7 @@ from segbench.networks.archive import is_archive
 from segbench.networks.foreign import is_factory
 from segbench.networks.given import GivenReference, unwrapped
 from segbench.networks.trained import is_checkpoint_folder
+from segbench.plugins.contract import check_dataset
 
 if TYPE_CHECKING:
     from segbench.evaluation.request import DataSource, Options, Request
@@ -105,7 +106,15 @@ def fit_classes(data: InMemory, reference: ModelReference, options: Options) -> 
 def _as_dataset(data: Any) -> Dataset:
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return InMemory(*data)
+    if isinstance(data, InMemory):
+        return data
     if all(callable(getattr(data, member, None)) for member in ("entries", "load", "fingerprint")):
+        try:
+            check_dataset(data)
+        except ContractError as error:
+            raise UserError(
+                f"the data set {type(data).__name__} breaks its contract: {error}"
+            ) from error
         return data  # type: ignore[no-any-return]
     raise UserError(
         f"data are of type {type(data).__name__}; expected a data set spec, a data set "

@@ -177,7 +177,7 @@ class Network:
         return logits.argmax(1)
 
     def as_truth(self, labels: Tensor, ignore: int | None) -> Tensor:
-        """A label map (B, *spatial) in the form this network is scored in.
+        """A mask (B, *spatial) in the form this network is scored in.
 
         The same, or for overlapping structures 0 and 1 (and ``ignore``) as (B, S, *spatial).
         """

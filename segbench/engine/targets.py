@@ -42,7 +42,7 @@ def check_class(text: str, class_names: Sequence[str]) -> None:
 def target_labels(
     text: str, truth: Tensor, class_names: Sequence[str], ignore: int | None, *, structures: bool
 ) -> Tensor:
-    """The label map a targeted attack leads to, like ``truth``: (B, *spatial), or one plane per
+    """The mask a targeted attack leads to, like ``truth``: (B, *spatial), or one plane per
     structure, (B, S, *spatial) of 0 and 1.
 
     ``empty`` is background everywhere: the lesion vanishes. ``class:k`` is class k everywhere.

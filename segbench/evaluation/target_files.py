@@ -73,7 +73,7 @@ def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> None:
 
 
 def target_mask(folder: Path, case: Case) -> NDArray[np.int64]:
-    """The label map (*spatial) that an attack on a case leads to.
+    """The mask (*spatial) that an attack on a case leads to.
 
     Raises:
         BadFileError: it does not fit the case, see ``check_masks``.

@@ -64,7 +64,7 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None
 def score_regions(
     predicted: Tensor, truth: Tensor, classes: int, ignore: int | None = None
 ) -> RegionScores:
-    """Scores of K exclusive classes: both label maps (B, *spatial); S = K - 1."""
+    """Scores of K exclusive classes: both masks (B, *spatial); S = K - 1."""
     counts = confusion(predicted, truth, classes, ignore).double()
     hit = counts.diagonal(dim1=1, dim2=2)[:, 1:]
     truths, predictions = counts.sum(2)[:, 1:], counts.sum(1)[:, 1:]
@@ -73,7 +73,7 @@ def score_regions(
 
 
 def score_structures(predicted: Tensor, truth: Tensor, ignore: int | None = None) -> RegionScores:
-    """Scores of S independent structures: both label maps (B, S, *spatial) of 0 and 1."""
+    """Scores of S independent structures: both masks (B, S, *spatial) of 0 and 1."""
     cases, structures = truth.shape[:2]
     counts = confusion(predicted.flatten(0, 1), truth.flatten(0, 1), 2, ignore)
     counts = counts.reshape(cases, structures, 2, 2).double()

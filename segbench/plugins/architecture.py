@@ -41,7 +41,7 @@ class Architecture:
             "spatial_dims": spatial_dims,
         }
         try:
-            network = self.plugin.target(**sizes, **self.parameters)
+            network = self.plugin.factory(**sizes, **self.parameters)
         except (ValueError, TypeError, UserError) as error:
             raise UserError(f"model {self.text} cannot be built: {error}") from error
         except (Exception, SystemExit) as error:
@@ -81,10 +81,10 @@ def resolve_architecture(text: str, spatial_dims: int) -> Architecture:
             f"model {wanted} asks for spatial_dims={dims}, but the data has {spatial_dims} "
             f"spatial dimensions; leave the key out or give spatial_dims={spatial_dims}"
         )
-    bound = spec.bind(plugin.target, spec.Spec(wanted.name, given), reserved=_FROM_DATA)
+    bound = spec.bind(plugin.factory, spec.Spec(wanted.name, given), reserved=_FROM_DATA)
     defaults = {
         parameter.keyword: parameter.default
-        for parameter in spec.parameters(plugin.target, reserved=_FROM_DATA).values()
+        for parameter in spec.parameters(plugin.factory, reserved=_FROM_DATA).values()
         if parameter.default is not inspect.Parameter.empty
     }
     return Architecture(str(wanted), plugin, {**defaults, **bound})

@@ -97,10 +97,10 @@ def _renamed(attack: NamedAttack, stem: str) -> NamedAttack:
 def _make(plugin: registry.Plugin, params: Mapping[str, str]) -> NamedAttack:
     """The attack with these parameters, still as text."""
     name = plugin.name
-    values = spec.bind(plugin.target, spec.Spec(name, params))
+    values = spec.bind(plugin.factory, spec.Spec(name, params))
     _require(plugin, values)
     try:
-        attack = plugin.target(**values)
+        attack = plugin.factory(**values)
         with registry.blame(plugin):
             check_attack(attack)
     except MachineError:
@@ -119,10 +119,10 @@ def _make(plugin: registry.Plugin, params: Mapping[str, str]) -> NamedAttack:
 
 def _require(plugin: registry.Plugin, values: Mapping[str, Any]) -> None:
     """UserError unless every parameter without a default is given."""
-    for f in _fields(plugin.target):
+    for f in _fields(plugin.factory):
         if f.default is MISSING and f.default_factory is MISSING and f.name not in values:
             key = f.name.rstrip("_")
-            kind = spec.describe(spec.parameters(plugin.target)[key].annotation)
+            kind = spec.describe(spec.parameters(plugin.factory)[key].annotation)
             raise UserError(f"{plugin.name} needs {key}, {kind}: {plugin.name}:{key}=...")
 
 

@@ -45,22 +45,22 @@ def check_name(kind: Kind, name: str) -> None:
         raise ContractError("its name stands for images that nothing attacked")
 
 
-def check_target(kind: Kind, target: Any) -> None:
+def check_factory(kind: Kind, factory: Any) -> None:
     """Refuse an object that cannot be a plug-in of its kind.
 
     Raises:
         ContractError: it names the member and what was expected.
     """
     if kind == "attacks":
-        _check_attack_class(target)
-    elif not callable(target):
-        raise ContractError(f"it is a {type(target).__name__}; expected a function or a class")
+        _check_attack_class(factory)
+    elif not callable(factory):
+        raise ContractError(f"it is a {type(factory).__name__}; expected a function or a class")
     elif kind == "models":
-        _check_call(target, **dict.fromkeys(_SIZES))
+        _check_call(factory, **dict.fromkeys(_SIZES))
     elif kind == "reports":
-        _check_call(target, "tables", "directory")
+        _check_call(factory, "tables", "directory")
     try:
-        for parameter in spec.parameters(target).values():
+        for parameter in spec.parameters(factory).values():
             spec.describe(parameter.annotation)
     except (NameError, TypeError, AttributeError, ValueError) as error:
         raise ContractError(
@@ -68,13 +68,13 @@ def check_target(kind: Kind, target: Any) -> None:
         ) from error
 
 
-def _check_attack_class(target: Any) -> None:
-    frozen = getattr(getattr(target, "__dataclass_params__", None), "frozen", False)
-    if not (isinstance(target, type) and is_dataclass(target) and frozen):
+def _check_attack_class(factory: Any) -> None:
+    frozen = getattr(getattr(factory, "__dataclass_params__", None), "frozen", False)
+    if not (isinstance(factory, type) and is_dataclass(factory) and frozen):
         raise ContractError(
             "it is not a frozen dataclass, whose fields are the parameters to record"
         )
-    named = {*dir(target), *target.__dataclass_fields__}
+    named = {*dir(factory), *factory.__dataclass_fields__}
     if not any(named.issuperset(members) for members in _FORMS.values()):
         form, members = max(_FORMS.items(), key=lambda form: len(named.intersection(form[1])))
         lacking = [member for member in members if member not in named]
@@ -85,7 +85,7 @@ def _check_attack_class(target: Any) -> None:
     for name, legal in (("needs", _NEEDS), ("budget_kind", _BUDGETS)):
         if name not in named:
             raise ContractError(f"{name} is missing; expected one of {', '.join(legal)}")
-        value = getattr(target, name, None)
+        value = getattr(factory, name, None)
         if isinstance(value, str):  # else it is a property, see check_attack
             _check_choice(name, value, legal)
 
@@ -199,10 +199,10 @@ def check_files(files: Any) -> Sequence[Path]:
     return files
 
 
-def _check_call(target: Any, *positional: str, **keywords: None) -> None:
+def _check_call(factory: Any, *positional: str, **keywords: None) -> None:
     """Refuse what cannot be called with arguments of these names."""
     try:
-        signature = inspect.signature(target)
+        signature = inspect.signature(factory)
     except (TypeError, ValueError):
         return  # written in C, it does not say
     try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from segbench.errors import UserError
 from segbench.plugins import registry
-from segbench.plugins.contract import check_target
+from segbench.plugins.contract import check_factory
 from segbench.plugins.naming import WITHIN, tell_files_apart
 from segbench.plugins.own_code import OwnCode, read_own
 from segbench.plugins.registry import Plugin
@@ -68,14 +68,14 @@ def own_plugin(own: OwnCode) -> Iterator[Plugin]:
 
 
 def _load(own: OwnCode, imported: Callable[[], Modules]) -> Plugin:
-    target = own.find()
-    digest = source_hash(target, own.module_name, files_of(imported()))
+    factory = own.find()
+    digest = source_hash(factory, own.module_name, files_of(imported()))
     place, name = (own.path.name, _file_name(own)) if own.path else (own.module, own.name)
     plugin = Plugin(
-        "attacks", name, target, place, digest[:12], own.module_name, own.module, digest
+        "attacks", name, factory, place, digest[:12], own.module_name, own.module, digest
     )
     with registry.blame(plugin):
-        check_target("attacks", target)
+        check_factory("attacks", factory)
     return plugin
 
 

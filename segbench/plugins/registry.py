@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from segbench.errors import ContractError, MachineError, UserError
-from segbench.plugins.contract import KINDS, Kind, check_name, check_target
+from segbench.plugins.contract import KINDS, Kind, check_factory, check_name
 from segbench.plugins.source import source_hash
 from segbench.plugins.suggest import suggest
 
@@ -47,6 +47,7 @@ class Plugin:
     """A loaded plug-in and where it came from; the provenance is part of every cell's key.
 
     Attributes:
+        factory: the class or function that makes it; of a report, the function that writes it.
         module: the name of the module in which it was looked up.
         own: the file or module of the user's own that it is in; "" for what is installed.
         digest: its source, where that was hashed as it was read; see ``source``.
@@ -54,7 +55,7 @@ class Plugin:
 
     kind: Kind
     name: str
-    target: Callable[..., Any]
+    factory: Callable[..., Any]
     distribution: str
     version: str
     module: str = ""
@@ -64,7 +65,7 @@ class Plugin:
     @cached_property
     def source(self) -> str:
         """SHA-256 (hex) of its source and of what it imports from its own package or folder."""
-        return self.digest or source_hash(self.target, self.module)
+        return self.digest or source_hash(self.factory, self.module)
 
 
 def names(kind: Kind) -> list[str]:
@@ -86,12 +87,12 @@ def is_registered(kind: Kind, name: str) -> bool:
 
 
 def load_family(kind: Kind, name: str) -> Plugin:
-    """The family itself: its target turns a member's name into a plug-in's target."""
+    """The family itself: its factory turns a member's name into a plug-in's factory."""
     plugin = _load_point(kind, name + _ANY)
     with blame(plugin):
         check_name(kind, name)
-        if not callable(plugin.target):
-            raise ContractError(f"it is a {type(plugin.target).__name__}; expected a function")
+        if not callable(plugin.factory):
+            raise ContractError(f"it is a {type(plugin.factory).__name__}; expected a function")
     return plugin
 
 
@@ -108,7 +109,7 @@ def register(plugin: Plugin) -> None:
     kind, name = plugin.kind, plugin.name
     with blame(plugin):
         check_name(kind, name)
-        check_target(kind, plugin.target)
+        check_factory(kind, plugin.factory)
     claims = [(_owner(point)[0], point.value) for point in _points(kind).get(name, ())]
     if name in _registered[kind]:
         claims.append((_registered[kind][name].distribution, _value(_registered[kind][name])))
@@ -139,7 +140,7 @@ def load(kind: Kind, name: str) -> Plugin:
         plugin = _load_point(kind, name)
     with blame(plugin):
         check_name(kind, name)
-        check_target(kind, plugin.target)
+        check_factory(kind, plugin.factory)
     return plugin
 
 
@@ -163,10 +164,10 @@ def _load_member(kind: Kind, name: str, family: str, member: str) -> Plugin:
     """What a family has under a member's name."""
     plugin = load_family(kind, family)
     try:
-        target = plugin.target(member)
+        factory = plugin.factory(member)
     except ValueError as error:
         raise UserError(f"unknown {kind[:-1]} {name!r}: {error}") from error
-    return replace(plugin, name=name, target=target)
+    return replace(plugin, name=name, factory=factory)
 
 
 def _load_point(kind: Kind, name: str) -> Plugin:
@@ -186,21 +187,21 @@ def _load_point(kind: Kind, name: str) -> Plugin:
         )
     point = claims[0]
     try:
-        target = point.load()
+        factory = point.load()
     except (Exception, SystemExit) as error:  # what a module does when it is imported is its own
         raise MachineError(
             f"the {kind[:-1]} {name!r} of {_owner(point)[0]} does not import "
             f"({point.value}): {type(error).__name__}: {error}"
         ) from error
-    return Plugin(kind, name, target, *_owner(point), point.module)
+    return Plugin(kind, name, factory, *_owner(point), point.module)
 
 
 _registered: dict[Kind, dict[str, Plugin]] = {kind: {} for kind in KINDS}
 
 
 def _value(plugin: Plugin) -> str:
-    """Where its target is defined, as an entry point says it."""
-    return f"{plugin.target.__module__}:{plugin.target.__qualname__}"
+    """Where its factory is defined, as an entry point says it."""
+    return f"{plugin.factory.__module__}:{plugin.factory.__qualname__}"
 
 
 def _listed(claims: Iterable[tuple[str, str]]) -> str:

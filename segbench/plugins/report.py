@@ -20,7 +20,7 @@ def write_report(plugin: Plugin, tables: Tables, directory: Path) -> Sequence[Pa
     """
     try:
         with blame(plugin):
-            return check_files(plugin.target(tables, directory))
+            return check_files(plugin.factory(tables, directory))
     except (UserError, MachineError, OSError):
         raise
     except (Exception, SystemExit) as error:

@@ -1,14 +1,14 @@
 """The source of a plug-in as one hash, so that an edited attack is never taken for the old one.
 
 It is read from the import statements, wherever in a file they stand, and not from what happens to
-be imported, so that it is the same in every process. It covers the target's own file, the files of
+be imported, so that it is the same in every process. It covers the factory's own file, the files of
 the classes it derives from, and what these import, directly or through others:
 
 * of a module in a package, the modules of that top-level package;
 * of a single file, the modules of its folder, unless that is where packages are installed.
 
 Other packages, the core and Python's own are known by their versions. A file that is no Python, as
-of an extension module, counts with its bytes; a target without a file, as one that was written in a
+of an extension module, counts with its bytes; a factory without a file, as one written in a
 notebook, counts with its code (see ``bytecode.py``), and with the files that this refers to.
 """
 
@@ -32,12 +32,12 @@ _KNOWN_BY_VERSION = _CORE | sys.stdlib_module_names - {"__main__"}
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-def source_hash(target: Any, module: str = "", also: Iterable[Path] = ()) -> str:
-    """SHA-256 (hex) of the source of ``target``, of ``module`` that names it, and of ``also``.
+def source_hash(factory: Any, module: str = "", also: Iterable[Path] = ()) -> str:
+    """SHA-256 (hex) of the source of ``factory``, of ``module`` that names it, and of ``also``.
 
     The name of every module counts with its content; the place of its folder does not.
     """
-    modules = {module: target, **{_module(thing): thing for thing in _classes(target)}}
+    modules = {module: factory, **{_module(thing): thing for thing in _classes(factory)}}
     files: dict[Path, str] = {}
     parts: list[tuple[str, bytes]] = []
     for name, thing in modules.items():
@@ -86,11 +86,13 @@ def _file(module: str) -> Path | None:
     return path.resolve() if path.is_file() else None
 
 
-def _classes(target: Any) -> list[Any]:
+def _classes(factory: Any) -> list[Any]:
     """A class and those it derives from; of a function, the one that is wrapped."""
-    while isinstance(target, partial):
-        target = target.func
-    return list(reversed(target.__mro__)) if isinstance(target, type) else [inspect.unwrap(target)]
+    while isinstance(factory, partial):
+        factory = factory.func
+    return (
+        list(reversed(factory.__mro__)) if isinstance(factory, type) else [inspect.unwrap(factory)]
+    )
 
 
 def _module(thing: Any) -> str:

@@ -122,17 +122,17 @@ def format_eps(value: Fraction) -> str:
 
 
 def bind(
-    target: Callable[..., Any], spec: Spec, *, reserved: tuple[str, ...] = ()
+    factory: Callable[..., Any], spec: Spec, *, reserved: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The spec's parameters as keyword arguments of ``target``, typed by its annotations.
+    """The spec's parameters as keyword arguments of ``factory``, typed by its annotations.
 
-    ``target`` is a dataclass or a function. ``reserved`` names parameters that the caller fills
+    ``factory`` is a dataclass or a function. ``reserved`` names parameters that the caller fills
     in, so a user may not. A parameter named ``nonlocal_`` is spelled ``nonlocal`` in specs.
 
     Raises:
         UserError: an unknown key (the valid ones are listed) or a value of the wrong type.
     """
-    expected = parameters(target, reserved=reserved)
+    expected = parameters(factory, reserved=reserved)
     values = {}
     for key, text in spec.params.items():
         if key not in expected:
@@ -156,21 +156,21 @@ class Parameter:
 
 
 def parameters(
-    target: Callable[..., Any], *, reserved: tuple[str, ...] = ()
+    factory: Callable[..., Any], *, reserved: tuple[str, ...] = ()
 ) -> dict[str, Parameter]:
-    """What a spec of ``target`` may set, by the name used in spec text."""
-    if is_dataclass(target):
-        hints = typing.get_type_hints(target)
+    """What a spec of ``factory`` may set, by the name used in spec text."""
+    if is_dataclass(factory):
+        hints = typing.get_type_hints(factory)
         found = {
             f.name: Parameter(f.name, hints[f.name], None if f.default is MISSING else f.default)
-            for f in fields(target)
+            for f in fields(factory)
             if f.init
         }
     else:
-        hints = typing.get_type_hints(target)
+        hints = typing.get_type_hints(factory)
         found = {
             name: Parameter(name, hints.get(name, str), p.default)
-            for name, p in inspect.signature(target).parameters.items()
+            for name, p in inspect.signature(factory).parameters.items()
             if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
         }
     return {name.rstrip("_"): p for name, p in found.items() if name not in reserved}

@@ -50,10 +50,10 @@ def variants() -> Iterator[NamedAttack]:
     """Each attack with its defaults, then with every other choice of one parameter at a time."""
     for name in [*registry.names("attacks"), *MEMBERS]:
         plugin = registry.load("attacks", name)
-        if plugin.distribution != "segbench" or not _runs(plugin.target):
+        if plugin.distribution != "segbench" or not _runs(plugin.factory):
             continue
         yield load_attack(name)
-        for key, parameter in spec.parameters(plugin.target).items():
+        for key, parameter in spec.parameters(plugin.factory).items():
             for choice in _choices(parameter.annotation):
                 # A loss is the same function in every attack: one of them tries them all.
                 skipped = key == "loss" and (name != "pgd" or choice in OTHER_AIMS)

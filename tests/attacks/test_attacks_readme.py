@@ -14,14 +14,14 @@ from torch import nn
 from segbench.api import StepAttack
 from segbench.plugins import registry, spec
 from segbench.plugins.attack import NamedAttack
-from segbench.plugins.contract import check_attack, check_target
+from segbench.plugins.contract import check_attack, check_factory
 
 README = PAGES["attack"]
 
 
 def test_the_example_attacks(prepared: Any, run: Any) -> None:
     module = example(README)
-    check_target("attacks", module.MIFGSM)
+    check_factory("attacks", module.MIFGSM)
     attack = module.MIFGSM()
     assert isinstance(attack, StepAttack)
     check_attack(attack)
@@ -39,5 +39,5 @@ def test_every_attack_and_key_is_listed(name: str) -> None:
     plugin = registry.load("attacks", name)
     if plugin.distribution == "segbench":
         (line,) = re.findall(rf"^\| `{name}` \|.*$", README.read_text(), re.MULTILINE)
-        for key in spec.parameters(plugin.target):
+        for key in spec.parameters(plugin.factory):
             assert f"`{key}`" in line or f"`{key}=" in line

@@ -32,11 +32,13 @@ def fitted_attacks() -> list[NamedAttack]:
     found = []
     for name in registry.names("attacks"):
         plugin = registry.load("attacks", name)
-        if plugin.distribution != "segbench" or not callable(getattr(plugin.target, "learn", None)):
+        if plugin.distribution != "segbench" or not callable(
+            getattr(plugin.factory, "learn", None)
+        ):
             continue
         given = f"{name}:{BRIEF}" + (",area=0.25" if name == "patch" else "")
         found.append(load_attack(given))
-        for key, parameter in spec.parameters(plugin.target).items():
+        for key, parameter in spec.parameters(plugin.factory).items():
             if get_origin(parameter.annotation) is Literal:
                 choices = set(get_args(parameter.annotation)) - {parameter.default}
                 found += [load_attack(f"{given},{key}={choice}") for choice in sorted(choices)]

@@ -44,9 +44,9 @@ def test_targets_by_their_definition() -> None:
 def test_what_is_no_target_is_refused(name: str, text: str) -> None:
     plugin = load_attack(name).plugin
     with pytest.raises(UserError, match="expected empty, shift, class:k or file:FOLDER"):
-        plugin.target(target=text)
+        plugin.factory(target=text)
     with pytest.raises(UserError, match="leave it out"):
-        plugin.target(target="empty", labels="prediction")
+        plugin.factory(target="empty", labels="prediction")
 
 
 def rows(prepared: Any, attack: str, eps: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 from pages import PAGES, blocks, example
 
 from segbench.errors import UserError
-from segbench.plugins.contract import check_dataset, check_target
+from segbench.plugins.contract import check_dataset, check_factory
 from segbench.plugins.dataset import load_case
 from segbench.plugins.spec import parameters
 
@@ -40,7 +40,7 @@ def test_they_are_as_short_as_the_page_says(number: int, lines: int) -> None:
 
 def test_they_keep_the_contract(tmp_path: Path) -> None:
     for dataset in (DISCS.Discs(), ARRAYS.Arrays(root=write(tmp_path / "data"))):
-        check_target("datasets", type(dataset))
+        check_factory("datasets", type(dataset))
         check_dataset(dataset)
         groups = []
         for split in dataset.splits:

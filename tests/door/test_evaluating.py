@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"network": "net.py:build", "name": "mine"}, "name = 'mine' is for a network in memory"),
     ({"weights": ["w.pt"]}, "weights = 'w.pt' belong to a factory"),
     ({"data": 3}, "data are of type int; expected a data set spec"),
+    (
+        {"data": SimpleNamespace(entries=len, load=len, fingerprint=len)},
+        "the data set SimpleNamespace breaks its contract: class_names is missing",
+    ),
     ({"data": "phantom-cx"}, "did you mean 'phantom-cxr'"),
     ({"data": PHANTOMS, "split": "tset"}, "no split 'tset'; did you mean 'test'"),
     ({"data": (255 * IMAGES, LABELS)}, "did you mean images / 255?"),

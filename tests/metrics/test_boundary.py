@@ -1,4 +1,4 @@
-"""Boundary metrics: MONAI's definitions on whole label maps, and the rule for empty labels."""
+"""Boundary metrics: MONAI's definitions on whole masks, and the rule for empty labels."""
 
 from __future__ import annotations
 

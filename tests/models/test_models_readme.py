@@ -7,7 +7,7 @@ import torch
 from pages import PAGES, example
 
 from segbench.plugins.architecture import Architecture
-from segbench.plugins.contract import check_target
+from segbench.plugins.contract import check_factory
 from segbench.plugins.registry import Plugin
 
 BUILD = example(PAGES["model"]).build
@@ -19,7 +19,7 @@ def architecture(**parameters: int) -> Architecture:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_example_builds_and_answers(dims: int) -> None:
-    check_target("models", BUILD)
+    check_factory("models", BUILD)
     network = architecture(width=4).build(in_channels=2, num_classes=3, spatial_dims=dims)
     spatial = (9, 7, 5)[:dims]
     assert network(torch.rand(2, 2, *spatial)).shape == (2, 3, *spatial)

@@ -78,7 +78,7 @@ def test_parameters_survive_a_card() -> None:
     architecture = resolve_architecture("monai/DynUNet:filters=4+8+8+8+8", 2)
     copy: dict[str, Any] = json.loads(json.dumps(dict(architecture.parameters)))
     sizes = {"in_channels": 1, "num_classes": 2, "spatial_dims": 2}
-    rebuilt = registry.load("models", "monai/DynUNet").target(**sizes, **copy)
+    rebuilt = registry.load("models", "monai/DynUNet").factory(**sizes, **copy)
     ours = architecture.build(**sizes)
     assert [p.shape for p in rebuilt.parameters()] == [p.shape for p in ours.parameters()]
 

@@ -43,7 +43,7 @@ NEEDS_MEMORY = {"swin-unetr"}  # reads tensors while it is built
 WITH_NLCE = [
     name
     for name in NAMES
-    if "nlce" in spec.parameters(registry.load("models", name).target) and name in SMALL
+    if "nlce" in spec.parameters(registry.load("models", name).factory) and name in SMALL
 ]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, SMALL.get(name, {})) for name in NAMES),
@@ -62,7 +62,7 @@ def build(
     name: str, settings: dict[str, Any], channels: int = 1, classes: int = 2, spatial_dims: int = 2
 ) -> nn.Module:
     torch.manual_seed(0)
-    factory = registry.load("models", name).target
+    factory = registry.load("models", name).factory
     model: nn.Module = factory(
         in_channels=channels, num_classes=classes, spatial_dims=spatial_dims, **settings
     )
@@ -199,7 +199,7 @@ def test_bfloat16_autocast_is_close_to_fp32(name: str) -> None:
 
 @every_model
 def test_docstring_states_the_measured_parameter_count(name: str) -> None:
-    factory = registry.load("models", name).target
+    factory = registry.load("models", name).factory
     with torch.device("cpu" if name in NEEDS_MEMORY else "meta"):
         model = factory(in_channels=1, num_classes=2)
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -209,7 +209,7 @@ def test_docstring_states_the_measured_parameter_count(name: str) -> None:
 @every_model
 @pytest.mark.parametrize("argument", ["in_channels", "num_classes", "width"])
 def test_zero_sizes_are_refused_by_name(name: str, argument: str) -> None:
-    factory = registry.load("models", name).target
+    factory = registry.load("models", name).factory
     with pytest.raises(ValueError, match=f"{argument} is 0, expected"):
         factory(**{"in_channels": 1, "num_classes": 2, argument: 0})
 

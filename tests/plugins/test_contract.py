@@ -207,7 +207,7 @@ def test_a_report_says_what_it_wrote_or_is_named(
         return scope["write"]()  # type: ignore[operator,no-any-return]
 
     with pytest.raises(MachineError) as caught:
-        write_report(replace(plugin, target=broken), tables, tmp_path)
+        write_report(replace(plugin, factory=broken), tables, tmp_path)
     assert str(caught.value).startswith("the report 'odd' of stranger ")
     assert words in str(caught.value)
 

@@ -87,7 +87,7 @@ def test_two_packages_that_claim_a_name_are_both_named(install: Install) -> None
 
 def test_two_packages_that_mean_the_same_object_do_not_conflict(install: Install) -> None:
     install("foreign", "[segbench.attacks]\nfgsm = segbench_attacks.fgsm:FGSM\n")
-    assert registry.load("attacks", "fgsm").target is registry.load("attacks", "fgsm").target
+    assert registry.load("attacks", "fgsm").factory is registry.load("attacks", "fgsm").factory
 
 
 @pytest.mark.parametrize(

@@ -286,5 +286,5 @@ def test_the_losses_are_part_of_pgd_and_not_of_what_asks_no_gradient(
         return read(path) + (b"# edited\n" if path.name == "losses.py" else b"")
 
     monkeypatch.setattr(Path, "read_bytes", edited)
-    now = source_hash(plugin.target, plugin.module)
+    now = source_hash(plugin.factory, plugin.module)
     assert (now == before) == (name == "corruption/blur")

@@ -10,7 +10,7 @@ from pages import PAGES, example
 from pandas import DataFrame
 
 from segbench.api import Tables
-from segbench.plugins.contract import check_target
+from segbench.plugins.contract import check_factory
 from segbench.plugins.registry import Plugin
 from segbench.plugins.report import write_report
 
@@ -19,7 +19,7 @@ PAGE = PAGES["report"]
 
 def test_the_example_writes_its_file(tmp_path: Path) -> None:
     write = example(PAGE).write
-    check_target("reports", write)
+    check_factory("reports", write)
     empty: dict[str, Any] = {f.name: DataFrame() for f in fields(Tables) if f.name in FRAMES}
     tables = replace(Tables(**empty), summary=DataFrame({"model": ["unet"], "clean": [0.5]}))
     (path,) = write_report(Plugin("reports", "html", write, "mine", "1"), tables, tmp_path)
