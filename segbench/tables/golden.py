@@ -19,7 +19,7 @@ from pandas import DataFrame, read_csv
 from pandas.errors import EmptyDataError, ParserError
 
 from segbench.api import Tables, csv_text
-from segbench.atomic import require_regular, write_atomically
+from segbench.atomic import write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.plugins.naming import attack_spec
 
@@ -81,7 +81,6 @@ def read_golden(path: Path) -> DataFrame:
         MachineError: it may not be read.
     """
     try:
-        require_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
             golden = read_csv(
                 file, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
