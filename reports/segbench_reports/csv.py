@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segbench.api import Tables
+from segbench.api import Tables, csv_text
 from segbench.atomic import write_atomically
 
 
@@ -13,7 +13,7 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
     """Write ``rows.csv``, ``cases.csv``, ``curves.csv`` and ``summary.csv``; NaN is left empty.
 
     Where they have lines also ``distances.csv`` (minimum-norm attacks), ``seeds.csv`` and
-    ``comparisons.csv``.
+    ``comparisons.csv``. Texts are written so that no spreadsheet takes one for a formula.
 
     Raises:
         MachineError: the disk refused.
@@ -33,6 +33,6 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
     paths = []
     for name, frame in frames.items():
         path = directory / f"{name}.csv"
-        write_atomically(path, frame.to_csv(index=False, lineterminator="\n").encode())
+        write_atomically(path, csv_text(frame).encode())
         paths.append(path)
     return paths

@@ -34,7 +34,7 @@ from segbench.api.model import (
     Output,
 )
 from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
-from segbench.api.report import Report, Tables, TransferMatrix
+from segbench.api.report import Report, Tables, TransferMatrix, csv_text
 
 __all__ = [
     "Attack",
@@ -73,4 +73,5 @@ __all__ = [
     "TransferMatrix",
     "WeightedState",
     "WholeAttack",
+    "csv_text",
 ]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_FORMULA = ("=", "+", "-", "@", "\t", "'")
+
 
 @dataclass(frozen=True, eq=False)
 class TransferMatrix:
@@ -63,3 +65,26 @@ class Report(Protocol):
     def __call__(self, tables: Tables, directory: Path) -> Sequence[Path]:
         """Write the report's files into ``directory`` and return their paths."""
         ...
+
+
+def csv_text(table: DataFrame) -> str:
+    """A table as CSV, of which a spreadsheet computes nothing when it is opened.
+
+    A text that a spreadsheet would take for a formula, such as a case called ``=cmd()``, gets a
+    ``'`` before it, as does one that begins with ``'``; whoever reads the file takes one away. A
+    carriage return, at which readers of CSV may begin a line, is written out.
+    """
+    texts = {
+        str(name): [_as_text(value) for value in column]
+        for name, column in table.items()
+        if column.dtype.kind not in "biufcM"
+    }
+    written: str = table.assign(**texts).to_csv(index=False, lineterminator="\n")
+    return written
+
+
+def _as_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", "\\r")
+    return f"'{text}" if text.startswith(_FORMULA) else text

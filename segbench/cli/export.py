@@ -82,11 +82,11 @@ def _list(folder: Path, written: Sequence[Written]) -> None:
 
     from pandas import DataFrame
 
+    from segbench.api import csv_text
     from segbench.atomic import write_atomically
 
-    lines = [asdict(file) | {"path": file.path.relative_to(folder)} for file in written]
-    text = DataFrame(lines).to_csv(index=False, lineterminator="\n")
-    write_atomically(folder / "written.csv", text.encode())
+    lines = [asdict(file) | {"path": str(file.path.relative_to(folder))} for file in written]
+    write_atomically(folder / "written.csv", csv_text(DataFrame(lines)).encode())
 
 
 def _show(out: Path, written: Sequence[Written]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.api import Case, Entry
+from segbench.atomic import require_regular
 from segbench.data.coding import ALL_IGNORED, Coding
 from segbench.data.faults import BadFileError, short_name
 from segbench.data.sources import Source
@@ -169,6 +170,7 @@ class FileDataset(ABC):
 
 def _sha256(path: Path) -> str:
     try:
+        require_regular(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from segbench.atomic import require_regular
 from segbench.data.coding import COLOUR
 from segbench.data.faults import BadFileError
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 JPEG = ("JPEG", "MPO")  # MPO: what cameras write, a JPEG with a second one behind it
+
+_JPEG_END = b"\xff\xd9"
+_SCAN = 0xDA  # the marker that pixels follow
+_ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 
 _GRAY = ("1", "L", "LA")
 _GRAY16 = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -87,6 +93,8 @@ def read_image(path: Path, channels: int = 0) -> tuple[NDArray[np.float32], int]
     """
     with _opened(path) as picture:
         own = _channels(picture, path)
+        if picture.format == "JPEG":
+            _refuse_cut(picture, path)
         if _is_16_bit(picture):
             values, bits = np.asarray(picture).astype(np.uint16)[None], 16
         else:
@@ -135,6 +143,7 @@ def _packed(colours: NDArray[np.int64]) -> NDArray[np.int64]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An open picture of bounded size; the decoder's errors in the block become BadFileError."""
     try:
+        require_regular(path)
         with warnings.catch_warnings():
             # Pillow warns of large files; the limit here is an error of its own.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -166,7 +175,7 @@ def _verify(picture: Image.Image, path: Path) -> None:
     if picture.format in JPEG:
         with path.open("rb") as file:
             file.seek(max(0, size - (1 << 16)))
-            if b"\xff\xd9" not in file.read():
+            if _JPEG_END not in file.read():
                 raise BadFileError(path, "is cut short (a JPEG without its end marker)")
     elif picture.format == "TIFF":
         tags: Any = picture.tag_v2  # type: ignore[attr-defined]
@@ -178,6 +187,31 @@ def _verify(picture: Image.Image, path: Path) -> None:
             raise BadFileError(path, "is cut short (a TIFF whose pixels lie beyond its end)")
     else:
         picture.verify()
+
+
+def _refuse_cut(picture: Image.Image, path: Path) -> None:
+    """Find a JPEG whose pixels end too early, though it has an end marker.
+
+    Where they do the decoder goes on with whatever follows, so they change with it.
+    """
+    content = path.read_bytes()
+    end = content.rfind(_JPEG_END)
+    if end < 0 or _is_arithmetic(content):
+        return
+    followed = BytesIO(content[:end] + 4096 * b"\x55" + content[end:])
+    with Image.open(followed, formats=("JPEG",)) as other:
+        if picture.tobytes() != other.tobytes():
+            raise BadFileError(path, "is cut short (a JPEG whose pixels end before the picture)")
+
+
+def _is_arithmetic(content: bytes) -> bool:
+    """Whether a JPEG is of the rare coding that leaves out zeros at its end."""
+    at = 2
+    while content[at : at + 1] == b"\xff" and content[at + 1] != _SCAN:
+        if content[at + 1] in _ARITHMETIC:
+            return True
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return False
 
 
 def _numbers(tag: Any) -> tuple[int, ...]:

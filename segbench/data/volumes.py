@@ -6,6 +6,7 @@ The affine that is kept is the file's: with it the reorientation can be undone.
 
 from __future__ import annotations
 
+import gzip
 import struct
 import zlib
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.atomic import require_regular
 from segbench.data.faults import BadFileError
+from segbench.engine.memory import free_bytes
 
 MAX_BYTES = 4 << 30  # of one volume, as stored
+_WIDEST = 8  # bytes of a voxel in memory, whatever it takes in its file
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, struct.error, zlib.error)
 
 
@@ -44,7 +48,8 @@ def inspect_volume(path: Path) -> VolumeHeader:
     """The header of a NIfTI file, without reading its voxels.
 
     Raises:
-        BadFileError: not NIfTI, not numbers in 3-D or 4-D, too large, or no orientation.
+        BadFileError: not NIfTI, not numbers in 3-D or 4-D, too large for this machine, or no
+            orientation.
     """
     import nibabel
 
@@ -57,10 +62,17 @@ def inspect_volume(path: Path) -> VolumeHeader:
         raise BadFileError(path, f"has the shape {shape}; expected a volume, or one with channels")
     if dtype.kind not in "uif":
         raise BadFileError(path, f"has voxels of type {dtype}; expected real numbers")
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    count = int(np.prod(shape, dtype=object))
+    size = count * dtype.itemsize
     if size > MAX_BYTES:
         raise BadFileError(
             path, f"declares {shape} voxels, {size:,} bytes, over the {MAX_BYTES:,} allowed"
+        )
+    if count * _WIDEST > (free := free_bytes()):
+        raise BadFileError(
+            path,
+            f"declares {shape} voxels, {count * _WIDEST:,} bytes once they are read, but "
+            f"{free:,} bytes of memory are free",
         )
     affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
@@ -87,7 +99,7 @@ def read_voxels(path: Path) -> NDArray[np.float64] | NDArray[np.float32]:
 
     header = inspect_volume(path)
     try:
-        stored = np.asanyarray(_opened(path).dataobj)
+        stored = _stored(path)
     except _READ_ERRORS as error:
         raise BadFileError(path, f"cannot be read ({error})") from None
     stored = stored.reshape(*_padded(stored.shape), header.channels)
@@ -134,6 +146,7 @@ def _opened(path: Path) -> Any:
     from nibabel.wrapstruct import WrapStructError
 
     try:
+        require_regular(path)
         image = nibabel.load(path)
     except (
         *_READ_ERRORS,
@@ -145,6 +158,19 @@ def _opened(path: Path) -> Any:
     if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one of them
         raise BadFileError(path, "is not a NIfTI volume")
     return image
+
+
+def _stored(path: Path) -> NDArray[Any]:
+    """The array of a file, once its checksum is known to be right where it has one."""
+    image = _opened(path)
+    if path.suffix.lower() != ".gz":
+        plain: NDArray[Any] = np.asanyarray(image.dataobj)
+        return plain
+    with gzip.open(path) as stream:
+        stored: NDArray[Any] = np.asanyarray(type(image).from_stream(stream).dataobj)
+        while stream.read(1 << 20):
+            pass  # the checksum stands behind all of it
+    return stored
 
 
 def _padded(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.api import Case, Entry
+from segbench.atomic import read_regular
 from segbench.data.coding import distinct
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.pairing import RASTER_SUFFIXES, VOLUME_SUFFIXES, is_volume, stem_of, suffix_of
@@ -44,7 +45,7 @@ def masks_digest(folder: Path) -> str:
     for stem, paths in _files(folder).items():
         for path in paths:
             try:
-                content = path.read_bytes()
+                content = read_regular(path)
             except OSError as error:
                 raise BadFileError(path, f"cannot be read ({error})") from None
             digest.update(stem.encode() + b"\0" + hashlib.sha256(content).digest())

@@ -10,6 +10,7 @@ affine that says so, and there what its window clipped stays clipped.
 from __future__ import annotations
 
 import gzip
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,11 @@ def write_image(folder: Path, image: NDArray[np.float32], case: Case) -> Path:
     """Write an image (C, *spatial) in [0, 1], shaped as the case's own, under the case's name.
 
     Raises:
-        UserError: no file format here holds such an image.
+        UserError: no file format here holds such an image, or its name leads out of the folder.
         MachineError: the disk refused.
     """
+    if not Path(os.path.normpath(folder / case.case_id)).is_relative_to(os.path.normpath(folder)):
+        raise UserError(f"case {case.case_id!r} would be written outside {folder}; rename it")
     if case.source is not None and is_volume(case.source):
         suffix = suffix_of(case.source)
         content = _volume_bytes(image, case, case.source)

@@ -167,6 +167,8 @@ def _budget(cell: KeptCell) -> str:
 def _legal(text: str) -> str:
     """A folder's name; texts that would share one get part of their hash."""
     legal = "".join(c if c.isascii() and (c.isalnum() or c in ".,=+-_@#") else "_" for c in text)
+    if not legal.strip("."):
+        return "_" * max(1, len(legal))  # "..", as a folder, is another one
     if len(legal) <= 100:
         return legal
     return f"{legal[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -10,6 +10,7 @@ of its attacks has rows of its own.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from pandas import DataFrame, read_csv
 from pandas.errors import EmptyDataError, ParserError
 
-from segbench.api import Tables
+from segbench.api import Tables, csv_text
 from segbench.atomic import write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.plugins.naming import attack_spec
@@ -34,6 +35,13 @@ KEY = ("model", "dataset", "split", "attack", "budget_kind", "budget", "metric")
 """What a golden row is about; ``value`` and ``cases`` are what it says."""
 
 _TYPES = {**dict.fromkeys(KEY, str), "budget": float, "value": float, "cases": int}
+_TEXTS = tuple(name for name, kind in _TYPES.items() if kind is str)
+_LARGEST = sys.float_info.max
+_RANGES = {
+    "value": (0, 1, "a mean score between 0 and 1"),  # of every metric in GATED
+    "budget": (0, _LARGEST, "a number of zero or more"),
+    "cases": (1, _LARGEST, "one or more"),
+}
 _ROUNDING = 1e-9  # 0.89 - 0.90 is a little less than -0.01 in floating point
 
 
@@ -60,7 +68,7 @@ def write_golden(path: Path, golden: DataFrame) -> None:
     """
     for row in golden[golden["value"].isna()].to_dict("records"):
         raise UserError(f"{_name(row)} is not a number and cannot be a reference; leave it out")
-    text = golden[[*_TYPES]].sort_values([*KEY]).to_csv(index=False, lineterminator="\n")
+    text = csv_text(golden[[*_TYPES]].sort_values([*KEY]))
     write_atomically(path, text.encode())
 
 
@@ -69,23 +77,25 @@ def read_golden(path: Path) -> DataFrame:
 
     Raises:
         UserError: it does not exist, is not such a file, holds no rows or one row twice, or a
-            value is not a finite number.
+            number that no score, budget or count can be.
         MachineError: it may not be read.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             golden = read_csv(
                 file, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
             )
         golden = golden[[*_TYPES]].astype(_TYPES)
+        for name in _TEXTS:
+            golden[name] = golden[name].str.removeprefix("'")  # see csv_text
     except FileNotFoundError:
         raise UserError(
             f"the golden file {path} does not exist; "
             f"`segbench check --golden {path} --update` writes it"
         ) from None
     except OSError as error:
-        raise MachineError(f"cannot read {path}: {error.strerror}") from error
-    except (EmptyDataError, ParserError, KeyError, ValueError) as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
+    except (EmptyDataError, ParserError, KeyError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path} is not a golden file ({_first_line(error)}); expected CSV with the columns "
             f"{','.join(_TYPES)}"
@@ -94,8 +104,9 @@ def read_golden(path: Path) -> DataFrame:
         raise UserError(f"the golden file {path} holds no rows, so it would pass anything")
     for row in golden[golden.duplicated([*KEY])].to_dict("records"):
         raise UserError(f"{path} has {_name(row)} twice; keep one")
-    for row in golden[~golden["value"].between(-math.inf, math.inf, "neither")].to_dict("records"):
-        raise UserError(f"{path}: {_name(row)} is {row['value']}; expected a finite number")
+    for name, (least, most, expected) in _RANGES.items():
+        for row in golden[~golden[name].between(least, most)].to_dict("records"):
+            raise UserError(f"{path}: {_name(row)} has the {name} {row[name]}; expected {expected}")
     return golden
 
 

@@ -1,6 +1,9 @@
 """Files to arrays: nothing lost in any mode, nothing broken accepted."""
 
+import io
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +118,56 @@ def test_a_truncated_file_is_found_without_decoding(tmp_path: Path, suffix: str)
     path.write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(BadFileError, match=rf"a\.{suffix}"):
         rasters.inspect_image(path)
+
+
+SMOOTH = np.add.outer(np.arange(96), np.arange(80)).astype(np.uint8)
+KINDS_OF_JPEG = [
+    {"quality": 80},
+    {"quality": 95, "optimize": True},
+    {"quality": 60, "progressive": True},
+    {"quality": 100, "subsampling": 0},
+]
+
+
+def jpeg(array: np.ndarray, **how: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "JPEG", **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("how", KINDS_OF_JPEG, ids=str)
+@pytest.mark.parametrize("array", [GRAY, RGB, SMOOTH, np.full((40, 40), 7, np.uint8)])
+def test_a_whole_jpeg_is_read_whatever_follows_it(
+    array: np.ndarray, how: dict[str, Any], tmp_path: Path
+) -> None:
+    content = jpeg(array, **how)
+    for more in (b"", b"\0" * 9, b"not of the picture", b"\xff\xd9 again"):
+        (tmp_path / "a.jpg").write_bytes(content + more)
+        image, _ = rasters.read_image(tmp_path / "a.jpg")
+        with Image.open(io.BytesIO(content)) as picture:
+            same = np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
+        np.testing.assert_array_equal(np.rint(image * 255), same)
+
+
+@pytest.mark.parametrize("how", KINDS_OF_JPEG, ids=str)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_jpeg_cut_in_the_middle_is_refused_though_it_has_an_end_marker(
+    share: float, how: dict[str, Any], tmp_path: Path
+) -> None:
+    big = RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = jpeg(big, **how)
+    start = content.find(b"\xff\xda")
+    kept = content[: start + 20 + int(share * (len(content) - start - 22))]
+    (tmp_path / "a.jpg").write_bytes(kept + b"\xff\xd9")
+    with pytest.raises(BadFileError, match=r"a\.jpg"):
+        rasters.read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("read", [rasters.read_image, rasters.read_mask, rasters.inspect_image])
+def test_a_named_pipe_is_not_waited_for(read: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(BadFileError, match=r"a\.png cannot be read \(it is a named pipe"):
+        read(tmp_path / "a.png")
 
 
 def test_a_text_file_called_png_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """NIfTI: canonical axes, percentiles, slices and volumes, refusals."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from segbench.data import load_dataset
+from segbench.data import load_dataset, volumes
 from segbench.data.faults import BadFileError
 from segbench.data.layouts.folder import Folder
 from segbench.data.layouts.msd import MSD
@@ -261,3 +262,56 @@ def test_slices_of_which_nothing_is_scored_are_counted_and_volumes_are_not(tmp_p
         UserError, match=r"masks/v1\.nii\.gz holds nothing but the ignored value 9$"
     ):
         load_dataset("folder:ignore=9,mode=volumes", tmp_path)
+
+
+# ------------------------------------------------------------------------------ damage and bombs
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_named_pipe_is_not_waited_for(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    os.mkfifo(path)
+    for read in (inspect_volume, read_voxels):
+        with pytest.raises(BadFileError, match="it is a named pipe"):
+            read(path)
+
+
+@pytest.mark.parametrize("damage", ["checksum", "length", "cut", "one bit"])
+def test_damage_behind_the_last_voxel_is_damage(damage: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nii.gz", RANDOM.integers(0, 99, (40, 50, 60)).astype(np.int16))
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[-8:]
+    else:
+        content[{"checksum": -8, "length": -4, "one bit": len(content) // 2}[damage]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadFileError, match=r"a\.nii\.gz cannot be read"):
+        read_voxels(path)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+def test_a_compressed_volume_is_the_same_as_a_plain_one(
+    kind: Any, dtype: Any, tmp_path: Path
+) -> None:
+    voxels = RANDOM.integers(0, 99, (4, 5, 6, 2)).astype(dtype)
+    image = kind(voxels, TURNED)
+    image.header.set_slope_inter(2, -3)
+    for name in ("a.nii", "a.nii.gz"):
+        nibabel.save(image, tmp_path / name)
+    plain = read_voxels(tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_voxels(tmp_path / "a.nii.gz"), plain)
+    assert plain.shape == (2, 6, 4, 5)
+
+
+def test_voxels_that_memory_cannot_hold_are_refused_by_the_file_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte in the file is eight in memory; zeros take nothing in a compressed file."""
+    path = write(tmp_path / "a.nii.gz", np.zeros((50, 50, 50), np.uint8))
+    monkeypatch.setattr(volumes, "free_bytes", lambda: 8 * 50**3)
+    read_voxels(path)
+    monkeypatch.setattr(volumes, "free_bytes", lambda: 8 * 50**3 - 1)
+    for read in (inspect_volume, read_voxels):
+        with pytest.raises(BadFileError, match=r"a\.nii\.gz declares .* 1,000,000 bytes once"):
+            read(path)

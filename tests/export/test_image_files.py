@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segbench.data.rasters import read_image
 from segbench.data.volumes import read_voxels
 from segbench.errors import UserError
 from segbench.export.image_files import read_change, read_written, write_image
+from segbench.export.write import _legal
 
 RANDOM = np.random.default_rng(1)
 TURNED = np.array([[0, 0, 4.0, 1], [-2.0, 0, 0, 2], [0, 3.0, 0, 3], [0, 0, 0, 1]])  # A, S, R
@@ -181,3 +183,19 @@ def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:
                 intensity=(Intensity(0.0, 255.0, 8),) * 2)  # fmt: skip
     with pytest.raises(UserError, match="case a has 2 channels of 8 bits"):
         write_image(tmp_path, image, case)
+
+
+@pytest.mark.parametrize("name", ["..", "../c1", "a/../../c1", "/elsewhere/c1"])
+def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
+    case = raster_folder(tmp_path / "data", np.zeros((8, 7), np.uint8), ".png").load("c1")
+    with pytest.raises(UserError, match=r"would be written outside .*out"):
+        write_image(tmp_path / "out", case.image, replace(case, case_id=name))
+    inside = write_image(tmp_path / "out", case.image, replace(case, case_id="a/c1"))
+    assert inside == tmp_path / "out" / "a" / "c1.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("..", "__"), (".", "_"), ("", "_"), ("a/..", "a_.."), ("a..b", "a..b")]
+)
+def test_a_folder_s_name_is_never_another_folder(name: str, folder: str) -> None:
+    assert _legal(name) == folder

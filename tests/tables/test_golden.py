@@ -122,8 +122,16 @@ def test_a_tolerance_that_passes_anything_or_nothing_is_refused(golden, toleranc
         (b"\xff\xfe\x00", "is not a golden file"),
         (HEADER, "holds no rows"),
         (HEADER + LINE + LINE, "twice"),
-        (HEADER + LINE.replace("0.5", "nan"), "expected a finite number"),
-        (HEADER + LINE.replace("0.5", "-inf"), "expected a finite number"),
+        *(
+            (HEADER + LINE.replace("0.5", value), "expected a mean score between 0 and 1")
+            for value in ("nan", "-inf", "inf", "-5", "-0.0001", "1.0001", "1e300")
+        ),
+        *(
+            (HEADER + LINE.replace("0.03", budget), "expected a number of zero or more")
+            for budget in ("nan", "inf", "-1")
+        ),
+        *((HEADER + LINE.replace(",12", f",{n}"), "expected one or more") for n in ("0", "-3")),
+        (HEADER + LINE.replace(",12", "," + 30 * "9"), "is not a golden file"),
     ],
 )
 def test_a_bad_golden_file_is_named_in_one_sentence(tmp_path, content, message):
@@ -139,6 +147,16 @@ def test_names_that_look_like_nothing_stay_names(tmp_path):
     path = tmp_path / "golden.csv"
     path.write_text(HEADER + LINE.replace("unet", "NA") + LINE.replace("unet", "007"))
     assert read_golden(path)["model"].tolist() == ["NA", "007"]
+
+
+def test_no_spreadsheet_takes_a_name_for_a_formula(golden, tmp_path):
+    path = tmp_path / "golden.csv"
+    names = ["=cmd()", "+1", "-1", "@SUM(A1)", "\tx", "'x", "x=1", "ünet"]
+    named = golden.head(len(names)).assign(model=names)
+    write_golden(path, named)
+    lines = path.read_text().splitlines()[1:]
+    assert not [line for line in lines if line.lstrip('"').startswith(("=", "+", "-", "@", "\t"))]
+    assert set(_verdicts(named, read_golden(path), tolerance=0)) == {"ok"}
 
 
 def test_an_absent_golden_file_says_how_to_write_it(tmp_path):
