@@ -100,8 +100,7 @@ class Network:
         """
         before = probe.clone()
         try:
-            with no_exit(f"model {self.name}"):
-                logits = self.exact_logits(probe)
+            logits = self.exact_logits(probe)
         except (UserError, MachineError):
             raise
         except Exception as error:
@@ -130,7 +129,7 @@ class Network:
     @torch.no_grad()
     def exact_logits(self, images: Tensor) -> Tensor:
         """Logits of the original network in IEEE fp32."""
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False), no_exit(f"model {self.name}"):
             return self.canonical(self.module(channels_last(images)), images)
 
     def canonical(self, answer: Any, images: Tensor) -> Tensor:

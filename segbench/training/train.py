@@ -38,6 +38,7 @@ from segbench.training.progress import Progress, load_progress
 from segbench.training.recipes import Recipe
 from segbench.training.session import Session
 
+_SEEDS = 2**63  # what the store's whole numbers hold
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words
 
 
@@ -134,6 +135,8 @@ def _settings(
     seed: int,
     split: str,
 ) -> Settings:
+    if not -_SEEDS <= seed < _SEEDS:
+        raise UserError(f"seed {seed} is out of range; expected {-_SEEDS} to {_SEEDS - 1}")
     if split not in dataset.splits:
         raise UserError(f"unknown split {split!r}{suggest(split, dataset.splits)}")
     entries = dataset.entries(split)

@@ -422,6 +422,8 @@ def test_batch_norm_of_one_value_is_said_in_words(tmp_path: Path) -> None:
         ({"model": "tiny:spatial_dims=3"}, "spatial_dims=3, but the data has 2"),
         ({"model": "tiny:depth=3"}, "no parameter 'depth'"),
         ({"model": "tiny:num_classes=3"}, "no parameter 'num_classes'"),
+        ({"seed": 2**63}, "seed 9223372036854775808 is out of range"),
+        ({"seed": -(2**63) - 1}, "is out of range"),
         ({"split": "trian"}, "unknown split 'trian'; did you mean 'train'"),
         ({"model": "staged", "recipe": recipe(epochs=1)}, "needs at least as many epochs"),
     ],
