@@ -54,7 +54,7 @@ def command(
     )
     from segbench.tables.load import load_tables
 
-    current = golden_table(load_tables(Workspace(workspace), strict=True))
+    current = golden_table(load_tables(Workspace(workspace), strict=True, depth="cases"))
     if update:
         write_golden(golden, current)
         console.print(f"wrote {len(current)} reference scores to {golden}", soft_wrap=True)

@@ -36,7 +36,7 @@ def evaluate(request: Request, workspace: Path) -> None:
         records = [run_grid(pairs, grid, store, request, listener, argv)]
         if request.until_settled:
             records = settle(pairs, request, store, records[0], listener)
-    show_summary(load_tables(store, run=records))
+    show_summary(load_tables(store, run=records, depth="means"))
     console.print(
         f"{records[-1].run_id}: {listener.computed} scores computed, {listener.found} found in "
         f"{workspace / 'results'}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ METRICS = (
 _SUBJECT = [
     "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
 ]  # fmt: skip
+Depth = Literal["cases", "means", "all"]
 _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
 _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "seconds"]
@@ -54,6 +55,7 @@ def build_tables(
     runs: Sequence[RunRecord] = (),
     diagnoses: Sequence[Diagnosis] = (),
     damaged: Sequence[str] = (),
+    depth: Depth = "all",
 ) -> Tables:
     """All tables of stored rows, as they bear their names.
 
@@ -65,6 +67,9 @@ def build_tables(
         runs: from ``read_runs``, for the provenance.
         diagnoses: from ``read_diagnoses``: their findings, and marks on rows not to be trusted.
         damaged: sentences about files that could not be read.
+        depth: how much is computed: ``cases`` alone, for the gate; of curves the ``means`` without
+            their intervals, nor pairs of networks, for a terminal; or all, for a report. What is
+            not computed is empty, or NaN.
 
     Raises:
         UserError: there are no rows, or none of current weights.
@@ -79,7 +84,8 @@ def build_tables(
         *(f"Left out: {sentence}" for sentence in damaged),
         *describe_left_out(shown, retrained, left_out=strict),
     ]
-    return _tabulate(mark_untrusted(rows, diagnoses), notes, shown.settings, runs, diagnoses)
+    rows = mark_untrusted(rows, diagnoses)
+    return _tabulate(rows, notes, shown.settings, runs, diagnoses, depth)
 
 
 def _tabulate(
@@ -88,6 +94,7 @@ def _tabulate(
     settings: Mapping[str, str],
     runs: Sequence[RunRecord],
     diagnoses: Sequence[Diagnosis],
+    depth: Depth,
 ) -> Tables:
     """What is made of the rows that are shown."""
     named = name_apart(rows)
@@ -96,11 +103,14 @@ def _tabulate(
     points = concat([seeded, curve_points(seeded, _SUBJECT, METRICS)], ignore_index=True)
     averaged = _average_seeds(points)
     cases = averaged[averaged["budget_kind"] != KIND].reset_index(drop=True)
+    if depth == "cases":
+        nothing = DataFrame()
+        return Tables(rows, cases, nothing, nothing, nothing, nothing, nothing)
     worst = worst_cases(cases, _SUBJECT)
     stuck = describe_stuck(cases, worst, _SUBJECT)
     cases = mark_stuck(cases, _SUBJECT)
     everything = concat([cases, worst.drop(columns=FOUND_AT)], ignore_index=True)
-    curves = _draw_curves(everything)
+    curves = _draw_curves(everything, intervals=depth == "all")
     summary = _summarise(curves)
     return Tables(
         rows=rows.reset_index(drop=True),
@@ -109,7 +119,7 @@ def _tabulate(
         summary=summary,
         distances=distances,
         seeds=spread_over_seeds(curves, settings),
-        comparisons=compare_models(everything, settings),
+        comparisons=compare_models(everything if depth == "all" else everything.head(0), settings),
         transfers=list(transfer_matrices(curves)),
         notes=[
             *first_notes,
@@ -179,7 +189,7 @@ def _words(texts: Iterable[str]) -> str:
     return " ".join(sorted({word for text in texts for word in text.split()}))
 
 
-def _draw_curves(cases: DataFrame) -> DataFrame:
+def _draw_curves(cases: DataFrame, *, intervals: bool) -> DataFrame:
     """One row per curve, budget and metric; the clean scores are every curve's point at 0.
 
     A curve's clean point rests on the cases that were attacked, so that its fall is theirs.
@@ -199,18 +209,18 @@ def _draw_curves(cases: DataFrame) -> DataFrame:
                 point = attacks[attacks["budget"] == budget] if budget else start
                 facts = {**dict(zip(_CURVE, key, strict=True)), "budget": budget}
                 facts["eps"] = eps[facts["budget_kind"], budget] if budget else "0"
-                points += [{**facts, **measured} for measured in _measure(point, before)]
+                points += [{**facts, **measured} for measured in _measure(point, before, intervals)]
     return DataFrame(points)
 
 
-def _measure(point: DataFrame, clean: DataFrame) -> Iterator[dict[str, Any]]:
+def _measure(point: DataFrame, clean: DataFrame, intervals: bool) -> Iterator[dict[str, Any]]:
     """Every metric that is defined at one point of a curve; ``clean`` has a line per case."""
     before = clean.reindex(point["case_id"])  # the same cases
     groups = point["group_id"].to_numpy()
     words = {"precision": _phrases(point["precision"]), "marks": _words(point["marks"])}
     for metric in METRICS:
         values = point[metric].to_numpy()
-        interval = mean_interval(values, groups)
+        interval = mean_interval(values, groups, bounds=intervals)
         if interval.cases:
             yield {
                 "metric": metric,

@@ -11,7 +11,7 @@ from segbench.store.diagnoses import read_diagnoses
 from segbench.store.rows import read_rows
 from segbench.store.runs import RunRecord, read_runs
 from segbench.store.workspace import Workspace
-from segbench.tables.build import build_tables
+from segbench.tables.build import Depth, build_tables
 from segbench.tables.shown import last_asked, rows_of_runs
 from segbench.training.card import find_checkpoints, load_card
 
@@ -22,6 +22,7 @@ def load_tables(
     run: RunRecord | Sequence[RunRecord] | None = None,
     every: bool = False,
     strict: bool = False,
+    depth: Depth = "all",
 ) -> Tables:
     """What is shown of a workspace; a damaged file is left out, and a note names it.
 
@@ -30,6 +31,7 @@ def load_tables(
             about last.
         every: all networks that ever bore a name.
         strict: leaves out networks whose checkpoint has other weights by now.
+        depth: how much is computed, see ``build_tables``.
 
     Raises:
         UserError: there are no rows to show, or the store is of an older segbench.
@@ -52,6 +54,7 @@ def load_tables(
         runs=runs,
         diagnoses=read_diagnoses(workspace, damaged),
         damaged=damaged,
+        depth=depth,
     )
 
 

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 from segbench.errors import UserError
+from segbench.metrics import stats
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import attack_names, attack_spec, eps_names, point_names
 from segbench.store.rows import append_shard, compact_run, read_rows
 from segbench.store.runs import Code
 from segbench.store.workspace import Workspace
 from segbench.tables.build import build_tables
+from segbench.tables.golden import golden_table
 from segbench.tables.load import load_tables
 
 NAN = math.nan
@@ -379,3 +381,22 @@ def test_provenance_names_what_the_shown_rows_rest_on(row, frame, run_record):
     assert trace["weights"] == {"unet@jsrt#0": "ab" * 32}
     assert trace["datasets"] == {"jsrt": "cd" * 32}
     assert trace["devices"] == ["cpu", "cuda"]
+
+
+def test_less_depth_is_the_same_numbers_and_no_bootstrap(grid_rows, frame, monkeypatch):
+    """The gate needs cases alone, a terminal means alone; intervals are nearly all of the work."""
+    rows = frame(grid_rows())
+    everything = build_tables(rows)
+    monkeypatch.setattr(stats, "_percentiles", lambda *given: pytest.fail("bootstrapped"))
+    means, cases = build_tables(rows, depth="means"), build_tables(rows, depth="cases")
+    bounds = ["low", "high"]
+    pd.testing.assert_frame_equal(
+        means.curves.drop(columns=bounds), everything.curves.drop(columns=bounds)
+    )
+    assert means.curves[bounds].isna().all().all()
+    assert means.summary["auc"].tolist() == everything.summary["auc"].tolist()
+    assert list(means.notes) == list(everything.notes)
+    assert means.comparisons.empty
+    assert not everything.comparisons.empty
+    pd.testing.assert_frame_equal(golden_table(cases), golden_table(everything))
+    assert cases.curves.empty
