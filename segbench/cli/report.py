@@ -20,7 +20,7 @@ from segbench.cli.options import SpecText, out_option, workspace_option
     help="Report format (see segbench list reports). Repeatable.",
 )
 @out_option("reports")
-@click.option("--all-weights", is_flag=True, help="Also rows of weights since replaced.")
+@click.option("--all-weights", is_flag=True, help="Also networks that bore the same name before.")
 @workspace_option
 def command(format: tuple[str, ...], out: Path | None, all_weights: bool, workspace: Path) -> None:
     """Show the robustness of every attacked network and write it to files.
