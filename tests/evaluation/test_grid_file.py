@@ -105,7 +105,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 def test_eps_alone_is_enough(tmp_path: Path) -> None:
     config = load_grid_file(write(tmp_path, 'eps = ["2/255"]'))
-    assert config.attacks == ("pgd",)
+    assert config.attacks == ("standard",)
     assert config.models == ()
     assert config.data_root is None
     assert config.train is None
