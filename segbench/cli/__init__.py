@@ -96,7 +96,7 @@ def _failure(error: BaseException) -> str:
     """What the machine, or a plug-in, failed at."""
     if isinstance(error, MachineError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return "out of memory; try a smaller --batch-size"
     if isinstance(error, SystemExit):
         return (
@@ -111,6 +111,13 @@ def _failure(error: BaseException) -> str:
             return "the current folder does not exist any more; change to one that does"
         return reason
     return f"internal error: {type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, if it is there, ran out of memory."""
+    from segbench.engine.memory import is_out_of_memory
+
+    return "torch" in sys.modules and is_out_of_memory(error)
 
 
 def _current_folder_exists() -> bool:

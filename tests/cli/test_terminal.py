@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -313,6 +314,8 @@ def test_a_real_pipe_into_true(name: str, status: int, attacked: Path) -> None:
         (FileNotFoundError(2, "No such file or directory"), 3, "No such file or directory"),
         (OSError(28, "No space left on device", "/a/file"), 3, "on device: /a/file"),
         (MemoryError(), 3, "out of memory; try a smaller --batch-size"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 3, "out of memory; try a smaller"),
+        (RuntimeError("CUDA error: out of memory"), 3, "out of memory; try a smaller"),
         (RuntimeError("long " * 2000), 3, " … "),
     ],
 )
