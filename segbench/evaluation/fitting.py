@@ -21,6 +21,7 @@ from torch import Tensor
 
 from segbench.api import Case, Context, Feedback, FittedAttack, Goal
 from segbench.engine import ball
+from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
@@ -71,9 +72,11 @@ class Fit:
         """
         try:
             return self._run(path)
-        except (UserError, MachineError, torch.OutOfMemoryError):
+        except (UserError, MachineError):
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             assert self.cell.attack is not None
             raise MachineError(
                 f"attack {self.cell.label} of {self.cell.attack.plugin.distribution} failed while "

@@ -21,6 +21,7 @@ from segbench.api import Case, Context, FittedAttack, Goal, TransferAttack
 from segbench.data.quantize import round_to_levels
 from segbench.engine import ball
 from segbench.engine.loop import Outcome, attack_batch
+from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
@@ -158,9 +159,11 @@ def _answers(network: Network, images: Tensor, batch: Batch) -> Tensor:
     """The logits of the original network, whose failure is told from ours."""
     try:
         return NetworkObjective(network).scores(images)
-    except (UserError, MachineError, torch.OutOfMemoryError):
+    except (UserError, MachineError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise MachineError(
             f"model {network.name} failed on cases {batch.case_ids[0]} to {batch.case_ids[-1]}: "
             f"{type(error).__name__}: {error}"
@@ -228,9 +231,11 @@ def _attacked(
             projected = ball.project(found, batch.images, cell.budget)
             return Outcome(projected, nothing, nothing, nothing)
         return attack_batch(network, attack, batch.images, goal, cell.budget, noise)
-    except (UserError, MachineError, torch.OutOfMemoryError):
+    except (UserError, MachineError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise MachineError(
             f"attack {cell.label} of {cell.attack.plugin.distribution} failed on cases "
             f"{batch.case_ids[0]} to {batch.case_ids[-1]}: {type(error).__name__}: {error}"
