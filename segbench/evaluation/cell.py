@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench import __version__
 from segbench.api import TransferAttack
-from segbench.evaluation.goals import target_masks
+from segbench.evaluation.goals import target_facts
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.subject import Subject
 from segbench.evaluation.transfer_source import find_source
@@ -33,7 +33,7 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "engine": __version__,
         "network": subject.sha256,
         "attack": attack_facts(attack) if attack else None,
-        "target": target_masks(attack),
+        "target": target_facts(attack, subject.data.dataset),
         "budget": [cell.budget.kind, cell.budget.value],
         "seed": cell.seed,
         "data": subject.data.spec,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from segbench.api import Goal, Targeted, TransferAttack
+from segbench.api import Dataset, Goal, Targeted, TransferAttack
 from segbench.engine.network import Network
 from segbench.engine.targets import check_class, target_labels
 from segbench.evaluation.batch import Batch
@@ -46,7 +48,10 @@ def check_goal(data: DataSource, attack: NamedAttack) -> None:
         check_class(attack.attack.target, data.dataset.class_names)
 
 
-def target_masks(attack: NamedAttack | None) -> str | None:
-    """The content of the masks that a targeted attack leads to, where they come from files."""
+def target_facts(attack: NamedAttack | None, dataset: Dataset) -> Sequence[str] | None:
+    """What an attack leads to, where that comes from files: the masks, and which case is whose.
+
+    A mask is found by its case's name, which the data set's fingerprint covers.
+    """
     folder = target_folder(getattr(attack.attack, "target", None)) if attack else None
-    return None if folder is None else masks_digest(folder)
+    return None if folder is None else (masks_digest(folder), dataset.fingerprint())

@@ -7,7 +7,7 @@ a case that lies in another split or file, is found all the same, and shown as w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pandas import DataFrame, concat
@@ -49,7 +49,7 @@ def rows_of_runs(rows: DataFrame, records: Sequence[RunRecord]) -> Shown:
     for one in (one for record in records for one in record.asked):
         key = one.model, one.network_sha256, one.dataset, one.split
         subjects.setdefault(key, []).append(one)
-    parts = [_named(rows, _Subject(asked)) for asked in subjects.values()]
+    parts = [_named(rows, _Subject(asked), _Data(asked)) for asked in subjects.values()]
     return Shown(_joined(rows, parts), settings=_settings(records))
 
 
@@ -59,25 +59,21 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
     Of a network all that was ever asked of it is shown, each score by the latest cell that was
     asked for under that attack, budget and seed, on the cases as they were asked for last.
     """
-    versions: list[_Data] = []
     subjects: dict[tuple[str, str, _Data], dict[str, _Subject]] = {}
-    for one in (one for record in records for one in record.asked):
-        data = next((known for known in versions if known.holds(one)), None)
-        if data is None:
-            versions.append(data := _Data(one.dataset))
-        data.update(one)
-        networks = subjects.setdefault((one.model, one.split, data), {})
-        before = networks.pop(one.network_sha256, None)  # the last one asked about comes last
-        networks[one.network_sha256] = _Subject([*(before.asked if before else ()), one])
+    for data in _data_sets([one for record in records for one in record.asked]):
+        for one in data.asked:
+            networks = subjects.setdefault((one.model, one.split, data), {})
+            before = networks.pop(one.network_sha256, None)  # the last one asked about comes last
+            networks[one.network_sha256] = _Subject([*(before.asked if before else ()), one])
     parts: list[DataFrame] = []
     of_name: dict[str, set[str]] = {}
     shown: dict[str, set[tuple[str, str]]] = {}
-    for (model, split, data), networks in subjects.items():
+    for (model, _, data), networks in subjects.items():
         for subject in networks.values():
             of_name.setdefault(model, set()).update(subject.cells)
         for subject in [*networks.values()][0 if every else -1 :]:
-            part = _named(rows, subject, data.cases[split])
-            parts.append(part.assign(dataset_fingerprint=data.fingerprint))
+            part = _named(rows, subject, data)
+            parts.append(part)
             pairs = zip(part["cell"], part["case_sha256"], strict=True)
             shown.setdefault(model, set()).update(pairs)
     asked = set().union(*of_name.values()) if of_name else set()
@@ -89,33 +85,54 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
     )
 
 
-class _Data:
-    """A data set through its versions: files were added or edited, and some are what they were.
+def _data_sets(asked: Sequence[Asked]) -> list[_Data]:
+    """What was asked, by data set: versions of one have a fingerprint or a case in common.
 
-    Two folders that are read by one spec and have nothing in common are two data sets.
+    Files were added or edited, and some are what they were. Two folders that are read by one spec
+    and have nothing in common are two data sets.
+    """
+    found: list[tuple[str, set[str], list[Asked]]] = []
+    for one in asked:
+        tokens = {one.dataset_fingerprint, *(case.sha256 for case in one.cases)}
+        same = [data for data in found if data[0] == one.dataset and data[1] & tokens]
+        joined = tokens.union(*(data[1] for data in same))
+        members = [*(member for data in same for member in data[2]), one]
+        place = found.index(same[0]) if same else len(found)
+        found[place : place + 1] = [(one.dataset, joined, members)]
+        found = [data for data in found if not any(data is other for other in same[1:])]
+    order = {id(one): place for place, one in enumerate(asked)}
+    return [_Data(sorted(members, key=lambda one: order[id(one)])) for _, _, members in found]
+
+
+class _Data:
+    """A data set, as several runs have asked about it, in order.
 
     Attributes:
         fingerprint: of the version that was asked about last.
-        cases: split -> case id -> ``Case.sha256``, as they were asked for last.
     """
 
-    def __init__(self, dataset: str) -> None:
-        self.dataset, self.fingerprint = dataset, ""
-        self.cases: dict[str, dict[str, str]] = {}
-        self._contents: set[str] = set()
+    def __init__(self, asked: Sequence[Asked]) -> None:
+        self.asked, self.fingerprint = asked, asked[-1].dataset_fingerprint
+        self._contents: dict[tuple[str, str], str] = {}
+        self._names: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
+        for one in asked:
+            for case in one.cases:
+                self._contents[one.split, case.case_id] = case.sha256
+                key = one.split, case.sha256
+                version, groups = self._names.get(key, ("", {}))
+                if version != one.dataset_fingerprint:  # in that version it bore other names
+                    groups = {}
+                    self._names[key] = one.dataset_fingerprint, groups
+                groups[case.case_id] = case.group_id
 
-    def holds(self, asked: Asked) -> bool:
-        """Whether this is the data set that was asked about."""
-        same = asked.dataset_fingerprint == self.fingerprint
-        known = any(case.sha256 in self._contents for case in asked.cases)
-        return asked.dataset == self.dataset and (same or known)
-
-    def update(self, asked: Asked) -> None:
-        """Its latest version."""
-        self.fingerprint = asked.dataset_fingerprint
-        found = {case.case_id: case.sha256 for case in asked.cases}
-        self.cases.setdefault(asked.split, {}).update(found)
-        self._contents.update(found.values())
+    def names(self, split: str, content: str) -> Mapping[str, str]:
+        """Case id -> group id of the cases that have this content by now; none where it is gone."""
+        groups = self._names[split, content][1]
+        return {
+            case_id: group
+            for case_id, group in groups.items()
+            if self._contents[split, case_id] == content
+        }
 
 
 class _Subject:
@@ -130,30 +147,29 @@ class _Subject:
         cells = dict.fromkeys(cell for one in reversed(self.asked) for cell in reversed(one.cells))
         return [*reversed(cells)]
 
-    @property
-    def cases(self) -> Iterable[AskedCase]:
-        """Every case as it was asked for last."""
-        return {case.case_id: case for one in self.asked for case in one.cases}.values()
+    def cases(self, data: _Data) -> Iterator[AskedCase]:
+        """Every case under its present name; of one that lies there twice, those asked for."""
+        own: dict[str, dict[str, AskedCase]] = {}
+        for case in (case for one in self.asked for case in one.cases):
+            own.setdefault(case.sha256, {})[case.case_id] = case
+        for content, asked in own.items():
+            names = data.names(self.last.split, content)
+            last = [*asked.values()][-1]
+            for case_id in (asked.keys() & names.keys()) or names:
+                case = asked.get(case_id, last)
+                update = {"case_id": case_id, "group_id": names[case_id]}
+                yield case.model_copy(update=update)
 
 
-def _named(
-    rows: DataFrame, subject: _Subject, latest: Mapping[str, str] | None = None
-) -> DataFrame:
-    """The rows of a subject under the names it was asked about with.
-
-    ``latest`` is case id -> content, where a case may have been asked for as another.
-    """
+def _named(rows: DataFrame, subject: _Subject, data: _Data) -> DataFrame:
+    """The rows of a subject under the names it was asked about with, and its cases have by now."""
     order = {cell: place for place, cell in enumerate(subject.cells)}
     part = rows[rows["cell"].isin(order)]
     cells = part[["cell", *_SLOT]].drop_duplicates()
     cells = cells.assign(place=cells["cell"].map(order)).sort_values("place", kind="stable")
     cells = cells.drop_duplicates(_SLOT, keep="last")
     cases = DataFrame(
-        [
-            (case.sha256, case.case_id, case.group_id, case.trained)
-            for case in subject.cases
-            if latest is None or latest[case.case_id] == case.sha256
-        ],
+        [(case.sha256, case.case_id, case.group_id, case.trained) for case in subject.cases(data)],
         columns=["case_sha256", "case_id", "group_id", "trained"],
     )
     part = part[part["cell"].isin(cells["cell"])].drop(columns=_NAMES)
@@ -164,6 +180,7 @@ def _named(
         for marks, trained in zip(part["marks"], part["trained"], strict=True)
     ]
     names = {name: getattr(last, name) for name in _NAMES[:4]}
+    names["dataset_fingerprint"] = data.fingerprint
     return part.assign(**names, marks=words)[[*rows]]
 
 

@@ -168,6 +168,34 @@ def test_a_folder_that_grew_another_split_and_another_name_reuse_every_row(
     record, count = run(runs, source(pictures))
     assert count.computed == 0
     assert "renamed" in set(shown(runs, record)["case_id"])
+    everything = shown(runs)  # where it counts once, as do all others
+    assert not {"p2", "renamed"} <= set(everything["case_id"])
+    assert everything["case_sha256"].nunique() == everything["case_id"].nunique() == 7
+
+
+def test_a_case_that_lies_there_twice_counts_twice_where_both_were_asked_for(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    run(runs, source(pictures), model=Ready(Dark, "before"))
+    add_pair(pictures, 6, seed=5)  # p5 again
+    write_split(pictures, range(2, 7))
+    run(runs, source(pictures), model=Ready(Dark, "after"))
+    found = {name: set(part["case_id"]) for name, part in shown(runs).groupby("model")}
+    assert found == {"after": {f"p{n}" for n in range(2, 7)}, "before": {"p2", "p3", "p4", "p5"}}
+
+
+def test_versions_of_a_data_set_that_a_later_one_joins_are_one(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    for test in ((2, 3), (4, 5), (2, 3, 4, 5)):
+        write_split(pictures, test)
+        run(runs, source(pictures))
+    assert load_tables(Workspace(runs)).cases["dataset"].unique().tolist() == [
+        "folder:split=split.csv"
+    ]
+    assert shown(runs)["case_id"].value_counts().eq(2).all()  # clean, and one attack
 
 
 def test_a_changed_image_or_mask_is_another_case(pictures: Path, tmp_path: Path) -> None:

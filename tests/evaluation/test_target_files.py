@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def masks(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def run(root: Path, folder: Path) -> tuple[list[str], pd.DataFrame]:
-    data = DataSource("mixed", Mixed(), "test", Mixed().entries("test"))
+def run(root: Path, folder: Path, cases: Mixed | None = None) -> tuple[list[str], pd.DataFrame]:
+    data = DataSource("mixed", cases or Mixed(), "test", Mixed().entries("test"))
     grid = Grid([load_attack(f'pgd:target="file:{folder}"')], [Fraction(3, 10)])
     options = Options("fp32", "cpu", 2)
     keys = run_model(Ready(Gains, "gains"), data, grid, Workspace(root), options, Silence())
@@ -76,6 +77,29 @@ def test_other_masks_are_another_cell_and_the_same_ones_are_not(tmp_path: Path) 
     clean, other = run(tmp_path / "runs", masks(folder, seed=1))[0]
     assert clean == first[0]
     assert other != first[1]
+
+
+class Swapped(Mixed):
+    """The same images, and two of them under each other's name."""
+
+    def load(self, case_id: str) -> Case:
+        other = {"c0": "c1", "c1": "c0"}.get(case_id, case_id)
+        return replace(super().load(other), case_id=case_id, group_id=case_id)
+
+    def fingerprint(self) -> str:
+        return "swapped"
+
+
+def test_an_image_under_another_name_leads_to_the_mask_of_that_name(tmp_path: Path) -> None:
+    folder = masks(tmp_path / "targets")
+    run(tmp_path / "runs", folder)
+    _, found = run(tmp_path / "runs", folder, Swapped())
+    _, expected = run(tmp_path / "alone", folder, Swapped())
+    names = ["case_sha256", "class_id", "jaccard", "target_jaccard"]
+    last = found[found["cell"].isin(expected["cell"])].sort_values(names)
+    pd.testing.assert_frame_equal(
+        last[names].reset_index(drop=True), expected.sort_values(names, ignore_index=True)[names]
+    )
 
 
 def test_everything_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
