@@ -96,18 +96,25 @@ class _StepRun:
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.backwards, self.zeros = self.forwards.clone(), self.forwards.clone()
         self.at_fault = self.forwards.bool()
+        self.nearest: Nearest | None = None
         self.everyone = torch.arange(len(images), device=images.device)
         if self.plan.labels == "prediction" and not goal.targeted:
             goal = dataclasses.replace(goal, labels=self._own_labels(images, goal))
         self.context = Context(images, goal, budget, noise)
 
     def run(self) -> Outcome:
-        """All restarts; per case the image with the lowest score, the first among equals."""
+        """All restarts; per case the image with the lowest score, the first among equals.
+
+        Of a minimum-norm attack the nearest one, over which its restarts share one record.
+        """
         context, alive = self.context, self.everyone
         best = self._one_restart(context, alive)
-        if self.plan.restarts > 1:
+        if self.plan.restarts > 1 and self.nearest is None:
             best_score = self._scores(best, context.goal, alive)
         for restart in range(1, self.plan.restarts):
+            if self.nearest is not None:
+                best = self._one_restart(dataclasses.replace(context, restart=restart), alive)
+                continue
             if self.plan.stop_early:
                 keep = (best_score[alive] > 0).nonzero()[:, 0]
                 alive, context = alive[keep], _select_context(context, keep)
@@ -175,9 +182,12 @@ class _StepRun:
         """For the first restart the clean image with its score, which the best must beat."""
         if self.plan.keep == "last":
             return None
+        if self.nearest is not None:
+            return self.nearest
         clean = self._scores(context.images, context.goal, cases)
         if self.plan.keep == "nearest":
-            return self._nearest(context, cases, clean)
+            self.nearest = self._nearest(context, cases, clean)
+            return self.nearest
         record = _Record(self.context.images.clone())
         if context.restart == 0:
             record.scores[cases] = clean.double()

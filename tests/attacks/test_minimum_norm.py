@@ -3,6 +3,7 @@ there is nothing to do or nothing to be done."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from toys import scores
 
-from segbench.api import Budget, Goal
+from segbench.api import Budget, Context, Goal, Plan, State
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.errors import UserError
 from segbench.plugins.attack import NamedAttack, attack_budgets, load_attack
+from segbench_attacks.dag import DAG
 
 NAMES = ("dag", "asma", "alma-prox")
 NORMS = {"linf": torch.inf, "l2": 2.0}
@@ -201,3 +203,34 @@ def test_a_target_is_reached_by_agreement(name: str, prepared: Any) -> None:
 def test_parameters_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(UserError):
         load_attack(text)
+
+
+@dataclass(frozen=True)
+class Restarted(DAG):
+    """DAG from three starts, each darker than the one before: the last, the clean one, is nearest."""
+
+    starts: int = 3
+
+    def plan(self, budget: Budget) -> Plan:
+        return replace(super().plan(budget), restarts=self.starts)
+
+    def init(self, context: Context) -> State:
+        brighter = 0.15 * (self.starts - 1 - context.restart)
+        return State((context.images + brighter).clamp(0, 1))
+
+
+def test_restarts_keep_the_nearest_and_not_the_lowest_score(prepared: Any) -> None:
+    generator = torch.Generator().manual_seed(2)
+    images = 0.4 + 0.2 * torch.rand(3, 1, SIDE, SIDE, generator=generator)
+    module = Plane(0.0)
+    module.level = float((images.flatten(1) @ module.v).min()) - 0.02 * float(module.v.abs().sum())
+    network = prepared(module, images)
+    labels = network.as_labels(network.exact_logits(images))
+    dag = named("dag")
+    found = []
+    for attack in (Restarted(steps=120, starts=1), Restarted(steps=120)):
+        mine = NamedAttack(dag.label, attack, dag.plugin)
+        made = attacked(network, mine, images, labels)
+        assert (scores(network, made, labels) < 0.5).all()
+        found.append(distance(made, images, "linf"))
+    assert (found[1] <= found[0] + 1e-6).all()
