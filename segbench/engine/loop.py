@@ -105,15 +105,18 @@ class _StepRun:
     def run(self) -> Outcome:
         """All restarts; per case the image with the lowest score, the first among equals.
 
-        Of a minimum-norm attack the nearest one, over which its restarts share one record.
+        Of a minimum-norm attack the nearest one.
         """
         context, alive = self.context, self.everyone
         best = self._one_restart(context, alive)
-        if self.plan.restarts > 1 and self.nearest is None:
+        if self.plan.restarts > 1:
             best_score = self._scores(best, context.goal, alive)
         for restart in range(1, self.plan.restarts):
-            if self.nearest is not None:
-                best = self._one_restart(dataclasses.replace(context, restart=restart), alive)
+            if (nearest := self.nearest) is not None:
+                self._one_restart(dataclasses.replace(context, restart=restart), alive)
+                assert self.nearest is not None
+                best = nearest.or_nearer(self.nearest).images
+                self.nearest = nearest
                 continue
             if self.plan.stop_early:
                 keep = (best_score[alive] > 0).nonzero()[:, 0]
@@ -182,8 +185,6 @@ class _StepRun:
         """For the first restart the clean image with its score, which the best must beat."""
         if self.plan.keep == "last":
             return None
-        if self.nearest is not None:
-            return self.nearest
         clean = self._scores(context.images, context.goal, cases)
         if self.plan.keep == "nearest":
             self.nearest = self._nearest(context, cases, clean)

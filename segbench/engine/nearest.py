@@ -55,6 +55,13 @@ class Nearest:
             self._halve(moved)
         return self.images[cases]
 
+    def or_nearer(self, other: Nearest) -> Nearest:
+        """Of each case the nearer of two records of the same batch; this one's among equals."""
+        better = other.distance < self.distance
+        self.images = torch.where(per_case(better, self.images), other.images, self.images)
+        self.distance = torch.minimum(self.distance, other.distance)
+        return self
+
     def _halve(self, cases: Tensor) -> None:
         clean, reached = self.clean[cases], self.images[cases]
         low = torch.zeros_like(self.distance[cases])

@@ -207,7 +207,7 @@ def test_parameters_that_mean_nothing_are_refused(text: str) -> None:
 
 @dataclass(frozen=True)
 class Restarted(DAG):
-    """DAG from three starts, each darker than the one before: the last, the clean one, is nearest."""
+    """DAG from three starts, each darker than the one before; the last is the clean image."""
 
     starts: int = 3
 
