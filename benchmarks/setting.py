@@ -12,6 +12,7 @@ from segbench.data import load_dataset
 from segbench.evaluation.request import DataSource, select_data
 from segbench.networks import ModelReference, resolve_models
 from segbench.plugins.spec import parse_eps
+from segbench.store.workspace import Workspace
 
 NETWORKS = Path(__file__).parent / "networks.py"
 
@@ -50,7 +51,7 @@ class Setting:
         own = hasattr(networks, self.network)
         text = f"{NETWORKS}:{self.network}" if own else self.network
         weights = [Path(self.weights)] if self.weights else []
-        found = resolve_models([text], Path(self.workspace), weights)
+        found = resolve_models([text], Workspace(Path(self.workspace)), weights)
         if len(found) != 1:
             raise SystemExit(f"{self.network} is {len(found)} checkpoints; name one of them")
         return found[0]

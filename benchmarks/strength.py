@@ -17,6 +17,7 @@ import click
 from pandas import DataFrame
 
 from segbench.cli.evaluation import evaluate
+from segbench.cli.options import workspace_option
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
 from segbench.plugins.attack import load_attack
@@ -116,7 +117,7 @@ def _numbers(text: str) -> list[int]:
 @click.option("--gradients", default="10,20,40,80,160,320", show_default=True)
 @click.option("--costs", default="30,100", show_default=True, help="Of 30, 100 and 1000.")
 @click.option("--device")
-@click.option("--workspace", type=click.Path(path_type=Path), default=Path("runs"))
+@workspace_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("strength.md"))
 def main(
     model: tuple[str, ...],
@@ -128,7 +129,7 @@ def main(
     gradients: str,
     costs: str,
     device: str | None,
-    workspace: Path,
+    workspace: Workspace,
     out: Path,
 ) -> None:
     """Attack, compare, write."""
@@ -143,7 +144,7 @@ def main(
         "device": device,
     }
     evaluate(validated(Request, asked), workspace)
-    text = "\n".join(report(scores(load_tables(Workspace(workspace)).cases, specs), specs))
+    text = "\n".join(report(scores(load_tables(workspace).cases, specs), specs))
     out.write_text(text + "\n")
     click.echo(text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from segbench.cli.options import (
     precision_option,
     workspace_option,
 )
+from segbench.store.workspace import Workspace
 
 
 @click.command("attack")
@@ -80,7 +80,7 @@ def command(
     model: tuple[str, ...],
     attack: tuple[str, ...],
     seed: int,
-    workspace: Path,
+    workspace: Workspace,
     **asked: Any,
 ) -> None:
     """Attack networks and store one row per case and class; finished work is never repeated.

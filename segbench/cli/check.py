@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from segbench.cli.options import workspace_option
+from segbench.store.workspace import Workspace
 
 
 @click.command("check")
@@ -33,7 +34,7 @@ def command(
     tolerance: float,
     every: bool,
     update: bool,
-    workspace: Path,
+    workspace: Workspace,
 ) -> None:
     """Compare the stored scores with a golden file; exit status 1 on any regression.
 
@@ -44,7 +45,6 @@ def command(
     from segbench.cli import EXIT_REGRESSION
     from segbench.cli.consoles import coloured, console
     from segbench.cli.display import show_gate
-    from segbench.store.workspace import Workspace
     from segbench.tables.golden import (
         FAILURES,
         compare_golden,
@@ -54,7 +54,7 @@ def command(
     )
     from segbench.tables.load import load_tables
 
-    current = golden_table(load_tables(Workspace(workspace), strict=True, depth="cases"))
+    current = golden_table(load_tables(workspace, strict=True, depth="cases"))
     if update:
         write_golden(golden, current)
         console.print(f"wrote {len(current)} reference scores to {golden}", soft_wrap=True)

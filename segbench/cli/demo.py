@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from segbench.cli.options import device_option, workspace_option
+from segbench.store.workspace import Workspace
 
 DATASET = "phantom-cxr"
 MODELS = ("nlcen:encoder=resnet18,width=32", "unet:width=8")
@@ -18,7 +17,7 @@ EPS = "1/255,2/255,4/255,8/255"
 @click.option("--tiny", is_flag=True, help="Seconds instead of minutes; for testing segbench.")
 @device_option
 @workspace_option
-def command(tiny: bool, device: str | None, workspace: Path) -> None:
+def command(tiny: bool, device: str | None, workspace: Workspace) -> None:
     """Train NLCEN and a U-Net on generated radiographs, attack both, report.
 
     Offline, nothing to download, under three minutes on two cores.
@@ -46,4 +45,4 @@ def command(tiny: bool, device: str | None, workspace: Path) -> None:
         "device": device,
     }
     evaluate(validated(Request, asked), workspace)
-    write_reports(("markdown", "csv"), workspace, workspace / "reports")
+    write_reports(("markdown", "csv"), workspace, workspace.reports)

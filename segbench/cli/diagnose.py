@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +17,7 @@ from segbench.cli.options import (
     workspace_option,
 )
 from segbench.errors import UserError
+from segbench.store.workspace import Workspace, check_writable
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -36,7 +36,7 @@ _COLOURS = {"pass": "green", "suspicious": "yellow", "fail": "red"}
 @precision_option
 @device_option
 @workspace_option
-def command(model: str, eps: str, workspace: Path, **asked: Any) -> None:
+def command(model: str, eps: str, workspace: Workspace, **asked: Any) -> None:
     """Check whether MODEL's attacked scores can be believed: checks for gradient masking.
 
     MODEL is what attack -m takes. The findings are stored, and stand in every report beside the
@@ -53,16 +53,15 @@ def command(model: str, eps: str, workspace: Path, **asked: Any) -> None:
     from segbench.evaluation.records import validated
     from segbench.evaluation.request import Request
     from segbench.store.diagnoses import write_diagnosis
-    from segbench.store.workspace import Workspace, check_writable
 
     budget = _budget(eps)
-    request, store = validated(Request, {"models": (model,), **asked}), Workspace(workspace)
-    check_writable(store.diagnoses)
+    request = validated(Request, {"models": (model,), **asked})
+    check_writable(workspace.diagnoses)
     for reference, data in resolve_request(request, workspace):
         with progress_bar() as progress:
             told = partial(show, progress, progress.add_task(reference.name, total=None))
-            diagnosis = diagnose_model(reference, data, budget, store, request, told)
-        path = write_diagnosis(store, diagnosis)
+            diagnosis = diagnose_model(reference, data, budget, workspace, request, told)
+        path = write_diagnosis(workspace, diagnosis)
         _show(diagnosis)
         console.print(f"wrote {path}", soft_wrap=True)
 

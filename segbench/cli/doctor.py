@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import click
 
@@ -19,13 +18,14 @@ from segbench.cli.terminal import say
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry
 from segbench.plugins.attack import load_attack
+from segbench.store.workspace import Workspace
 
 
 @click.command("doctor")
 @device_option
 @workspace_option
 @click.pass_context
-def command(ctx: click.Context, device: str | None, workspace: Path) -> None:
+def command(ctx: click.Context, device: str | None, workspace: Workspace) -> None:
     """Say what segbench will compute with, and whether every plug-in is fit for use.
 
     Exit status 3 if something is broken.
@@ -57,11 +57,12 @@ def command(ctx: click.Context, device: str | None, workspace: Path) -> None:
         ctx.exit(3)
 
 
-def _workspace_state(workspace: Path) -> str:
-    existing = next(p for p in (workspace.absolute(), *workspace.absolute().parents) if p.exists())
+def _workspace_state(workspace: Workspace) -> str:
+    folder = workspace.root.absolute()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(existing).free / 2**30
     state = "writable" if os.access(existing, os.W_OK) else "NOT writable"
-    return f"{workspace} ({state}, {free:.0f} GiB free)"
+    return f"{workspace.root} ({state}, {free:.0f} GiB free)"
 
 
 def _broken_plugins() -> list[str]:

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
     from segbench.evaluation.request import DataSource, Request
     from segbench.networks import ModelReference
+    from segbench.store.workspace import Workspace
 
 
-def evaluate(request: Request, workspace: Path) -> None:
+def evaluate(request: Request, workspace: Workspace) -> None:
     """Run the grid with a progress bar, then show the tables of what was asked for."""
     from segbench.evaluation.plan import find_sources, plan_grid
 
@@ -26,20 +27,18 @@ def evaluate(request: Request, workspace: Path) -> None:
     from segbench.cli.display import AttackProgress, progress_bar, show_summary
     from segbench.evaluation.run import refuse_failures, run_grid
     from segbench.evaluation.settle import settle
-    from segbench.store.workspace import Workspace
     from segbench.tables.load import load_tables
 
-    store = Workspace(workspace)
     with progress_bar() as progress:
         listener = AttackProgress(progress)
         argv = (Path(sys.argv[0]).name, *sys.argv[1:])
-        records = [run_grid(pairs, grid, store, request, listener, argv)]
+        records = [run_grid(pairs, grid, workspace, request, listener, argv)]
         if request.until_settled:
-            records = settle(pairs, request, store, records[0], listener)
-    show_summary(load_tables(store, run=records, depth="means"))
+            records = settle(pairs, request, workspace, records[0], listener)
+    show_summary(load_tables(workspace, run=records, depth="means"))
     console.print(
         f"{records[-1].run_id}: {listener.computed} scores computed, {listener.found} found in "
-        f"{workspace / 'results'}",
+        f"{workspace.results}",
         soft_wrap=True,
     )
     for record in records:
@@ -56,7 +55,9 @@ def say_own_attacks(texts: Iterable[str]) -> None:
         messages.print(said, soft_wrap=True)
 
 
-def resolve_request(request: Request, workspace: Path) -> list[tuple[ModelReference, DataSource]]:
+def resolve_request(
+    request: Request, workspace: Workspace
+) -> list[tuple[ModelReference, DataSource]]:
     """Each network that is asked for with its data; says where code of the user's runs."""
     from segbench.cli.consoles import messages
     from segbench.evaluation.plan import find_models, pair_with_data

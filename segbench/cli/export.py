@@ -10,6 +10,7 @@ import click
 
 from segbench.cli.options import SpecText, out_option, workspace_option
 from segbench.data import open_dataset
+from segbench.store.workspace import Workspace, check_writable
 
 if TYPE_CHECKING:
     from segbench.export.write import Written
@@ -36,7 +37,7 @@ def command(
     eps: tuple[str, ...],
     data_root: Path | None,
     out: Path | None,
-    workspace: Path,
+    workspace: Workspace,
 ) -> None:
     """Write the images that attack --save-adversarial kept, in the depth and units of their files.
 
@@ -54,17 +55,16 @@ def command(
     from segbench.export.write import choose_cells, export_cell
     from segbench.plugins.attack import load_attacks
     from segbench.plugins.spec import parse_eps_list
-    from segbench.store.workspace import Workspace, check_writable
 
-    store, folder = Workspace(workspace), out or workspace / "export"
+    folder = out or workspace.root / "export"
     say_own_attacks(attack)
     labels = [one.label for one in load_attacks(attack)]
-    cells = choose_cells(store, model, labels, parse_eps_list(eps) if eps else [])
+    cells = choose_cells(workspace, model, labels, parse_eps_list(eps) if eps else [])
     data = {name: open_dataset(name, data_root) for name in {cell.dataset for cell in cells}}
     check_writable(folder)
     written: list[Written] = []
     for cell in cells:
-        written += export_cell(store, cell, data[cell.dataset], folder)
+        written += export_cell(workspace, cell, data[cell.dataset], folder)
     _list(folder, written)
     for name, dataset in sorted(data.items()):
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)

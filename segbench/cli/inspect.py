@@ -17,6 +17,7 @@ from segbench.cli.options import (
 from segbench.cli.terminal import say
 from segbench.data import open_dataset
 from segbench.errors import UserError
+from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +39,7 @@ def command(
     channels: Channels | None,
     dataset: str | None,
     data_root: Path | None,
-    workspace: Path,
+    workspace: Workspace,
 ) -> None:
     """Say what segbench sees in MODEL: size, cost, kind of answer, whether gradients flow.
 
@@ -64,7 +65,7 @@ def _load(
     normalize: str,
     channels: Channels | None,
     data: Dataset,
-    workspace: Path,
+    workspace: Workspace,
 ) -> tuple[str, LoadedModel]:
     """A network of the user's own, a trained one, or a registered one as it is before training."""
     from segbench.networks import LoadedModel, resolve_models

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from segbench.cli.options import workspace_option
 from segbench.cli.terminal import say
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
+from segbench.store.workspace import Workspace
 
 _RESERVED = {
     "models": ("in_channels", "num_classes"),
@@ -32,7 +32,7 @@ _RESERVED = {
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @workspace_option
 @click.pass_context
-def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Path) -> None:
+def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Workspace) -> None:
     """List models, attacks, datasets and reports with their parameters, or runs and stored cells.
 
     Exit status 3 if one of them is broken; its row says how.
@@ -109,21 +109,19 @@ def _plain(default: Any) -> Any:
     return None if default is inspect.Parameter.empty else default
 
 
-def _cells(workspace: Path) -> list[dict[str, Any]]:
+def _cells(workspace: Workspace) -> list[dict[str, Any]]:
     """One record per stored cell."""
     from segbench.store.rows import read_rows
-    from segbench.store.workspace import Workspace
 
-    rows = read_rows(Workspace(workspace))
+    rows = read_rows(workspace)
     facts = ["cell", "model", "dataset", "split", "attack", "budget_kind", "budget", "seed"]
     cells = rows.groupby(facts, sort=False)["case_id"].nunique().reset_index(name="cases")
     return [{str(k): v for k, v in cell.items()} for cell in cells.to_dict("records")]
 
 
-def _runs(workspace: Path) -> list[dict[str, Any]]:
+def _runs(workspace: Workspace) -> list[dict[str, Any]]:
     """One record per run, in the order in which they began."""
     from segbench.store.runs import read_runs
-    from segbench.store.workspace import Workspace
 
     return [
         {
@@ -139,7 +137,7 @@ def _runs(workspace: Path) -> list[dict[str, Any]]:
             "reason": run.reason or "",
             "command": " ".join(run.argv),
         }
-        for run in read_runs(Workspace(workspace))
+        for run in read_runs(workspace)
     ]
 
 

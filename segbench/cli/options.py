@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from segbench.plugins import registry
 from segbench.plugins.spec import canonical
+from segbench.store.workspace import Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_DATASET = "phantom-cxr"
@@ -64,12 +65,33 @@ class SeedList(click.ParamType[tuple[int, ...]]):
         return seeds
 
 
+class WorkspaceFolder(click.ParamType[Workspace]):
+    """A folder, which need not be there yet, as a workspace."""
+
+    name = "directory"
+    _folder = click.Path(path_type=Path, file_okay=False)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Workspace:
+        """The workspace in that folder."""
+        if isinstance(value, Workspace):
+            return value
+        return Workspace(Path(self._folder.convert(value, param, ctx)))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The shell's own folders."""
+        return self._folder.shell_complete(ctx, param, incomplete)
+
+
 def workspace_option(command: Command) -> Command:
     """``--workspace``: where models, results and reports lie."""
     return click.option(
         "--workspace",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("runs"),
+        type=WorkspaceFolder(),
+        default="runs",
         show_default=True,
         envvar="SEGBENCH_WORKSPACE",
         help="Folder of models, results and reports.",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from segbench.cli.options import SpecText, out_option, workspace_option
+from segbench.store.workspace import Workspace
 
 
 @click.command("report")
@@ -22,7 +23,9 @@ from segbench.cli.options import SpecText, out_option, workspace_option
 @out_option("reports")
 @click.option("--all-weights", is_flag=True, help="Also networks that bore the same name before.")
 @workspace_option
-def command(format: tuple[str, ...], out: Path | None, all_weights: bool, workspace: Path) -> None:
+def command(
+    format: tuple[str, ...], out: Path | None, all_weights: bool, workspace: Workspace
+) -> None:
     """Show the robustness of every attacked network and write it to files.
 
     \b
@@ -31,5 +34,5 @@ def command(format: tuple[str, ...], out: Path | None, all_weights: bool, worksp
     """
     from segbench.cli.reporting import write_reports
 
-    directory = out or workspace / "reports"
+    directory = out or workspace.reports
     write_reports(format, workspace, directory, show=True, all_weights=all_weights)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segbench.store.workspace import Workspace
 
 
 def write_reports(
     formats: Sequence[str],
-    workspace: Path,
+    workspace: Workspace,
     directory: Path,
     *,
     show: bool = False,
@@ -19,11 +23,10 @@ def write_reports(
     from segbench.cli.display import show_summary
     from segbench.plugins.registry import load
     from segbench.plugins.report import write_report
-    from segbench.store.workspace import Workspace
     from segbench.tables.load import load_tables
 
     writers = [load("reports", name) for name in formats]
-    tables = load_tables(Workspace(workspace), every=all_weights)
+    tables = load_tables(workspace, every=all_weights)
     written = [path for writer in writers for path in write_report(writer, tables, directory)]
     if show:
         show_summary(tables)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from segbench.cli.options import DEFAULT_DATASET, device_option, workspace_option
+from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from segbench.evaluation.grid_file import GridFile, TrainConfig
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("grid", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @device_option
 @workspace_option
-def command(grid: Path, device: str | None, workspace: Path) -> None:
+def command(grid: Path, device: str | None, workspace: Workspace) -> None:
     """Do what GRID (a TOML file) declares: training, attacks, reports; finished work is kept.
 
     \b
@@ -47,10 +48,10 @@ def command(grid: Path, device: str | None, workspace: Path) -> None:
         check_goals(plan_grid(asked), open_cases(dataset, asked))
         _train(train, asked, dataset, workspace)
     evaluate(asked, workspace)
-    write_reports(asked.reports, workspace, workspace / "reports")
+    write_reports(asked.reports, workspace, workspace.reports)
 
 
-def _train(train: TrainConfig, asked: GridFile, dataset: str, workspace: Path) -> None:
+def _train(train: TrainConfig, asked: GridFile, dataset: str, workspace: Workspace) -> None:
     from segbench.cli.training import train_models
 
     train_models(

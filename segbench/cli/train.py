@@ -15,6 +15,7 @@ from segbench.cli.options import (
     device_option,
     workspace_option,
 )
+from segbench.store.workspace import Workspace
 
 DEFAULT_MODELS = ("nlcen", "unet")
 
@@ -47,7 +48,7 @@ def command(
     resume: bool,
     force: bool,
     device: str | None,
-    workspace: Path,
+    workspace: Workspace,
 ) -> None:
     """Train MODELs (default: nlcen and unet) and store them with a card of their provenance.
 

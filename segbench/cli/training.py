@@ -11,6 +11,7 @@ from segbench.data import open_dataset
 
 if TYPE_CHECKING:
     from segbench.api import Dataset
+    from segbench.store.workspace import Workspace
     from segbench.training.recipes import Recipe
 
 
@@ -25,7 +26,7 @@ def train_models(
     resume: bool = False,
     force: bool = False,
     device: str | None = None,
-    workspace: Path,
+    workspace: Workspace,
 ) -> None:
     """Train every model spec with every seed on the ``train`` split into the workspace."""
     from segbench.cli.consoles import console
@@ -54,7 +55,7 @@ def train_models(
         console.print(f"trained {folder}", soft_wrap=True)
 
 
-def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: Path) -> None:
+def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: Workspace) -> None:
     """What cannot end well, before hours of the first training.
 
     Every network is really built: not every factory can build on the meta device, and only so are
@@ -66,7 +67,7 @@ def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: 
     from segbench.store.workspace import check_writable
     from segbench.training.session import list_stages
 
-    check_writable(workspace)
+    check_writable(workspace.root)
     with torch.random.fork_rng([]):
         for architecture in [resolve_architecture(model, data.spatial_dims) for model in models]:
             network = architecture.build(

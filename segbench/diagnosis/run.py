@@ -69,7 +69,7 @@ def _neighbours(
     reference: ModelReference, data: DataSource, workspace: Workspace
 ) -> list[CheckpointReference]:
     """Other checkpoints for the same data, of other architectures first."""
-    found = [CheckpointReference(f, load_card(f)) for f in find_checkpoints(workspace.root)]
+    found = [CheckpointReference(f, load_card(f)) for f in find_checkpoints(workspace)]
     own = reference.card.model if isinstance(reference, CheckpointReference) else ""
     data_now = data.dataset.fingerprint()
     fitting = [

@@ -76,8 +76,8 @@ def attack(
         cell = _cell(request)
         if cell is None:
             return torch.from_numpy(data.images).to(place)
-        root = None if workspace is None else Path(workspace)
-        reference = _only(find_given(network, request, root), network)
+        store = None if workspace is None else Workspace(Path(workspace))
+        reference = _only(find_given(network, request, store), network)
         data = fit_classes(data, reference, request)
         attacked = list(
             _attacked(reference, select_data(data.name, data, SPLIT, None), cell, request)

@@ -135,8 +135,8 @@ def evaluate(
     request = validated(Request, asked)
     with undisturbed(), _opened(workspace) as store:
         grid = plan_grid(request)
-        find_sources(grid, store.root)
-        given = None if workspace is None else store.root
+        find_sources(grid, store)
+        given = None if workspace is None else store
         pairs = pair_given(network, data, request, given, name)
         told = listener or Quiet()
         records = [run_grid(pairs, grid, store, request, told)]
@@ -146,10 +146,10 @@ def evaluate(
 
 
 @contextmanager
-def _opened(workspace: Path | str | None) -> Iterator[Workspace]:
+def _opened(root: Path | str | None) -> Iterator[Workspace]:
     """The workspace, or one that is gone afterwards."""
-    if workspace is not None:
-        yield Workspace(Path(workspace))
+    if root is not None:
+        yield Workspace(Path(root))
         return
     with tempfile.TemporaryDirectory(prefix="segbench-", ignore_cleanup_errors=True) as folder:
         yield Workspace(Path(folder))

@@ -21,6 +21,7 @@ from segbench.networks.foreign import is_factory
 from segbench.networks.given import GivenReference, unwrapped
 from segbench.networks.trained import is_checkpoint_folder
 from segbench.plugins.contract import check_dataset
+from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from segbench.evaluation.request import DataSource, Options, Request
@@ -30,7 +31,11 @@ Data = str | Dataset | tuple[Any, Any]
 
 
 def pair_given(
-    network: nn.Module | str, data: Data, request: Request, workspace: Path | None, name: str | None
+    network: nn.Module | str,
+    data: Data,
+    request: Request,
+    workspace: Workspace | None,
+    name: str | None,
 ) -> list[tuple[ModelReference, DataSource]]:
     """Each network that is meant, with its cases.
 
@@ -49,7 +54,7 @@ def pair_given(
 
 
 def find_given(
-    network: nn.Module | str, request: Request, workspace: Path | None, name: str | None = None
+    network: nn.Module | str, request: Request, workspace: Workspace | None, name: str | None = None
 ) -> Sequence[ModelReference]:
     """The networks that are meant: one in memory, or all of a text.
 
@@ -77,7 +82,7 @@ def find_given(
             f"network {network!r} is looked up among those trained in a workspace; "
             'say which, for example workspace="runs"'
         )
-    return find_models(replace(request, models=(network,)), workspace or Path())
+    return find_models(replace(request, models=(network,)), workspace or Workspace(Path()))
 
 
 def fit_classes(data: InMemory, reference: ModelReference, options: Options) -> InMemory:

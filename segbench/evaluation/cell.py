@@ -83,7 +83,7 @@ def _described(attack: NamedAttack, workspace: Workspace) -> tuple[str, dict[str
     transfer = attack.attack
     if not isinstance(transfer, TransferAttack):
         return attack.label, attack.parameters
-    source, inner = find_source(transfer.source, workspace.root), load_attack(transfer.attack)
+    source, inner = find_source(transfer.source, workspace), load_attack(transfer.attack)
     parameters = {
         "source": source.name,
         "attack": attack_spec(inner.label, inner.parameters_text),

@@ -6,7 +6,6 @@ Everything that can be refused is refused here, before the first network is trai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from segbench.api import BringsBudgets, Dataset, TransferAttack
 from segbench.data import open_dataset
@@ -18,6 +17,7 @@ from segbench.evaluation.transfer_source import find_source
 from segbench.networks import CheckpointReference, ModelReference, resolve_models
 from segbench.plugins.attack import attack_budgets, load_attacks
 from segbench.plugins.registry import suggest
+from segbench.store.workspace import Workspace
 
 
 def plan_grid(request: Request) -> Grid:
@@ -35,14 +35,14 @@ def plan_grid(request: Request) -> Grid:
     return Grid(attacks, request.eps, request.seeds)
 
 
-def find_sources(grid: Grid, workspace: Path) -> None:
+def find_sources(grid: Grid, workspace: Workspace) -> None:
     """UserError unless every transfer attack's source is a checkpoint of the workspace."""
     for attack in grid.attacks:
         if isinstance(attack.attack, TransferAttack):
             find_source(attack.attack.source, workspace)
 
 
-def find_models(request: Request, workspace: Path) -> list[ModelReference]:
+def find_models(request: Request, workspace: Workspace) -> list[ModelReference]:
     """The networks that are asked for, not yet loaded.
 
     Raises:

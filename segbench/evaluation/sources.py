@@ -123,6 +123,6 @@ class Sources:
 
     def _subject(self, text: str) -> Subject:
         if text not in self._subjects:
-            reference = find_source(text, self.workspace.root)
+            reference = find_source(text, self.workspace)
             self._subjects[text] = load_subject(reference, self.data, self.options)
         return self._subjects[text]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from segbench.api import TransferAttack
 from segbench.errors import UserError
 from segbench.evaluation.grid import Cell
 from segbench.networks import CheckpointReference, resolve_models
 from segbench.plugins.attack import load_attack
+from segbench.store.workspace import Workspace
 
 
-def find_source(text: str, workspace: Path) -> CheckpointReference:
+def find_source(text: str, workspace: Workspace) -> CheckpointReference:
     """The one checkpoint of the workspace that a transfer attack means by its source.
 
     Raises:
@@ -21,7 +20,7 @@ def find_source(text: str, workspace: Path) -> CheckpointReference:
     checkpoints = [one for one in found if isinstance(one, CheckpointReference)]
     if not checkpoints:
         raise UserError(
-            f"transfer: source={text!r} is no checkpoint of {workspace / 'models'}; name one that "
+            f"transfer: source={text!r} is no checkpoint of {workspace.models}; name one that "
             "segbench train has made there"
         )
     if len(checkpoints) > 1:

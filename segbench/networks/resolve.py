@@ -17,11 +17,12 @@ from segbench.networks.trained import (
     find_trained,
     is_checkpoint_folder,
 )
+from segbench.store.workspace import Workspace
 
 
 def resolve_models(
     texts: Sequence[str],
-    workspace: Path,
+    workspace: Workspace,
     weights: Sequence[Path] = (),
     normalize: str = "",
     channels: Channels | None = None,

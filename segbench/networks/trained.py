@@ -11,6 +11,7 @@ from segbench.networks.hashes import layers_hash, source_hash
 from segbench.networks.loaded import LoadedModel
 from segbench.plugins import registry, spec
 from segbench.plugins.architecture import resolve_architecture
+from segbench.store.workspace import Workspace
 from segbench.training.card import CARD_FILE, Card, find_checkpoints, load_card
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def checkpoint_at(folder: Path) -> CheckpointReference:
     return CheckpointReference(folder, load_card(folder))
 
 
-def all_trained(workspace: Path) -> list[CheckpointReference]:
+def all_trained(workspace: Workspace) -> list[CheckpointReference]:
     """All checkpoints of the workspace.
 
     Raises:
@@ -75,7 +76,7 @@ def all_trained(workspace: Path) -> list[CheckpointReference]:
     found = [checkpoint_at(folder) for folder in find_checkpoints(workspace)]
     if not found:
         raise UserError(
-            f"no trained network in {workspace / 'models'}; run segbench train first, "
+            f"no trained network in {workspace.models}; run segbench train first, "
             "or name one with -m"
         )
     return found
@@ -89,13 +90,13 @@ def is_checkpoint_folder(text: str) -> bool:
     )
 
 
-def find_trained(text: str, workspace: Path) -> list[CheckpointReference]:
+def find_trained(text: str, workspace: Workspace) -> list[CheckpointReference]:
     """Checkpoints of a registered spec, or the checkpoint of that very name.
 
     Raises:
         UserError: there are none.
     """
-    folder = workspace / "models" / text
+    folder = workspace.models / text
     if folder.is_dir():
         return [checkpoint_at(folder)]
     parsed = spec.parse(text)
@@ -109,6 +110,5 @@ def find_trained(text: str, workspace: Path) -> list[CheckpointReference]:
     # A name, a key or a value that cannot be is the likelier mistake.
     resolve_architecture(text, 3 if parsed.params.get("spatial_dims") == "3" else 2)
     raise UserError(
-        f"no trained checkpoint of {text!r} in {workspace / 'models'}; "
-        f"run segbench train {text} first"
+        f"no trained checkpoint of {text!r} in {workspace.models}; run segbench train {text} first"
     )

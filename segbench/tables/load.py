@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from segbench.api import Tables
 from segbench.errors import UserError
@@ -49,7 +48,7 @@ def load_tables(
     return build_tables(
         shown.rows,
         shown=shown,
-        current={} if run or every else _present_weights(workspace.root),
+        current={} if run or every else _present_weights(workspace),
         strict=strict,
         runs=runs,
         diagnoses=read_diagnoses(workspace, damaged),
@@ -58,10 +57,10 @@ def load_tables(
     )
 
 
-def _present_weights(root: Path) -> dict[str, str]:
+def _present_weights(workspace: Workspace) -> dict[str, str]:
     """Checkpoint -> SHA-256 of the weights it has now; of those whose card can be read."""
     found = {}
-    for path in find_checkpoints(root):
+    for path in find_checkpoints(workspace):
         try:
             found[path.name] = load_card(path).weights_sha256
         except UserError:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from segbench.atomic import read_regular
 from segbench.errors import UserError
 from segbench.plugins.spec import canonical
+from segbench.store.workspace import Workspace
 from segbench.training.recipes import Recipe
 
 BEST_FILE = "model.safetensors"
@@ -159,9 +160,9 @@ def load_card(folder: Path) -> Card:
         ) from None
 
 
-def find_checkpoints(workspace: Path) -> list[Path]:
+def find_checkpoints(workspace: Workspace) -> list[Path]:
     """The folders of all finished checkpoints of a workspace, sorted by name."""
-    return sorted(card.parent for card in (workspace / "models").glob(f"*/{CARD_FILE}"))
+    return sorted(card.parent for card in workspace.models.glob(f"*/{CARD_FILE}"))
 
 
 def difference(ours: Settings, theirs: Settings) -> str | None:

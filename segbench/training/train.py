@@ -21,6 +21,7 @@ from segbench.errors import MachineError, UserError, no_exit
 from segbench.plugins import spec
 from segbench.plugins.architecture import Architecture, resolve_architecture
 from segbench.plugins.registry import Plugin, suggest
+from segbench.store.workspace import Workspace
 from segbench.training.card import (
     CARD_FILE,
     UNFINISHED_FILE,
@@ -49,7 +50,7 @@ def train_model(
     *,
     recipe: Recipe,
     seed: int,
-    workspace: Path,
+    workspace: Workspace,
     split: str = "train",
     resume: bool = False,
     force: bool = False,
@@ -70,7 +71,7 @@ def train_model(
     listener = listener or Silence()
     architecture = resolve_architecture(model_spec, dataset.spatial_dims)
     settings = _settings(architecture, dataset, dataset_spec, recipe, seed, split)
-    folder = workspace / "models" / checkpoint_name(model_spec, dataset_spec, seed)
+    folder = workspace.models / checkpoint_name(model_spec, dataset_spec, seed)
     if not force and _is_trained(folder, settings, listener):
         return folder
     with locked(folder):

@@ -250,6 +250,14 @@ def test_a_network_that_does_not_fit_is_refused(
     refused(result, status, word)
 
 
+def test_a_workspace_that_is_a_file_is_refused(segbench, tmp_path, monkeypatch) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    refused(segbench("report", "--workspace", file), 2, f"'{file}' is a file")
+    monkeypatch.setenv("SEGBENCH_WORKSPACE", str(file))
+    refused(segbench("report"), 2, f"'{file}' is a file")
+
+
 def test_a_read_only_workspace_is_the_machines_failure(segbench, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     result = segbench("train", "unet", "--workspace", tmp_path / "file" / "runs")

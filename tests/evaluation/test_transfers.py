@@ -42,41 +42,43 @@ class Making(Silence):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with two small networks, briefly trained."""
     from segbench.cli.training import train_models
 
-    root = tmp_path_factory.mktemp("transfer")
-    train_models((WIDE, NARROW), DATA, None, epochs=6, device="cpu", workspace=root)
-    return root
+    made = Workspace(tmp_path_factory.mktemp("transfer"))
+    train_models((WIDE, NARROW), DATA, None, epochs=6, device="cpu", workspace=made)
+    return made
 
 
 @pytest.fixture
-def workspace(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "runs"))
+def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
+    return Workspace(shutil.copytree(trained.root, tmp_path / "runs"))
 
 
 def transfers(*sources: str, attack: str = "pgd:steps=4") -> list[Any]:
     return [load_attack(f'transfer:source="{text}",attack="{attack}"') for text in sources]
 
 
-def run(root: Path, attacks: list[Any], order: int = 1, options: Options = OPTIONS) -> pd.DataFrame:
+def run(
+    workspace: Workspace, attacks: list[Any], order: int = 1, options: Options = OPTIONS
+) -> pd.DataFrame:
     """All rows, once every network of the workspace has met the attacks."""
     from segbench.data import load_dataset
 
     data: DataSource = select_data(DATA, load_dataset(DATA), "test", None)
-    for reference in resolve_models([], root)[::order]:
-        run_model(reference, data, Grid(attacks[::order], [Fraction(8, 255)]), Workspace(root),
+    for reference in resolve_models([], workspace)[::order]:
+        run_model(reference, data, Grid(attacks[::order], [Fraction(8, 255)]), workspace,
                   options, Making())  # fmt: skip
-    return read_rows(Workspace(root))
+    return read_rows(workspace)
 
 
 def test_neither_order_nor_resume_nor_company_changes_a_row(
-    workspace: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attacks = transfers(WIDE, NARROW)
     forward = run(workspace, attacks)
-    other = Path(shutil.copytree(trained, tmp_path / "other"))
+    other = Workspace(shutil.copytree(trained.root, tmp_path / "other"))
     made: list[tuple[str, str]] = []
     attack = worker.attack_cases
 
@@ -116,7 +118,7 @@ def _die_under(attack: str) -> Any:
     return killed
 
 
-def test_the_matrix_has_every_source_and_target(workspace: Path) -> None:
+def test_the_matrix_has_every_source_and_target(workspace: Workspace) -> None:
     quantized = Options("fp32", "cpu", 2, quantize=True)
     tables = build_tables(run(workspace, transfers(WIDE, NARROW), options=quantized))
     plain, rounded = transfer_matrices(tables.curves)
@@ -136,17 +138,17 @@ def test_the_matrix_has_every_source_and_target(workspace: Path) -> None:
     )
 
 
-def test_images_lie_with_their_source(workspace: Path) -> None:
+def test_images_lie_with_their_source(workspace: Workspace) -> None:
     run(workspace, transfers(WIDE))
     source = find_source(WIDE, workspace).name
-    curves = build_tables(read_rows(Workspace(workspace))).curves
+    curves = build_tables(read_rows(workspace)).curves
     assert set(curves["attack"]) == {f'transfer:source="{source}"'}
-    (cell,) = kept_cells(Workspace(workspace))
+    (cell,) = kept_cells(workspace)
     assert cell.attack == "pgd:steps=4"
     assert cell.model == source
 
 
-def test_a_source_that_is_not_one_checkpoint_is_refused(workspace: Path) -> None:
+def test_a_source_that_is_not_one_checkpoint_is_refused(workspace: Workspace) -> None:
     with pytest.raises(UserError, match="no trained checkpoint of 'unet:width=8'"):
         find_source("unet:width=8", workspace)
     with pytest.raises(UserError, match="is no checkpoint"):

@@ -10,6 +10,7 @@ import pytest
 
 from segbench.errors import UserError
 from segbench.networks import resolve_models, trained
+from segbench.store.workspace import Workspace
 
 DATASET: Any = SimpleNamespace(in_channels=1, class_names=("background", "lung"), spatial_dims=2)
 
@@ -28,7 +29,7 @@ def _cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(*texts: str, weights: tuple[str, ...] = ()) -> list[str]:
-    found = resolve_models(texts, Path("runs"), [Path(file) for file in weights])
+    found = resolve_models(texts, Workspace(Path("runs")), [Path(file) for file in weights])
     assert len({reference.name for reference in found}) == len(found)
     return [reference.name for reference in found]
 
@@ -89,14 +90,14 @@ def test_a_path_may_hold_any_character(text: str, tmp_path: Path) -> None:
     file = tmp_path / text.rpartition(":")[0]
     file.parent.mkdir(exist_ok=True)
     file.write_text("from torch import nn\ndef build(): return nn.Conv2d(1, 2, 1)\n")
-    (reference,) = resolve_models([text], Path("runs"))
+    (reference,) = resolve_models([text], Workspace(Path("runs")))
     assert reference.load(DATASET).own
 
 
 @pytest.mark.parametrize("text", ["missing.pt", "runs/missing.pt2", "missing.torchscript"])
 def test_a_file_that_is_not_there_is_said_to_be_missing(text: str) -> None:
     with pytest.raises(UserError, match=rf"model file {text} does not exist"):
-        resolve_models([text], Path("runs"))
+        resolve_models([text], Workspace(Path("runs")))
 
 
 @pytest.mark.parametrize(
@@ -112,4 +113,4 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(text: str) -> None:
 )
 def test_what_cannot_be_is_not_said_to_be_untrained(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        resolve_models([text], Path("runs"))
+        resolve_models([text], Workspace(Path("runs")))

@@ -258,7 +258,8 @@ def test_a_pickle_dressed_as_weights_is_never_unpickled(
 
 def test_weights_go_to_the_users_own_networks_in_order(tmp_path: Path) -> None:
     first, second = tmp_path / "1.pt", tmp_path / "2.pt"
-    found = resolve_models(["a.py:one", "b.nets:two", "c.py:three"], tmp_path, [first, second])
+    texts = ["a.py:one", "b.nets:two", "c.py:three"]
+    found = resolve_models(texts, Workspace(tmp_path), [first, second])
     assert found == [
         ForeignReference("a.py:one", first),
         ForeignReference("b.nets:two", second),
@@ -268,24 +269,25 @@ def test_weights_go_to_the_users_own_networks_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("texts", [["a.py:one"], []])
 def test_weights_left_over_are_refused_by_name(texts: list[str], tmp_path: Path) -> None:
+    files = [Path("mine.pt"), Path("left.pt")][1 - len(texts) :]
     with pytest.raises(UserError, match=r"--weights .*left\.pt belongs to no"):
-        resolve_models(texts, tmp_path, [Path("mine.pt"), Path("left.pt")][1 - len(texts) :])
+        resolve_models(texts, Workspace(tmp_path), files)
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run segbench train first"):
-        resolve_models([], tmp_path)
+        resolve_models([], Workspace(tmp_path))
     with pytest.raises(UserError, match="run segbench train unet first"):
-        resolve_models(["unet"], tmp_path)
+        resolve_models(["unet"], Workspace(tmp_path))
 
 
 def test_an_unknown_model_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown model 'unett'; did you mean 'unet'\?"):
-        resolve_models(["unett"], tmp_path)
+        resolve_models(["unett"], Workspace(tmp_path))
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Three checkpoints whose cards say no more than their spec."""
     for name, model in {"unet@jsrt#0": "unet", "unet@jsrt#1": "unet", "nlcen@x#0": "nlcen"}.items():
         folder = tmp_path / "models" / name
@@ -299,7 +301,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return SimpleNamespace(model=card.read_text())
 
     monkeypatch.setattr(trained, "load_card", read)
-    return tmp_path
+    return Workspace(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -313,14 +315,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_text_means_checkpoints_by_spec_name_or_folder(
-    texts: Sequence[str], names: list[str], workspace: Path
+    texts: Sequence[str], names: list[str], workspace: Workspace
 ) -> None:
-    texts = [text.format(models=workspace / "models") for text in texts]
+    texts = [text.format(models=workspace.models) for text in texts]
     assert [reference.name for reference in resolve_models(texts, workspace)] == names
 
 
 def test_a_folder_that_shares_a_models_name_does_not_hide_its_checkpoints(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tmp_path.joinpath("unet").mkdir()

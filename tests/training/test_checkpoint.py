@@ -17,6 +17,7 @@ from torch import nn
 
 from segbench.errors import UserError
 from segbench.plugins import registry
+from segbench.store.workspace import Workspace
 from segbench.training.card import (
     BEST_FILE,
     CARD_FILE,
@@ -234,8 +235,8 @@ def test_best_and_last_weights_are_kept_apart(tmp_path: Path) -> None:
 def test_only_finished_checkpoints_are_found(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
     folder, _ = saved
     (tmp_path / "models" / "unfinished").mkdir()
-    assert find_checkpoints(tmp_path) == [folder]
-    assert find_checkpoints(tmp_path / "nowhere") == []
+    assert find_checkpoints(Workspace(tmp_path)) == [folder]
+    assert find_checkpoints(Workspace(tmp_path / "nowhere")) == []
 
 
 def test_a_card_survives_its_file_unchanged(saved: tuple[Path, nn.Module]) -> None:

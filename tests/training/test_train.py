@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from segbench.api import Case, Entry
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry
+from segbench.store.workspace import Workspace
 from segbench.training.card import (
     BEST_FILE,
     LAST_FILE,
@@ -176,8 +177,8 @@ def recipe(**changes: object) -> Recipe:
     return load_recipe("quick", "squares", {**short, "warmup_epochs": 0.5, **changes})
 
 
-def train(workspace: Path, model: str = "tiny", **options: Any) -> Path:
-    defaults = {"recipe": recipe(), "seed": 0, "workspace": workspace}
+def train(root: Path, model: str = "tiny", **options: Any) -> Path:
+    defaults = {"recipe": recipe(), "seed": 0, "workspace": Workspace(root)}
     return train_model(model, Squares(), "squares", **{**defaults, **options})
 
 
