@@ -54,8 +54,8 @@ class _Found:
             self.modules.add(value.__name__)
         elif isinstance(value, (type, FunctionType)):
             self._add_definition(value)
-        elif _is_array(value):
-            self.parts.add(f"{name}={_numbers(value)}")
+        elif is_array(value):
+            self.parts.add(f"{name}={describe_numbers(value)}")
         elif isinstance(value, (set, frozenset)):
             for item in value:
                 self.add(item, f"{name} holds")
@@ -135,13 +135,13 @@ def _globals(code: CodeType) -> set[str]:
     return own.union(*map(_globals, inner))
 
 
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
     """Whether it is a tensor or an array, and no frame or picture that can become one."""
     numbers = hasattr(type(value), "__array__") and hasattr(value, "dtype")
     return numbers and (hasattr(value, "detach") or hasattr(value, "tobytes"))
 
 
-def _numbers(array: Any) -> str:
+def describe_numbers(array: Any) -> str:
     """The shape, type and bytes of a tensor or an array."""
     shape, kind = tuple(array.shape), array.dtype
     if hasattr(array, "detach"):
