@@ -19,6 +19,7 @@ from toys import Ready, Silence
 
 from segbench.data.layouts.folder import Folder
 from segbench.errors import MachineError, UserError
+from segbench.evaluation import case_cache, grid
 from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Options, select_data
 from segbench.evaluation.run import refuse_failures, run_grid
@@ -334,6 +335,25 @@ def test_a_file_that_can_no_longer_be_read_is_named_and_the_others_are_finished(
     (failure,) = record.failures
     assert failure.case_id == "p3"
     assert "p3.png" in failure.reason
+
+
+def test_a_file_that_goes_while_the_run_goes_on_is_named(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case_cache, "_KEEP_BYTES", 0)
+    monkeypatch.setattr(grid, "SHARD_CASES", 1)
+    runs, data = tmp_path / "runs", source(pictures)
+
+    class Sabotage(Count):
+        def cell(self, model: str, cell: Any) -> None:
+            if cell.attack:
+                (pictures / "masks" / "p4.png").unlink()
+
+    listener = Sabotage()
+    record = run_grid([(Ready(Dark), data)], GRID, Workspace(runs), OPTIONS, listener)
+    assert listener.computed == 7  # clean of all four, and the attack on three
+    (failure,) = record.failures
+    assert (failure.case_id, failure.attack) == ("p4", GRID.attacks[0].label)
 
 
 class Broken(Dark):
