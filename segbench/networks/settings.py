@@ -6,22 +6,18 @@ same weights and code that differ in one of these are two networks.
 
 from __future__ import annotations
 
-import argparse
-import enum
 import functools
 import sys
 from collections.abc import Iterator, Mapping, Set
-from types import CellType, FunctionType, MethodType, SimpleNamespace
+from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from segbench.plugins.bytecode import describe_numbers, is_array
+from segbench.plugins.bytecode import HOLDERS, describe_numbers, held_values, is_array
 
 if TYPE_CHECKING:
     from torch import nn
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
-_HOLDERS = (SimpleNamespace, argparse.Namespace, enum.Enum)
-"""Of Python's own objects those that hold values; others, such as loggers, hold their state."""
 
 
 def layer_settings(layer: nn.Module) -> list[str]:
@@ -68,8 +64,8 @@ class _Text:
             yield from [self.of(part) for part in (value._parameters, value._buffers)]
             yield from layer_settings(value)
             yield self.of(value._modules)
-        elif isinstance(value, _HOLDERS) or not _is_machinery(value):
-            yield from [f"{name}={self.of(item)}" for name, item in _held(value)]
+        elif isinstance(value, HOLDERS) or not _is_machinery(value):
+            yield from [f"{name}={self.of(item)}" for name, item in held_values(value)]
         elif type(value).__module__ == "torch":  # a dtype or a device
             yield str(value)
 
@@ -86,19 +82,6 @@ class _Text:
             yield self.of((value.__defaults__, value.__kwdefaults__))
             cells = [cell for cell in value.__closure__ or () if cell != CellType()]
             yield from [self.of(cell.cell_contents) for cell in cells]
-
-
-def _held(value: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes of an object, by name."""
-    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
-    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    yield from sorted((found | getattr(value, "__dict__", {})).items())
-
-
-def _slots(kind: type) -> tuple[str, ...]:
-    names = vars(kind).get("__slots__", ())
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return tuple(name for name in names if not name.startswith("__"))
 
 
 def _is_machinery(value: Any) -> bool:

@@ -8,12 +8,19 @@ have a file: a script is edited for other reasons than the class in it.
 
 from __future__ import annotations
 
+import argparse
 import dis
+import enum
 import functools
 import hashlib
 import sys
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
+
+HOLDERS = (SimpleNamespace, argparse.Namespace, enum.Enum)
+"""Of Python's own objects those that hold values; others, such as loggers, hold their state."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 
@@ -22,8 +29,8 @@ def describe_code(*values: Any) -> tuple[str, set[str]]:
     """Values and all that they refer to: as text, and the names of the modules that have a file.
 
     Numbers, text, tensors, arrays and collections count by what they hold, classes and functions
-    by their code, or by their name where their module has a file; any other object counts by its
-    class alone.
+    by their code, or by their name where their module has a file; so do objects of classes of the
+    user's own, and those that are there to hold values. Any other object counts by its class alone.
     """
     found = _Found()
     for value in values:
@@ -66,6 +73,9 @@ class _Found:
             for n, (key, item) in enumerate(value.items()):
                 self.add(key, f"{name} key {n}")
                 self.add(item, f"{name}[{key if isinstance(key, _PLAIN) else n!r}]")
+        elif _holds_values(value):
+            for key, item in held_values(value):
+                self.add(item, f"{name}.{key}")
         else:
             self.add(_wrapped(value), name)
 
@@ -110,6 +120,25 @@ def _wrapped(value: Any) -> Any:
     if type(value).__module__ == "torch":  # a dtype or a device
         return str(value)
     return None
+
+
+def held_values(value: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes of an object, by name."""
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    yield from sorted((found | getattr(value, "__dict__", {})).items())
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = vars(kind).get("__slots__", ())
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return tuple(name for name in names if not name.startswith("__"))
+
+
+def _holds_values(value: Any) -> bool:
+    """Whether an object is there to hold values, or its class has no file."""
+    own = is_live(sys.modules.get(type(value).__module__))
+    return own or isinstance(value, HOLDERS) or is_dataclass(value)
 
 
 def _code(code: CodeType) -> str:
