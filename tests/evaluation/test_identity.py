@@ -300,6 +300,19 @@ def test_fresh_computes_anew_and_its_rows_count(pictures: Path, tmp_path: Path) 
     assert set(shown(runs, record)["run"]) == {2}
 
 
+OWN = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Darker:
+    needs = "labels"
+    budget_kind = "linf"
+
+    def run(self, objective, images, goal, budget, noise):
+        return (images - budget.eps).clamp(0, 1)
+"""
+
+
 class Fussy(Dark):
     """Refuses one image, whichever network it sits in."""
 
@@ -411,6 +424,21 @@ class Learning(Dark):
         if self.calls > 12:
             self.weight.data += 1e-3
         return super().forward(images) * self.weight
+
+
+def test_what_was_asked_for_last_and_is_not_there_is_told_of(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs, own = tmp_path / "runs", tmp_path / "own.py"
+    own.write_text(OWN)
+    run(runs, source(pictures), grid=Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)]))
+    assert not any("nobody has computed" in note for note in load_tables(Workspace(runs)).notes)
+    own.write_text(OWN.replace("return", "raise ValueError; return"))
+    broken = Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)])
+    with pytest.raises(MachineError):
+        run(runs, source(pictures), grid=broken)
+    notes = load_tables(Workspace(runs)).notes
+    assert any("run-00002 (failed) asked for 4 scores of net that nobody" in note for note in notes)
 
 
 def test_a_network_whose_weights_change_is_refused(pictures: Path, tmp_path: Path) -> None:
