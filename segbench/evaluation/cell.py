@@ -52,6 +52,11 @@ def attack_facts(attack: NamedAttack) -> dict[str, Any]:
     }
 
 
+def transfer_facts(attack: NamedAttack, workspace: Workspace) -> dict[str, Any]:
+    """Those of a transfer, the same however its source and its attack were written."""
+    return attack_facts(attack) | {"parameters": _described(attack, workspace)[1]}
+
+
 def cell_constants(
     subject: Subject, cell: Cell, workspace: Workspace, *, quantized: bool = False
 ) -> dict[str, str | float | int]:

@@ -28,6 +28,7 @@ class Fits:
         self.subject, self.workspace, self.options = subject, workspace, options
         self._fits: dict[str, Fitted] = {}
         self._contents: dict[int, str] = {}
+        self._made: set[str] = set()
 
     def facts(self, cell: Cell) -> dict[str, Any]:
         """What a fit adds to the facts of its cell: the cases it is made on. Else nothing.
@@ -56,8 +57,11 @@ class Fits:
             dataset = self.subject.data.dataset
             entries = take_cases(dataset.entries("train"), attack.schedule().cases)
             cases = [dataset.load(entry.case_id) for entry in entries]
-            fit = Fit(network, cell, attack, cases, size, busy)
-            self._fits = {key: fit.run(fit_path(self.workspace, key))}
+            fit, path = Fit(network, cell, attack, cases, size, busy), fit_path(self.workspace, key)
+            if self.options.fresh and key not in self._made:
+                path.unlink(missing_ok=True)
+            self._made.add(key)
+            self._fits = {key: fit.run(path)}
         return self._fits[key]
 
     def _hash_cases(self, cell: Cell, count: int) -> str:

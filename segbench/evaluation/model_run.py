@@ -12,7 +12,7 @@ from segbench.errors import MachineError, UserError
 from segbench.evaluation.asked import describe_asked
 from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.case_index import CaseIndex, Known
-from segbench.evaluation.cell import cell_constants, cell_facts
+from segbench.evaluation.cell import cell_constants, cell_facts, transfer_facts
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Cell, Grid, cut_shards, expand_grid
@@ -147,6 +147,9 @@ class ModelRun:
             for case, error in errors:
                 self._fail(cell, case.case_id, str(error))
             tried |= {case.case_id for case in todo}
+            for case_id in [e.case_id for e in shard if e.case_id in wanted.keys() - tried]:
+                self._fail(cell, case_id, self.cases.unreadable[case_id])
+                tried.add(case_id)
             if errors and not succeeded:
                 self._give_up(cell, errors[0][1], wanted.keys() - tried)
                 break
@@ -291,6 +294,7 @@ def _views(
 ) -> list[View]:
     facts = cell_facts(subject, cell, options) | fits.facts(cell)
     if cell.attack and isinstance(cell.attack.attack, TransferAttack):
+        facts["attack"] = transfer_facts(cell.attack, sources.workspace)
         facts["images"] = sources.key(cell, cell.attack.attack)
     views = [View(cell_key(facts))]
     if options.quantize and cell.attack:

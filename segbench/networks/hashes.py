@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segbench.networks.settings import layer_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,25 +49,15 @@ def source_hash(network: nn.Module, *also: Path) -> str:
 def layers_hash(network: nn.Module) -> str:
     """SHA-256 (hex) of its layers' names and classes, and of what they say of themselves.
 
-    Another activation, stride or dilation, or a number that a layer was built with, changes
-    neither the weights nor a layer's source.
+    Another activation, stride or dilation, or anything else that a layer was built with, changes
+    neither the weights nor a layer's source; see ``settings.py``.
     """
     digest = hashlib.sha256()
     for name, layer in network.named_modules():
         kind = type(layer)
         said = layer.extra_repr() if _is_torch(kind) else ""  # others may name addresses
-        told = sorted((key, value) for key, value in vars(layer).items() if _is_plain(key, value))
-        digest.update(f"{name} {kind.__qualname__}({said}) {told}\n".encode())
+        digest.update(f"{name} {kind.__qualname__}({said}) {layer_settings(layer)}\n".encode())
     return digest.hexdigest()
-
-
-def _is_plain(name: str, value: Any) -> bool:
-    """Whether an attribute is a setting whose text is always the same: a number, text, a tuple."""
-    if name.startswith("_") or name == "training":
-        return False
-    if isinstance(value, tuple):
-        return all(_is_plain("", part) for part in value)
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _is_torch(kind: type) -> bool:

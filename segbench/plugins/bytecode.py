@@ -8,12 +8,19 @@ have a file: a script is edited for other reasons than the class in it.
 
 from __future__ import annotations
 
+import argparse
 import dis
+import enum
 import functools
 import hashlib
 import sys
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
+
+HOLDERS = (SimpleNamespace, argparse.Namespace, enum.Enum)
+"""Of Python's own objects those that hold values; others, such as loggers, hold their state."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 
@@ -22,8 +29,8 @@ def describe_code(*values: Any) -> tuple[str, set[str]]:
     """Values and all that they refer to: as text, and the names of the modules that have a file.
 
     Numbers, text, tensors, arrays and collections count by what they hold, classes and functions
-    by their code, or by their name where their module has a file; any other object counts by its
-    class alone.
+    by their code, or by their name where their module has a file; so do objects of classes of the
+    user's own, and those that are there to hold values. Any other object counts by its class alone.
     """
     found = _Found()
     for value in values:
@@ -54,8 +61,8 @@ class _Found:
             self.modules.add(value.__name__)
         elif isinstance(value, (type, FunctionType)):
             self._add_definition(value)
-        elif _is_array(value):
-            self.parts.add(f"{name}={_numbers(value)}")
+        elif is_array(value):
+            self.parts.add(f"{name}={describe_numbers(value)}")
         elif isinstance(value, (set, frozenset)):
             for item in value:
                 self.add(item, f"{name} holds")
@@ -66,6 +73,9 @@ class _Found:
             for n, (key, item) in enumerate(value.items()):
                 self.add(key, f"{name} key {n}")
                 self.add(item, f"{name}[{key if isinstance(key, _PLAIN) else n!r}]")
+        elif _holds_values(value):
+            for key, item in held_values(value):
+                self.add(item, f"{name}.{key}")
         else:
             self.add(_wrapped(value), name)
 
@@ -112,6 +122,25 @@ def _wrapped(value: Any) -> Any:
     return None
 
 
+def held_values(value: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes of an object, by name."""
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    yield from sorted((found | getattr(value, "__dict__", {})).items())
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = vars(kind).get("__slots__", ())
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return tuple(name for name in names if not name.startswith("__"))
+
+
+def _holds_values(value: Any) -> bool:
+    """Whether an object is there to hold values, or its class has no file."""
+    own = is_live(sys.modules.get(type(value).__module__))
+    return own or isinstance(value, HOLDERS) or is_dataclass(value)
+
+
 def _code(code: CodeType) -> str:
     """Instructions and constants, whatever line and file they are in."""
     constants = ",".join(map(_constant, code.co_consts))
@@ -135,13 +164,13 @@ def _globals(code: CodeType) -> set[str]:
     return own.union(*map(_globals, inner))
 
 
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
     """Whether it is a tensor or an array, and no frame or picture that can become one."""
     numbers = hasattr(type(value), "__array__") and hasattr(value, "dtype")
     return numbers and (hasattr(value, "detach") or hasattr(value, "tobytes"))
 
 
-def _numbers(array: Any) -> str:
+def describe_numbers(array: Any) -> str:
     """The shape, type and bytes of a tensor or an array."""
     shape, kind = tuple(array.shape), array.dtype
     if hasattr(array, "detach"):

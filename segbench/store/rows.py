@@ -17,7 +17,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,21 +89,28 @@ def finished_cases(
 
     Returns:
         cell key -> ``Case.sha256`` -> the tolerance at which its boundary metrics were measured,
-        NaN where they were not.
+        NaN where they were not;
+        of several that of the latest run, which is the one that is shown.
 
     Raises:
         UserError: a file there is not ours or is damaged, and ``damaged`` is None; else the
             sentence is appended to it and the file left out.
     """
-    columns = ["cell", "case_sha256", "nsd_tolerance"]
+    columns = ["cell", "case_sha256", "nsd_tolerance", "run"]
     shards = [path for path, cell, _ in _list_shards(workspace, damaged) if cell in cells]
     found: dict[str, dict[str, float]] = {cell: {} for cell in cells}
-    for path in [*shards, *_list_runs(workspace)]:
+    measured_by: dict[tuple[str, str], int] = {}
+    # Shards are read before runs are listed, see ``read_rows``.
+    for path in chain(shards, _later(lambda: _list_runs(workspace))):
         table = _unless_damaged(lambda p=path: rowfile.read_if_there(p, columns), damaged)  # type: ignore[misc]
         if table is not None:
-            for cell, case, tolerance in zip(*table.to_pydict().values(), strict=True):
-                if cell in found and math.isnan(found[cell].get(case, math.nan)):
+            for cell, case, tolerance, run in zip(*table.to_pydict().values(), strict=True):
+                if cell not in found:
+                    continue
+                found[cell].setdefault(case, math.nan)
+                if not math.isnan(tolerance) and run >= measured_by.get((cell, case), 0):
                     found[cell][case] = tolerance
+                    measured_by[cell, case] = run
     return found
 
 
@@ -203,6 +211,11 @@ def _once(rows: DataFrame) -> DataFrame:
         values = earlier[column].where(same).to_numpy()
         newest.loc[lacking, column] = values
     return newest
+
+
+def _later(listing: Callable[[], Iterable[Path]]) -> Iterator[Path]:
+    """Paths that are listed when the first of them is wanted."""
+    yield from listing()
 
 
 def _read_whole(path: Path, damaged: list[str] | None) -> pa.Table | None:

@@ -90,6 +90,12 @@ def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool)
             f"attacks that bore the name {model} before; `segbench report --all-weights` shows "
             "all networks."
         )
+    for one in shown.missing:
+        yield (
+            f"{one.run_id} ({one.state}) asked for {_count(one.scores, 'score')} of {one.model} "
+            "that nobody has computed; of an attack that was edited, those of its former version "
+            "are shown. The same command computes what is missing."
+        )
     if shown.unasked:
         yield f"Left out: {_count(shown.unasked, 'row')} that no run's record asks for."
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from pandas import DataFrame, concat
 
@@ -27,6 +28,16 @@ class LeftOut:
     shown: bool
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Scores, each of a cell on a case, that a run has asked for last and nobody has computed."""
+
+    model: str
+    run_id: str
+    state: str
+    scores: int
+
+
 @dataclass(frozen=True, eq=False)
 class Shown:
     """The rows of a table.
@@ -35,12 +46,14 @@ class Shown:
         left_out: of each model what is not shown.
         unasked: rows that no run's record asks for.
         settings: of each model that has a card, the SHA-256 of its training's settings.
+        missing: what was asked for last and is not there.
     """
 
     rows: DataFrame
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
     unasked: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[Missing] = ()
 
 
 def rows_of_runs(rows: DataFrame, records: Sequence[RunRecord]) -> Shown:
@@ -68,6 +81,9 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
     parts: list[DataFrame] = []
     of_name: dict[str, set[str]] = {}
     shown: dict[str, set[tuple[str, str]]] = {}
+    stored = set(zip(rows["cell"], rows["case_sha256"], strict=True))
+    run_of = {id(one): record for record in records for one in record.asked}
+    missing: list[Missing] = []
     for (model, _, data), networks in subjects.items():
         for subject in networks.values():
             of_name.setdefault(model, set()).update(subject.cells)
@@ -76,12 +92,16 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
             parts.append(part)
             pairs = zip(part["cell"], part["case_sha256"], strict=True)
             shown.setdefault(model, set()).update(pairs)
+            if scores := len(subject.asked_last(data) - stored):
+                run = run_of[id(subject.last)]
+                missing.append(Missing(model, run.run_id, run.state, scores))
     asked = set().union(*of_name.values()) if of_name else set()
     return Shown(
         _joined(rows, parts),
         _count_left_out(rows, of_name, shown),
         int((~rows["cell"].isin(asked)).sum()),
         _settings(records),
+        missing,
     )
 
 
@@ -146,6 +166,12 @@ class _Subject:
         """Every cell once, the one that was asked for last at the end."""
         cells = dict.fromkeys(cell for one in reversed(self.asked) for cell in reversed(one.cells))
         return [*reversed(cells)]
+
+    def asked_last(self, data: _Data) -> set[tuple[str, str]]:
+        """Cell and content of every score that was asked for last, of cases still there."""
+        contents = {case.sha256 for case in self.last.cases}
+        there = [content for content in contents if data.names(self.last.split, content)]
+        return {*product(self.last.cells, there)}
 
     def cases(self, data: _Data) -> Iterator[AskedCase]:
         """Every case under its present name; of one that lies there twice, those asked for."""

@@ -246,6 +246,23 @@ def test_what_was_trained_on_train_fools_test_whatever_the_batch_size(tmp_path: 
     assert [path.stat().st_mtime_ns for path in fits] == before
 
 
+def test_fresh_fits_anew_once(tmp_path: Path) -> None:
+    text = "phantom-cxr:size=32,train_cases=6,test_cases=3"
+    data = select_data(text, load_dataset(text), "test", 2)
+    attack = load_attack("uap:epochs=1,batch=4")
+    told: list[str] = []
+
+    class Told(Silence):
+        def busy(self, what: str) -> None:
+            told.append(what)
+
+    for fresh in (False, True, False):
+        options = Options("fp32", "cpu", 1, fresh=fresh)
+        run_model(Ready(Dark), data, Grid([attack], [Fraction(8, 255)]), Workspace(tmp_path),
+                  options, Told())  # fmt: skip
+    assert sum(what.startswith("fitting") for what in told) == 2
+
+
 def test_images_of_several_shapes_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from toys import Ready, Silence
 
 from segbench.data.layouts.folder import Folder
 from segbench.errors import MachineError, UserError
+from segbench.evaluation import case_cache, grid
 from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Options, select_data
 from segbench.evaluation.run import refuse_failures, run_grid
@@ -299,6 +300,19 @@ def test_fresh_computes_anew_and_its_rows_count(pictures: Path, tmp_path: Path) 
     assert set(shown(runs, record)["run"]) == {2}
 
 
+OWN = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Darker:
+    needs = "labels"
+    budget_kind = "linf"
+
+    def run(self, objective, images, goal, budget, noise):
+        return (images - budget.eps).clamp(0, 1)
+"""
+
+
 class Fussy(Dark):
     """Refuses one image, whichever network it sits in."""
 
@@ -334,6 +348,25 @@ def test_a_file_that_can_no_longer_be_read_is_named_and_the_others_are_finished(
     (failure,) = record.failures
     assert failure.case_id == "p3"
     assert "p3.png" in failure.reason
+
+
+def test_a_file_that_goes_while_the_run_goes_on_is_named(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case_cache, "_KEEP_BYTES", 0)
+    monkeypatch.setattr(grid, "SHARD_CASES", 1)
+    runs, data = tmp_path / "runs", source(pictures)
+
+    class Sabotage(Count):
+        def cell(self, model: str, cell: Any) -> None:
+            if cell.attack:
+                (pictures / "masks" / "p4.png").unlink()
+
+    listener = Sabotage()
+    record = run_grid([(Ready(Dark), data)], GRID, Workspace(runs), OPTIONS, listener)
+    assert listener.computed == 7  # clean of all four, and the attack on three
+    (failure,) = record.failures
+    assert (failure.case_id, failure.attack) == ("p4", GRID.attacks[0].label)
 
 
 class Broken(Dark):
@@ -391,6 +424,21 @@ class Learning(Dark):
         if self.calls > 12:
             self.weight.data += 1e-3
         return super().forward(images) * self.weight
+
+
+def test_what_was_asked_for_last_and_is_not_there_is_told_of(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs, own = tmp_path / "runs", tmp_path / "own.py"
+    own.write_text(OWN)
+    run(runs, source(pictures), grid=Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)]))
+    assert not any("nobody has computed" in note for note in load_tables(Workspace(runs)).notes)
+    own.write_text(OWN.replace("return", "raise ValueError; return"))
+    broken = Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)])
+    with pytest.raises(MachineError):
+        run(runs, source(pictures), grid=broken)
+    notes = load_tables(Workspace(runs)).notes
+    assert any("run-00002 (failed) asked for 4 scores of net that nobody" in note for note in notes)
 
 
 def test_a_network_whose_weights_change_is_refused(pictures: Path, tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ def test_images_lie_with_their_source(workspace: Workspace) -> None:
     assert cell.model == source
 
 
+def test_a_source_and_its_attack_may_be_written_in_any_way(workspace: Workspace) -> None:
+    before = run(workspace, transfers(WIDE))
+    folder = find_source(WIDE, workspace).name
+    after = run(workspace, transfers(folder, attack="pgd:steps=4,restarts=1"))
+    pd.testing.assert_frame_equal(after, before)  # the time that it took included
+
+
 def test_a_source_that_is_not_one_checkpoint_is_refused(workspace: Workspace) -> None:
     with pytest.raises(UserError, match="no trained checkpoint of 'unet:width=8'"):
         find_source("unet:width=8", workspace)

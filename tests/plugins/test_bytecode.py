@@ -7,8 +7,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,6 +46,11 @@ class Net(Base):
     def forward(self, x):
         return helper(x) + self.offset
 """
+
+
+@dataclass
+class Settings:
+    scale: Any
 
 
 def digest(cell: str = CELL, **more: Any) -> str:
@@ -95,6 +101,22 @@ def test_it_is_the_same_in_every_process() -> None:
     assert done.stdout == digest() + "\n"
 
 
+def test_an_object_of_a_class_of_the_notebook_counts_by_what_it_holds() -> None:
+    cell = """
+    class Config:
+        def __init__(self):
+            self.scale = 1
+
+    CONFIG = Config()
+
+    class Net:
+        def forward(self, x):
+            return CONFIG.scale * x
+    """
+    edited = f"{textwrap.dedent(cell)}\nCONFIG.scale = 2"  # by no code of the class
+    assert digest(cell) == digest(cell) != digest(edited)
+
+
 def test_what_refers_to_itself_ends() -> None:
     loop: list[Any] = []
     loop.append(loop)
@@ -109,6 +131,7 @@ def test_what_refers_to_itself_ends() -> None:
     (1, 2), (1, True), (1, 1.0), (None, "None"), ([1, 2], [2, 1]), ({"a": 1}, {"a": 2}),
     (torch.zeros(2), torch.zeros(3)), (torch.zeros(2), torch.zeros(2).double()),
     (torch.float32, torch.float16), (torch.relu, torch.tanh), (int, float),
+    (SimpleNamespace(scale=1), SimpleNamespace(scale=2)), (Settings(1), Settings([2])),
 ])  # fmt: skip
 def test_values_count_by_what_they_hold(values: tuple[Any, Any]) -> None:
     first, second = map(code_hash, values)

@@ -187,6 +187,29 @@ def test_what_only_an_earlier_run_measured_is_kept(workspace, row):
     assert found["b"] != found["b"]
 
 
+def test_the_tolerance_that_is_shown_is_the_one_that_need_not_be_measured_again(workspace, row):
+    for run, tolerance in ((1, 1.0), (2, 2.0)):
+        measured = {"hd95": 3.0, "nsd": 0.5, "nsd_tolerance": tolerance}
+        append_shard(workspace, "a0", run, {}, [row(case_id="a", **measured)])
+        compact_run(workspace, f"run-0000{run}", {"a0"})
+    append_shard(workspace, "a0", 3, {}, [row(case_id="a")])
+    assert finished_cases(workspace, {"a0"}) == {"a0": {"a": 2.0}}
+    assert read_rows(workspace)["nsd_tolerance"].tolist() == [2.0]
+
+
+def test_a_shard_that_is_compacted_while_it_is_looked_for_is_found(workspace, row, monkeypatch):
+    append_shard(workspace, "a0", 1, {}, [row(case_id="a")])
+    read = rowfile.read_if_there
+
+    def compacted_before(path, columns=None):
+        monkeypatch.undo()
+        compact_run(workspace, "run-00001", {"a0"})
+        return read(path, columns)
+
+    monkeypatch.setattr(rowfile, "read_if_there", compacted_before)
+    assert list(finished_cases(workspace, {"a0"})["a0"]) == ["a"]
+
+
 def test_what_was_measured_on_another_score_is_not_put_beside_it(workspace, row):
     append_shard(workspace, "a0", 1, {}, [row(hd95=3.0, nsd=0.5, nsd_tolerance=1.0, jaccard=0.4)])
     append_shard(workspace, "a0", 2, {}, [row(jaccard=0.5)])
