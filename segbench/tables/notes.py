@@ -93,8 +93,8 @@ def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool)
     for one in shown.missing:
         yield (
             f"{one.run_id} ({one.state}) asked for {_count(one.scores, 'score')} of {one.model} "
-            "that nobody has computed; of an attack that was edited, those of its former version "
-            "are shown. The same command computes what is missing."
+            "that are not there; of an attack that was edited, those of its former version are "
+            "shown. The same command computes what is missing."
         )
     if shown.unasked:
         yield f"Left out: {_count(shown.unasked, 'row')} that no run's record asks for."

@@ -30,7 +30,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Missing:
-    """Scores, each of a cell on a case, that a run has asked for last and nobody has computed."""
+    """Scores, each of a cell on a case, that a run has asked for last and that are not there."""
 
     model: str
     run_id: str

@@ -432,13 +432,15 @@ def test_what_was_asked_for_last_and_is_not_there_is_told_of(
     runs, own = tmp_path / "runs", tmp_path / "own.py"
     own.write_text(OWN)
     run(runs, source(pictures), grid=Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)]))
-    assert not any("nobody has computed" in note for note in load_tables(Workspace(runs)).notes)
+    assert not any("are not there" in note for note in load_tables(Workspace(runs)).notes)
     own.write_text(OWN.replace("return", "raise ValueError; return"))
     broken = Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)])
     with pytest.raises(MachineError):
         run(runs, source(pictures), grid=broken)
     notes = load_tables(Workspace(runs)).notes
-    assert any("run-00002 (failed) asked for 4 scores of net that nobody" in note for note in notes)
+    assert any(
+        "run-00002 (failed) asked for 4 scores of net that are not there" in note for note in notes
+    )
 
 
 def test_a_network_whose_weights_change_is_refused(pictures: Path, tmp_path: Path) -> None:
