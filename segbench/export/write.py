@@ -85,19 +85,26 @@ def export_cell(
     """Write a cell's images under ``out``, one after another, each read back and measured.
 
     Raises:
-        UserError: the data set is not the one that was attacked, or an image fits no file.
+        UserError: an image fits no file, or a case is gone, or was edited and not attacked since;
+            the others are written.
         MachineError: the disk refused.
     """
     folder = out / _legal(cell.model) / _legal(f"{cell.attack}-{_budget(cell)}-{cell.key[:8]}")
     kept: dict[Path, list[str]] = {}
     for content, file in kept_cases(workspace, cell.key).items():
         kept.setdefault(file, []).append(content)
+    found: set[str] = set()
+    others: dict[str, str] = {}  # of cases that were edited since, perhaps attacked again
     for file, contents in kept.items():
         attacked = load_images(file, contents)
         for content, case_id, image in zip(
             attacked.contents, attacked.case_ids, attacked.images.numpy(), strict=True
         ):
-            case = _same_case(dataset, case_id, content, cell)
+            case = _load(dataset, case_id)
+            if case is None or case.sha256 != content:
+                others[case_id] = "missing" if case is None else "not the same"
+                continue
+            found.add(case_id)
             path = write_image(folder, image, case)
             change = read_change(path, case)
             yield Written(
@@ -113,25 +120,20 @@ def export_cell(
                 excess=_excess(change, cell),
                 outside=0 if (own := own_values(case)) is None else count_outside(own, case),
             )
-
-
-def _same_case(dataset: Dataset, case_id: str, content: str, cell: KeptCell) -> Case:
-    """The case that the images were made of.
-
-    Raises:
-        UserError: the data set has no such case any more, or another one of that name.
-    """
-    try:
-        case = dataset.load(case_id)
-    except UserError:
-        case = None
-    if case is None or case.sha256 != content:
+    for case_id in sorted(others.keys() - found):
         raise UserError(
             f"the images of {cell.model} under {cell.attack} were made on another {cell.dataset} "
-            f"(its case {case_id} is {'missing' if case is None else 'not the same'}); name the "
-            "folder they were made on with --data-root"
+            f"(its case {case_id} is {others[case_id]}); name the folder they were made on with "
+            "--data-root"
         )
-    return case
+
+
+def _load(dataset: Dataset, case_id: str) -> Case | None:
+    """A case of the data set, None where it has none of that name."""
+    try:
+        return dataset.load(case_id)
+    except UserError:
+        return None
 
 
 def _names(text: str, model: str) -> bool:

@@ -97,6 +97,10 @@ def _file_of(factory: Callable[..., Any]) -> list[Path]:
 
 def _accepted(factory: Callable[..., Any], sizes: dict[str, int]) -> dict[str, int]:
     """Those of the sizes that the factory has a parameter for."""
+    from torch import nn
+
+    if getattr(factory, "__init__", None) is nn.Module.__init__:
+        return {}  # a class without one of its own: what it says it accepts, it refuses
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):

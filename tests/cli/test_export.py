@@ -45,3 +45,41 @@ def test_only_what_is_asked_for_is_written(segbench, workspace, tmp_path) -> Non
         assert "segbench attack --save-adversarial keeps them" in result.stderr
         said = " ".join(result.stderr.split())
         assert "(it holds ifgsm at 0.00196078 on unet" in said
+
+
+NET = """
+import torch
+
+class Dark(torch.nn.Module):
+    def forward(self, images):
+        return torch.cat([8 * images - 4, 4 - 8 * images], 1)
+"""
+
+
+def draw(root, name: str, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 255, (32, 32)).astype(np.uint8)
+    for folder, pixels in (("images", image), ("masks", 255 * (image < 128).astype(np.uint8))):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / folder / f"{name}.png")
+
+
+def test_of_a_case_that_was_edited_the_present_images_are_written(segbench, tmp_path) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    (tmp_path / "net.py").write_text(NET)
+    for n in range(4):
+        draw(root, f"c{n}", n)
+    (root / "split.csv").write_text("case_id,split\nc0,train\nc1,test\nc2,test\nc3,test\n")
+    asked = ("-m", f"{tmp_path}/net.py:Dark", "--dataset", "folder:split=split.csv", "--data-root",
+             root, "--workspace", tmp_path / "runs")  # fmt: skip
+    export = ("export", "--out", out, "--workspace", tmp_path / "runs")
+    attack(segbench, *asked[-1:], *asked[:-2])
+    draw(root, "c2", 9)
+    result = segbench(*export)
+    assert result.exit_code == 2
+    assert "(its case c2 is not the same)" in " ".join(result.stderr.split())
+    attack(segbench, *asked[-1:], *asked[:-2])
+    result = segbench(*export)
+    assert result.exit_code == 0, result.output
+    files = pd.read_csv(out / "written.csv")
+    assert files["case_id"].value_counts().to_dict() == {"c1": 2, "c2": 2, "c3": 2}
+    assert not files["excess"].any()
