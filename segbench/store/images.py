@@ -2,7 +2,7 @@
 
 <workspace>/adversarial/<cell key>/
     cell.json                          what they are images of: model, data, attack, budget
-    <run>-<first case>.safetensors     images of one shape, with what each of them cost
+    <run>-<cases>.safetensors          images of one shape, with what each of them cost
 
 The key holds nothing that only scoring needs, and a case is known by its content: images are found
 again whichever cases are asked for, and whatever is to be measured on them.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.errors import UserError
-from segbench.store.records import read_record, write_record
+from segbench.store.records import digest, read_record, write_record
 from segbench.store.tensors import damaged, load_tensors, read_facts, save_tensors
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def keep_images(
         "marks": " ".join(attacked.marks),
     }
     tensors = {name: getattr(attacked, name) for name in _TENSORS}
-    save_tensors(folder / f"{run}-{attacked.contents[0][:16]}{_SUFFIX}", tensors, facts)
+    name = digest({"contents": attacked.contents})[:16]
+    save_tensors(folder / f"{run}-{name}{_SUFFIX}", tensors, facts)
 
 
 def kept_cases(workspace: Workspace, key: str) -> dict[str, Path]:
