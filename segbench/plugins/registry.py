@@ -13,6 +13,7 @@ the family ``monai/*``; it raises ValueError for a member that it does not have.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from segbench.errors import ContractError, MachineError, UserError
+from segbench.plugins.bytecode import is_live
 from segbench.plugins.contract import KINDS, Kind, check_factory, check_name
 from segbench.plugins.source import source_hash
 from segbench.plugins.suggest import suggest
@@ -62,9 +64,17 @@ class Plugin:
     own: str = ""
     digest: str = ""
 
-    @cached_property
+    @property
     def source(self) -> str:
-        """SHA-256 (hex) of its source and of what it imports from its own package or folder."""
+        """SHA-256 (hex) of its source and of what it imports from its own package or folder.
+
+        Of a notebook's as it is now: what its code reads may be another than when it was written.
+        """
+        live = not self.own and is_live(sys.modules.get(self.module))
+        return source_hash(self.factory, self.module) if live else self._source
+
+    @cached_property
+    def _source(self) -> str:
         return self.digest or source_hash(self.factory, self.module)
 
 

@@ -77,6 +77,15 @@ def test_what_was_edited_is_computed_anew_and_nothing_else(
     assert computed(CELL) == 0
 
 
+def test_a_value_that_its_code_reads_counts_as_it_is_when_it_is_used(
+    run: Run, notebook: ModuleType, tmp_path: Path
+) -> None:
+    execute(f"SIGN = 1\n{CELL.replace('self.share', 'SIGN')}", notebook)
+    for sign, computed in ((1, 2), (-1, 1), (1, 0)):
+        notebook.__dict__["SIGN"] = sign  # with no cell of the attack run again
+        assert run(Curved(), curved_scene(1), tmp_path, attacks=["darker"])[1].computed == computed
+
+
 def test_a_name_that_is_taken_is_refused_as_two_packages_are(notebook: ModuleType) -> None:
     with pytest.raises(UserError) as caught:
         execute(CELL.replace('"darker"', '"pgd"'), notebook)
