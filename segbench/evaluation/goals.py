@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ from segbench.engine.targets import check_class, target_labels
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.request import DataSource
-from segbench.evaluation.target_files import check_masks, masks_digest, target_folder, target_mask
+from segbench.evaluation.target_files import (
+    check_masks,
+    check_twins,
+    masks_digest,
+    target_folder,
+    target_mask,
+)
 from segbench.plugins.attack import NamedAttack, load_attack
 
 
@@ -46,6 +52,15 @@ def check_goal(data: DataSource, attack: NamedAttack) -> None:
         check_masks(folder, data.entries, len(data.dataset.class_names))
     if isinstance(attack.attack, Targeted) and attack.attack.target is not None:
         check_class(attack.attack.target, data.dataset.class_names)
+
+
+def check_targets(attack: NamedAttack, contents: Mapping[str, str]) -> None:
+    """UserError where masks from files lead one content to two targets; see ``check_twins``."""
+    if isinstance(attack.attack, TransferAttack):
+        attack = load_attack(attack.attack.attack)
+    folder = target_folder(getattr(attack.attack, "target", None))
+    if folder is not None:
+        check_twins(folder, contents)
 
 
 def target_facts(attack: NamedAttack | None, dataset: Dataset) -> Sequence[str] | None:

@@ -14,7 +14,7 @@ from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.case_index import CaseIndex, Known
 from segbench.evaluation.cell import cell_constants, cell_facts, transfer_facts
 from segbench.evaluation.fits import Fits
-from segbench.evaluation.goals import check_goal
+from segbench.evaluation.goals import check_goal, check_targets
 from segbench.evaluation.grid import Cell, Grid, cut_shards, expand_grid
 from segbench.evaluation.request import DataSource, Listener, Options
 from segbench.evaluation.sources import ImageStore, Sources
@@ -252,6 +252,8 @@ def plan_model(
         index = CaseIndex(data.dataset, workspace)
         listener.busy(f"reading {len(data.entries)} cases of {data.spec}")
         known = index.know(cases)
+        for attack in grid.attacks:
+            check_targets(attack, {name: case.sha256 for name, case in known.items()})
         sources = Sources(data, workspace, run, options, listener.busy)
         fits = Fits(subject, workspace, options)
         cells = [

@@ -8,7 +8,7 @@ second may be 255.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -71,6 +71,25 @@ def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> None:
             faults.add(folder / entry.case_id, "is missing; expected a mask of that name")
     faults.found.extend(_complaints(tuple(found), classes))
     faults.raise_any("these targets")
+
+
+def check_twins(folder: Path, contents: Mapping[str, str]) -> None:
+    """Refuse two masks for one content: rows know a case by that, so one would pass for both.
+
+    Args:
+        contents: case id -> ``Case.sha256``.
+
+    Raises:
+        UserError: two cases are the same, and their masks are not.
+    """
+    files, first = _files(folder), dict[str, str]()
+    for case_id, content in contents.items():
+        twin = first.setdefault(content, case_id)
+        if twin != case_id and files[twin][0].read_bytes() != files[case_id][0].read_bytes():
+            raise UserError(
+                f"cases {twin} and {case_id} are one image with one truth, but {folder} leads them "
+                "to two masks; leave one of them out"
+            )
 
 
 def target_mask(folder: Path, case: Case) -> NDArray[np.int64]:

@@ -102,6 +102,25 @@ def test_an_image_under_another_name_leads_to_the_mask_of_that_name(tmp_path: Pa
     )
 
 
+class Twins(Mixed):
+    """Two cases of one content."""
+
+    def load(self, case_id: str) -> Case:
+        other = {"c2": "c1"}.get(case_id, case_id)
+        return replace(super().load(other), case_id=case_id)
+
+    def fingerprint(self) -> str:
+        return "twins"
+
+
+def test_one_image_cannot_lead_to_two_masks(tmp_path: Path) -> None:
+    folder = masks(tmp_path / "targets")
+    with pytest.raises(UserError, match=r"cases c1 and c2 are one image with one truth, but"):
+        run(tmp_path / "runs", folder, Twins())
+    (folder / "c2.png").write_bytes((folder / "c1.png").read_bytes())
+    run(tmp_path / "runs", folder, Twins())
+
+
 def test_everything_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
     folder = masks(tmp_path / "masks")
     (folder / "c0.png").unlink()

@@ -22,7 +22,7 @@ from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import Options, select_data
 from segbench.plugins.attack import load_attack
 from segbench.store import rowfile
-from segbench.store.images import kept_cases, kept_cells, load_images
+from segbench.store.images import Attacked, keep_images, kept_cases, kept_cells, load_images
 from segbench.store.rows import read_rows
 from segbench.store.tensors import save_tensors
 from segbench.store.workspace import Workspace
@@ -173,3 +173,13 @@ def test_kept_images_are_checked_like_fresh_ones(tmp_path: Path) -> None:
     _, computed, later = run(tmp_path, rounded)
     assert computed == 3  # the other cell's were good, and are there
     assert len(later) == len(rows) + 6
+
+
+def test_groups_of_one_run_that_begin_with_one_case_are_both_kept(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for contents in (("aa" * 32, "bb" * 32), ("aa" * 32, "cc" * 32)):
+        costs = [torch.zeros(2) for _ in range(4)]
+        images = torch.zeros(2, 1, 4, 4)
+        group = Attacked(contents, ("a", "b"), images, *costs, "fp32")
+        keep_images(workspace, "key", 1, {}, group)
+    assert set(kept_cases(workspace, "key")) == {"aa" * 32, "bb" * 32, "cc" * 32}
