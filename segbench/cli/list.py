@@ -35,7 +35,7 @@ _RESERVED = {
 def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Workspace) -> None:
     """List models, attacks, datasets and reports with their parameters, or runs and stored cells.
 
-    Exit status 3 if one of them is broken; its row says how.
+    Exit status 3 if one of them is broken; its row says how. A damaged file is named, and status 3.
 
     \b
     segbench list
@@ -43,9 +43,11 @@ def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Work
     segbench list runs
     segbench list cells
     """
-    stored = {"runs": _runs, "cells": _cells}
+    from segbench.cli.consoles import messages
+
+    stored, damaged = {"runs": _runs, "cells": _cells}, list[str]()
     if what in stored:
-        found: dict[str, list[dict[str, Any]]] = {what: stored[what](workspace)}
+        found: dict[str, list[dict[str, Any]]] = {what: stored[what](workspace, damaged)}
     else:
         kinds = [kind for kind in registry.KINDS if what in (None, kind)]
         found = {kind: _plugins(kind) for kind in kinds}
@@ -53,7 +55,9 @@ def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Work
         click.echo(json.dumps(found, indent=2, default=str))
     else:
         _show(found)
-    if any("broken" in entry for entries in found.values() for entry in entries):
+    for sentence in damaged:
+        messages.print(f"left out: {sentence}", soft_wrap=True)
+    if damaged or any("broken" in entry for entries in found.values() for entry in entries):
         ctx.exit(3)
 
 
@@ -109,17 +113,17 @@ def _plain(default: Any) -> Any:
     return None if default is inspect.Parameter.empty else default
 
 
-def _cells(workspace: Workspace) -> list[dict[str, Any]]:
+def _cells(workspace: Workspace, damaged: list[str]) -> list[dict[str, Any]]:
     """One record per stored cell."""
     from segbench.store.rows import read_rows
 
-    rows = read_rows(workspace)
+    rows = read_rows(workspace, damaged)
     facts = ["cell", "model", "dataset", "split", "attack", "budget_kind", "budget", "seed"]
     cells = rows.groupby(facts, sort=False)["case_id"].nunique().reset_index(name="cases")
     return [{str(k): v for k, v in cell.items()} for cell in cells.to_dict("records")]
 
 
-def _runs(workspace: Workspace) -> list[dict[str, Any]]:
+def _runs(workspace: Workspace, damaged: list[str]) -> list[dict[str, Any]]:
     """One record per run, in the order in which they began."""
     from segbench.store.runs import read_runs
 
@@ -137,7 +141,7 @@ def _runs(workspace: Workspace) -> list[dict[str, Any]]:
             "reason": run.reason or "",
             "command": " ".join(run.argv),
         }
-        for run in read_runs(workspace)
+        for run in read_runs(workspace, damaged)
     ]
 
 

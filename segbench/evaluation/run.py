@@ -19,7 +19,7 @@ from pydantic_core import to_jsonable_python
 
 from segbench import __version__
 from segbench.engine.precision import choose_device, device_name
-from segbench.errors import MachineError
+from segbench.errors import MachineError, UserError
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Grid
 from segbench.evaluation.model_run import plan_model
@@ -50,8 +50,8 @@ def run_grid(
         argv: the command, where it was one.
 
     Raises:
-        UserError, MachineError: a network or its data cannot be used at all. Where single cases
-            failed the run is done and its record says so; see ``refuse_failures``.
+        UserError, MachineError: no network can be used at all. Where one of several networks, or
+            single cases, failed the run is done and its record says so; see ``refuse_failures``.
     """
     check_writable(workspace.root)
     for (_, data), attack in product(models, grid.attacks):
@@ -59,7 +59,8 @@ def run_grid(
     run = _Run(workspace, begin_run(workspace, _new_record(models, grid, options, argv)))
     try:
         for reference, data in models:
-            run.evaluate(reference, data, grid, options, listener)
+            run.evaluate_or_note(reference, data, grid, options, listener)
+        run.refuse_nothing()
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         run.end(status, str(error) or type(error).__name__)
@@ -78,16 +79,19 @@ def refuse_failures(record: RunRecord) -> None:
     failures = record.failures
     if not failures:
         return
-    named = [
-        f"{one.model}, {f'{one.attack} {one.budget}'.strip() or 'all cells'}, case {one.case_id}: "
-        f"{one.reason}"
-        for one in failures[:_LISTED]
-    ]
+    named = [_name(one) for one in failures[:_LISTED]]
     more = f"; and {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
     raise MachineError(
         f"{record.run_id} left out {len(failures)} of what was asked for, and finished the rest; "
         f"the same command asks for what is missing alone ({'; '.join(named)}{more})"
     )
+
+
+def _name(failure: Failure) -> str:
+    """What was left out, and why."""
+    cell = f"{failure.attack} {failure.budget}".strip() or "all cells"
+    where = f", {cell}, case {failure.case_id}" if failure.case_id else ""
+    return f"{failure.model}{where}: {failure.reason}"
 
 
 class _Run:
@@ -97,9 +101,33 @@ class _Run:
         self.workspace, self.record = workspace, record
         self.asked: list[Asked] = []
         self.failures: list[Failure] = []
-        self.errors: list[Exception] = []
-        self.computed_any = False
+        self.errors: list[UserError | MachineError] = []
+        self.succeeded = False
         self._start = time.monotonic()
+
+    def evaluate_or_note(
+        self,
+        reference: ModelReference,
+        data: DataSource,
+        grid: Grid,
+        options: Options,
+        listener: Listener,
+    ) -> None:
+        """One model; where it cannot be used, that is noted, and the next one has its turn."""
+        try:
+            self.evaluate(reference, data, grid, options, listener)
+            self.succeeded = True
+        except (UserError, MachineError) as error:
+            self.errors.append(error)
+            name = reference.name
+            listener.warn(f"left out: {name}: {error}")
+            left_out = Failure(model=name, attack="", budget="", case_id="", reason=str(error))
+            self.failures.append(left_out)
+
+    def refuse_nothing(self) -> None:
+        """Raise the first error where no network at all could be used."""
+        if self.errors and not self.succeeded:
+            raise self.errors[0]
 
     def evaluate(
         self,

@@ -149,6 +149,8 @@ def read_if_there(path: Path, columns: Sequence[str] | None = None) -> pa.Table 
     if content is None:
         return None
     try:
+        if _CHECKSUM.search(path.name):  # before a word of it is believed
+            _verify(path, content)
         stored = pq.ParquetFile(pa.BufferReader(content))
         header = _header(path, stored.schema_arrow.metadata or {})
         _verify(path, content)

@@ -250,3 +250,18 @@ def test_interruption_is_status_130(workspace) -> None:
     assert process.returncode == 130
     assert "everything finished is kept" in errors
     assert list(shards.glob("*.parquet"))
+
+
+def test_runs_are_listed_and_a_damaged_record_condemns_no_other(segbench, workspace) -> None:
+    attack(segbench, workspace)
+    attack(segbench, workspace)
+    listed = json.loads(segbench("list", "runs", "--json", "--workspace", workspace).stdout)["runs"]
+    assert [(run["run"], run["status"]) for run in listed] == [
+        ("run-00001", "done"),
+        ("run-00002", "done"),
+    ]
+    (workspace / "results" / "run-00001.json").write_text("{}")
+    result = segbench("list", "runs", "--workspace", workspace)
+    assert result.exit_code == 3
+    assert "run-00002" in result.stdout
+    assert "run-00001.json" in result.stderr

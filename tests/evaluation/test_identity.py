@@ -509,3 +509,22 @@ def test_a_killed_run_leaves_its_record_and_the_next_one_goes_on(
     assert count.found == 4
     whole = shutil.copytree(runs, tmp_path / "copy")
     assert len(read_rows(Workspace(Path(whole)))) == 8
+
+
+def test_of_several_networks_one_that_cannot_be_used_stops_no_other(
+    pictures: Path, tmp_path: Path
+) -> None:
+    store, data, count = Workspace(tmp_path / "runs"), source(pictures), Count()
+    pairs: Any = [
+        (Own(Broken(), source="ee" * 32, name="broken"), data),
+        (Ready(Dark, "dark"), data),
+    ]
+    record = run_grid(pairs, GRID, store, OPTIONS, count)
+    assert record.status == "done"
+    assert {(one.model, one.case_id) for one in record.failures} >= {("broken", "")}
+    assert set(load_tables(store, run=record).summary["model"]) == {"dark"}
+    with pytest.raises(MachineError, match=r"broken.*NaN or infinite logits"):
+        refuse_failures(record)
+    with pytest.raises(UserError, match="NaN or infinite logits"):
+        run_grid([pairs[0]] * 2, GRID, store, OPTIONS, count)
+    assert read_runs(store)[-1].status == "failed"

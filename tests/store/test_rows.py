@@ -334,7 +334,7 @@ SPOILT = [
     (_filled(b""), "is damaged or not a Parquet file"),
     (_filled(b"text" * 9), "is damaged or not a Parquet file"),
     (_cut, "is damaged or not a Parquet file"),
-    (_foreign, "was not written by segbench"),
+    (_foreign, "its checksum is not that of its name"),
     (_written({"schema": 99}), "has schema 99"),
     (_written({"compacted": "r"}), "lacks the column"),
     (_written({"schema": "two"}), "its header cannot be read"),
