@@ -58,8 +58,9 @@ def run_grid(
         check_goal(data, attack)
     run = _Run(workspace, begin_run(workspace, _new_record(models, grid, options, argv)))
     try:
+        evaluate = run.evaluate if len(models) == 1 else run.evaluate_or_note
         for reference, data in models:
-            run.evaluate_or_note(reference, data, grid, options, listener)
+            evaluate(reference, data, grid, options, listener)
         run.refuse_nothing()
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
