@@ -122,4 +122,4 @@ def test_a_hundred_kills_at_random_moments(trained: Path, tmp_path: Path) -> Non
         pd.testing.assert_frame_equal(rows_of(root)[SAME], expected[SAME])
         states = [run.state for run in read_runs(Workspace(root))]
         assert states[-1] == "done"
-        assert set(states[:-1]) <= {"killed"}
+        assert set(states[:-1]) <= {"killed", "done"}  # killed while it showed its tables
