@@ -55,6 +55,13 @@ class CommandGroup(click.Group):
             raise UserError(f"no command {name!r}{suggest(name, COMMANDS)}")
         return super().resolve_command(ctx, args)
 
+    def _main_shell_completion(self, *arguments: Any, **more: Any) -> None:
+        """Answer a shell; the end of that is click's own and no plug-in's."""
+        try:
+            super()._main_shell_completion(*arguments, **more)
+        except SystemExit as end:
+            raise click.exceptions.Exit(int(end.code or 0)) from None
+
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run, and leave with the exit status that README and ``--help`` promise."""
         extra["standalone_mode"] = False

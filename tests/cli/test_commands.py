@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -265,3 +266,11 @@ def test_runs_are_listed_and_a_damaged_record_condemns_no_other(segbench, worksp
     assert result.exit_code == 3
     assert "run-00002" in result.stdout
     assert "run-00001.json" in result.stderr
+
+
+def test_a_shell_is_answered_and_told_nothing_else() -> None:
+    asked = {"_SEGBENCH_COMPLETE": "bash_complete", "COMP_WORDS": "segbench re", "COMP_CWORD": "1"}
+    script = Path(sys.executable).with_name("segbench")
+    environment = {**os.environ, **asked}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "plain,report\n", "")
