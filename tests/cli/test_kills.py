@@ -103,17 +103,21 @@ def test_stopped_at_every_durable_operation_the_next_run_goes_on(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="kills its children")
 def test_a_hundred_kills_at_random_moments(trained: Path, tmp_path: Path) -> None:
-    expected = whole(trained, tmp_path / "whole")
+    undisturbed = copy_of(trained, tmp_path / "whole")
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "segbench", *GRID, "--workspace"]
+    subprocess.run([*command, str(undisturbed)], capture_output=True, check=True)
+    length = time.monotonic() - begun
+    expected = rows_of(undisturbed)
     chance, kills, turn = random.Random(0), 0, 0
     while kills < 100:
         root, done = copy_of(trained, tmp_path / f"turn{turn}"), False
         turn += 1
         while not done:
-            command = [sys.executable, "-m", "segbench", *GRID, "--workspace", str(root)]
             with subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [*command, str(root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as process:
-                time.sleep(chance.uniform(2.0, 9.0))
+                time.sleep(length * chance.uniform(0.3, 1.0))  # the rest is imports
                 done = process.poll() is not None
                 if not done:
                     process.send_signal(signal.SIGKILL)
