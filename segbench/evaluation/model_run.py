@@ -22,6 +22,7 @@ from segbench.evaluation.subject import Subject, load_subject
 from segbench.evaluation.worker import Worker
 from segbench.networks import ModelReference
 from segbench.plugins.naming import eps_names
+from segbench.store.images import kept_cases
 from segbench.store.rows import append_shard, cell_key, finished_cases
 from segbench.store.runs import Asked, Failure
 from segbench.store.workspace import Workspace
@@ -103,8 +104,6 @@ class ModelRun:
         }
         unkept: set[str] = set()
         if self._keeps(cell):
-            from segbench.store.images import kept_cases
-
             kept = {} if self.options.fresh else kept_cases(self.workspace, views[0].key)
             unkept = {name for name, case in self.known.items() if case.sha256 not in kept}
         return {name: lack for name, lack in wanted.items() if lack or name in unkept}

@@ -204,7 +204,7 @@ def _once(rows: DataFrame) -> DataFrame:
     earlier = measured.set_index([*IDENTITY])[["jaccard", *_BOUNDARY]]
     wanted = newest.loc[lacking, [*IDENTITY]]
     earlier = earlier.reindex(list(wanted.itertuples(index=False, name=None)))
-    change = (earlier["jaccard"].to_numpy() - newest.loc[lacking, "jaccard"].to_numpy()).__abs__()
+    change = abs(earlier["jaccard"].to_numpy() - newest.loc[lacking, "jaccard"].to_numpy())
     same = ~(change > _SAME)  # a class that the label lacks has no Jaccard to compare
     newest = newest.copy()
     for column in _BOUNDARY:
