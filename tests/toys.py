@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segbench.api import Case, Entry
 from segbench.engine.network import Network
 from segbench.metrics import regions
 from segbench.networks import LoadedModel
@@ -66,6 +68,27 @@ class Gains(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return 8 * images
+
+
+class Mixed:
+    """Three cases whose channels differ by 0.25: a budget above 1/8 reaches any target."""
+
+    class_names = ("background", "heart", "lung")
+    in_channels, spatial_dims, resize_rule, splits = 3, 2, "none", ("train", "test")
+    sides = (5, 6)
+
+    def entries(self, split: str) -> list[Entry]:
+        return [Entry(f"c{n}", f"c{n}", (3, *self.sides)) for n in range(3)]
+
+    def load(self, case_id: str) -> Case:
+        order = np.random.default_rng(int(case_id[1:])).random((3, *self.sides)).argsort(0)
+        image = (0.2 + 0.25 * order).astype(np.float32)
+        labels = image.argmax(0)
+        labels[0, 0] = 255
+        return Case(case_id, case_id, image, labels, self.class_names, 255)
+
+    def fingerprint(self) -> str:
+        return "mixed"
 
 
 def scores(network: Network, images: Tensor, labels: Tensor, ignore: int | None = None) -> Tensor:

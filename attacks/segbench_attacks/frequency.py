@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class Frequency(PGD):
     """
 
     share: float = 0.125
+
+    whole_image: ClassVar[str] = "what ends at the edge of a region is of every frequency"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,22 +19,38 @@ _RADII = 2**20
 
 
 def random_point(context: Context, norm: Norm) -> Tensor:
-    """A point of the ball (B, C, *spatial), uniform in its volume; one draw per restart."""
+    """A point of the ball (B, C, *spatial), uniform in its volume; one draw per restart.
+
+    Where the image may change in a region only, of the ball within that region.
+    """
     images, eps, draw = context.images, context.budget.eps, context.restart
     shape, noise = images.shape[1:], context.noise
     if norm == "linf":
         return images + eps * (2 * noise.uniform(draw, shape) - 1)
     if norm == "l2":
-        direction = noise.normal(draw, shape)
-        radius = noise.uniform(draw + _RADII, ()) ** (1 / images[0].numel())
-        length = eps * radius / flat_norm(direction, 2)
+        direction = _free(noise.normal(draw, shape), context)
+        radius = noise.uniform(draw + _RADII, ()) ** (1 / _count(context))
+        length = eps * radius / _positive(flat_norm(direction, 2))
         return images + per_case(length, images) * direction
     # n of n + 1 exponentials over their sum are uniform in the simplex; then signs at random.
-    numbers = 2 * noise.uniform(draw, shape) - 1
+    numbers = _free(2 * noise.uniform(draw, shape) - 1, context)
     sizes = -(-numbers.abs()).log1p()
     rest = -(-noise.uniform(draw + _RADII, ())).log1p()
     share = eps / _positive(flat_norm(sizes, 1) + rest)
     return images + per_case(share, images) * sizes * numbers.sign()
+
+
+def _free(values: Tensor, context: Context) -> Tensor:
+    """Values (B, C, *spatial), 0 where the image may not change."""
+    return values if context.region is None else values * context.region
+
+
+def _count(context: Context) -> int | Tensor:
+    """How many values of a case may change, a number or one per case (B,)."""
+    channels = context.images.shape[1]
+    if context.region is None:
+        return context.images[0].numel()
+    return channels * context.region.flatten(1).sum(1).clamp_min(1)
 
 
 def ascend(images: Tensor, gradient: Tensor, length: float | Tensor, norm: Norm) -> Tensor:

@@ -22,6 +22,7 @@ from segbench.api.attack import (
     TransferAttack,
     WeightedState,
     WholeAttack,
+    WholeImage,
 )
 from segbench.api.data import Case, Dataset, Entry, Intensity
 from segbench.api.model import (
@@ -73,5 +74,6 @@ __all__ = [
     "TransferMatrix",
     "WeightedState",
     "WholeAttack",
+    "WholeImage",
     "csv_text",
 ]

@@ -21,6 +21,8 @@ class Context:
     Attributes:
         images: the clean images (B, C, *spatial).
         restart: 0 for the first run; part of every draw number an attack uses.
+        region: bool (B, 1, *spatial), the pixels that may change; None for all. The engine keeps
+            every iterate and gradient to it; an attack needs it only to spread what it draws.
     """
 
     images: Tensor
@@ -28,6 +30,7 @@ class Context:
     budget: Budget
     noise: Noise
     restart: int = 0
+    region: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +226,18 @@ class BringsBudgets(Protocol):
     def budgets(self) -> Sequence[Budget]:
         """What it is run at, in order."""
         ...
+
+
+@runtime_checkable
+class WholeImage(Protocol):
+    """An attack whose perturbation means something only as a whole; ``where=`` is refused for it.
+
+    Every other attack within a norm, on an area or of minimum norm can be confined to a part of
+    the image, and need not know.
+    """
+
+    whole_image: ClassVar[str]
+    """Why, as the rest of a sentence: "it would not be smooth at the region's edge"."""
 
 
 @runtime_checkable

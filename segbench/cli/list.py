@@ -13,6 +13,7 @@ from segbench.cli.options import workspace_option
 from segbench.cli.terminal import say
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
+from segbench.plugins.where import FORMS, WHERE, may_be_confined
 from segbench.store.workspace import Workspace
 
 _RESERVED = {
@@ -101,6 +102,8 @@ def _describe(kind: registry.Kind, name: str) -> dict[str, Any]:
         key: {"type": spec.describe(p.annotation), "default": _plain(p.default)}
         for key, p in spec.parameters(plugin.factory, reserved=_RESERVED[kind]).items()
     }
+    if kind == "attacks" and may_be_confined(plugin.factory):
+        parameters[WHERE] = {"type": FORMS, "default": None}
     return {
         "name": name,
         "summary": _summary(plugin.factory),

@@ -1,4 +1,4 @@
-"""The set an adversarial image must lie in: the ball around the clean image, and the box [0, 1]."""
+"""Where an adversarial image must lie: ball around the clean image, box [0, 1], and region."""
 
 from __future__ import annotations
 
@@ -36,14 +36,25 @@ def scaled(budget: Budget, share: float) -> Budget:
     return budget if share == 1 else Budget(budget.kind, budget.value * Fraction(share))
 
 
-def project(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
-    """The iterate brought back into the ball and the box; both (B, C, *spatial).
+def confined(images: Tensor, clean: Tensor, region: Tensor | None) -> Tensor:
+    """``images`` where they may change, ``clean`` elsewhere, to the bit; both (B, C, *spatial).
+
+    ``region`` is bool (B, 1, *spatial), None for everywhere.
+    """
+    return images if region is None else torch.where(region, images, clean)
+
+
+def project(images: Tensor, clean: Tensor, budget: Budget, region: Tensor | None = None) -> Tensor:
+    """The iterate brought back into the ball, the box and the region; both (B, C, *spatial).
+
+    First what may not change is the clean image's again, which is the projection onto the region;
+    the rest keeps it so.
 
     L-infinity and the box are projected exactly. L2 is projected radially and then clipped to the
     box, which cannot leave the ball because the clean image lies in the box. L1 is projected
     exactly onto ball and box together. Budgets of other kinds have no ball, only the box.
     """
-    eps = budget.eps
+    eps, images = budget.eps, confined(images, clean, region)
     if budget.kind == "linf":
         low, high = (clean - eps).clamp_min(0), (clean + eps).clamp_max(1)
         return torch.minimum(torch.maximum(images, low), high)
@@ -84,9 +95,16 @@ def distances(images: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check(
-    images: Tensor, clean: Tensor, budget: Budget, attack: str, case_ids: tuple[str, ...]
+    images: Tensor,
+    clean: Tensor,
+    budget: Budget,
+    attack: str,
+    case_ids: tuple[str, ...],
+    region: Tensor | None = None,
 ) -> None:
     """The last word, in float64: images (B, C, *spatial) lie in their ball and box.
+
+    And, where there is a ``region`` (B, 1, *spatial), not a bit outside it has changed.
 
     Raises:
         MachineError: the attack broke its contract; it is named with the case and the excess.
@@ -110,6 +128,11 @@ def check(
                     f"attack {attack} changed {share:.6g} of the pixels of case {case}; its area "
                     f"is {budget.eps:.6g}"
                 )
+    if region is not None:
+        strayed = ((delta != 0) & ~region).flatten(1).any(1)
+        if strayed.any():
+            case = case_ids[int(strayed.nonzero()[0])]
+            raise MachineError(f"attack {attack} changed case {case} where it may not")
     flat = images.flatten(1)
     outside = ~((flat.amin(1) >= 0) & (flat.amax(1) <= 1))  # a NaN is neither
     if outside.any():

@@ -33,7 +33,7 @@ from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective, remaining
 from segbench.engine.returned import check_images, check_loss, check_plan, check_state
-from segbench.engine.whole import CaseObjective
+from segbench.engine.whole import CaseObjective, within
 from segbench.errors import UserError
 
 COMPACT_EVERY = 4
@@ -60,8 +60,13 @@ def attack_batch(
     goal: Goal,
     budget: Budget,
     noise: CaseNoise,
+    region: Tensor | None = None,
 ) -> Outcome:
     """Run an attack on a batch: images (B, C, *spatial) in [0, 1] on the network's device.
+
+    Where there is a ``region``, bool (B, 1, *spatial), nothing outside it changes: a step attack's
+    iterates are projected onto it and its gradients end there; a whole attack asks about a network
+    that does not see what lies outside.
 
     Raises:
         UserError: a loss or gradient is NaN or infinite; the case is named.
@@ -69,11 +74,11 @@ def attack_batch(
     """
     goal = dataclasses.replace(goal, structures=network.structures)
     if isinstance(attack, StepAttack):
-        return _StepRun(network, attack, images, goal, budget, noise).run()
-    objective = CaseObjective(network, noise)
+        return _StepRun(network, attack, images, goal, budget, noise, region).run()
+    objective = CaseObjective(network, noise, images, region)
     found = attack.run(objective, images.clone(), goal, budget, noise)
     check_images(found, images, "run")
-    found = ball.project(found.detach(), images, budget)
+    found = ball.project(found.detach(), images, budget, region)
     return Outcome(found, *objective.costs.tolist())
 
 
@@ -88,6 +93,7 @@ class _StepRun:
         goal: Goal,
         budget: Budget,
         noise: CaseNoise,
+        region: Tensor | None,
     ) -> None:
         self.network, self.attack, self.noise = network, attack, noise
         self.plan: Plan = check_plan(attack.plan(budget))
@@ -100,7 +106,7 @@ class _StepRun:
         self.everyone = torch.arange(len(images), device=images.device)
         if self.plan.labels == "prediction" and not goal.targeted:
             goal = dataclasses.replace(goal, labels=self._own_labels(images, goal))
-        self.context = Context(images, goal, budget, noise)
+        self.context = Context(images, goal, budget, noise, region=region)
 
     def run(self) -> Outcome:
         """All restarts; per case the image with the lowest score, the first among equals.
@@ -146,7 +152,7 @@ class _StepRun:
         state = self._projected(state, context, 0)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
-            feedback = self._ask(state.images, loss, _goal(context, state))
+            feedback = self._ask(state.images, loss, _goal(context, state), context.region)
             check_loss(feedback.loss, len(alive))
             self._count(alive, state, feedback)
             if step == 0 and self.attack.needs != "labels":
@@ -200,7 +206,7 @@ class _StepRun:
 
     def _projected(self, state: State, context: Context, step: int) -> State:
         budget = ball.scaled(context.budget, self._radius(step))
-        images = ball.project(state.images.detach(), context.images, budget)
+        images = ball.project(state.images.detach(), context.images, budget, context.region)
         return dataclasses.replace(state, images=images)
 
     def _nearest(self, context: Context, cases: Tensor, clean: Tensor) -> Nearest:
@@ -246,10 +252,10 @@ class _StepRun:
             return 1 - feedback.loss
         return remaining(self.network, self.network.as_labels(feedback.logits), goal)
 
-    def _ask(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
+    def _ask(self, images: Tensor, loss: Loss, goal: Goal, region: Tensor | None) -> Feedback:
         """One answer, with what the attack needs and no more."""
         if self.attack.needs == "gradients":
-            return self.objective.value_and_grad(images, loss, goal)
+            return within(self.objective.value_and_grad(images, loss, goal), region)
         nothing = torch.zeros_like(images)
         if self.attack.needs == "labels":
             success = 1 - self.objective.remaining(images, goal)
@@ -323,4 +329,5 @@ def _select_context(context: Context, index: Tensor) -> Context:
         images=context.images[index],
         goal=_select_goal(context.goal, index),
         noise=context.noise.select(index),
+        region=None if context.region is None else context.region[index],
     )

@@ -1,5 +1,5 @@
 """What a targeted attack wants to see instead of the truth: ``empty``, ``shift``, ``class:k``, or
-the masks of a folder, ``file:FOLDER`` (see ``target_files.py``).
+the masks of a folder, ``file:FOLDER`` (see ``mask_files.py``).
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,26 +12,34 @@ from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
-from segbench.errors import UserError
+from segbench.errors import ContractError, UserError
 
 
 class CaseObjective(NetworkObjective):
     """An ``api.Objective`` that knows whose images it is asked about, one of each case, in order.
 
+    Where there is a region, it answers for the network after the projection onto it: whatever an
+    image is elsewhere, the network sees the clean one, and the gradient there is 0.
+
     Attributes:
+        clean: the clean images (B, C, *spatial) of the cases.
+        region: bool (B, 1, *spatial), where they may change; None for everywhere.
         costs: int64 (3, all cases): forwards, backwards, and gradients that were zero everywhere.
     """
 
-    def __init__(self, network: Network, noise: CaseNoise) -> None:
+    def __init__(
+        self, network: Network, noise: CaseNoise, clean: Tensor, region: Tensor | None = None
+    ) -> None:
         super().__init__(network)
-        self.noise = noise
+        self.noise, self.clean, self.region = noise, clean, region
         cases = len(noise.case_ids)
         self.costs = torch.zeros(3, cases, dtype=torch.int64)
         self._index = torch.arange(cases)
 
     def select(self, index: Tensor) -> CaseObjective:
         """The same door for some of the cases (int64, one axis)."""
-        chosen = CaseObjective(self.network, self.noise.select(index))
+        region = None if self.region is None else self.region[index]
+        chosen = CaseObjective(self.network, self.noise.select(index), self.clean[index], region)
         chosen.costs, chosen._index = self.costs, self._index[index.cpu()]
         return chosen
 
@@ -39,7 +49,8 @@ class CaseObjective(NetworkObjective):
         Raises:
             UserError: loss or gradient is NaN or infinite; the case is named.
         """
-        feedback = super().value_and_grad(images, loss, goal)
+        feedback = super().value_and_grad(self._seen(images), loss, goal)
+        feedback = within(feedback, self.region)
         height = ball.flat_norm(feedback.gradient, torch.inf)
         self._note(images, feedback.loss + height, "loss or gradient", backwards=1)
         if len(images) == len(self._index):
@@ -52,9 +63,24 @@ class CaseObjective(NetworkObjective):
         Raises:
             UserError: they are NaN or infinite; the case is named.
         """
-        logits = super().scores(images)
+        logits = super().scores(self._seen(images))
         self._note(images, ball.flat_norm(logits, torch.inf), "logits", backwards=0)
         return logits
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """What the network gets to see of them.
+
+        Raises:
+            ContractError: they are several of each of several cases, in whatever order.
+        """
+        if self.region is None:
+            return images
+        if len(images) != len(self.clean) != 1:
+            raise ContractError(
+                f"the attack asked about {len(images)} images of {len(self.clean)} cases at once, "
+                "which where= cannot tell apart; it has to ask objective.select(index) about each"
+            )
+        return ball.confined(images, self.clean, self.region)
 
     def _note(self, images: Tensor, answer: Tensor, what: str, *, backwards: int) -> None:
         """Count what was asked, and refuse an answer (B,) that is not finite."""
@@ -70,3 +96,10 @@ class CaseObjective(NetworkObjective):
             raise UserError(
                 f"model {self.network.name} gives a NaN or infinite {what} on case {case}"
             )
+
+
+def within(feedback: Feedback, region: Tensor | None) -> Feedback:
+    """The answer with a gradient that is 0 outside the region, bool (B, 1, *spatial)."""
+    if region is None:
+        return feedback
+    return replace(feedback, gradient=feedback.gradient * region)

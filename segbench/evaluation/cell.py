@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench import __version__
 from segbench.api import TransferAttack
-from segbench.evaluation.goals import target_facts
+from segbench.evaluation.goals import region_facts, target_facts
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.subject import Subject
 from segbench.evaluation.transfer_source import find_source
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]:
     """All that determines the images of a cell, but for what a fit or a source adds."""
     attack = cell.attack
+    region = region_facts(attack, subject.data.dataset)
     return {
         "schema": rowfile.SCHEMA_VERSION,
         "engine": __version__,
@@ -38,11 +39,12 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "seed": cell.seed,
         "data": subject.data.spec,
         "precision": options.precision if attack else "fp32",
+        **({"region": region} if region else {}),
     }
 
 
 def attack_facts(attack: NamedAttack) -> dict[str, Any]:
-    """What identifies an attack: its source, its fields, its libraries."""
+    """What identifies an attack: its source, its fields and region, its libraries."""
     return {
         "name": attack.plugin.name,
         "package": [attack.plugin.distribution, attack.plugin.version],

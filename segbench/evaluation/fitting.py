@@ -26,10 +26,12 @@ from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
 from segbench.engine.returned import check_images, check_loss
+from segbench.engine.whole import within
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import collate
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.regions import region_of
 from segbench.store.tensors import damaged, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -107,7 +109,8 @@ class Fit:
             if self.network.one_by_one:
                 torch.manual_seed(self._noise(context).torch_seed(_ORDER + epoch + 1))
             images = check_images(self.attack.apply(fitted, context), context.images, "apply")
-            feedback = self._ask(images, context, progress)
+            images = ball.confined(images, context.images, context.region)
+            feedback = within(self._ask(images, context, progress), context.region)
             fitted = self.attack.learn(fitted, context, feedback, progress)
         return fitted
 
@@ -122,7 +125,9 @@ class Fit:
         batch = collate(cases, self.network)
         noise = batch.noise(self.cell.seed)
         goal = goal_of(self.network, batch, self.cell)
-        return Context(batch.images, goal, self.cell.budget, noise, restart=epoch + 1)
+        attack = self.cell.attack
+        region = region_of(attack.where, batch) if attack else None
+        return Context(batch.images, goal, self.cell.budget, noise, epoch + 1, region)
 
     def _noise(self, context: Context) -> CaseNoise:
         assert isinstance(context.noise, CaseNoise)

@@ -30,6 +30,7 @@ from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.regions import region_of
 from segbench.metrics import regions
 from segbench.metrics.boundary import boundary_scores, default_tolerance
 from segbench.store.images import Attacked
@@ -56,7 +57,7 @@ def attack_cases(
     cell: Cell,
     fitted: Mapping[str, Tensor] | None = None,
 ) -> Attacked:
-    """The adversarial images of some cases, checked to lie in ball and box.
+    """The adversarial images of some cases, checked to lie in ball, box and region.
 
     ``fitted`` is what a fitted attack has learnt; see ``fitting.py``.
 
@@ -68,8 +69,9 @@ def attack_cases(
     if network.one_by_one:
         torch.manual_seed(noise.torch_seed())
     start = time.perf_counter()
-    outcome = _attacked(network, batch, cell, noise, fitted)
-    ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids)
+    region = region_of(cell.attack.where, batch) if cell.attack else None
+    outcome = _attacked(network, batch, cell, noise, region, fitted)
+    ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids, region)
     seconds = (time.perf_counter() - start) / len(batch.cases)
     return Attacked(
         batch.contents,
@@ -215,6 +217,7 @@ def _attacked(
     batch: Batch,
     cell: Cell,
     noise: CaseNoise,
+    region: Tensor | None,
     fitted: Mapping[str, Tensor] | None,
 ) -> Outcome:
     nothing = [0] * len(batch.cases)
@@ -226,11 +229,11 @@ def _attacked(
     try:
         if isinstance(attack, FittedAttack):
             assert fitted is not None
-            context = Context(batch.images, goal, cell.budget, noise)
+            context = Context(batch.images, goal, cell.budget, noise, region=region)
             found = check_images(attack.apply(fitted, context), batch.images, "apply")
-            projected = ball.project(found, batch.images, cell.budget)
+            projected = ball.project(found, batch.images, cell.budget, region)
             return Outcome(projected, nothing, nothing, nothing)
-        return attack_batch(network, attack, batch.images, goal, cell.budget, noise)
+        return attack_batch(network, attack, batch.images, goal, cell.budget, noise, region)
     except (UserError, MachineError):
         raise
     except Exception as error:

@@ -14,6 +14,8 @@ from segbench.evaluation.request import DataSource, Listener, Request
 from segbench.evaluation.run import run_grid
 from segbench.networks import ModelReference
 from segbench.plugins.attack import load_attack
+from segbench.plugins.spec import Spec, parse
+from segbench.plugins.where import WHERE
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
@@ -38,14 +40,24 @@ def settle(
     for text in STRONGER:
         doubtful = stuck_budgets(load_tables(workspace, run=records).cases)
         for reference, data in pairs:
-            eps = [value for value in request.eps if float(value) in doubtful[reference.name]]
-            if eps:
+            for where in sorted(where for model, where in doubtful if model == reference.name):
+                there = doubtful[reference.name, where]
+                eps = [value for value in request.eps if float(value) in there]
+                if not eps:
+                    continue
+                again = _confined(text, where)
                 listener.warn(
-                    f"{reference.name} is attacked again by {text} at "
+                    f"{reference.name} is attacked again by {again} at "
                     f"{', '.join(map(str, eps))}, where an attack shows signs of being stuck"
                 )
-                grid = Grid([load_attack(text)], eps, request.seeds)
+                grid = Grid([load_attack(again)], eps, request.seeds)
                 records.append(
                     run_grid([(reference, data)], grid, workspace, request, listener, first.argv)
                 )
     return records
+
+
+def _confined(text: str, where: str) -> str:
+    """The attack of that spec within the same part of the image; "" is all of it."""
+    attack = parse(text)
+    return str(Spec(attack.name, {**attack.params, **({WHERE: where} if where else {})}))

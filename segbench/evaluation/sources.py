@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from segbench.api import Case, TransferAttack
 from segbench.engine import ball
 from segbench.errors import MachineError, UserError
+from segbench.evaluation.batch import collate
 from segbench.evaluation.cell import cell_constants, cell_facts
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.regions import region_of
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.subject import Subject, load_subject
 from segbench.evaluation.transfer_source import find_source, source_cell
@@ -72,18 +72,20 @@ class ImageStore:
 
     def _load(self, path: Path, cell: Cell, cases: Sequence[Case]) -> Attacked:
         attacked = load_images(path, [case.sha256 for case in cases])
-        clean = torch.stack([torch.from_numpy(case.image) for case in cases])
-        names = tuple(case.case_id for case in cases)
+        assert cell.attack is not None, "clean images are not kept"
+        batch = collate(cases, self.worker.network)
+        clean, region = batch.images.cpu(), region_of(cell.attack.where, batch)
         try:
             if attacked.images.shape != clean.shape or attacked.images.dtype != clean.dtype:
                 raise MachineError(f"they have the shape {tuple(attacked.images.shape)}")
-            ball.check(attacked.images, clean, cell.budget, cell.label, names)
+            region = None if region is None else region.cpu()
+            ball.check(attacked.images, clean, cell.budget, cell.label, batch.case_ids, region)
         except MachineError as error:
             raise UserError(
                 f"the images kept in {path} are not those of {cell.label} ({error}); delete it "
                 "and run the same command again"
             ) from None
-        return replace(attacked, case_ids=names)
+        return replace(attacked, case_ids=batch.case_ids)
 
 
 class Sources:

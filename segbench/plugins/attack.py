@@ -15,6 +15,7 @@ from segbench.plugins import registry, spec
 from segbench.plugins.contract import NORMS, check_attack
 from segbench.plugins.naming import CLEAN, spell, tell_files_apart
 from segbench.plugins.own_attack import own_attack, own_plugin
+from segbench.plugins.where import WHERE, check_where
 
 __all__ = [
     "CLEAN",
@@ -33,16 +34,19 @@ class NamedAttack:
 
     Attributes:
         label: the canonical spec: the name and those parameters that are not at their default.
+        where: the part of the image that it may perturb; None for all of it. See ``where.py``.
     """
 
     label: str
     attack: Attack
     plugin: registry.Plugin
+    where: str | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Every hyper-parameter, defaults included."""
-        return {f.name.rstrip("_"): getattr(self.attack, f.name) for f in _fields(self.attack)}
+        """Every hyper-parameter, defaults included; and where it may perturb, if not everywhere."""
+        own = {f.name.rstrip("_"): getattr(self.attack, f.name) for f in _fields(self.attack)}
+        return own if self.where is None else {**own, WHERE: self.where}
 
     @property
     def parameters_text(self) -> str:
@@ -90,13 +94,17 @@ def _renamed(attack: NamedAttack, stem: str) -> NamedAttack:
     """The same attack of the user's own under a longer name of its file."""
     name = f"{stem}:{attack.plugin.name.rpartition(':')[2]}"
     return NamedAttack(
-        _label(name, attack.attack), attack.attack, replace(attack.plugin, name=name)
+        _label(name, attack.attack, attack.where),
+        attack.attack,
+        replace(attack.plugin, name=name),
+        attack.where,
     )
 
 
 def _make(plugin: registry.Plugin, params: Mapping[str, str]) -> NamedAttack:
     """The attack with these parameters, still as text."""
-    name = plugin.name
+    name, where = plugin.name, params.get(WHERE)
+    params = {key: text for key, text in params.items() if key != WHERE}
     values = spec.bind(plugin.factory, spec.Spec(name, params))
     _require(plugin, values)
     try:
@@ -114,7 +122,9 @@ def _make(plugin: registry.Plugin, params: Mapping[str, str]) -> NamedAttack:
             f"attack {str(spec.Spec(name, params))!r} of {plugin.distribution} failed to start: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return NamedAttack(_label(name, attack), attack, plugin)
+    if where is not None:
+        check_where(where, name, attack)
+    return NamedAttack(_label(name, attack, where), attack, plugin, where)
 
 
 def _require(plugin: registry.Plugin, values: Mapping[str, Any]) -> None:
@@ -157,8 +167,9 @@ def eps_budget(attack: NamedAttack, eps: Fraction) -> Budget:
     return Budget(kind, eps)
 
 
-def _label(name: str, attack: Any) -> str:
-    changed = {
+def _label(name: str, attack: Any, where: str | None) -> str:
+    changed = {} if where is None else {WHERE: where}
+    changed |= {
         f.name.rstrip("_"): spell(getattr(attack, f.name))
         for f in _fields(attack)
         if f.default is MISSING or getattr(attack, f.name) != f.default

@@ -17,6 +17,7 @@ from segbench.api import BringsBudgets, Budget, BudgetKind, Case, Dataset, Names
 from segbench.errors import ContractError, UserError
 from segbench.plugins import spec
 from segbench.plugins.naming import CLEAN
+from segbench.plugins.where import require_no_where
 
 Kind = Literal["models", "attacks", "datasets", "reports"]
 KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports")
@@ -60,12 +61,15 @@ def check_factory(kind: Kind, factory: Any) -> None:
     elif kind == "reports":
         _check_call(factory, "tables", "directory")
     try:
-        for parameter in spec.parameters(factory).values():
+        found = spec.parameters(factory)
+        for parameter in found.values():
             spec.describe(parameter.annotation)
     except (NameError, TypeError, AttributeError, ValueError) as error:
         raise ContractError(
             f"its parameters' types cannot be read ({type(error).__name__}: {error})"
         ) from error
+    if kind == "attacks":
+        require_no_where(found)
 
 
 def _check_attack_class(factory: Any) -> None:

@@ -8,6 +8,7 @@ from pandas import DataFrame
 
 from segbench.metrics.stats import CONFIDENCE, RESAMPLES
 from segbench.plugins.naming import CLEAN, point_names
+from segbench.plugins.where import where_of
 from segbench.tables.marks import OTHER_DATA, adapted, distrusted
 from segbench.tables.shown import Shown
 
@@ -49,7 +50,7 @@ def collect_notes(
         f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
         for (model, attack), values in seeds.items()
     ]
-    return [*notes, *_quantized(cases), *_METHOD]
+    return [*notes, *_confined(cases), *_quantized(cases), *_METHOD]
 
 
 def _marked(summary: DataFrame) -> Iterator[str]:
@@ -163,6 +164,21 @@ def _quantized(cases: DataFrame) -> Iterator[str]:
         yield (
             "Attacks with quantized=true are scored on images rounded to the levels of their "
             "files, towards the clean image: a change of less than a level is gone."
+        )
+
+
+def _confined(cases: DataFrame) -> Iterator[str]:
+    """What attacks on a part of the image are, and how many cases they could not change."""
+    threats = cases["attack_params"].map(where_of).rename("where")
+    confined = cases[threats != ""]
+    found = []
+    for where, part in confined.groupby(threats[threats != ""], sort=True):
+        idle = part.loc[part["linf"] == 0, "case_id"].nunique()
+        found.append(f"{where} ({_count(idle, 'case')} unchanged)" if idle else str(where))
+    if found:
+        yield (
+            f"Attacks with where={', '.join(found)} perturb only there and are scored everywhere; "
+            "they are no rivals of attacks on the whole image, nor of one another."
         )
 
 

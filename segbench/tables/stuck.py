@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from segbench.plugins.naming import CLEAN, eps_names
+from segbench.plugins.where import where_of
 from segbench.tables.worst import KINDS, SELECTING
 
 RISE = 0.005
@@ -42,13 +43,14 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
     names = eps_names(zip(cases["budget_kind"], cases["budget"].tolist(), strict=True))
     bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
     sentences: list[str] = []
-    for key, part in bounded.groupby([*subject, "budget_kind"], sort=True):
-        who, kind = f"{key[0]} on {part['dataset'].iloc[0]} {part['split'].iloc[0]}", str(key[-1])
+    for key, part in bounded.groupby([*subject, "budget_kind", _threats(bounded)], sort=True):
+        who, kind = f"{key[0]} on {part['dataset'].iloc[0]} {part['split'].iloc[0]}", str(key[-2])
         found = worst[
             (worst["model"] == key[0])
             & (worst["dataset"] == part["dataset"].iloc[0])
             & (worst["split"] == part["split"].iloc[0])
             & (worst["budget_kind"] == kind)
+            & (_threats(worst) == key[-1])
         ]
         for attack, curve in part.groupby("attack", sort=True):
             points = {b: names[kind, b] for b in sorted(set(curve["budget"].tolist()))}
@@ -77,21 +79,26 @@ def mark_stuck(cases: DataFrame, subject: list[str]) -> DataFrame:
     return cases.assign(marks=marks)
 
 
-def stuck_budgets(cases: DataFrame) -> Mapping[str, set[float]]:
-    """Model -> the L-infinity budgets at which nothing that was found can be believed yet.
+def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
+    """(model, where) -> the L-infinity budgets at which nothing found can be believed yet.
 
     Those to which a curve rises from the lowest score of any smaller budget, and those at which
     every attack met zero gradients. An attack that shows no sign settles a budget.
     """
-    found: dict[str, set[float]] = defaultdict(set)
+    found: dict[tuple[str, str], set[float]] = defaultdict(set)
     bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
-    for model, part in bounded.groupby("model", sort=True):
+    for (model, where), part in bounded.groupby(["model", _threats(bounded)], sort=True):
         curves = [curve for _, curve in part.groupby(["attack", "attack_params"], sort=True)]
         for budget in sorted(set(part["budget"].tolist())):
             there = [curve for curve in curves if (curve["budget"] == budget).any()]
             if not any(_is_sound(curve, part, budget) for curve in there):
-                found[str(model)].add(budget)
+                found[str(model), str(where)].add(budget)
     return found
+
+
+def _threats(cases: DataFrame) -> Series[str]:
+    """Where each row's attack may perturb: attacks on a part of the image are judged apart."""
+    return cases["attack_params"].map(where_of).rename("where")
 
 
 def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pandas import DataFrame, Series, concat
 
 from segbench.plugins.naming import CLEAN, eps_names
+from segbench.plugins.where import WHERE, where_of
 
 SELECTING = "jaccard"
 KINDS = ("linf", "l2", "l1")
@@ -28,8 +30,10 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     that each attack of the budget has. ``attack`` is ``worst of N attacks``, or ``NAME, closed``
     for a single one, and ``attack_params`` names them, so that budgets with other attacks are
     another curve. Images that were rounded to their file's levels may lie outside the ball and are
-    left out. There is no ``target_jaccard`` where the attacks do not all lead to one target: its
-    mean would be over whichever cases a targeted attack happened to win.
+    left out. Attacks that may perturb only a part of the image are another threat, and have a
+    worst of their own for each ``where``. There is no ``target_jaccard`` where the attacks do not
+    all lead to one target: its mean would be over whichever cases a targeted attack happened to
+    win.
 
     Args:
         cases: one row per case, minimum-norm attacks as points of their norm.
@@ -39,8 +43,8 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     rounded = bounded["attack_params"].map(_is_rounded).astype(bool)
     bounded = bounded[(bounded["budget"] > 0) & ~rounded]
     clean = cases[cases["attack"] == CLEAN]
-    found = []
-    for key, part in bounded.groupby([*subject, "budget_kind"], sort=True):
+    found, threats = [], bounded["attack_params"].map(where_of).rename("where")
+    for key, part in bounded.groupby([*subject, "budget_kind", threats], sort=True):
         same = Series(True, index=clean.index)
         for name, value in zip(subject, key, strict=False):
             same &= clean[name] == value
@@ -122,8 +126,10 @@ def _of_one_budget(point: DataFrame) -> DataFrame:
     common = point.groupby("case_id")["attack"].transform("size") == len(attacks)
     score = point[SELECTING].fillna(point["accuracy"])  # of labels without foreground
     least = score[common].groupby(point.loc[common, "case_id"]).idxmin()
-    facts = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
+    facts: dict[str, Any] = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
     several = f"worst of {len(attacks)} attacks"
+    if where := where_of(attacks[0][1]):
+        facts, several = {**facts, WHERE: where}, f"{several}, where={where}"
     worst = point.loc[least].assign(
         attack=several if len(attacks) > 1 else f"{attacks[0][0]}, closed",
         attack_params=json.dumps(facts),

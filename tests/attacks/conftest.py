@@ -146,7 +146,8 @@ def run() -> Callable[..., Outcome]:
         if isinstance(attack.attack, BringsBudgets):
             budget = attack.attack.budgets[-1]
         noise = CaseNoise(0, tuple(names[: len(images)]), images.device)
+        region = goal.pop("region", None)
         aim = Goal(goal.pop("target", labels), labels, **goal)
-        return attack_batch(network, attack.attack, images, aim, budget, noise)
+        return attack_batch(network, attack.attack, images, aim, budget, noise, region)
 
     return attacked

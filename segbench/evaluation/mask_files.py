@@ -1,8 +1,8 @@
-"""Targets from files: what a targeted attack is to see, drawn by hand, one mask per case.
+"""Masks that a user drew for an attack, one per case: a target, or where it may perturb.
 
-``target=file:FOLDER``: the folder holds a file of each case's name (PNG, TIFF, BMP, GIF, or NIfTI)
-at the size the case is attacked at, with the classes 0..K-1 as its values; of two classes the
-second may be 255.
+``target=file:FOLDER`` and ``where=mask:FOLDER``: the folder holds a file of each case's name (PNG,
+TIFF, BMP, GIF, or NIfTI) at the size the case is attacked at, with the classes 0..K-1 as its
+values; of two classes the second may be 255.
 """
 
 from __future__ import annotations
@@ -24,15 +24,6 @@ from segbench.data.rasters import read_mask
 from segbench.data.volumes import read_label_volume
 from segbench.errors import UserError
 
-_FILE = "file:"
-
-
-def target_folder(text: str | None) -> Path | None:
-    """The folder that a target names; None for every other target, or none."""
-    if text is None or not text.startswith(_FILE):
-        return None
-    return Path(text.removeprefix(_FILE)).expanduser()
-
 
 def masks_digest(folder: Path) -> str:
     """SHA-256 (hex) of all masks of a folder, whichever of them are used.
@@ -52,8 +43,8 @@ def masks_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> None:
-    """Read the masks of those cases.
+def check_masks(folder: Path, entries: Sequence[Entry], classes: int, what: str) -> None:
+    """Read the masks of those cases; ``what`` they are: targets, or regions.
 
     Raises:
         UserError: every mask that is missing, unreadable, of another size or of other values.
@@ -70,7 +61,7 @@ def check_masks(folder: Path, entries: Sequence[Entry], classes: int) -> None:
         else:
             faults.add(folder / entry.case_id, "is missing; expected a mask of that name")
     faults.found.extend(_complaints(tuple(found), classes))
-    faults.raise_any("these targets")
+    faults.raise_any(f"these {what}")
 
 
 def check_twins(folder: Path, contents: Mapping[str, str]) -> None:
@@ -87,13 +78,13 @@ def check_twins(folder: Path, contents: Mapping[str, str]) -> None:
         twin = first.setdefault(content, case_id)
         if twin != case_id and files[twin][0].read_bytes() != files[case_id][0].read_bytes():
             raise UserError(
-                f"cases {twin} and {case_id} are one image with one truth, but {folder} leads them "
-                "to two masks; leave one of them out"
+                f"cases {twin} and {case_id} are one image with one truth, but {folder} has two "
+                "different masks of them; leave one of them out"
             )
 
 
-def target_mask(folder: Path, case: Case) -> NDArray[np.int64]:
-    """The mask (*spatial) that an attack on a case leads to.
+def case_mask(folder: Path, case: Case, classes: int) -> NDArray[np.int64]:
+    """The mask (*spatial) of a case, 0..classes-1.
 
     Raises:
         BadFileError: it does not fit the case, see ``check_masks``.
@@ -102,13 +93,13 @@ def target_mask(folder: Path, case: Case) -> NDArray[np.int64]:
     paths = _files(folder).get(case.case_id)
     if not paths:
         raise UserError(f"{folder} holds no mask of case {case.case_id}")
-    return _read(paths[0], case.labels.shape, len(case.class_names))
+    return _read(paths[0], case.labels.shape, classes)
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
     """The masks of a folder by their stems."""
     if not folder.is_dir():
-        raise UserError(f"target=file:{folder}: there is no such folder")
+        raise UserError(f"{folder}: there is no such folder; it is to hold a mask of each case")
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if suffix_of(path) in (*RASTER_SUFFIXES, *VOLUME_SUFFIXES):

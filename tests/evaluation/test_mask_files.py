@@ -1,4 +1,4 @@
-"""Targets from files: found by case, checked all at once, reached, and part of a cell's key."""
+"""Masks from files: found by case, checked all at once, reached, and part of a cell's key."""
 
 from __future__ import annotations
 
@@ -11,39 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from toys import Gains, Ready, Silence
+from toys import Gains, Mixed, Ready, Silence
 
 from segbench.api import Case, Entry
 from segbench.errors import UserError
 from segbench.evaluation.grid import Grid
+from segbench.evaluation.mask_files import case_mask, check_masks
 from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import DataSource, Options
-from segbench.evaluation.target_files import check_masks, target_mask
 from segbench.plugins.attack import load_attack
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
-SIDES = (5, 6)
-
-
-class Mixed:
-    """Three cases whose channels differ by 0.25: a budget above 1/8 reaches any target."""
-
-    class_names = ("background", "heart", "lung")
-    in_channels, spatial_dims, resize_rule, splits = 3, 2, "none", ("train", "test")
-
-    def entries(self, split: str) -> list[Entry]:
-        return [Entry(f"c{n}", f"c{n}", (3, *SIDES)) for n in range(3)]
-
-    def load(self, case_id: str) -> Case:
-        order = np.random.default_rng(int(case_id[1:])).random((3, *SIDES)).argsort(0)
-        image = (0.2 + 0.25 * order).astype(np.float32)
-        labels = image.argmax(0)
-        labels[0, 0] = 255
-        return Case(case_id, case_id, image, labels, self.class_names, 255)
-
-    def fingerprint(self) -> str:
-        return "mixed"
+SIDES = Mixed.sides
 
 
 def masks(folder: Path, seed: int = 0) -> Path:
@@ -147,8 +127,8 @@ def test_of_two_classes_white_is_the_second(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "a.png")
     image = np.zeros((1, *SIDES), np.float32)
     case = Case("a", "a", image, np.zeros(SIDES, np.int64), ("background", "lung"))
-    np.testing.assert_array_equal(target_mask(tmp_path, case), mask // 255)
-    check_masks(tmp_path, [Entry("a", "a", image.shape)], 2)
+    np.testing.assert_array_equal(case_mask(tmp_path, case, 2), mask // 255)
+    check_masks(tmp_path, [Entry("a", "a", image.shape)], 2, "targets")
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5)])
@@ -157,7 +137,7 @@ def test_volumes_and_slices_may_come_as_nifti(shape: tuple[int, ...], tmp_path: 
     nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), tmp_path / "a.nii.gz")
     labels = np.zeros(shape, np.int64)
     case = Case("a", "a", np.zeros((1, *shape), np.float32), labels, ("background", "lung"))
-    np.testing.assert_array_equal(target_mask(tmp_path, case), stored.reshape(shape))
+    np.testing.assert_array_equal(case_mask(tmp_path, case, 2), stored.reshape(shape))
 
 
 @pytest.mark.parametrize("name", ["uap", "patch"])

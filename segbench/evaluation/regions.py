@@ -1,0 +1,58 @@
+"""Where an attack may perturb a case: ``where=`` as a mask of its pixels.
+
+Of the case's truth: ``inside`` is every pixel of a scored structure, ``outside`` every pixel of the
+background, and ``border:R`` every pixel with one of another class at most R pixels away, centre to
+centre, so R pixels on both sides of each outline. R counts pixels of the image as it is attacked,
+whatever their spacing. What is ignored is on no side: nobody knows what it is, and nothing there
+may change. ``mask:FOLDER`` is where the case's mask in that folder is not 0, be it ignored or not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.api import Case
+from segbench.evaluation.batch import Batch
+from segbench.evaluation.mask_files import case_mask
+from segbench.plugins.where import border_radius, mask_folder
+
+
+def region_of(where: str | None, batch: Batch) -> Tensor | None:
+    """bool (B, 1, *spatial) on the device of the batch's images; None for everywhere.
+
+    Raises:
+        UserError: a case's mask is missing or does not fit, see ``mask_files.py``.
+    """
+    if where is None:
+        return None
+    masks = np.stack([case_region(where, case) for case in batch.cases])
+    return torch.from_numpy(masks)[:, None].to(batch.images.device)
+
+
+def case_region(where: str, case: Case) -> NDArray[np.bool_]:
+    """The pixels (*spatial) of a case that may change; there may be none."""
+    if folder := mask_folder(where):
+        return case_mask(folder, case, 2).astype(bool)
+    labels, ignored = case.labels, case.ignore_index
+    known = np.ones(labels.shape, bool) if ignored is None else np.not_equal(labels, ignored)
+    if where == "inside":
+        return known & np.greater(labels, 0)
+    if where == "outside":
+        return known & np.equal(labels, 0)
+    return _border(labels, known, border_radius(where))
+
+
+def _border(
+    labels: NDArray[np.int64], known: NDArray[np.bool_], radius: float
+) -> NDArray[np.bool_]:
+    """Pixels at most ``radius`` away from a known one of another class."""
+    from scipy import ndimage
+
+    near = np.zeros(labels.shape, bool)
+    for value in np.unique(labels[known]):
+        own = known & (labels == value)
+        near |= ~own & (ndimage.distance_transform_edt(~own) <= radius)
+    return near & known
