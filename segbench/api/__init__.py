@@ -35,9 +35,10 @@ from segbench.api.model import (
     Output,
 )
 from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
-from segbench.api.report import Report, Tables, TransferMatrix, csv_text
+from segbench.api.report import TELLING, Report, Tables, TransferMatrix, csv_text
 
 __all__ = [
+    "TELLING",
     "Attack",
     "BringsBudgets",
     "BringsLoss",

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+TELLING = 0.02
+"""A difference of mean Jaccard that a comparison of two networks should tell apart from none."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
 
 
@@ -38,8 +41,8 @@ class Tables:
         distances: one row per minimum-norm attack: the median and quartiles of its distances, and
             how many cases fell.
         seeds: mean and spread over the training seeds of a network, at every point of its curves.
-        comparisons: paired differences of two networks' Jaccard, at every point of both curves;
-            ``main`` says whether a page has room for the pair.
+        comparisons: paired differences of two networks' Jaccard, at every point of both curves,
+            with p-values and the groups they would need; ``main`` says whether a page has room.
         transfers: who is fooled by whose images, a matrix per attack and eps.
         notes: sentences that a reader must see beside the numbers.
         attacks: attack label -> its complete parameters.

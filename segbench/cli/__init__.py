@@ -21,7 +21,7 @@ from segbench.errors import MachineError, UserError
 
 COMMANDS = (
     "demo", "train", "attack", "report", "export", "check", "run", "list", "inspect", "diagnose",
-    "doctor",
+    "doctor", "coverage",
 )  # fmt: skip
 
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130

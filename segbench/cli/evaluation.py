@@ -35,7 +35,7 @@ def evaluate(request: Request, workspace: Workspace) -> None:
         records = [run_grid(pairs, grid, workspace, request, listener, argv)]
         if request.until_settled:
             records = settle(pairs, request, workspace, records[0], listener)
-    show_summary(load_tables(workspace, run=records, depth="means"))
+    show_summary(load_tables(workspace, run=records, depth="curves"))
     console.print(
         f"{records[-1].run_id}: {listener.computed} scores computed, {listener.found} found in "
         f"{workspace.results}",

@@ -2,8 +2,8 @@
 
 Carlini et al. (2019, arXiv 1902.06705), Pintor et al. (NeurIPS 2022, arXiv 2106.09947). None of
 them proves robustness; each can show that an attacked score says more of the attack than of the
-network. Scores are the case's Jaccard, compared on the same cases; means and intervals are the
-group bootstrap of ``stats.py``.
+network. Scores are the case's Jaccard, compared on the same cases; means and intervals over groups
+are those of ``stats.py``.
 
 The thresholds, and why these:
 

@@ -1,9 +1,16 @@
-"""How sure a mean is: the group bootstrap.
+"""How sure a mean is: an interval over groups such as patients, and when not to trust it.
 
-Slices of one volume are not independent, so what is resampled is groups (patients), never cases.
-A mean over cases is then a ratio of two sums over groups, sum of values over number of cases, and
-its interval is the percentile bootstrap of that ratio (Efron and Tibshirani, An Introduction to
-the Bootstrap, 1993, chapter 13; Field and Welsh, J. R. Stat. Soc. B 69, 2007, for clusters).
+Slices of one volume are not independent, so what is counted is groups, never cases. A mean over
+cases is then a ratio of two sums over groups; its standard error is the jackknife's, that leaves
+out one group at a time (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11;
+for clusters Bell and McCaffrey, Survey Methodology 28, 2002), with t's quantile at the degrees of
+freedom of as many equal groups as carry the same weight (Kish, Survey Sampling, 1965). The interval
+is taken on a scale on which the score has no ends (logit, or log for a distance), so it never
+leaves the score's range, and leans to where the values lie by Hall's correction for skewness (J. R.
+Stat. Soc. B 54, 1992): in full for differences, a fifth of it where the scale has done the rest.
+
+It was chosen by simulation, ``segbench coverage``: the percentile bootstrap covers far less than it
+claims with few groups.
 """
 
 from __future__ import annotations
@@ -11,16 +18,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+from scipy.stats import t as student
 
 CONFIDENCE = 0.95
-RESAMPLES = 2000
-SEED = 0  # fixed: the same rows give the same report
-_BLOCK = 500  # resamples at work at once; bounds memory at 4 kB per group, 2 kB kept
+FEW = 10
+"""Effective groups below which an interval is marked."""
+
+FEW_GROUPS, THIN_TAIL = "few-groups", "thin-tail"
+"""Marks of an interval: too few groups; or a few of them make up nearly all of its spread."""
+
+Range = Literal["unit", "signed", "distance"]
+"""Of a score: [0, 1]; of a difference of two: [-1, 1]; of a distance: [0, infinity)."""
+
+_HALL = {"unit": 0.2, "signed": 1.0, "distance": 0.2}  # how much of the correction, by simulation
+_TAIL = (
+    3.0  # effective groups for each square of their skewness; Cochran asks 25 of a plain interval
+)
+_ROUNDING = 1e-9
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,12 @@ class Interval:
 
     ``low`` and ``high`` are NaN where there are fewer than two groups: nothing can be said about
     patients from one patient, however many slices it has.
+
+    Attributes:
+        doubt: why the interval may cover less than it claims, ``FEW_GROUPS`` or ``THIN_TAIL``;
+            empty if nothing says so.
+        error: standard error of the mean.
+        effective: as many equal groups would be worth as much.
     """
 
     mean: float
@@ -36,34 +63,92 @@ class Interval:
     high: float
     cases: int
     groups: int
+    doubt: str = ""
+    error: float = math.nan
+    effective: float = math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Many at once, see ``Interval``: each an array (P,), NaN and 0 where a point has no value."""
+
+    mean: Array
+    low: Array
+    high: Array
+    cases: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    doubt: NDArray[np.str_]
+    error: Array
+    effective: Array
 
 
 def mean_interval(
-    values: ArrayLike, groups: Sequence[str] | NDArray[Any], *, bounds: bool = True
+    values: ArrayLike, groups: Sequence[str] | NDArray[Any], *, of: Range = "unit"
 ) -> Interval:
     """The mean over cases and its interval over groups.
 
     Args:
         values: (N,), one per case; NaN (a class that the label lacks) is left out.
         groups: (N,), the group of each case.
-        bounds: whether the interval is wanted, which costs a hundred times what the mean does;
-            without it ``low`` and ``high`` are NaN.
+        of: what ``values`` are.
     """
-    cases = np.asarray(values, dtype=np.float64)  # (N,)
-    names = np.asarray(groups)  # (N,)
+    cases, names = np.asarray(values, dtype=np.float64), np.asarray(groups)  # (N,)
     if cases.shape != names.shape or cases.ndim != 1:
         raise ValueError(f"values {cases.shape} and groups {names.shape} must be (N,) alike")
-    defined = ~np.isnan(cases)
-    cases, names = cases[defined], names[defined]
-    if not len(cases):
-        return Interval(math.nan, math.nan, math.nan, 0, 0)
-    unique, member = np.unique(names, return_inverse=True)
-    if not bounds:
-        return Interval(float(cases.mean()), math.nan, math.nan, len(cases), len(unique))
-    sums = np.bincount(member, weights=cases).astype(np.float64)  # (G,)
-    counts = np.bincount(member).astype(np.float64)  # (G,)
-    low, high = _percentiles(sums, counts) if len(unique) > 1 else (math.nan, math.nan)
-    return Interval(float(cases.mean()), low, high, len(cases), len(unique))
+    _, member = np.unique(names, return_inverse=True)
+    found = mean_intervals(cases, np.zeros(len(cases), np.int64), member, 1, of=of)
+    return Interval(
+        float(found.mean[0]), float(found.low[0]), float(found.high[0]), int(found.cases[0]),
+        int(found.groups[0]), str(found.doubt[0]), float(found.error[0]), float(found.effective[0]),
+    )  # fmt: skip
+
+
+def mean_intervals(
+    values: Array,
+    points: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    count: int,
+    *,
+    of: Range = "unit",
+) -> Intervals:
+    """Means of ``count`` points at once, with their intervals over groups.
+
+    Args:
+        values: (N,); NaN is left out.
+        points: (N,), from 0 up to ``count``, whose value it is.
+        groups: (N,), numbers from 0 up.
+        count: P.
+        of: what ``values`` are.
+    """
+    defined = ~np.isnan(values)
+    values, points, groups = values[defined], points[defined], groups[defined]
+    width = int(groups.max()) + 1 if len(groups) else 1
+    pairs, member = np.unique(points * width + groups, return_inverse=True)
+    point = pairs // width  # (Q,), the point of each pair of a point and a group
+    sums = np.bincount(member, weights=values, minlength=len(pairs)).astype(np.float64)
+    sizes = np.bincount(member, minlength=len(pairs)).astype(np.float64)
+
+    def total(of_pairs: Array) -> Array:
+        return np.bincount(point, weights=of_pairs, minlength=count).astype(np.float64)
+
+    number = np.bincount(point, minlength=count)  # groups
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cases = total(sizes)
+        mean = total(sums) / cases
+        share = sizes / cases[point]
+        pull = share * (sums / sizes - mean[point])  # what a group adds to the mean
+        error = np.sqrt((number - 1) / number * total((pull / (1 - share)) ** 2))
+        effective = 1 / total(share**2)
+        lean = total(pull**3) / total(pull**2) ** 1.5  # skewness over the root of the groups
+        low, high = _bounds(mean, error, effective, _HALL[of] * lean, of)
+    flat = ~(error > _ROUNDING)  # all groups alike
+    low, high = np.where(flat, mean, low), np.where(flat, mean, high)
+    single = number < 2
+    low[single] = high[single] = error[single] = math.nan
+    doubt = np.where(~flat & (effective < _TAIL * number * lean**2), THIN_TAIL, "")
+    doubt = np.where(effective < FEW - 0.5, FEW_GROUPS, doubt)
+    doubt[single] = ""
+    return Intervals(mean, low, high, cases.astype(np.int64), number, doubt, error, effective)
 
 
 def paired_difference(
@@ -75,38 +160,57 @@ def paired_difference(
     than the two means' intervals suggest.
 
     Args:
-        first: (N,), one per case; a case with NaN on either side is left out.
+        first: (N,), one score in [0, 1] per case; a case with NaN on either side is left out.
         second: (N,), the same cases in the same order.
         groups: (N,), the group of each case.
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.shape != other.shape:
         raise ValueError(f"first {one.shape} and second {other.shape} must hold the same cases")
-    return mean_interval(one - other, groups)
+    return mean_interval(one - other, groups, of="signed")
 
 
-def _percentiles(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> tuple[float, float]:
-    """Bounds of sum(sums) / sum(counts) over resampled groups; both (G,) with G > 1."""
-    totals = np.stack([sums, counts], axis=1)  # (G, 2)
-    resampled = [block.astype(np.float64) @ totals for block in _resamples(len(sums))]
-    ratios = np.concatenate([pair[:, 0] / pair[:, 1] for pair in resampled])  # (RESAMPLES,)
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(ratios, [tail, 100 - tail])
-    return float(low), float(high)
+def chance_of_drop(difference: Interval) -> float:
+    """One-sided p-value of t: how often a mean as low is seen where nothing has fallen.
 
-
-@lru_cache(maxsize=8)
-def _resamples(groups: int) -> tuple[NDArray[np.uint8], ...]:
-    """How often each of G groups is in each resample: blocks (_BLOCK, G), RESAMPLES rows in all.
-
-    The draw depends on G alone, so it serves all intervals over as many groups, and two cells of
-    the same cases meet the same resamples.
+    1 where a single group, or groups that are all alike, can say nothing; 0 for alike and below 0.
     """
-    generator = np.random.default_rng(SEED)
-    blocks = []
-    for _ in range(RESAMPLES // _BLOCK):
-        drawn = generator.integers(0, groups, (_BLOCK, groups))
-        flat = (drawn + groups * np.arange(_BLOCK)[:, None]).ravel()
-        counts = np.bincount(flat, minlength=_BLOCK * groups).reshape(_BLOCK, groups)
-        blocks.append(counts.astype(np.uint8))
-    return tuple(blocks)
+    if not difference.error > _ROUNDING:
+        certain = difference.groups > 1 and difference.mean < -_ROUNDING
+        return 0.0 if certain else 1.0
+    degrees = difference.effective - 1
+    return float(student.cdf(difference.mean / difference.error, degrees))
+
+
+def groups_needed(interval: Interval, difference: float) -> int:
+    """How many groups as these a 95 % interval needs to tell a difference apart from none.
+
+    With 80 % power: (1.96 + 0.84)² variances of a group over the difference squared.
+    """
+    if not interval.error > _ROUNDING:
+        return interval.groups
+    factor: float = ((1.959964 + 0.841621) * interval.error / difference) ** 2
+    return math.ceil(interval.groups * factor)
+
+
+def _bounds(
+    mean: Array, error: Array, effective: Array, lean: Array, of: Range
+) -> tuple[Array, Array]:
+    """Ends of the interval, from a scale without ends and back."""
+    reach = student.ppf((1 + CONFIDENCE) / 2, effective - 1)
+    below, above = _hall(reach, lean) * error, -_hall(-reach, lean) * error
+    if of == "distance":
+        most = 700 * mean
+        return mean / np.exp(np.minimum(below, most) / mean), mean * np.exp(
+            np.minimum(above, most) / mean
+        )
+    if of == "signed":
+        return np.maximum(mean - below, -1), np.minimum(mean + above, 1)
+    slope = mean * (1 - mean)
+    return expit(logit(mean) - below / slope), expit(logit(mean) + above / slope)
+
+
+def _hall(quantile: Array, lean: Array) -> Array:
+    """The quantile of a mean of skewed values, by the inverse of Hall's cubic."""
+    lean = np.where(np.abs(lean) < _ROUNDING, _ROUNDING, lean)
+    return np.asarray(3 / lean * (np.cbrt(1 + lean * (quantile - lean / 6)) - 1))

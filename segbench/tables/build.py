@@ -7,22 +7,18 @@ attack seeds, then over cases. Intervals resample groups, see ``stats.py``.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pandas import DataFrame, Series, concat
-from scipy.integrate import trapezoid
+from pandas import DataFrame
 
 from segbench.api import Tables
 from segbench.errors import UserError
-from segbench.metrics.stats import mean_interval
-from segbench.plugins.naming import CLEAN, eps_names
+from segbench.plugins.naming import CLEAN
 from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
 from segbench.tables.comparisons import compare_models
+from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
 from segbench.tables.labels import name_apart
 from segbench.tables.minnorm import KIND, curve_points, describe_distances, summarise_distances
@@ -30,16 +26,14 @@ from segbench.tables.notes import collect_notes, describe_left_out
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.stuck import describe_stuck, mark_stuck
+from segbench.tables.texts import join_words, stack
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import FOUND_AT, describe_worst, worst_cases
 
-METRICS = (
-    "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95", "target_jaccard",
-)  # fmt: skip
 _SUBJECT = [
     "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
 ]  # fmt: skip
-Depth = Literal["cases", "means", "all"]
+Depth = Literal["cases", "curves", "all"]
 _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
 _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "seconds"]
@@ -67,9 +61,8 @@ def build_tables(
         runs: from ``read_runs``, for the provenance.
         diagnoses: from ``read_diagnoses``: their findings, and marks on rows not to be trusted.
         damaged: sentences about files that could not be read.
-        depth: how much is computed: ``cases`` alone, for the gate; of curves the ``means`` without
-            their intervals, nor pairs of networks, for a terminal; or all, for a report. What is
-            not computed is empty, or NaN.
+        depth: how much is computed: ``cases`` alone, for the gate; ``curves``, but no pairs of
+            networks, for a terminal; or all, for a report. What is not computed is empty.
 
     Raises:
         UserError: there are no rows, or none of current weights.
@@ -100,7 +93,7 @@ def _tabulate(
     named = name_apart(rows)
     seeded = _average_classes(named)
     distances = summarise_distances(seeded, _CURVE)
-    points = concat([seeded, curve_points(seeded, _SUBJECT, METRICS)], ignore_index=True)
+    points = stack([seeded, curve_points(seeded, _SUBJECT, METRICS)])
     averaged = _average_seeds(points)
     cases = averaged[averaged["budget_kind"] != KIND].reset_index(drop=True)
     if depth == "cases":
@@ -109,9 +102,9 @@ def _tabulate(
     worst = worst_cases(cases, _SUBJECT)
     stuck = describe_stuck(cases, worst, _SUBJECT)
     cases = mark_stuck(cases, _SUBJECT)
-    everything = concat([cases, worst.drop(columns=FOUND_AT)], ignore_index=True)
-    curves = _draw_curves(everything, intervals=depth == "all")
-    summary = _summarise(curves)
+    everything = stack([cases, worst.drop(columns=FOUND_AT)])
+    curves = draw_curves(everything, _SUBJECT)
+    summary = summarise(curves)
     return Tables(
         rows=rows.reset_index(drop=True),
         cases=cases,
@@ -119,7 +112,7 @@ def _tabulate(
         summary=summary,
         distances=distances,
         seeds=spread_over_seeds(curves, settings),
-        comparisons=compare_models(everything if depth == "all" else everything.head(0), settings),
+        comparisons=compare_models(everything, settings) if depth == "all" else DataFrame(),
         transfers=list(transfer_matrices(curves)),
         notes=[
             *first_notes,
@@ -157,7 +150,7 @@ def _average_classes(rows: DataFrame) -> DataFrame:
     scores = by_seed[_MEANS].mean()
     scores["false_positives"] = by_seed["false_positives"].sum()
     for column in _WORDS:
-        scores[column] = _join_words(rows, keys, column)
+        scores[column] = join_words(rows, keys, column)
     return scores.reset_index()
 
 
@@ -167,123 +160,8 @@ def _average_seeds(scores: DataFrame) -> DataFrame:
     cases = by_case[[*_MEANS, "false_positives"]].mean()
     cases["seeds"] = by_case.size()
     for column in _WORDS:
-        cases[column] = _join_words(scores, _CASE, column)
+        cases[column] = join_words(scores, _CASE, column)
     return cases.reset_index()
-
-
-def _join_words(rows: DataFrame, keys: list[str], column: str) -> Series[str]:
-    """Every word that a column has within each key, once, sorted."""
-    unique = rows[[*keys, column]].drop_duplicates()
-    if unique.duplicated(keys).any():  # rare, and slow where there are many
-        join = _words if column == "marks" else _phrases
-        joined: Series[str] = unique.groupby(keys)[column].agg(join)
-        return joined
-    return unique.set_index(keys)[column]
-
-
-def _phrases(texts: Iterable[str]) -> str:
-    return " + ".join(sorted({phrase for text in texts for phrase in text.split(" + ")}))
-
-
-def _words(texts: Iterable[str]) -> str:
-    return " ".join(sorted({word for text in texts for word in text.split()}))
-
-
-def _draw_curves(cases: DataFrame, *, intervals: bool) -> DataFrame:
-    """One row per curve, budget and metric; the clean scores are every curve's point at 0.
-
-    A curve's clean point rests on the cases that were attacked, so that its fall is theirs.
-    """
-    eps = eps_names(zip(cases["budget_kind"], cases["budget"].tolist(), strict=True))
-    cases = cases.assign(group_id=cases["group_id"].factorize(sort=True)[0])  # numbers are quicker
-    points = []
-    for _, subject in cases.groupby(_SUBJECT, sort=True):
-        clean = subject[subject["attack"] == CLEAN]
-        attacked = subject[subject["attack"] != CLEAN]
-        for key, curve in (clean if attacked.empty else attacked).groupby(_CURVE, sort=True):
-            start = clean[clean["case_id"].isin(curve["case_id"])]
-            start = curve[curve["budget"] == 0] if start.empty else start
-            before = start.set_index("case_id")[[*METRICS]]
-            attacks = curve[curve["budget"] > 0]
-            for budget in [0.0, *sorted(set(attacks["budget"].tolist()))]:
-                point = attacks[attacks["budget"] == budget] if budget else start
-                facts = {**dict(zip(_CURVE, key, strict=True)), "budget": budget}
-                facts["eps"] = eps[facts["budget_kind"], budget] if budget else "0"
-                points += [{**facts, **measured} for measured in _measure(point, before, intervals)]
-    return DataFrame(points)
-
-
-def _measure(point: DataFrame, clean: DataFrame, intervals: bool) -> Iterator[dict[str, Any]]:
-    """Every metric that is defined at one point of a curve; ``clean`` has a line per case."""
-    before = clean.reindex(point["case_id"])  # the same cases
-    groups = point["group_id"].to_numpy()
-    words = {"precision": _phrases(point["precision"]), "marks": _words(point["marks"])}
-    for metric in METRICS:
-        values = point[metric].to_numpy()
-        interval = mean_interval(values, groups, bounds=intervals)
-        if interval.cases:
-            yield {
-                "metric": metric,
-                "mean": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "relative_drop": math.nan
-                if metric == "hd95"  # a distance: it rises, and without bound
-                else _relative_drop(before[metric].to_numpy(), values),
-                "cases": interval.cases,
-                "groups": interval.groups,
-                **words,
-            }
-
-
-def _relative_drop(clean: NDArray[np.float64], adversarial: NDArray[np.float64]) -> float:
-    """(clean - adversarial) / clean of the means over the cases that both have; each (N,)."""
-    both = ~np.isnan(clean) & ~np.isnan(adversarial)
-    if not clean[both].sum() > 0:
-        return math.nan
-    return float(1 - adversarial[both].mean() / clean[both].mean())
-
-
-def _summarise(curves: DataFrame) -> DataFrame:
-    """One row per curve, of Jaccard: its point at every eps, the fall at the largest, the area."""
-    jaccard = curves[curves["metric"] == "jaccard"]
-    lines = []
-    for key, curve in jaccard.groupby(_CURVE, sort=True):
-        line: dict[str, Any] = dict(zip(_CURVE, key, strict=True))
-        line |= {"cases": curve["cases"].min(), "groups": curve["groups"].min()}
-        for point in curve.to_dict("records"):
-            name = point["eps"] if point["budget"] else CLEAN
-            line |= {name: point["mean"], f"{name}_low": point["low"]}
-            line |= {f"{name}_high": point["high"]}
-        budgets = curve["budget"].tolist()
-        line |= {
-            "largest_eps": budgets[-1],
-            "relative_drop": curve["relative_drop"].iloc[-1] if budgets[-1] else math.nan,
-            "auc": _area(budgets, curve["mean"].tolist()),
-            "precision": _phrases(curve["precision"]),
-            "marks": _words(curve["marks"]),
-        }
-        lines.append(line)
-    names = [CLEAN, *_eps_in_order(jaccard)]
-    points = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    ends = ["largest_eps", "relative_drop", "auc", "precision", "marks"]
-    return DataFrame(lines, columns=[*_CURVE, "cases", "groups", *points, *ends])
-
-
-def _eps_in_order(curves: DataFrame) -> list[str]:
-    """The names of all budgets but 0, ascending; severities, on a scale of their own, last."""
-    attacked = curves.loc[curves["budget"] > 0, ["budget_kind", "budget", "eps"]]
-    ordered = attacked.assign(severe=attacked["budget_kind"] == "severity").sort_values(
-        ["severe", "budget"], kind="stable"
-    )
-    return [str(name) for name in ordered["eps"].drop_duplicates()]
-
-
-def _area(budgets: list[float], means: list[float]) -> float:
-    """Mean height of the curve from 0 to its largest eps or severity, on a linear axis."""
-    if budgets[0] != 0 or budgets[-1] == 0:
-        return math.nan
-    return float(trapezoid(means, budgets) / budgets[-1])
 
 
 def _parameters(rows: DataFrame) -> dict[str, Any]:

@@ -11,19 +11,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame
 
-from segbench.metrics.stats import paired_difference
+from segbench.api import TELLING
+from segbench.metrics.permutation import holm, sign_flip
+from segbench.metrics.stats import Interval, groups_needed, mean_intervals
 from segbench.plugins.naming import eps_names
 from segbench.tables.seed_spread import networks_of_seeds
+from segbench.tables.texts import stack
+
+TIE = 0.001
+"""Of a case's Jaccard: two scores no further apart are a tie."""
 
 _DATA = ["dataset", "dataset_fingerprint", "split"]
 _POINT = [*_DATA, "attack", "attack_params", "budget_kind", "budget"]
 _COLUMNS = [
-    "model", "against", *_POINT, "eps", "difference", "low", "high", "cases", "groups", "main",
+    "model", "against", *_POINT, "eps", "difference", "low", "high", "cases", "groups", "doubt",
+    "wins", "ties", "losses", "p", "p_holm", "tests", "groups_needed", "main",
 ]  # fmt: skip
 _ALL_PAIRS = 20  # networks; of more, each is compared with the best only
 _SHOWN = 4  # networks whose pairs a page shows; of more, those of the best
+Array = NDArray[np.float64]
 
 
 def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
@@ -36,58 +46,128 @@ def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
     Returns:
         One row per pair of networks, attack and budget, with its 95 % interval; no rows where no
         two networks share a case. Of a pair, ``model`` is the one with the higher mean of all its
-        scores; of more than 20 networks, only the best is compared with each other one.
+        scores; of more than 20 networks, only the best is compared with each other one. Of the
+        cases ``model`` ``wins`` those that it leads by more than 0.001. ``p`` is that of exchanging
+        the two, a group at a time; ``p_holm`` the same corrected for all ``tests`` of the data
+        set's ``main`` rows; NaN in the others. ``groups_needed``: how many groups as these would
+        tell a mean difference of 0.02 apart from none.
     """
     parsed = networks_of_seeds(cases["model"].unique(), settings)
     names = [parsed[model][0] if model in parsed else model for model in cases["model"]]
-    groups = cases["group_id"].factorize(sort=True)[0]  # numbers are quicker than names
-    merged = cases.assign(model=names, group_id=groups)
-    eps = eps_names(zip(merged["budget_kind"], merged["budget"].tolist(), strict=True))
-    lines: list[dict[str, Any]] = []
-    for _, data in merged.groupby(_DATA, sort=True):
-        pairs = _pairs(data)
-        for key, point in data.groupby(_POINT, sort=True):
-            facts: dict[str, Any] = dict(zip(_POINT, key, strict=True))
-            facts["eps"] = eps[facts["budget_kind"], facts["budget"]] if facts["budget"] else "0"
-            lines += [{**facts, **line} for line in _differences(point, pairs)]
-    return _with_main(DataFrame(lines, columns=[name for name in _COLUMNS if name != "main"]))
+    merged = cases.assign(model=names)
+    eps = eps_names(
+        merged[["budget_kind", "budget"]].drop_duplicates().itertuples(index=False, name=None)
+    )
+    parts = []
+    for _, data in merged.groupby(_DATA, sort=True, observed=True):
+        lines = DataFrame(_differences(_Scores(data)))
+        if not lines.empty:
+            parts.append(_tested(lines))
+    if not parts:
+        return DataFrame(columns=_COLUMNS)
+    found = stack(parts)
+    points = zip(found["budget_kind"], found["budget"].tolist(), strict=True)
+    found["eps"] = [eps[kind, budget] if budget else "0" for kind, budget in points]
+    return found.sort_values([*_DATA, "place"], kind="stable", ignore_index=True)[_COLUMNS]
 
 
-def _with_main(comparisons: DataFrame) -> DataFrame:
-    """The column ``main``: of more than four networks on a data set, only the best's pairs."""
-    main = comparisons["model"].notna()  # of all, where they are few
-    for _, data in comparisons.groupby(_DATA, sort=False):
-        pairs = data[["model", "against"]].drop_duplicates()
-        best = pairs["model"].value_counts().idxmax()  # it is ``model`` in all of its pairs
-        if len({*pairs["model"], *pairs["against"]}) > _SHOWN:
-            main[data.index] = data["model"] == best
-    return comparisons.assign(main=main)
+class _Scores:
+    """Jaccard of every network at every point on every case of a data set.
+
+    Attributes:
+        models: in the order of their mean of all scores, the best first.
+        points: a row per point, ``_POINT``.
+        scores: (M, P, C), NaN where there is none.
+        groups: (C,), a number.
+    """
+
+    def __init__(self, data: DataFrame) -> None:
+        means = data.groupby("model", sort=True, observed=True)["jaccard"].mean()
+        ordered = means.sort_values(ascending=False, kind="stable").index
+        self.models = [str(name) for name in ordered]
+        model = (
+            data["model"].map({name: n for n, name in enumerate(self.models)}).to_numpy(np.int64)
+        )
+        point = data.groupby(_POINT, sort=True, observed=True).ngroup().to_numpy(np.int64)
+        self.points = data[_POINT].drop_duplicates().sort_values(_POINT, ignore_index=True)
+        case, names = data["case_id"].factorize(sort=True)
+        shape = len(self.models), len(self.points), len(names)
+        flat = (model * shape[1] + point) * shape[2] + case
+        values = data["jaccard"].to_numpy(np.float64)
+        there = ~np.isnan(values)
+        size = int(np.prod(shape))
+        with np.errstate(invalid="ignore"):
+            total = np.bincount(flat[there], values[there], minlength=size)
+            mean = total / np.bincount(flat[there], minlength=size)  # over the seeds of a network
+        self.scores: Array = mean.reshape(shape)
+        group = data.assign(case=case).drop_duplicates("case").sort_values("case")["group_id"]
+        self.groups = group.factorize(sort=True)[0].astype(np.int64)
+
+    @property
+    def pairs(self) -> Sequence[tuple[int, int]]:
+        """All pairs of few networks; of many, the best one against each other one."""
+        if len(self.models) > _ALL_PAIRS:
+            return [(0, other) for other in range(1, len(self.models))]
+        return [*combinations(range(len(self.models)), 2)]
+
+    def is_main(self, pair: tuple[int, int]) -> bool:
+        """Whether a page shows the pair: of more than four networks only the best's."""
+        return len(self.models) <= _SHOWN or pair[0] == 0
 
 
-def _pairs(data: DataFrame) -> Sequence[tuple[str, str]]:
-    """All pairs of few networks; of many, the one with the highest mean against each other one."""
-    means = data.groupby("model", sort=True)["jaccard"].mean()
-    networks = [str(name) for name in means.sort_values(ascending=False, kind="stable").index]
-    if len(networks) > _ALL_PAIRS:
-        return [(networks[0], other) for other in networks[1:]]
-    return list(combinations(networks, 2))
+def _differences(data: _Scores) -> Iterator[dict[str, Any]]:
+    """Every pair's difference at every point."""
+    points = [
+        {str(name): value for name, value in p.items()} for p in data.points.to_dict("records")
+    ]
+    _, count, cases = data.scores.shape
+    where, group = np.repeat(np.arange(count), cases), np.tile(data.groups, count)
+    for pair in data.pairs:
+        first, second = pair
+        differences = data.scores[first] - data.scores[second]  # (P, C)
+        found = mean_intervals(differences.ravel(), where, group, count, of="signed")
+        main = data.is_main(pair)
+        chances = _chances(differences, data.groups) if main else np.full(count, np.nan)
+        for place in np.flatnonzero(found.cases):
+            own = differences[place]
+            interval = Interval(*(getattr(found, name)[place] for name in _INTERVAL))
+            yield {
+                "model": data.models[first],
+                "against": data.models[second],
+                **points[place],
+                "difference": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "cases": int(interval.cases),
+                "groups": int(interval.groups),
+                "doubt": str(interval.doubt),
+                "wins": int((own > TIE).sum()),
+                "ties": int((np.abs(own) <= TIE).sum()),
+                "losses": int((own < -TIE).sum()),
+                "p": chances[place],
+                "groups_needed": groups_needed(interval, TELLING),
+                "main": main,
+                "place": place,
+            }
 
 
-def _differences(point: DataFrame, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    """Every pair's difference at one point of the curves."""
-    scores = point.pivot_table(index="case_id", columns="model", values="jaccard", aggfunc="mean")
-    groups = point.drop_duplicates("case_id").set_index("case_id")["group_id"]
-    for model, against in pairs:
-        if model in scores and against in scores:
-            both = scores[[model, against]].dropna()
-            found = paired_difference(both[model], both[against], groups[both.index].to_numpy())
-            if found.cases:
-                yield {
-                    "model": model,
-                    "against": against,
-                    "difference": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "cases": found.cases,
-                    "groups": found.groups,
-                }
+_INTERVAL = ("mean", "low", "high", "cases", "groups", "doubt", "error", "effective")
+
+
+def _chances(differences: Array, groups: NDArray[np.int64]) -> Array:
+    """Of each point (P,) the p-value of its differences (P, C)."""
+    sums = np.zeros((int(groups.max()) + 1, len(differences)))
+    np.add.at(sums, groups, np.nan_to_num(differences).T)
+    there = np.zeros(sums.shape, bool)
+    np.logical_or.at(there, groups, ~np.isnan(differences).T)
+    chances = np.full(len(differences), np.nan)
+    for kept in np.unique(there.T, axis=0):  # points over the same groups
+        same = (kept == there.T).all(1)
+        if kept.sum() > 1:
+            chances[same] = sign_flip(sums[kept][:, same])
+    return chances
+
+
+def _tested(lines: DataFrame) -> DataFrame:
+    """The lines of a data set with their p-values corrected for all of them."""
+    return lines.assign(p_holm=holm(lines["p"]), tests=int(lines["p"].notna().sum()))

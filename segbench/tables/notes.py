@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pandas import DataFrame
 
-from segbench.metrics.stats import CONFIDENCE, RESAMPLES
+from segbench.metrics.stats import CONFIDENCE, FEW, FEW_GROUPS, THIN_TAIL
 from segbench.plugins.naming import CLEAN, point_names
 from segbench.plugins.where import where_of
 from segbench.tables.marks import OTHER_DATA, adapted, distrusted
@@ -14,14 +14,23 @@ from segbench.tables.shown import Shown
 
 _METHOD = (
     "A case's score is the mean over the classes its label has; a point is the mean over cases, "
-    f"with its {CONFIDENCE * 100:g} % percentile bootstrap interval over groups such as patients "
-    f"({RESAMPLES} resamples).",
+    f"with its {CONFIDENCE * 100:g} % interval over groups such as patients: t of the jackknife's "
+    "standard error, on the logit scale (segbench coverage prints how often it holds the truth).",
     "The relative drop is (clean - adversarial) / clean of the mean scores on the same cases, at "
     "the curve's largest eps.",
     "AUC is the area under mean Jaccard from the clean point to the curve's largest eps (or "
-    "severity, with clean at 0), on a linear axis, divided by it: the mean height of the curve.",
+    "severity, with clean at 0), on a linear axis, divided by it: the mean height of the curve. "
+    "The worst decile is the mean of the lowest tenth of the cases' scores, and the half-eps where "
+    "the mean is half of the clean one, on the line between two points.",
 )
 
+_DOUBTS = {
+    FEW_GROUPS: f"rest on fewer than {FEW} groups' worth of cases (marked {FEW_GROUPS}): they may "
+    "cover less than they claim.",
+    THIN_TAIL: f"owe their width to very few patients (marked {THIN_TAIL}): how often such cases "
+    "come up is hardly known.",
+}
+_UNSEEN = 60  # groups, of which a failure of one patient in twenty is missing with a chance of 5 %
 _NAMED = 3  # of a list that may be as long as the tables; they have a column for it
 
 
@@ -45,7 +54,7 @@ def collect_notes(
         own = cases[(cases["dataset"] == dataset) & (cases["split"] == split)]
         points = curves[(curves["dataset"] == dataset) & (curves["split"] == split)]
         notes += [*_uneven(where, own), *_unmatched(where, own), *_spans(where, part)]
-        notes += [*_precisions(where, own), *_ungrouped(where, points)]
+        notes += [*_precisions(where, own), *_ungrouped(where, points), *_doubtful(where, points)]
     notes += [
         f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
         for (model, attack), values in seeds.items()
@@ -156,6 +165,21 @@ def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
 def _ungrouped(where: str, curves: DataFrame) -> Iterator[str]:
     if (curves["groups"] < 2).any():
         yield f"{where}: some points rest on a single group, so they have no interval."
+
+
+def _doubtful(where: str, curves: DataFrame) -> Iterator[str]:
+    """Intervals that may cover less than they claim, and failures that no sample of these shows."""
+    points = curves[curves["metric"] == "jaccard"]
+    for doubt, meaning in _DOUBTS.items():
+        marked = points[points["doubt"] == doubt]
+        if len(marked):
+            yield f"{where}: {len(marked)} of {len(points)} intervals of Jaccard {meaning}"
+    groups = int(points["groups"].min())
+    if 1 < groups <= _UNSEEN:
+        yield (
+            f"{where}: of {groups} groups, a failure of up to {3 / groups:.0%} of patients may be "
+            "missing altogether, and no interval knows of it (rule of three)."
+        )
 
 
 def _quantized(cases: DataFrame) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The group bootstrap: closed forms, coverage by simulation, and that slices are not patients."""
+"""Intervals over groups: closed forms, coverage by simulation, and that slices are not patients."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.special import expit, logit
+from scipy.stats import t as student
+from scipy.stats import ttest_1samp
 
-from segbench.metrics.stats import RESAMPLES, SEED, mean_interval, paired_difference
+from segbench.metrics.coverage import SHAPES, SIZES, simulate
+from segbench.metrics.stats import (
+    FEW_GROUPS,
+    THIN_TAIL,
+    chance_of_drop,
+    groups_needed,
+    mean_interval,
+    mean_intervals,
+    paired_difference,
+)
 
 
 def _names(numbers: np.ndarray) -> list[str]:
@@ -18,8 +29,8 @@ def _names(numbers: np.ndarray) -> list[str]:
 
 
 def test_interval_of_independent_cases_is_the_normal_one():
-    # For N independent cases the bootstrap's standard error is std / sqrt(N), and the percentile
-    # interval tends to mean +- 1.96 of it.
+    # For N independent cases the standard error is std / sqrt(N), and the interval tends to
+    # mean +- 1.96 of it.
     values = np.random.default_rng(1).normal(0.8, 0.1, size=2000)
     interval = mean_interval(values, _names(np.arange(2000)))
     half = 1.959964 * values.std() / math.sqrt(2000)
@@ -29,28 +40,98 @@ def test_interval_of_independent_cases_is_the_normal_one():
     assert (interval.cases, interval.groups) == (2000, 2000)
 
 
-@pytest.mark.parametrize("groups", [2, 23, 300])
-def test_the_interval_is_scipys_percentile_bootstrap_of_the_ratio(groups):
+@pytest.mark.parametrize("groups", [3, 23, 300])
+def test_the_error_is_the_jackknifes_of_the_ratio(groups):
     random = np.random.default_rng(groups)
     member = np.repeat(np.arange(groups), random.integers(1, 5, size=groups))
     values = random.uniform(size=len(member))
-    ours = mean_interval(values, member)  # numbers, whose order is the groups'
-    theirs = bootstrap(
-        (np.bincount(member, weights=values), np.bincount(member)),
-        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
-        paired=True,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        random_state=np.random.default_rng(SEED),
-    ).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    without = [values[member != left_out].mean() for left_out in range(groups)]
+    spread = np.subtract(without, values.mean())
+    expected = math.sqrt((groups - 1) / groups * (spread**2).sum())
+    assert mean_interval(values, member).error == pytest.approx(expected)
 
 
-def test_two_groups_give_the_two_group_means_as_bounds():
-    # Resamples of {a, b} are aa, ab, ba, bb with a quarter of the mass at either end.
-    interval = mean_interval([0.2, 0.2, 0.6], ["a", "a", "b"])
-    assert (interval.low, interval.high) == (pytest.approx(0.2), pytest.approx(0.6))
-    assert interval.mean == pytest.approx(1.0 / 3)
+def test_without_skewness_it_is_t_on_the_logit_scale():
+    values = [0.6, 0.7, 0.8, 0.9] * 5
+    interval = mean_interval(values, _names(np.arange(20)))
+    error = np.std(values, ddof=1) / math.sqrt(20)
+    reach = student.ppf(0.975, 19) * error / (0.75 * 0.25)
+    assert interval.low == pytest.approx(expit(logit(0.75) - reach))
+    assert interval.high == pytest.approx(expit(logit(0.75) + reach))
+
+
+def test_many_at_once_are_each_as_alone():
+    random = np.random.default_rng(2)
+    points, groups = random.integers(0, 5, 200), random.integers(0, 9, 200)
+    values = np.where(random.random(200) < 0.1, math.nan, random.uniform(size=200))
+    found = mean_intervals(values, points, groups, 6)
+    for point in range(5):
+        alone = mean_interval(values[points == point], groups[points == point])
+        assert (found.mean[point], found.low[point], found.high[point]) == pytest.approx(
+            (alone.mean, alone.low, alone.high), abs=1e-12
+        )
+        assert (found.cases[point], found.groups[point]) == (alone.cases, alone.groups)
+    assert (found.cases[5], found.groups[5]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("of", "low", "high"), [("unit", 0, 1), ("signed", -1, 1), ("distance", 0, 90)]
+)
+def test_no_bound_leaves_the_range_of_its_score(of, low, high):
+    random = np.random.default_rng(4)
+    for groups in (2, 3, 5):
+        values = np.where(random.random(groups) < 0.7, high, low) * random.uniform(0.9, 1, groups)
+        interval = mean_interval(values, np.arange(groups), of=of)
+        assert low <= interval.low <= interval.mean <= interval.high
+        assert of == "distance" or interval.high <= high
+
+
+def test_few_groups_and_a_tail_of_one_are_marked():
+    random = np.random.default_rng(6)
+    values = random.normal(0.9, 0.01, 20)
+    assert mean_interval(values[:9], np.arange(9)).doubt == FEW_GROUPS
+    assert mean_interval(values, np.arange(20)).doubt == ""
+    assert mean_interval([*values[1:], 0.1], np.arange(20)).doubt == THIN_TAIL
+    # Twenty patients of whom one has nearly all cases are worth little more than that one.
+    one = np.array([*range(20), *[0] * 200])
+    assert mean_interval(random.normal(0.9, 0.01, 220), one).doubt == FEW_GROUPS
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=lambda shape: shape.name)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_intervals_without_a_mark_cover_what_they_claim(shape, sizes):
+    found = simulate(shape, sizes, 24, 2000)
+    assert 0.92 <= found.unmarked <= 0.98
+    assert found.used > found.percentile
+
+
+def test_what_no_sample_shows_is_counted_and_little_else_is_missed():
+    found = simulate(SHAPES[3], "equal", 16, 2000)
+    assert found.unseen == pytest.approx(0.92**16, abs=0.03)
+    assert found.missed < found.unseen + 0.03
+    assert 0.92 <= simulate(SHAPES[3], "equal", 123, 2000).unmarked <= 0.98
+
+
+def test_the_chance_of_a_drop_is_that_of_the_t_test():
+    random = np.random.default_rng(8)
+    values = random.normal(-0.01, 0.05, 30)
+    ours = chance_of_drop(mean_interval(values, np.arange(30), of="signed"))
+    assert ours == pytest.approx(ttest_1samp(values, 0, alternative="less").pvalue)
+    alike = mean_interval([-0.1] * 5, np.arange(5), of="signed")
+    assert chance_of_drop(alike) == 0
+    assert chance_of_drop(mean_interval([-0.1], [0], of="signed")) == 1
+
+
+def test_as_many_groups_as_needed_tell_the_difference_apart():
+    random = np.random.default_rng(9)
+    needed = groups_needed(
+        mean_interval(random.normal(0, 0.1, 400), np.arange(400), of="signed"), 0.02
+    )
+    found = 0
+    for _ in range(200):
+        values = random.normal(0.02, 0.1, needed)
+        found += mean_interval(values, np.arange(needed), of="signed").low > 0
+    assert 0.7 < found / 200 < 0.9
 
 
 def test_equal_values_have_an_interval_of_no_width():

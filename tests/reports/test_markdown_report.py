@@ -101,7 +101,7 @@ def test_two_networks_on_the_same_cases_are_compared_pair_by_pair(tables):
             point = lines.loc[(line[2], eps)]
             assert line[:2] == [point["model"], point["against"]]
             assert cell.strip("*").split()[0] == f"{point['difference']:+.3f}"
-            assert cell.startswith("**") == (point["low"] > 0 or point["high"] < 0)
+            assert cell.startswith("**") == (point["p_holm"] <= 0.05)
 
 
 def test_several_seeds_have_a_table_of_their_spread(grid_rows, frame):

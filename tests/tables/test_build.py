@@ -15,6 +15,7 @@ from segbench.plugins.naming import attack_names, attack_spec, eps_names, point_
 from segbench.store.rows import append_shard, compact_run, read_rows
 from segbench.store.runs import Code
 from segbench.store.workspace import Workspace
+from segbench.tables import comparisons
 from segbench.tables.build import build_tables
 from segbench.tables.golden import golden_table
 from segbench.tables.load import load_tables
@@ -67,7 +68,7 @@ def test_seeds_are_averaged_within_a_case_and_it_is_said(row, frame):
     assert _noted(tables, "unet@jsrt#0 under pgd", "seeds 0, 1")
 
 
-def test_points_are_the_bootstrap_of_the_cases(grid_rows, frame):
+def test_points_are_the_means_of_the_cases_with_their_intervals(grid_rows, frame):
     tables = build_tables(frame(grid_rows()))
     point = _curve(tables, model="unet@jsrt#0", attack="pgd", eps="8/255").iloc[0]
     own = tables.cases.query("model == 'unet@jsrt#0' and attack == 'pgd' and budget > 0.03")
@@ -383,20 +384,33 @@ def test_provenance_names_what_the_shown_rows_rest_on(row, frame, run_record):
     assert trace["devices"] == ["cpu", "cuda"]
 
 
-def test_less_depth_is_the_same_numbers_and_no_bootstrap(grid_rows, frame, monkeypatch):
-    """The gate needs cases alone, a terminal means alone; intervals are nearly all of the work."""
+def test_less_depth_is_the_same_numbers_and_computes_no_more(grid_rows, frame, monkeypatch):
+    """The gate needs cases alone, a terminal no pairs of networks."""
     rows = frame(grid_rows())
     everything = build_tables(rows)
-    monkeypatch.setattr(stats, "_percentiles", lambda *given: pytest.fail("bootstrapped"))
-    means, cases = build_tables(rows, depth="means"), build_tables(rows, depth="cases")
-    bounds = ["low", "high"]
-    pd.testing.assert_frame_equal(
-        means.curves.drop(columns=bounds), everything.curves.drop(columns=bounds)
-    )
-    assert means.curves[bounds].isna().all().all()
-    assert means.summary["auc"].tolist() == everything.summary["auc"].tolist()
-    assert list(means.notes) == list(everything.notes)
-    assert means.comparisons.empty
+    monkeypatch.setattr(comparisons, "_chances", lambda *given: pytest.fail("permuted"))
+    curves = build_tables(rows, depth="curves")
+    monkeypatch.setattr(stats, "_bounds", lambda *given: pytest.fail("an interval nobody reads"))
+    cases = build_tables(rows, depth="cases")
+    pd.testing.assert_frame_equal(curves.curves, everything.curves)
+    pd.testing.assert_frame_equal(curves.summary, everything.summary)
+    assert list(curves.notes) == list(everything.notes)
+    assert curves.comparisons.empty
     assert not everything.comparisons.empty
     pd.testing.assert_frame_equal(golden_table(cases), golden_table(everything))
     assert cases.curves.empty
+
+
+def test_where_the_mean_is_half_and_the_lowest_tenth(row, frame):
+    cases = [f"c{n:02d}" for n in range(11)]
+    rows = [_clean(row, case_id=c, group_id=c, jaccard=0.8) for c in cases]
+    rows += [
+        row(case_id=c, group_id=c, budget=b / 255, jaccard=j + (n - 5) / 100)
+        for b, j in ((2, 0.6), (4, 0.2))
+        for n, c in enumerate(cases)
+    ]
+    tables = build_tables(frame(rows))
+    line = tables.summary.iloc[0]
+    assert line["half_eps"] == pytest.approx(3 / 255)
+    assert line["worst_decile"] == pytest.approx((0.15 + 0.16) / 2)  # two of eleven
+    assert math.isinf(build_tables(frame(rows[:22])).summary["half_eps"].iloc[0])

@@ -82,3 +82,26 @@ def test_other_data_attacks_and_cases_are_not_compared(row, frame):
     for other in ({"dataset_fingerprint": "00" * 32}, {"attack": "fgsm"}, {"case_id": "z"}):
         rows = [one, row(model="b@jsrt#0", weights_sha256="0b" * 32, **other)]
         assert pairs(rows, frame).empty
+
+
+def test_wins_and_chances_are_counted_by_case_and_corrected_for_all_points(row, frame):
+    random = np.random.default_rng(1)
+    rows = []
+    for n in range(20):
+        level = random.uniform(0.5, 0.8)
+        for attack, gap in (("fgsm", 0.0), ("pgd", 0.05)):
+            facts = {"case_id": f"c{n}", "group_id": f"g{n}", "attack": attack}
+            shift = gap if n < 18 else -gap
+            rows.append(
+                row(**facts, model="a@jsrt#0", weights_sha256="0a" * 32, jaccard=level + shift)
+            )
+            rows.append(row(**facts, model="b@jsrt#0", weights_sha256="0b" * 32, jaccard=level))
+    table = pairs(rows, frame).set_index("attack")
+    assert table.loc["pgd", ["wins", "ties", "losses"]].tolist() == [18, 0, 2]
+    assert table.loc["fgsm", ["wins", "ties", "losses"]].tolist() == [0, 20, 0]
+    assert table.loc["fgsm", "p"] == 1
+    worst = table.loc["worst of 2 attacks"]
+    assert worst["tests"] == len(table) == 3
+    assert table.loc["pgd", "p"] < 0.01
+    assert table.loc["pgd", "p_holm"] == pytest.approx(min(1, 3 * table.loc["pgd", "p"]))
+    assert table.loc["pgd", "groups_needed"] > 1

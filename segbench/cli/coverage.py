@@ -1,0 +1,68 @@
+"""segbench coverage: how often the intervals of reports hold the truth, by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+from segbench.cli.options import at_least
+
+_HEADS = (
+    "scores",
+    "groups of",
+    "groups",
+    "used",
+    "unmarked",
+    "marked",
+    "missed",
+    "unseen",
+    "t",
+    "boot",
+)
+_EXPLAINED = """\
+Share of samples whose 95 % interval holds the true mean, in per cent.
+used      the interval of reports: t of the jackknife, on the logit scale
+unmarked  the same, of intervals that bear no mark (few-groups, thin-tail)
+marked    intervals that bear one
+missed    intervals that bear none and do not hold the truth
+unseen    samples in which the rare cases are missing altogether: of them no interval can know
+t, boot   beside it: mean ± t standard errors, and the percentile bootstrap"""
+
+
+@click.command("coverage")
+@click.option(
+    "--trials", type=at_least(100), default=2000, show_default=True, help="Samples per line."
+)
+def command(trials: int) -> None:
+    """Count how often the intervals of reports hold the truth, on scores of known distributions.
+
+    \b
+    segbench coverage
+    segbench coverage --trials 500
+    """
+    from segbench.cli.terminal import say
+    from segbench.metrics.coverage import GROUPS, SIZES, simulate_all, simulate_quantile
+
+    say(_EXPLAINED)
+    say("")
+    say(_line(*_HEADS))
+    for found in simulate_all(trials):
+        shares = (found.used, found.unmarked, found.marked, found.missed, found.unseen)
+        beside = (found.t, found.percentile)
+        say(_line(found.shape, found.sizes, str(found.groups), *map(_percent, (*shares, *beside))))
+    say("")
+    say("Quantiles of distances: the same of the interval between order statistics.")
+    for level, name in ((0.25, "lower quartile"), (0.5, "median"), (0.75, "upper quartile")):
+        for sizes in SIZES:
+            for groups in GROUPS[1:]:
+                held = simulate_quantile(level, sizes, groups, max(100, trials // 4))
+                say(_line(name, sizes, str(groups), _percent(held)))
+
+
+def _line(shape: str, sizes: str, *cells: str) -> str:
+    return f"{shape:<14}  {sizes:<9}" + "".join(f"{cell:>9}" for cell in cells)
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"

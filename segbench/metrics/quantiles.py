@@ -1,0 +1,81 @@
+"""How sure a quantile is: the interval between two of the values themselves.
+
+How many values lie below the true quantile is binomial, so two order statistics bound it whatever
+the distribution (David and Nagaraja, Order Statistics, 2003, section 7.1), or two positions between
+them (Hutson, J. Appl. Stat. 26, 1999); bootstraps fail there.
+Cases of one group are not independent: the number of values is divided by how much more the share
+below the quantile varies between groups than it would between independent cases (Woodruff, J. Am.
+Stat. Assoc. 47, 1952).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import betainc
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from segbench.metrics.stats import CONFIDENCE, mean_interval
+
+
+def quantile_interval(
+    values: ArrayLike, groups: Sequence[str] | NDArray[Any], level: float
+) -> tuple[float, float, float]:
+    """A quantile and the ends of its 95 % interval; NaN where there are fewer than two groups.
+
+    An end is infinite where so few values reach so far that none bounds it.
+
+    Args:
+        values: (N,), one per case; may be infinite, not NaN.
+        groups: (N,), the group of each case.
+        level: 0.5 for the median.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    count = len(ordered)
+    middle = float(np.quantile(ordered, level, method="inverted_cdf"))
+    below = np.asarray(values, dtype=np.float64) <= middle
+    share = mean_interval(below.astype(np.float64), groups)
+    if share.groups < 2:
+        return middle, math.nan, math.nan
+    tail = (1 - CONFIDENCE) / 2
+    independent = share.mean * (1 - share.mean) / count
+    excess = share.error**2 / independent if independent > 0 else 1.0
+    worth = float(count)
+    if share.groups < count:  # how much groups vary is itself an estimate, hence t's quantile
+        normal, wide = norm.ppf(1 - tail), student.ppf(1 - tail, share.effective - 1)
+        worth = max(1.0, count / max(1.0, excess) * (normal / wide) ** 2)
+    low, high = _position(worth, level, 1 - tail), _position(worth, level, tail)
+    # What lies between a number and infinity is not known: each end goes outwards.
+    return middle, _value(ordered, low, math.floor), _value(ordered, high, math.ceil)
+
+
+def _position(count: float, level: float, chance: float) -> float:
+    """The share of the values at which the one there lies below the quantile with that chance."""
+
+    def excess(position: float) -> float:
+        return float(betainc(position, count + 1 - position, level)) - chance
+
+    least, most = 1e-9, count + 1 - 1e-9
+    if excess(least) <= 0 or excess(most) >= 0:
+        return 0.0 if excess(least) <= 0 else 1.0
+    return float(brentq(excess, least, most)) / (count + 1)
+
+
+def _value(ordered: NDArray[np.float64], share: float, outwards: Callable[[float], int]) -> float:
+    """The value at a share of N + 1 positions; the ends of the line beyond the first and last."""
+    position = share * (len(ordered) + 1)
+    if position < 1:
+        return 0.0
+    if position > len(ordered):
+        return math.inf
+    before = math.floor(position)
+    low, high = float(ordered[before - 1]), float(ordered[min(before, len(ordered) - 1)])
+    if math.isinf(high):
+        return float(ordered[outwards(position) - 1])
+    return low + (position - before) * (high - low)

@@ -1,0 +1,203 @@
+"""Cases to curves, and curves to one line each.
+
+A curve is one model, data set, attack and kind of budget. Its clean point rests on the cases that
+were attacked, so that its fall is theirs. Everything is computed for all points at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+from scipy.integrate import trapezoid
+
+from segbench.metrics.stats import Intervals, Range, mean_intervals
+from segbench.plugins.naming import CLEAN, eps_names
+from segbench.tables.texts import join_words, phrases, stack, words
+
+METRICS = (
+    "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95", "target_jaccard",
+)  # fmt: skip
+RANGES: dict[str, Range] = {"hd95": "distance"}
+"""What each metric's values are, where it is no share."""
+
+DECILE = 0.1
+"""The share of cases whose mean is the worst decile of a point."""
+
+_POINT = ["mean", "low", "high", "relative_drop", "worst_decile", "cases", "groups", "doubt"]
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
+    """One row per curve, budget and metric; the clean scores are every curve's point at 0.
+
+    Args:
+        cases: one row per case, clean ones and attacked ones.
+        subject: the columns that name a model and its data.
+    """
+    curve = [*subject, "attack", "attack_params", "budget_kind"]
+    placed = _with_starts(cases, subject, curve)
+    points = placed[["curve", "budget"]].drop_duplicates().sort_values(["curve", "budget"])
+    points = points.reset_index(drop=True)
+    where = (
+        placed.groupby(["curve", "budget"], sort=True).ngroup().to_numpy(np.int64).astype(np.int64)
+    )
+    groups = np.asarray(placed["group_id"].factorize(sort=True)[0], np.int64)
+    before = _before(placed)
+    names = placed.drop_duplicates("curve").set_index("curve")[curve]
+    facts = names.loc[points["curve"]].reset_index(drop=True).assign(budget=points["budget"])
+    eps = eps_names(zip(facts["budget_kind"], facts["budget"].tolist(), strict=True))
+    pairs = zip(facts["budget_kind"], facts["budget"].tolist(), strict=True)
+    facts["eps"] = [eps[kind, budget] if budget else "0" for kind, budget in pairs]
+    said = placed[["precision", "marks"]].assign(point=where)
+    for column in ("precision", "marks"):
+        facts[column] = join_words(said, ["point"], column).reindex(range(len(facts))).to_numpy()
+    parts = []
+    for metric in METRICS:
+        values = placed[metric].to_numpy(dtype=np.float64)
+        found = mean_intervals(values, where, groups, len(points), of=RANGES.get(metric, "unit"))
+        part = facts.assign(metric=metric, **_columns(metric, found, values, where, before))
+        parts.append(part.assign(place=np.arange(len(part)))[found.cases > 0])
+    drawn = stack(parts).sort_values("place", kind="stable", ignore_index=True)
+    return drawn[[*curve, "budget", "eps", "metric", *_POINT, "precision", "marks"]]
+
+
+def summarise(curves: DataFrame) -> DataFrame:
+    """One row per curve, of Jaccard: its point at every eps, the fall at the largest, the area."""
+    curve = [*curves.columns[: curves.columns.get_loc("budget")]]
+    jaccard = curves[curves["metric"] == "jaccard"]
+    lines = []
+    for key, part in jaccard.groupby(curve, sort=True, observed=True):
+        line: dict[str, Any] = dict(zip(curve, key, strict=True))
+        line |= {"cases": part["cases"].min(), "groups": part["groups"].min()}
+        for point in part.to_dict("records"):
+            name = point["eps"] if point["budget"] else CLEAN
+            line |= {name: point["mean"], f"{name}_low": point["low"]}
+            line |= {f"{name}_high": point["high"]}
+        budgets, means = part["budget"].tolist(), part["mean"].tolist()
+        line |= {
+            "largest_eps": budgets[-1],
+            "relative_drop": part["relative_drop"].iloc[-1] if budgets[-1] else math.nan,
+            "worst_decile": part["worst_decile"].iloc[-1],
+            "auc": _area(budgets, means),
+            "half_eps": _half(budgets, means),
+            "precision": phrases(part["precision"]),
+            "marks": words(part["marks"]),
+            "doubt": words(part["doubt"]),
+        }
+        lines.append(line)
+    names = [CLEAN, *_eps_in_order(jaccard)]
+    points = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    ends = ["largest_eps", "relative_drop", "worst_decile", "auc", "half_eps", "precision"]
+    return DataFrame(lines, columns=[*curve, "cases", "groups", *points, *ends, "marks", "doubt"])
+
+
+def _with_starts(cases: DataFrame, subject: Sequence[str], curve: Sequence[str]) -> DataFrame:
+    """The cases with the number of their ``curve``; clean ones once for every curve they begin."""
+    numbered = cases.assign(
+        subject=cases.groupby([*subject], observed=True).ngroup(),
+        case=cases["case_id"].factorize()[0],
+    )
+    clean = numbered[numbered["attack"] == CLEAN]
+    attacked = numbered[numbered["attack"] != CLEAN]
+    bare = clean[~clean["subject"].isin(attacked["subject"])]
+    own = stack([attacked, bare]) if len(bare) else attacked
+    own = own.assign(curve=own.groupby([*curve], sort=True, observed=True).ngroup())
+    first = own.drop_duplicates(["curve", "case"])[["curve", "subject", "case", *curve[-3:]]]
+    first = first[first["attack"] != CLEAN]
+    start = clean.drop(columns=[*curve[-3:]]).merge(first, on=["subject", "case"])
+    start = start.assign(budget=0.0)
+    unmatched = (own["budget"] > 0) | ~own["curve"].isin(start["curve"])
+    return stack([start[[*own]], own[unmatched]])
+
+
+def _before(placed: DataFrame) -> Codes:
+    """For each row the place of the same case's row at budget 0 of its curve, -1 for none."""
+    keys = placed["curve"].to_numpy(np.int64) * (int(placed["case"].max()) + 1)
+    keys = keys + placed["case"].to_numpy(np.int64)
+    starts = np.flatnonzero(placed["budget"].to_numpy() == 0)
+    if not len(starts):
+        return np.full(len(placed), -1, np.int64)
+    ordered = starts[np.argsort(keys[starts], kind="stable")]
+    found = np.minimum(np.searchsorted(keys[ordered], keys), len(ordered) - 1)
+    return np.where(keys[ordered[found]] == keys, ordered[found], -1)
+
+
+def _columns(
+    metric: str, found: Intervals, values: Array, where: Codes, before: Codes
+) -> dict[str, Any]:
+    """What a metric's rows of ``curves`` hold beside the facts of their points."""
+    points = len(found.mean)
+    none = np.full(points, math.nan)
+    start = np.where(before >= 0, values[before], math.nan)
+    return {
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "relative_drop": none  # of a distance: it rises, and without bound
+        if metric in RANGES
+        else _relative_drop(start, values, where, points),
+        "worst_decile": _lowest(values, where, points) if metric == "jaccard" else none,
+        "cases": found.cases,
+        "groups": found.groups,
+        "doubt": found.doubt,
+    }
+
+
+def _relative_drop(start: Array, values: Array, where: Codes, points: int) -> Array:
+    """(clean - adversarial) / clean of the means over the cases (N,) that both have; (P,)."""
+    both = ~np.isnan(start) & ~np.isnan(values)
+    clean = np.bincount(where[both], weights=start[both], minlength=points)
+    attacked = np.bincount(where[both], weights=values[both], minlength=points)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(clean > 0, 1 - attacked / clean, math.nan)
+
+
+def _lowest(values: Array, where: Codes, points: int) -> Array:
+    """The mean of each point's lowest tenth of values, of one at least; (P,)."""
+    defined = ~np.isnan(values)
+    values, where = values[defined], where[defined]
+    order = np.lexsort((values, where))
+    values, where = values[order], where[order]
+    cases = np.bincount(where, minlength=points)
+    rank = np.arange(len(values)) - (np.cumsum(cases) - cases)[where]
+    low = rank < np.ceil(DECILE * cases)[where]
+    counted = np.bincount(where[low], minlength=points)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.bincount(where[low], values[low], minlength=points) / counted)
+
+
+def _eps_in_order(curves: DataFrame) -> list[str]:
+    """The names of all budgets but 0, ascending; severities, on a scale of their own, last."""
+    attacked = curves.loc[curves["budget"] > 0, ["budget_kind", "budget", "eps"]]
+    ordered = attacked.assign(severe=attacked["budget_kind"] == "severity").sort_values(
+        ["severe", "budget"], kind="stable"
+    )
+    return [str(name) for name in ordered["eps"].drop_duplicates()]
+
+
+def _area(budgets: list[float], means: list[float]) -> float:
+    """Mean height of the curve from 0 to its largest eps or severity, on a linear axis."""
+    if budgets[0] != 0 or budgets[-1] == 0:
+        return math.nan
+    return float(trapezoid(means, budgets) / budgets[-1])
+
+
+def _half(budgets: list[float], means: list[float]) -> float:
+    """The smallest budget at which the mean is half of the clean one, between points on a line.
+
+    Infinite where it never is; NaN without a clean point.
+    """
+    if budgets[0] != 0 or budgets[-1] == 0:
+        return math.nan
+    half = means[0] / 2
+    for place in range(1, len(budgets)):
+        if means[place] <= half < means[place - 1]:
+            part = (means[place - 1] - half) / (means[place - 1] - means[place])
+            return budgets[place - 1] + part * (budgets[place] - budgets[place - 1])
+    return math.inf

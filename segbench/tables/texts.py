@@ -1,0 +1,59 @@
+"""Columns of text in tables: stored once a name, however many rows bear it.
+
+Hundreds of thousands of rows repeat a few names. As categories a name is a small number, and
+grouping by it takes no comparison of texts; ``stack`` keeps it so where frames are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pandas import CategoricalDtype, DataFrame, Series, concat
+from pandas.api.types import is_numeric_dtype, union_categoricals
+
+
+def compact(frame: DataFrame) -> DataFrame:
+    """The same frame with its texts as categories, in alphabetical order."""
+    texts = {
+        str(name): column.astype("category")
+        for name, column in frame.items()
+        if not is_numeric_dtype(column) and not isinstance(column.dtype, CategoricalDtype)
+    }
+    return frame.assign(**texts) if texts else frame
+
+
+def stack(frames: Sequence[DataFrame]) -> DataFrame:
+    """The rows of several frames with the same columns, numbered anew; categories stay such."""
+    if len(frames) == 1:
+        return frames[0].reset_index(drop=True)
+    columns = {}
+    for name in frames[0]:
+        parts = [frame[name] for frame in frames]
+        if any(isinstance(part.dtype, CategoricalDtype) for part in parts):
+            joined = union_categoricals(
+                [part.astype("category") for part in parts], sort_categories=True
+            )
+            columns[name] = Series(joined)
+        else:
+            columns[name] = concat(parts, ignore_index=True)
+    return DataFrame(columns)
+
+
+def join_words(rows: DataFrame, keys: list[str], column: str) -> Series[str]:
+    """Every word that a column has within each key, once, sorted."""
+    unique = rows[[*keys, column]].drop_duplicates()
+    if unique.duplicated(keys).any():  # rare, and slow where there are many
+        join = words if column == "marks" else phrases
+        joined: Series[str] = unique.groupby(keys, observed=True)[column].agg(join)
+        return joined
+    return unique.set_index(keys)[column]
+
+
+def phrases(texts: Iterable[str]) -> str:
+    """What ``a + b`` and the like name, each once."""
+    return " + ".join(sorted({phrase for text in texts for phrase in text.split(" + ")}))
+
+
+def words(texts: Iterable[str]) -> str:
+    """The words of all texts, each once."""
+    return " ".join(sorted({word for text in texts for word in text.split()}))
