@@ -215,7 +215,10 @@ def _distances(distances: DataFrame) -> Iterator[str]:
     """A table per data set and split of what minimum-norm attacks needed."""
     for (dataset, split), part in distances.groupby(["dataset", "split"], sort=True):
         yield f"## Distances, {_escape(str(dataset))}, {_escape(str(split))} split"
-        yield "The smallest distance at which a case's Jaccard falls below the threshold."
+        yield (
+            "The smallest distance at which a case's Jaccard falls below the threshold; quantiles "
+            "with their 95 % order-statistic interval over groups."
+        )
         heads = ["Model", "Attack", "Norm", "Below", "Lower quartile", "Median", "Upper quartile"]
         lines = [
             [
@@ -239,9 +242,17 @@ def _fallen(row: Row) -> str:
 
 def _distance(row: Row, name: str) -> str:
     """In gray levels for L-infinity, as eps is written; a dash where too few cases ever fell."""
+
+    def written(value: float) -> str:
+        if math.isinf(value):
+            return "∞"
+        return f"{255 * value:.2f}" if row["norm"] == "linf" else f"{value:.3f}"
+
     if math.isinf(row[name]):
         return _ABSENT
-    return f"{255 * row[name]:.2f}/255" if row["norm"] == "linf" else f"{row[name]:.3f}"
+    text = written(row[name]) + ("/255" if row["norm"] == "linf" else "")
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return text if math.isnan(low) else f"{text} [{written(low)}, {written(high)}]"
 
 
 def _attacks(attacks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

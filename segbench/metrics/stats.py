@@ -26,7 +26,7 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 
 CONFIDENCE = 0.95
-FEW = 10
+FEW = 12
 """Effective groups below which an interval is marked."""
 
 FEW_GROUPS, THIN_TAIL = "few-groups", "thin-tail"

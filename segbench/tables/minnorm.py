@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
 
+from segbench.metrics.quantiles import quantile_interval
 from segbench.plugins.naming import CLEAN
 
 KIND = "min-norm"
 QUANTILES = {"quartile_low": 0.25, "median": 0.5, "quartile_high": 0.75}
-DISTANCES = ("norm", "below", "cases", "seeds", "fell", "fell_share", *QUANTILES)
+ENDS = [f"{name}{end}" for name in QUANTILES for end in ("", "_low", "_high")]
+DISTANCES = ("norm", "below", "cases", "groups", "seeds", "fell", "fell_share", *ENDS)
 """The columns of a table of distances, after those that name the attack."""
 
 _ROUNDING = 1e-6  # of a distance: an attack that is told to stay within eps may be as inexact
@@ -30,7 +32,8 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
 
     Whether and where a case fell is decided for each attack seed by itself: the mean of two
     distances is the distance of no image. A quantile is the distance within which that share of all
-    (case, seed) has fallen; infinite where fewer ever did. ``fell`` counts (case, seed).
+    (case, seed) has fallen; infinite where fewer ever did; ``_low`` and ``_high`` are the ends of
+    its 95 % interval over groups. ``fell`` counts (case, seed).
 
     Args:
         cases: one row per case and attack seed.
@@ -42,17 +45,19 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
         name, below = key[:-1], float(part["budget"].iloc[0])
         fallen = has_fallen(part, below)
         distances = np.where(fallen, part[_norm(part)], np.inf)
-        quantiles = np.quantile(distances, [*QUANTILES.values()], method="inverted_cdf")
+        members = part["group_id"].to_numpy()
+        found = [quantile_interval(distances, members, level) for level in QUANTILES.values()]
         lines.append(
             {
                 **dict(zip(names, name, strict=True)),
                 "norm": _norm(part),
                 "below": below,
                 "cases": part["case_id"].nunique(),
+                "groups": part["group_id"].nunique(),
                 "seeds": part["seed"].nunique(),
                 "fell": int(fallen.sum()),
                 "fell_share": float(fallen.mean()),
-                **dict(zip(QUANTILES, quantiles.tolist(), strict=True)),
+                **dict(zip(ENDS, (value for ends in found for value in ends), strict=True)),
             }
         )
     return DataFrame(lines, columns=[*names, *DISTANCES])
