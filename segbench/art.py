@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segbench.engine.handed import handed, input_gradient
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision, choose_device
 
@@ -145,10 +146,9 @@ class SegmentationEstimator(DenseEstimator):
         """The gradient (B, C, *spatial) of cross-entropy."""
         images = images.requires_grad_()
         with torch.enable_grad():
-            logits = self._door.canonical(self._door.module(images), images)
+            logits = self._door.canonical(self._door.module(handed(images)), images)
             loss = self._losses(logits, labels).sum()
-        (gradient,) = torch.autograd.grad(loss, images)
-        return gradient
+        return input_gradient(loss, images)
 
     def losses(self, images: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of each case (B,)."""

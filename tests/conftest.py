@@ -116,6 +116,7 @@ def row() -> Callable[..., Row]:
             "zero_gradients": 0.0,
             "seconds": 0.25,
             "precision": "fp32",
+            "gradient_check": "",
             "device": "cpu",
             "marks": "",
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from segbench.api import Dataset
     from segbench.networks import LoadedModel
-    from segbench.networks.channels import Channels
+    from segbench.networks.wishes import Wishes
 
 
 @click.command("inspect")
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 def command(
     model: str,
     weights: tuple[Path, ...],
-    normalize: str,
-    channels: Channels | None,
     dataset: str | None,
     data_root: Path | None,
     workspace: Workspace,
+    **said: Any,
 ) -> None:
     """Say what segbench sees in MODEL: size, cost, kind of answer, whether gradients flow.
 
@@ -50,9 +49,10 @@ def command(
     segbench inspect my_net.py:build --weights my_net.pt --dataset folder --data-root my_images
     """
     from segbench.networks.inspection import inspect_network
+    from segbench.networks.wishes import Wishes
 
     data = open_dataset(dataset or DEFAULT_DATASET, data_root)
-    name, loaded = _load(model, weights, normalize, channels, data, workspace)
+    name, loaded = _load(model, weights, Wishes(**said), data, workspace)
     entry = data.entries("train")[0]
     say(f"{'model':<11} {name}")
     for fact, value in inspect_network(name, loaded, entry.shape, len(data.class_names)).items():
@@ -62,8 +62,7 @@ def command(
 def _load(
     text: str,
     weights: tuple[Path, ...],
-    normalize: str,
-    channels: Channels | None,
+    wishes: Wishes,
     data: Dataset,
     workspace: Workspace,
 ) -> tuple[str, LoadedModel]:
@@ -71,9 +70,9 @@ def _load(
     from segbench.networks import LoadedModel, resolve_models
 
     try:
-        references = resolve_models([text], workspace, weights, normalize, channels)
+        references = resolve_models([text], workspace, weights, wishes)
     except UserError:
-        untrained = None if weights or normalize or channels else _untrained(text, data)
+        untrained = None if weights or wishes.given() else _untrained(text, data)
         if untrained is None:
             raise
         return f"{text}, untrained", LoadedModel(untrained, "", {})

@@ -113,7 +113,20 @@ def data_options(command: Command) -> Command:
 
 
 def own_network_options(command: Command) -> Command:
-    """``--weights``, ``--normalize`` and ``--channels``: what a network of the user's own needs."""
+    """``--weights``, ``--normalize`` and so on: what a network of the user's own needs."""
+    command = click.option(
+        "--resize-logits",
+        type=click.Choice(["bilinear", "bicubic", "nearest"]),
+        help="How your own network's answers at a half or a quarter of the images' size are "
+        "enlarged, inside the network.  [default: bilinear]",
+    )(command)
+    command = click.option(
+        "--output",
+        default="",
+        metavar="INDEX|NAME|PATH",
+        help="Which tensor of your own network's answer is the prediction, such as 1, -1, out or "
+        "aux.0.  [default: the only one it can be]",
+    )(command)
     command = click.option(
         "--channels",
         type=click.Choice(["repeat", "luminance"]),

@@ -29,6 +29,7 @@ from segbench.api import (
 )  # fmt: skip
 from segbench.diagnosis.checks import SATURATED_MARGIN
 from segbench.engine.batching import choose_batch_size
+from segbench.engine.handed import handed
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -114,7 +115,9 @@ class Examination:
         """Whether a gradient reaches the image at all, be it zero."""
         leaf = self.batches[0].images[:1].clone().requires_grad_()
         with torch.enable_grad(), self.network.gradient.autocast():
-            return self.network.canonical(self.network.gradient.module(leaf), leaf).requires_grad
+            return self.network.canonical(
+                self.network.gradient.module(handed(leaf)), leaf
+            ).requires_grad
 
     def zero_gradients(self, attack: StepAttack) -> float:
         """The share of pixels where the gradient of the attack's loss is exactly zero."""

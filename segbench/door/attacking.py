@@ -26,7 +26,10 @@ from segbench.networks import ModelReference
 from segbench.plugins.dataset import load_case
 from segbench.store.workspace import Workspace
 
-_OPTIONS = ("weights", "normalize", "channels", "precision", "device", "batch_size")
+_OPTIONS = (
+    "weights", "normalize", "channels", "output", "resize_logits",
+    "precision", "device", "batch_size",
+)  # fmt: skip
 
 
 def attack(
@@ -59,8 +62,9 @@ def attack(
         seed: of the random starts.
         ignore_index: the label of pixels that are not attacked.
         workspace: where a network that is named by its spec was trained.
-        options: ``weights``, ``normalize``, ``channels``, ``precision``, ``device`` or
-            ``batch_size``; see :class:`segbench.evaluation.request.Request`.
+        options: ``weights``, ``normalize``, ``channels``, ``output``, ``resize_logits``,
+            ``precision``, ``device`` or ``batch_size``; see
+            :class:`segbench.evaluation.request.Request`.
 
     Returns:
         float32 (N, C, *spatial), on the device of ``images``.

@@ -12,6 +12,7 @@ from torch import nn
 
 from segbench.api import Dataset
 from segbench.data.in_memory import SPLIT, InMemory
+from segbench.engine.handed import handed
 from segbench.errors import ContractError, UserError
 from segbench.evaluation.plan import find_models, pair_with_data, take_asked
 from segbench.evaluation.request import select_data
@@ -68,7 +69,7 @@ def find_given(
                 "has its own"
             )
         name = name or type(unwrapped(network)).__name__
-        return [GivenReference(network, name, request.normalize, request.channels)]
+        return [GivenReference(network, name, request.wishes)]
     if not isinstance(network, str):
         raise UserError(
             f"network is of type {type(network).__name__}; expected a torch.nn.Module, or the text "
@@ -96,7 +97,7 @@ def fit_classes(data: InMemory, reference: ModelReference, options: Options) -> 
     subject = load_subject(reference, select_data(data.name, data, SPLIT, 1), options)
     images = torch.from_numpy(data.images[:1]).to(subject.device)
     with torch.no_grad():
-        channels = subject.module(images).shape[1]
+        channels = subject.module(handed(images)).shape[1]
     several = channels > 1 and getattr(subject.module, "output", "softmax") == "sigmoid"
     classes, highest = max(channels + several, 2), len(data.class_names) - 1
     if highest >= classes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from segbench.engine.handed import channels_last, handed
 from segbench.engine.memory import free_bytes, is_out_of_memory
-from segbench.engine.network import Network, channels_last
+from segbench.engine.network import Network
 
 _SHARE = 0.4  # of free memory; the rest is for what autograd does not save
 _CPU_CACHE_BYTES = 256 * 2**20  # beyond this a CPU gains nothing from a larger batch
@@ -50,7 +51,7 @@ def saved_bytes(network: Network, image: Tensor) -> int:
     leaf = channels_last(image.detach()).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):  # noqa: SIM117
         with torch.enable_grad(), network.gradient.autocast():
-            module(leaf)
+            module(handed(leaf))
     return sum(seen.values())
 
 

@@ -39,12 +39,16 @@ class Graphed(nn.Module):
             return self.network(images)
         return _own(replay(_own(padded)))[: len(images)]
 
+    def _handed(self, images: Tensor) -> Any:
+        """The answer to images that the network may write into."""
+        return self.network(images.clone())
+
     def _record(self, images: Tensor) -> Callable[[Tensor], Tensor] | None:
         """Replays forward and backward of this batch size; None where that is not faithful."""
         sample = images.detach().clone().requires_grad_()
         try:
-            expected = _probe(self.network, sample)
-            recording = torch.cuda.make_graphed_callables(lambda x: self.network(x), (sample,))
+            expected = _probe(self._handed, sample)
+            recording = torch.cuda.make_graphed_callables(lambda x: self._handed(x), (sample,))
             replay = cast(Callable[[Tensor], Tensor], recording)
             found = _probe(replay, sample)
         except (RuntimeError, AttributeError, TypeError) as error:

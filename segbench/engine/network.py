@@ -7,15 +7,19 @@ spatial axis. Everything past the door sees K >= 2.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segbench.api import BringsPostprocess
+from segbench.api import BringsPostprocess, Goal, Loss
+from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key
 from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
 from segbench.engine.graphs import Graphed
+from segbench.engine.handed import channels_last, handed
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
@@ -28,6 +32,8 @@ class ChangedNetworkError(UserError):
     """The network is no longer the one that was asked for."""
 
 
+_ONE_BY_ONE = {"random-network", "stateful-network", "batch-dependent", "eot"}
+_UNSTEADY = {"random-network", "stateful-network"}
 _DRIFT = 1e-4  # of the largest logit: rounding of kernels that are not deterministic stays below
 
 
@@ -39,9 +45,12 @@ class Network:
         module: the original; every label, decision and score comes from it, in fp32.
         classes: K, background included.
         samples: draws that a gradient is the mean of; more than 1 only where declared.
-        marks: why its rows may not be trusted (``random-network``, ``batch-dependent``,
-            ``probabilities``), and what they were attacked through (``bpda``, ``eot:N``).
+        marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
+            ``batch-dependent``, ``probabilities``), and what they were attacked through (``bpda``,
+            ``eot:N``).
         largest_batch: cases that fit in memory at once, None until a batch did not.
+        used: the copies that gradients came from since this was last cleared, by name, each with
+            how its gradients compare with those that it stands for.
     """
 
     name: str
@@ -53,6 +62,11 @@ class Network:
     samples: int = field(init=False)
     marks: tuple[str, ...] = ()
     largest_batch: int | None = None
+    used: dict[str, str] = field(default_factory=dict)
+    _copies: dict[str, tuple[GradientCopy, Fidelity | None]] = field(
+        default_factory=dict, repr=False
+    )
+    _truth: Tensor = field(init=False, repr=False)
     _probe: Tensor = field(init=False, repr=False)
     _logits: Tensor = field(init=False, repr=False)
     _begun: list[float] = field(init=False, repr=False)
@@ -65,17 +79,19 @@ class Network:
             self.classes > 2
         )
 
-    def prepare(self, probe: Tensor) -> None:
+    def prepare(self, probe: Tensor, truth: Tensor | None = None) -> None:
         """Make the gradient copy, accepted on the probe images (B, C, *spatial), and look for
         randomness and dependence on batch-mates.
 
+        Args:
+            truth: of the probe images, as ``as_truth`` gives it; None for the network's own labels.
+
         Raises:
-            UserError: the network cannot take these images, answers with another shape, or changes
-                the images that it is given.
+            UserError: the network cannot take these images, or answers with another shape.
             MachineError: there is not enough memory for one case, or the network ends the process.
         """
         try:
-            probe, logits = self._first_answer(channels_last(probe))
+            probe, logits = self._first_answer(probe)
             smooth = with_stand_ins(self.module)
             copy = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
             behaviour = self._behaviour(probe, logits)
@@ -90,15 +106,52 @@ class Network:
         front = ("bpda",) if has_stand_in(self.module) else ()
         self.marks = (*self.marks, *front, *behaviour)
         self._probe, self._logits, self._begun = probe, logits, self._parameters()
-        if self.device.type == "cuda" and not self.one_by_one and not front:  # it may be the host's
-            self.gradient = replace(self.gradient, module=Graphed(self.gradient.module))
+        self._truth = (self.as_labels(logits) if truth is None else truth)[:1]
+        self._copies.clear()
+        self.gradient = self._recorded(copy)
+
+    def copy_for(self, loss: Loss, goal: Goal) -> GradientCopy:
+        """The copy to take a loss's gradients of: the fast one only where it has them.
+
+        It is compared, once for each loss, with the fp32 one that it stands for, on the first of
+        the probe images, with that loss.
+        """
+        key = loss_key(loss)
+        if key not in self._copies:
+            self._copies[key] = self._compared(loss, goal)
+        copy, fidelity = self._copies[key]
+        self.used[copy.name] = "" if fidelity is None else str(fidelity)
+        return copy
+
+    def _compared(self, loss: Loss, goal: Goal) -> tuple[GradientCopy, Fidelity | None]:
+        exact = self.gradient.exact
+        if exact is None:
+            return self.gradient, None
+        image, logits = self._probe[:1], self._logits[:1]
+        weights = goal.weights
+        if weights is not None:  # N numbers for each label
+            weights = weights.new_ones(1, weights.shape[1], *self._truth.shape[1:])
+        aim = replace(
+            goal,
+            labels=self._truth,
+            truth=self._truth,
+            weights=weights,
+            start=logits,
+            targeted=False,
+        )
+        fidelity = compare_gradients(self.gradient, exact, image, self.canonical, loss, aim)
+        if fidelity.faithful:
+            return self.gradient, fidelity
+        return self._recorded(exact), fidelity
+
+    def _recorded(self, copy: GradientCopy) -> GradientCopy:
+        """A copy as its device runs it fastest."""
+        if self.device.type != "cuda" or self.one_by_one or "bpda" in self.marks:
+            return copy  # a stand-in may be the host's
+        return replace(copy, module=Graphed(copy.module))
 
     def _first_answer(self, probe: Tensor) -> tuple[Tensor, Tensor]:
-        """The probe images and their logits; the first alone where no two fit in memory.
-
-        The images are laid out as the network gets them, so that it gets these very ones.
-        """
-        before = probe.clone()
+        """The probe images and their logits; the first alone where no two fit in memory."""
         try:
             logits = self.exact_logits(probe)
         except (UserError, MachineError):
@@ -108,29 +161,24 @@ class Network:
                 if len(probe) == 1:
                     raise
                 self.largest_batch = 1
-                return self._first_answer(before[:1])
+                return self._first_answer(probe[:1])
             reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
             raise UserError(
                 f"model {self.name} does not accept images of shape {tuple(probe.shape)}: {reason}"
             ) from error
-        if not torch.equal(probe, before):
-            raise UserError(
-                f"model {self.name} changes the images that it is given, by an operation in place "
-                "such as x -= 0.5; write x = x - 0.5"
-            )
         return probe, logits
 
     @property
     def one_by_one(self) -> bool:
         """Whether cases must not share a batch."""
         kinds = {mark.partition(":")[0] for mark in self.marks}
-        return not kinds.isdisjoint({"random-network", "batch-dependent", "eot"})
+        return not kinds.isdisjoint(_ONE_BY_ONE)
 
     @torch.no_grad()
     def exact_logits(self, images: Tensor) -> Tensor:
         """Logits of the original network in IEEE fp32."""
         with torch.autocast(images.device.type, enabled=False), no_exit(f"model {self.name}"):
-            return self.canonical(self.module(channels_last(images)), images)
+            return self.canonical(self.module(handed(images)), images)
 
     def canonical(self, answer: Any, images: Tensor) -> Tensor:
         """What the network returned, as fp32 logits (B, K, *spatial) or (B, 2, S, *spatial).
@@ -207,7 +255,7 @@ class Network:
             ChangedNetworkError: it has, so that what it gave since belongs to no one network.
         """
         same = self._parameters() == self._begun
-        if same and self.samples == 1 and "random-network" not in self.marks:
+        if same and self.samples == 1 and _UNSTEADY.isdisjoint(self.marks):
             logits = self.exact_logits(self._probe)
             same = bool((logits - self._logits).abs().amax() <= _DRIFT * self._logits.abs().amax())
         if not same:
@@ -227,7 +275,7 @@ class Network:
         if self.samples > 1:
             return (f"eot:{self.samples}",)
         if not torch.equal(logits, self.exact_logits(probe)):
-            return ("random-network",)
+            return ("random-network",) if self._is_random(probe) else ("stateful-network",)
         alone = self.exact_logits(probe[:1])
         # An empty mate of another brightness moves every statistic that a batch could share.
         mate = torch.full_like(probe[:1], 0.0 if probe[:1].mean() > 0.25 else 1.0)
@@ -244,6 +292,23 @@ class Network:
             return ("batch-dependent",)
         return ()
 
+    def _is_random(self, probe: Tensor) -> bool:
+        """Whether it answers alike once every generator of random numbers stands where it stood.
+
+        Otherwise it remembers what it was asked before.
+        """
+        states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        answers = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            np.random.seed(0)
+            random.seed(0)
+            answers.append(self.exact_logits(probe))
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        return torch.equal(*answers)
+
 
 def freeze(module: nn.Module) -> nn.Module:
     """Evaluation mode, no parameter gradients, channels-last weights."""
@@ -251,17 +316,3 @@ def freeze(module: nn.Module) -> nn.Module:
         if parameter.dim() in (4, 5):
             parameter.data = channels_last(parameter.data)
     return module
-
-
-def channels_last(tensor: Tensor) -> Tensor:
-    """The same images or weights (., C, *spatial), laid out channels-last.
-
-    With one channel both layouts look alike, and torch then answers in the other one: a
-    convolution from one channel to many would hand its successor images to be laid out anew.
-    """
-    layout = torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d
-    laid_out = tensor.contiguous(memory_format=layout)
-    if laid_out.shape[1] != 1:
-        return laid_out
-    strides = laid_out.stride()
-    return laid_out.as_strided(laid_out.shape, (strides[0], 1, *strides[2:]))

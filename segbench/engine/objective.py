@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from segbench.api import Feedback, Goal, Loss
+from segbench.engine.handed import channels_last, handed, input_gradient
 from segbench.engine.memory import is_out_of_memory
-from segbench.engine.network import Network, channels_last
+from segbench.engine.network import Network
 from segbench.errors import MachineError, UserError, no_exit
 from segbench.metrics import regions
 
@@ -73,7 +74,6 @@ class NetworkObjective:
         return mean
 
     def _one_gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
-        copy = self.network.gradient
         goal = replace(
             goal,
             labels=goal.labels[at],
@@ -82,9 +82,10 @@ class NetworkObjective:
             start=None if goal.start is None else goal.start[at],
             structures=self.network.structures,
         )
+        copy = self.network.copy_for(loss, goal)
         leaf = channels_last(images.detach()).requires_grad_()
         with torch.enable_grad(), copy.autocast():
-            answer = copy.module(leaf)
+            answer = copy.module(handed(leaf))
         with torch.enable_grad():
             logits = self.network.canonical(answer, leaf)
             value = loss(logits, goal)
@@ -96,7 +97,7 @@ class NetworkObjective:
                     "differentiably on the image; a layer that stops it may bring a stand_in "
                     "(segbench.api.BringsStandIn)"
                 )
-            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+            gradient = input_gradient(value.sum(), leaf)
         return Feedback(value.detach(), gradient.contiguous(), logits.detach())
 
     def _in_parts(self, cases: int, ask: Callable[[slice], Part]) -> list[Part]:

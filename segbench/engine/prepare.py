@@ -5,7 +5,8 @@ first layer in bf16 the attack is measurably too weak (DESIGN, rule 1). First is
 the image enters with no other layer in between: a residual block has two of them. A folded copy
 serves only after its fp32 logits and input gradients matched the original's on a probe; a
 convolution shared by two norms, for instance, folds silently wrong. A bf16 copy serves only if it
-answers at all: a network may insist on fp32 somewhere inside.
+answers at all, since a network may insist on fp32 somewhere inside, and only for losses whose
+gradient it has: see ``fidelity.py``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental import optimization
 
 from segbench.engine.front import Tracer, layers_behind
+from segbench.engine.handed import handed, input_gradient
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision
 
@@ -43,11 +45,16 @@ _GRADIENT_TOLERANCE = 5e-2
 
 @dataclass(frozen=True, eq=False)
 class GradientCopy:
-    """A network to take gradients of, and how it was made (``bf16 folded``, ``fp32``, ...)."""
+    """A network to take gradients of, and how it was made (``bf16 folded``, ``fp32``, ...).
+
+    Attributes:
+        exact: the fp32 copy that one of lower precision stands for; None for that one itself.
+    """
 
     module: nn.Module
     name: str
     autocast: Callable[[], AbstractContextManager[Any]]
+    exact: GradientCopy | None = None
 
 
 def prepare_gradient_copy(
@@ -75,7 +82,7 @@ def prepare_gradient_copy(
         if is_out_of_memory(error):
             raise
         return fp32
-    return GradientCopy(module, "bf16" + suffix, autocast)
+    return GradientCopy(module, "bf16" + suffix, autocast, fp32)
 
 
 def fold_batch_norm(original: nn.Module) -> nn.Module | None:
@@ -140,7 +147,7 @@ def _first_layers(module: nn.Module, probe: Tensor) -> list[nn.Module]:
     ]
     try:
         with torch.enable_grad():
-            module(probe[:1].detach().clone().requires_grad_())
+            module(handed(probe[:1].detach().clone().requires_grad_()))
     finally:
         for hook in hooks:
             hook.remove()
@@ -162,14 +169,13 @@ def _same_gradients(folded: nn.Module, original: nn.Module, probe: Tensor, door:
 
 def _probe(module: nn.Module, probe: Tensor, door: Door) -> tuple[Tensor, Tensor]:
     images = probe.detach().clone().requires_grad_()
-    logits = door(module(images), images)
+    logits = door(module(handed(images)), images)
     # Weights that differ per logit, so that no sign error can cancel.
     weights = torch.linspace(-1, 1, logits[0].numel(), device=logits.device)
     total = (logits.flatten(1) * weights).sum()
     if not total.requires_grad:
         return logits, torch.zeros_like(images)
-    (gradient,) = torch.autograd.grad(total, images)
-    return logits.detach(), gradient
+    return logits.detach(), input_gradient(total, images)
 
 
 def _close(value: Tensor, reference: Tensor, tolerance: float) -> bool:

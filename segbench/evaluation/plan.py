@@ -48,9 +48,7 @@ def find_models(request: Request, workspace: Workspace) -> list[ModelReference]:
     Raises:
         UserError: see ``resolve_models``.
     """
-    return resolve_models(
-        request.models, workspace, request.weights, request.normalize, request.channels
-    )
+    return resolve_models(request.models, workspace, request.weights, request.wishes)
 
 
 def pair_with_data(

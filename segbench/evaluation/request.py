@@ -24,6 +24,7 @@ from segbench.evaluation.records import (
     Texts,
 )
 from segbench.networks.channels import Channels
+from segbench.networks.wishes import Resize, Wishes
 from segbench.plugins.spec import canonical
 
 
@@ -63,6 +64,8 @@ class Request(Options):
         weights: files of the networks of the user's own, in order.
         normalize: what those networks expect of their images, see ``networks/normalize.py``.
         channels: how their images are brought to their channel count.
+        output: which tensor of their answer is the prediction.
+        resize_logits: how answers smaller than the images are enlarged.
         attacks: attack specs.
         eps: exact values, sorted, each once.
         dataset: the canonical spec; None for the one that each network's card names.
@@ -76,6 +79,8 @@ class Request(Options):
     weights: Paths = ()
     normalize: str = ""
     channels: Channels | None = None
+    output: str = ""
+    resize_logits: Resize | None = None
     attacks: Annotated[Texts, Field(min_length=1)] = ("standard",)
     eps: Eps = ()
     dataset: DataSpec | None = None
@@ -84,6 +89,11 @@ class Request(Options):
     limit: Count | None = None
     seeds: Seeds = (0,)
     until_settled: Flag = False
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is said of the networks of the user's own."""
+        return Wishes(self.normalize, self.channels, self.output, self.resize_logits)
 
 
 @plain(frozen=True)

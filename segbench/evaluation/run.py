@@ -144,6 +144,8 @@ class _Run:
         with closing(planned.cases):
             self.asked.append(planned.asked)
             self._warn(self.asked[-1], options, listener)
+            for sentence in planned.subject.said:
+                listener.warn(f"{planned.subject.name}: {sentence}")
             self._write()
             try:
                 planned.compute()

@@ -68,6 +68,7 @@ def attack_cases(
     noise = batch.noise(cell.seed)
     if network.one_by_one:
         torch.manual_seed(noise.torch_seed())
+    network.used.clear()
     start = time.perf_counter()
     region = region_of(cell.attack.where, batch) if cell.attack else None
     outcome = _attacked(network, batch, cell, noise, region, fitted)
@@ -83,6 +84,7 @@ def attack_cases(
         torch.tensor(outcome.zeros).double() / torch.tensor(outcome.backwards),
         _precision(network, cell),
         network.marks,
+        "; ".join(sorted({check for check in network.used.values() if check})),
     )
 
 
@@ -196,6 +198,7 @@ def _case_facts(
             "zero_gradients": zeros[b],
             "seconds": spent[b] + seconds,
             "precision": attacked.precision,
+            "gradient_check": attacked.gradient_check,
             "device": network.hardware,
             "marks": marks,
         }
@@ -247,8 +250,9 @@ def _attacked(
 
 def _precision(network: Network, cell: Cell) -> str:
     """Of the gradients that the images came from; without any, of the answers."""
-    gradients = cell.attack is not None and cell.attack.attack.needs == "gradients"
-    return network.gradient.name if gradients else "fp32"
+    if cell.attack is None or cell.attack.attack.needs != "gradients":
+        return "fp32"
+    return " + ".join(sorted(network.used)) or network.gradient.name
 
 
 def _refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:

@@ -29,6 +29,7 @@ class Subject:
         module: takes images (B, C, *spatial) in [0, 1].
         adapted: what was put around a network of the user's own, beside what was asked for.
         marks: why its rows may not be trusted, as far as adapting it has shown.
+        said: what was done to it that the user should know, in sentences.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Subject:
     device: torch.device
     adapted: str = ""
     marks: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -58,7 +60,9 @@ class Subject:
         classes = len(self.data.dataset.class_names)
         network = Network(self.name, self.module, classes, self.device, precision, marks=self.marks)
         images = torch.stack([torch.from_numpy(case.image) for case in probe])
-        network.prepare(images.to(self.device))
+        labels = torch.stack([torch.from_numpy(case.labels) for case in probe]).to(self.device)
+        truth = network.as_truth(labels, probe[0].ignore_index)
+        network.prepare(images.to(self.device), truth)
         return network
 
 
@@ -78,8 +82,16 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     # Of the whole split and not of the cases taken, or the padding would depend on --limit.
     shapes = {entry.shape for entry in data.dataset.entries(data.split)}
     try:
-        found = adapt_network(model.module, shapes, model.normalization, device)
+        found = adapt_network(
+            model.module,
+            shapes,
+            model.normalization,
+            device,
+            classes=len(data.dataset.class_names),
+            wishes=model.wishes,
+        )
     except UserError as error:
         raise UserError(f"model {reference.name}: {error}") from error
-    adapted = f"{found.key!r} {found.probabilities} {found.stripped} {found.stride}"
-    return Subject(reference.name, model, found.module, data, device, adapted, found.marks)
+    return Subject(
+        reference.name, model, found.module, data, device, found.identity, found.marks, found.said
+    )

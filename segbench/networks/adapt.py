@@ -1,13 +1,13 @@
 """A user's own network as segbench wants one: [0, 1] images of any size in, logits out.
 
-What has to be done is found out on probe images: which part of the answer is the logits, whether
-they are probabilities, and to what multiple images must be padded. A network that needs nothing
-stays as it is.
+What has to be done is found out on probe images: which part of the answer is the prediction,
+whether it is probabilities, and to what multiple images must be padded. A network that needs
+nothing stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,33 @@ from torch.nn import functional as F
 from segbench.api import BringsRandomness, Output
 from segbench.engine.memory import is_out_of_memory
 from segbench.errors import MachineError, UserError, no_exit
+from segbench.networks.answers import (
+    Found,
+    Layout,
+    Place,
+    channels_second,
+    find_prediction,
+    pick,
+)
 from segbench.networks.channels import channels_seen, convert_channels, rule_for
+from segbench.networks.fitting import Fit, find_fit, pad
 from segbench.networks.normalize import Normalization
-from segbench.networks.probabilities import Kind, invert, kind_of_probabilities, without_activation
+from segbench.networks.probabilities import (
+    Kind,
+    invert,
+    is_constant,
+    kind_of_probabilities,
+    loud_answers,
+    without_activation,
+)
+from segbench.networks.wishes import NO_WISHES, Resize, Wishes
 
 PROBABILITIES = "probabilities"
 """The mark of a network whose final activation could not be stripped: inverting a saturated
 probability hides the gradient."""
 
-STRIDES = (1, 2, 4, 8, 16, 32, 64)
-_KEYS = ("logits", "out", "pred", "masks", "main", "output")
-
-Key = str | int | None
+CONSTANT = "constant-network"
+"""The mark of a network that answers the same whatever its image is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,19 +52,33 @@ class Adapted:
     """A network made ready for the engine, and what was found out about it.
 
     Attributes:
-        key: where in its answer the logits are, None if they are the answer.
+        place: where in its answer the prediction is, () if it is the answer.
+        layout: where the prediction has its channels.
+        share: how many times smaller than the images it is.
         probabilities: what its answer was before, None for logits.
         stripped: whether the final activation was taken away, not inverted.
         stride: the multiple that images are padded to.
+        alone: whether it is asked about one image at a time.
         marks: why its rows may not be trusted.
+        said: what was done to it that the user should know, in sentences.
     """
 
     module: nn.Module
-    key: Key
+    place: Place
+    layout: Layout
+    share: int
     probabilities: Kind | None
     stripped: bool
     stride: int
+    alone: bool
     marks: tuple[str, ...]
+    said: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """All of it that changes an answer."""
+        found = (self.place, self.layout, self.share, self.probabilities, self.stripped)
+        return f"{found} {self.stride}"
 
 
 def adapt_network(
@@ -57,27 +86,43 @@ def adapt_network(
     shapes: Iterable[tuple[int, ...]],
     normalization: Normalization | None = None,
     device: torch.device | str = "cpu",
+    *,
+    classes: int | None = None,
+    wishes: Wishes = NO_WISHES,
 ) -> Adapted:
     """Find out what a network needs for images of these shapes (C, *spatial), and give it.
 
+    Args:
+        classes: K of the data, which tells logits from features; None where it is not known.
+        wishes: of which ``output`` and ``resize_logits`` are heeded here.
+
     Raises:
-        UserError: it takes none of the images at any padding, or its answer holds no logits.
+        UserError: it takes none of the images at any padding, or it cannot be known which tensor
+            of its answer is the prediction.
         MachineError: it does not fit in memory, or it tries to end the process.
     """
-    network = network.to(device).eval()
+    network, said = _as_fp32(network.to(device).eval())
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    try:
-        return _adapted(network, _probes(shapes, 2, device), normalization)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    try:
-        return _adapted(network, _probes(shapes, 1, device), normalization)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MachineError("the network does not fit in memory, not even with one image") from error
+    door = _Door(network, normalization, classes, wishes, said)
+    for count in (2, 1):
+        try:
+            return door.adapted(_probes(shapes, count, device))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lack = error
+    raise MachineError("the network does not fit in memory, not even with one image") from lack
+
+
+def _as_fp32(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network in fp32, and the sentence that says what it was."""
+    held = {t.dtype for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()}
+    others = sorted(str(dtype).removeprefix("torch.") for dtype in held - {torch.float32})
+    if not others:
+        return network, ()
+    names = " and ".join(others)
+    return network.float(), (f"its weights are {names}; here it computes in fp32",)
 
 
 def _probes(
@@ -89,28 +134,64 @@ def _probes(
     return [images[:count].to(device) for images in drawn]
 
 
-def _adapted(
-    network: nn.Module, probes: Sequence[Tensor], normalization: Normalization | None
-) -> Adapted:
-    scale = Scale(normalization, probes[0].dim()) if normalization else nn.Identity()
-    scale = scale.to(probes[0].device)
-    with torch.no_grad(), no_exit("the network"):
+@dataclass(frozen=True, eq=False)
+class _Door:
+    """What is known of a network before it is asked."""
+
+    network: nn.Module
+    normalization: Normalization | None
+    classes: int | None
+    wishes: Wishes
+    said: tuple[str, ...]
+
+    def adapted(self, probes: Sequence[Tensor]) -> Adapted:
+        wanted = self.normalization
+        scale = Scale(wanted, probes[0].dim()) if wanted else nn.Identity()
+        scale = scale.to(probes[0].device)
+        with torch.no_grad(), no_exit("the network"):
+            try:
+                fit = find_fit(self.network, [scale(probe) for probe in probes], self._look)
+            except UserError as error:
+                raise self._explained(error, probes) from error
+            found = fit.found
+            ask = OwnNetwork(self.network, nn.Identity(), fit.stride, found, fit.alone)
+            answers = loud_answers(ask.prediction, pad(scale(probes[0]), fit.stride))
+            kind = kind_of_probabilities(answers)
+            padded = pad(scale(probes[0][: 1 if fit.alone else None]), fit.stride)
+            stripped = without_activation(self.network, padded, found, kind) if kind else None
+        inverted: Kind | None = kind if stripped is None else None
+        inner = self.network if stripped is None else stripped
+        resize = self.wishes.resize_logits or "bilinear"
+        module: nn.Module = OwnNetwork(inner, scale, fit.stride, found, fit.alone, inverted, resize)
+        plain = (fit.stride, found.place, found.layout, found.share) == (1, (), "first", 1)
+        if plain and inverted is None and wanted is None and not fit.alone:
+            module = inner
+        if module is not self.network:
+            _keep_declarations(self.network, module)
+        marks = ((PROBABILITIES,) if inverted else ()) + (
+            (CONSTANT,) if is_constant(answers) else ()
+        )
+        said = (*self.said, *_sentences(fit, resize))
+        return Adapted(
+            module, found.place, found.layout, found.share, kind, stripped is not None,
+            fit.stride, fit.alone, marks, said,
+        )  # fmt: skip
+
+    def _look(self, answer: Any, images: Tensor) -> Found | None:
+        return find_prediction(answer, images, self.classes, self.wishes.output)
+
+    def _explained(self, error: UserError, probes: Sequence[Tensor]) -> UserError:
+        """The refusal, or the option that would have helped; it is never taken unasked."""
+        count = probes[0].shape[1]
+        rule = rule_for(count)
         try:
-            stride, answer = _find_stride(network, [scale(probe) for probe in probes])
-        except UserError as error:
-            raise _explain(error, network, probes) from error
-        key = _find_key(answer)
-        padded = pad(scale(probes[0]), stride)
-        kind = kind_of_probabilities(lambda x: _pick(network(x), key), padded)
-        stripped = without_activation(network, padded, key, kind) if kind else None
-    inverted: Kind | None = kind if stripped is None else None
-    unchanged = stride == 1 and key is None and inverted is None and normalization is None
-    inner = network if stripped is None else stripped
-    module = inner if unchanged else OwnNetwork(inner, scale, stride, key, inverted)
-    if module is not network:
-        _keep_declarations(network, module)
-    marks = (PROBABILITIES,) if inverted else ()
-    return Adapted(module, key, kind, stripped is not None, stride, marks)
+            find_fit(self.network, [convert_channels(probe, rule) for probe in probes], self._look)
+        except UserError:
+            return error
+        return UserError(
+            f"it takes {channels_seen(rule, count)}-channel images, but the data's have {count}; "
+            f"give --channels {rule} to have them converted inside the model"
+        )
 
 
 class OwnNetwork(nn.Module):
@@ -121,22 +202,36 @@ class OwnNetwork(nn.Module):
         network: nn.Module,
         scale: nn.Module,
         stride: int,
-        key: Key,
-        probabilities: Kind | None,
+        found: Found,
+        alone: bool = False,
+        probabilities: Kind | None = None,
+        resize: Resize = "bilinear",
     ) -> None:
         super().__init__()
         self.network = network
         self.scale = scale
         self.stride = stride
-        self.key = key
+        self.place, self.layout, self.share = found.place, found.layout, found.share
+        self.alone = alone
         self.probabilities = probabilities
+        self.resize = resize
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scale, pad, ask, pick, invert, crop."""
-        logits = _pick(self.network(pad(self.scale(images), self.stride)), self.key)
+        """Scale, pad, ask, pick, invert, enlarge, crop."""
+        padded = pad(self.scale(images), self.stride)
+        logits = self.prediction(padded)
         if self.probabilities is not None:
             logits = invert(logits, self.probabilities)
+        if self.share > 1:
+            logits = enlarge(logits, padded, self.resize)
         return crop(logits, images)
+
+    def prediction(self, padded: Tensor) -> Tensor:
+        """What it answers about padded images on its own scale, (B, K, *spatial) or smaller."""
+        if not self.alone or len(padded) == 1:
+            return channels_second(pick(self.network(padded), self.place), self.layout)
+        parts = [pick(self.network(image), self.place) for image in torch.split(padded, 1)]
+        return channels_second(torch.cat(parts), self.layout)
 
 
 class Scale(nn.Module):
@@ -164,12 +259,15 @@ class Scale(nn.Module):
         return (images - self.mean) / self.std
 
 
-def pad(images: Tensor, stride: int) -> Tensor:
-    """(B, C, *spatial) with every size rounded up to a multiple, the edge repeated."""
-    missing = [-size % stride for size in images.shape[2:]]
-    if not any(missing):
-        return images
-    return F.pad(images, [w for size in reversed(missing) for w in (0, size)], mode="replicate")
+def enlarge(logits: Tensor, images: Tensor, resize: Resize) -> Tensor:
+    """Logits (B, K, *smaller) at the size of the images (B, C, *spatial), as is usual."""
+    size = images.shape[2:]
+    if resize == "nearest":
+        return F.interpolate(logits, size)
+    volumes = images.dim() == 5
+    if volumes and resize == "bicubic":
+        raise UserError("--resize-logits bicubic is for images; for volumes give bilinear")
+    return F.interpolate(logits, size, mode="trilinear" if volumes else resize, align_corners=False)
 
 
 def crop(logits: Tensor, images: Tensor) -> Tensor:
@@ -180,72 +278,23 @@ def crop(logits: Tensor, images: Tensor) -> Tensor:
 
 
 # They branch on shapes: symbolic tracing keeps them as one step.
-torch.fx.wrap("pad")
-torch.fx.wrap("crop")
-torch.fx.wrap("convert_channels")
+for _step in ("pad", "crop", "enlarge", "convert_channels"):
+    torch.fx.wrap(_step)
 
 
-def _find_stride(network: nn.Module, images: Sequence[Tensor]) -> tuple[int, Any]:
-    """The smallest padding at which every answer has its images' size, and one such answer."""
-    reason = ""
-    for stride in STRIDES:
-        try:
-            padded = [pad(batch, stride) for batch in images]
-            answers = [network(batch) for batch in padded]
-        except Exception as error:  # a network may refuse a size in any way; the next may do
-            if is_out_of_memory(error):
-                raise
-            reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            continue
-        logits = [_pick(answer, _find_key(answer)) for answer in answers]
-        if all(z.shape[2:] == x.shape[2:] for z, x in zip(logits, padded, strict=True)):
-            return stride, answers[0]
-        reason = reason or (
-            f"it returned shape {tuple(logits[0].shape)}; expected (B, classes, *spatial) of the "
-            "same size"
+def _sentences(fit: Fit, resize: Resize) -> tuple[str, ...]:
+    """What is done to the answers and images of a network, where that is worth a word."""
+    found, said = fit.found, []
+    if found.share > 1:
+        said.append(
+            f"its answer is 1/{found.share} of the images' size along every axis; it is enlarged "
+            f"inside the network ({resize})"
         )
-    raise UserError(
-        f"it does not accept images of shape {tuple(images[0].shape)}, nor padded to a "
-        f"multiple of up to {STRIDES[-1]}: {reason}"
-    )
-
-
-def _explain(error: UserError, network: nn.Module, probes: Sequence[Tensor]) -> UserError:
-    """The refusal, or the option that would have helped: ``--channels``, never taken unasked."""
-    count = probes[0].shape[1]
-    rule = rule_for(count)
-    try:
-        _find_stride(network, [convert_channels(probe, rule) for probe in probes])
-    except UserError:
-        return error
-    return UserError(
-        f"it takes {channels_seen(rule, count)}-channel images, but the data's have {count}; give "
-        f"--channels {rule} to have them converted inside the model"
-    )
-
-
-def _find_key(answer: Any) -> Key:
-    """Where the logits are: the answer itself, its first tensor, or the usual names."""
-    if isinstance(answer, Tensor):
-        return None
-    if isinstance(answer, (tuple, list)):
-        tensors: list[Any] = [i for i, part in enumerate(answer) if isinstance(part, Tensor)]
-    elif isinstance(answer, Mapping):
-        found = [name for name, part in answer.items() if isinstance(part, Tensor)]
-        tensors = [name for name in _KEYS if name in found] or (found if len(found) == 1 else [])
-    else:
-        tensors = []
-    if not tensors:
-        names = f" with {', '.join(map(str, answer))}" if isinstance(answer, Mapping) else ""
-        raise UserError(
-            f"the network returned {type(answer).__name__}{names}; expected logits as a tensor, "
-            f"first in a tuple or list, or in a dictionary under {', '.join(_KEYS)}"
-        )
-    return tensors[0]  # type: ignore[no-any-return]
-
-
-def _pick(answer: Any, key: Key) -> Tensor:
-    return answer if key is None else answer[key]  # type: ignore[no-any-return]
+    if found.layout == "last":
+        said.append(f"the channels of its answer {tuple(found.tensor.shape)} are taken to be last")
+    if fit.alone:
+        said.append("it takes one image at a time")
+    return tuple(said)
 
 
 def _keep_declarations(network: nn.Module, module: nn.Module) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from segbench.atomic import read_regular
 from segbench.errors import UserError
-from segbench.networks.channels import Channels
 from segbench.networks.loaded import LoadedModel
-from segbench.networks.own import own_model, wanted_images
+from segbench.networks.own import own_model
+from segbench.networks.wishes import NO_WISHES, Wishes
 
 if TYPE_CHECKING:
     from segbench.api import Dataset
@@ -24,8 +24,7 @@ class ArchiveReference:
     """A TorchScript or torch.export file."""
 
     path: Path
-    normalize: str = ""
-    channels: Channels | None = None
+    wishes: Wishes = NO_WISHES
     alias: str = ""
 
     @property
@@ -50,8 +49,7 @@ class ArchiveReference:
             ) from None
         network = load_archive(content, self.path)
         digest = hashlib.sha256(content).hexdigest()
-        wanted = wanted_images(self.normalize, self.channels, dataset)
-        return own_model(network, digest, wanted, exact=True)
+        return own_model(network, digest, dataset, self.wishes, exact=True)
 
 
 def is_archive(text: str) -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.errors import MachineError, UserError
-from segbench.networks.channels import Channels, channels_seen
+from segbench.networks.channels import channels_seen
 from segbench.networks.hashes import source_hash
 from segbench.networks.loaded import LoadedModel
-from segbench.networks.own import own_model, wanted_images
+from segbench.networks.own import own_model
+from segbench.networks.wishes import NO_WISHES, Wishes
 from segbench.plugins.own_code import OwnCode, read_own
 from segbench.plugins.siblings import files_of, importable
 
@@ -28,8 +29,7 @@ class ForeignReference:
 
     text: str
     weights: Path | None = None
-    normalize: str = ""
-    channels: Channels | None = None
+    wishes: Wishes = NO_WISHES
     alias: str = ""
 
     @property
@@ -59,14 +59,13 @@ class ForeignReference:
             source = source_hash(network, *_file_of(factory), *files_of(siblings()))
         if self.weights:
             load_weights(network, self.weights)
-        wanted = wanted_images(self.normalize, self.channels, dataset)
-        return own_model(network, source, wanted, exact=False)
+        return own_model(network, source, dataset, self.wishes)
 
     def _build(self, factory: Callable[..., Any], dataset: Dataset) -> nn.Module:
         from torch import nn
 
         sizes = {
-            "in_channels": channels_seen(self.channels, dataset.in_channels),
+            "in_channels": channels_seen(self.wishes.channels, dataset.in_channels),
             "num_classes": len(dataset.class_names),
             "spatial_dims": dataset.spatial_dims,
         }

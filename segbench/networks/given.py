@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segbench.errors import UserError
-from segbench.networks.channels import Channels
 from segbench.networks.hashes import source_hash
 from segbench.networks.loaded import LoadedModel
-from segbench.networks.own import own_model, wanted_images
+from segbench.networks.own import own_model
+from segbench.networks.wishes import NO_WISHES, Wishes
 from segbench.plugins.source import code_hash
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ class GivenReference:
 
     network: nn.Module
     name: str
-    normalize: str = ""
-    channels: Channels | None = None
+    wishes: Wishes = NO_WISHES
 
     def load(self, dataset: Dataset) -> LoadedModel:
         """A copy of the network as it is now.
@@ -38,8 +37,8 @@ class GivenReference:
         """
         network = unwrapped(self.network)
         source = hashlib.sha256(f"{source_hash(network)} {configuration_hash(network)}".encode())
-        wanted = wanted_images(self.normalize, self.channels, dataset)
-        return own_model(_copied(network, self.name), source.hexdigest(), wanted, exact=False)
+        copied = _copied(network, self.name)
+        return own_model(copied, source.hexdigest(), dataset, self.wishes)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segbench.engine.handed import handed, input_gradient
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_precision, require_ieee_fp32
 from segbench.networks import LoadedModel
 from segbench.networks.adapt import Adapted, adapt_network
+from segbench.networks.answers import place_text
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -26,7 +28,11 @@ def inspect_network(
     """
     require_ieee_fp32()
     device = torch.device("cpu")
-    adapted = adapt_network(model.module, [shape], model.normalization) if model.own else None
+    adapted = None
+    if model.own:
+        adapted = adapt_network(
+            model.module, [shape], model.normalization, classes=classes, wishes=model.wishes
+        )
     module = adapted.module if adapted else model.module
     precision = choose_precision(device, "fp32")
     network = Network(name, module, classes, device, precision, adapted.marks if adapted else ())
@@ -48,14 +54,16 @@ def _flops(module: nn.Module, image: torch.Tensor) -> float:
     """Multiplications and additions of one forward pass."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        module(image)
+        module(handed(image))
     return float(counter.get_total_flops())
 
 
 def _answer(adapted: Adapted | None, classes: int) -> str:
     if adapted is None:
         return f"logits of {classes} classes"
-    where = "" if adapted.key is None else f", found at {adapted.key!r} of its answer"
+    where = f", found at {place_text(adapted.place)!r} of its answer" if adapted.place else ""
+    where += ", channels last" if adapted.layout == "last" else ""
+    where += f", 1/{adapted.share} of the size, enlarged" if adapted.share > 1 else ""
     if adapted.probabilities is None:
         return f"logits{where}"
     how = "stripped" if adapted.stripped else "inverted, since it could not be found"
@@ -73,11 +81,11 @@ def _batch_norms(module: nn.Module, gradient_copy: str) -> str:
 def _gradients(network: Network, images: torch.Tensor) -> str:
     """The share of pixels whose gradient of the summed squared margin is exactly zero."""
     images = images.clone().requires_grad_()
-    logits = network.canonical(network.module(images), images)
+    logits = network.canonical(network.module(handed(images)), images)
     margin = logits[:, 1:] - logits[:, :1]
     if not margin.requires_grad:
         return "do NOT flow: the answer does not depend differentiably on the image"
-    (gradient,) = torch.autograd.grad(margin.square().sum(), images)
+    gradient = input_gradient(margin.square().sum(), images)
     if not gradient.isfinite().all():
         return "are NOT finite"
     zeros = float((gradient == 0).float().mean())

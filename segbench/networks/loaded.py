@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from segbench.networks.normalize import Normalization
+from segbench.networks.wishes import NO_WISHES, Wishes
 from segbench.training.card import Card
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class LoadedModel:
         own: whether it is the user's own: how it wants its images and what it answers is found out
             when the images are there (``adapt.py``).
         normalization: what ``--normalize`` and ``--channels`` say of it.
+        wishes: all that the user says of it.
         exact: whether its gradients must be fp32.
         card: of one that ``segbench train`` made.
     """
@@ -32,6 +34,7 @@ class LoadedModel:
     facts: dict[str, Any]
     own: bool = False
     normalization: Normalization | None = None
+    wishes: Wishes = NO_WISHES
     exact: bool = False
     card: Card | None = None
 

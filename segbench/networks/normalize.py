@@ -12,6 +12,7 @@ Data are always [0, 1], so eps always means a fraction of that range, whatever a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segbench.errors import UserError
@@ -19,6 +20,7 @@ from segbench.networks.channels import Channels
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+_LARGEST_MEAN, _LARGEST_STD = 2.0, 10.0  # for images in [0, 1]; beyond is another scale's
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,20 @@ def parse_normalization(text: str, channels: int) -> Normalization:
             )
     if min(numbers["std"]) <= 0:
         raise UserError(f"--normalize {text!r}: std must be above zero")
+    if max(map(abs, numbers["mean"])) > _LARGEST_MEAN or max(numbers["std"]) > _LARGEST_STD:
+        raise UserError(
+            f"--normalize {text!r} is on the scale of pixels of 0 to 255, but images are in [0, 1] "
+            f"here; did you mean {_shown(numbers)}?"
+        )
     return Normalization(numbers["mean"], numbers["std"])
+
+
+def _shown(numbers: Mapping[str, tuple[float, ...]]) -> str:
+    """The same numbers over 255, as ``--normalize`` takes them."""
+    return ",".join(
+        f"{key}={'+'.join(f'{value / 255:.4g}' for value in numbers[key])}"
+        for key in ("mean", "std")
+    )
 
 
 def _numbers(text: str, whole: str) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ which hides a weakness and does not cure it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from segbench.engine.front import Tracer
+from segbench.engine.handed import handed
+from segbench.networks.answers import Found, Place, channels_second, pick
 
 Kind = Literal["sigmoid", "softmax"]
 
@@ -29,19 +31,28 @@ _FUNCTIONS: dict[Kind, tuple[Any, ...]] = {
 _TOLERANCE = 1e-4
 
 
-def kind_of_probabilities(answer: Callable[[Tensor], Tensor], images: Tensor) -> Kind | None:
-    """What the answers (B, K, *spatial) are, judged on the images and on far louder noise.
+def loud_answers(answer: Callable[[Tensor], Tensor], images: Tensor) -> list[Tensor]:
+    """The answers (B, K, *spatial) to the images, and to far louder noise of either sign."""
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    loud = 1e4 * noise.to(images.device)
+    return [answer(handed(probe)) for probe in (images, loud, -loud)]
+
+
+def is_constant(answers: Sequence[Tensor]) -> bool:
+    """Whether the answers to different images are all the same."""
+    return all(torch.equal(one, answers[0][:1]) for part in answers for one in torch.split(part, 1))
+
+
+def kind_of_probabilities(answers: Sequence[Tensor]) -> Kind | None:
+    """What the answers (B, K, *spatial) of ``loud_answers`` are.
 
     Logits leave [0, 1] when the input is loud enough; probabilities cannot. Several channels that
     do not sum to one are separate sigmoids.
     """
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    loud = 1e4 * noise.to(images.device)
-    answers = [answer(probe) for probe in (images, loud, -loud)]
     if not all(bool(((p >= 0) & (p <= 1)).all()) for p in answers):
         return None
-    if all(float(p.max() - p.min()) == 0 for p in answers):
-        return None  # a constant says nothing
+    if is_constant(answers):
+        return None  # it says nothing
     if answers[0].shape[1] == 1:
         return "sigmoid"
     sums = torch.cat([p.sum(1).flatten() for p in answers])
@@ -49,7 +60,7 @@ def kind_of_probabilities(answer: Callable[[Tensor], Tensor], images: Tensor) ->
 
 
 def without_activation(
-    network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
+    network: nn.Module, images: Tensor, found: Found, kind: Kind
 ) -> nn.Module | None:
     """A copy without its final activation, or None where that cannot be found.
 
@@ -57,8 +68,8 @@ def without_activation(
     copy is accepted only if the activation of its answer is the original's.
     """
     for attempt in (_without_module, _without_call):
-        candidate = attempt(network, images, key, kind)
-        if candidate is not None and _agrees(candidate, network, images, key, kind):
+        candidate = attempt(network, images, found.place, kind)
+        if candidate is not None and _agrees(candidate, network, images, found, kind):
             return candidate
     return None
 
@@ -73,7 +84,7 @@ def invert(p: Tensor, kind: Kind) -> Tensor:
 
 
 def _without_module(
-    network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
+    network: nn.Module, images: Tensor, place: Place, kind: Kind
 ) -> nn.Module | None:
     outputs: dict[str, list[Tensor]] = {}
     handles = [
@@ -84,7 +95,7 @@ def _without_module(
         if name and isinstance(module, _MODULES[kind])
     ]
     try:
-        answer = _pick(network(images), key)
+        answer = pick(network(handed(images)), place)
     finally:
         for handle in handles:
             handle.remove()
@@ -97,18 +108,17 @@ def _without_module(
     return candidate
 
 
-def _without_call(
-    network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
-) -> nn.Module | None:
+def _without_call(network: nn.Module, images: Tensor, place: Place, kind: Kind) -> nn.Module | None:
     try:
         whole = copy.deepcopy(network)
         traced = fx.GraphModule(whole, Tracer().trace(whole))
     except Exception:  # networks refuse to be traced in any way; then there is no graph to cut
         return None
     output = next(node for node in traced.graph.nodes if node.op == "output")
-    last = output.args[0]
-    if key is not None and isinstance(last, (tuple, list, dict)):
-        last = last[key]  # type: ignore[index]
+    last: Any = output.args[0]
+    for step in place:
+        if isinstance(last, (tuple, list, dict)):
+            last = last[step]
     if not isinstance(last, fx.Node) or last.target not in _FUNCTIONS[kind] or not last.args:
         return None
     before = last.args[0]
@@ -120,12 +130,11 @@ def _without_call(
 
 
 def _agrees(
-    candidate: nn.Module, network: nn.Module, images: Tensor, key: str | int | None, kind: Kind
+    candidate: nn.Module, network: nn.Module, images: Tensor, found: Found, kind: Kind
 ) -> bool:
-    logits, p = _pick(candidate(images), key), _pick(network(images), key)
+    logits, p = (
+        channels_second(pick(asked(handed(images)), found.place), found.layout)
+        for asked in (candidate, network)
+    )
     ours = logits.softmax(1) if kind == "softmax" else logits.sigmoid()
     return bool(torch.allclose(ours, p, atol=1e-5))
-
-
-def _pick(answer: Any, key: str | int | None) -> Tensor:
-    return answer if key is None else answer[key]  # type: ignore[no-any-return]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from segbench.errors import UserError
 from segbench.networks.archive import ArchiveReference, is_archive
-from segbench.networks.channels import Channels
 from segbench.networks.foreign import ForeignReference, is_factory
 from segbench.networks.loaded import ModelReference
 from segbench.networks.names import Named, tell_apart
@@ -17,6 +16,7 @@ from segbench.networks.trained import (
     find_trained,
     is_checkpoint_folder,
 )
+from segbench.networks.wishes import NO_WISHES, Wishes
 from segbench.store.workspace import Workspace
 
 
@@ -24,13 +24,12 @@ def resolve_models(
     texts: Sequence[str],
     workspace: Workspace,
     weights: Sequence[Path] = (),
-    normalize: str = "",
-    channels: Channels | None = None,
+    wishes: Wishes = NO_WISHES,
 ) -> list[ModelReference]:
     """The networks meant by ``-m`` texts, each once and under a name of its own.
 
     Without texts they are all checkpoints of the workspace. ``weights`` go, in order, to the
-    networks of the user's own, and ``normalize`` and ``channels`` to all of them.
+    networks of the user's own, and ``wishes`` to all of them.
 
     Raises:
         UserError: a text means nothing, or an option belongs to none of them.
@@ -44,33 +43,31 @@ def resolve_models(
             references.append(checkpoint_at(Path(text)))
         elif is_factory(text):
             file = files.pop(0) if files else None
-            references.append(ForeignReference(text, file, normalize, channels))
+            references.append(ForeignReference(text, file, wishes))
         elif text.endswith(".py"):
             raise UserError(f"model {text!r} is a file; name what builds it in there: {text}:build")
         elif is_archive(text):
             if not Path(text).exists():
                 raise UserError(f"model file {text} does not exist")
-            references.append(ArchiveReference(Path(text), normalize, channels))
+            references.append(ArchiveReference(Path(text), wishes))
         else:
             references += find_trained(text, workspace)
-    _refuse_idle(references, files, normalize, channels)
+    _refuse_idle(references, files, wishes)
     return tell_apart(references)
 
 
 def _refuse_idle(
     references: Sequence[ModelReference],
     files: Sequence[Path],
-    normalize: str,
-    channels: Channels | None,
+    wishes: Wishes,
 ) -> None:
     """UserError where an option for networks of the user's own finds none to belong to."""
     own = (ForeignReference, ArchiveReference)
     if not any(isinstance(reference, own) for reference in references):
-        for option, value in (("--normalize", normalize), ("--channels", channels)):
-            if value:
-                raise UserError(
-                    f"{option} {value!r} belongs to no network of your own; trained ones take "
-                    "images as their data set has them"
-                )
+        for option, value in wishes.given().items():
+            raise UserError(
+                f"{option} {value!r} belongs to no network of your own; trained ones take images "
+                "as their data set has them"
+            )
     if files:
         raise UserError(f"--weights {files[0]} belongs to no -m module:factory or path.py:factory")

@@ -42,6 +42,7 @@ class Attacked:
         zero_gradients: the share (B,) of its gradients that were zero in every pixel; NaN of none.
         precision: of the gradients that made them.
         marks: why the network that made them may not be trusted.
+        gradient_check: how gradients of lower precision compare with those of fp32; "" of fp32.
     """
 
     contents: tuple[str, ...]
@@ -53,6 +54,7 @@ class Attacked:
     zero_gradients: Tensor
     precision: str
     marks: tuple[str, ...] = ()
+    gradient_check: str = ""
 
     def part(self, start: int, stop: int) -> Attacked:
         """The cases from ``start`` up to ``stop``."""
@@ -100,6 +102,7 @@ def keep_images(
         "case_ids": json.dumps(attacked.case_ids),
         "precision": attacked.precision,
         "marks": " ".join(attacked.marks),
+        "gradient_check": attacked.gradient_check,
     }
     tensors = {name: getattr(attacked, name) for name in _TENSORS}
     name = digest({"contents": attacked.contents})[:16]
@@ -139,6 +142,7 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
             zero_gradients=tensors["zero_gradients"],
             precision=facts["precision"],
             marks=tuple(facts["marks"].split()),
+            gradient_check=facts.get("gradient_check", ""),
         )
         places = {content: place for place, content in enumerate(whole.contents)}
         return whole if contents is None else whole.pick([places[c] for c in contents])

@@ -59,10 +59,14 @@ COLUMNS: Mapping[str, str] = {
     "zero_gradients": "double",  # share of them that were zero in every pixel; NaN of none
     "seconds": "double",  # this case's share of its batch
     "precision": "string",
+    "gradient_check": "string",  # how gradients of lower precision compare with those of fp32
     "device": "string",
     "marks": "string",  # words separated by spaces, see marks.py
 }
 """A row's columns in order, with their Arrow types. Floats may be NaN; nothing may be null."""
+
+LATER: Mapping[str, str] = {"gradient_check": ""}
+"""Columns that older files of this schema lack, and what is read there."""
 
 ADDRESS: Mapping[str, str] = {"cell": "string", "run": "int64", "created": "double"}
 """The cell of a row, the run that computed it and when (Unix time); after ``COLUMNS``."""
@@ -222,6 +226,8 @@ def _expand(
             columns.append(table[field.name])
         elif fixed.get(field.name) is not None:
             columns.append(pa.repeat(pa.scalar(fixed[field.name], field.type), len(table)))
+        elif field.name in LATER:
+            columns.append(pa.repeat(pa.scalar(LATER[field.name], field.type), len(table)))
         else:
             raise _damaged(path, f"it lacks the column {field.name!r}")
     return pa.table(columns, schema=wanted)

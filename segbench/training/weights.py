@@ -15,28 +15,44 @@ from torch import Tensor, nn
 
 from segbench.atomic import read_regular, require_regular
 from segbench.errors import UserError
+from segbench.training.inert import Checkpoint, Inert, read_inert
 from segbench.training.records import RecordsError, check_records
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
-_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+from segbench.training.state_dicts import (
+    Fitted,
+    StateDict,
+    as_tensor,
+    conventional_first,
+    find_state_dicts,
+    fit_names,
+    same_numbers,
+)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load a user's own weights into a network, in place; every name, shape and kind must agree.
 
-    ``.safetensors`` files are read as such, all others by ``torch.load(weights_only=True)``. A
-    state dict may lie under ``state_dict``, ``model`` and the like, and all its names may begin
-    with ``module.``.
+    ``.safetensors`` files are read as such, all others as files of ``torch.save``, whatever else
+    they hold; see ``inert.py``. The state dict may lie at any key, and all its names may have one
+    prefix more or less than the network's. What is ignored is said.
 
     Raises:
-        UserError: the file cannot be read, holds more than tensors, or does not fit.
+        UserError: the file cannot be read, holds nothing that fits, or several things that do.
     """
-    reader = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     try:
-        tensors = reader(path)
+        if path.suffix == ".safetensors":
+            read: tuple[Any, Checkpoint | None] = parse_safetensors(read_regular(path), path), None
+        else:
+            read = _read_torch(path)
     except OSError as error:
         raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
-    fit_weights(module, tensors, path)
+    fitted = _choose(module, *read, path)
+    try:
+        tensors = {name: as_tensor(value, read[1]) for name, value in fitted.tensors.items()}
+    except (RecordsError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"weights {path} are damaged: {error}") from None
+    expected = module.state_dict()
+    missing = {name: expected[name] for name in expected.keys() - tensors.keys()}
+    fit_weights(module, tensors | missing, path)
 
 
 def parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
@@ -92,9 +108,8 @@ def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
             if (kind := _other_kind(tensors[name], expected[name].dtype))
         ],
     }
-    found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in complaints.items() if names]
-    if found:
-        raise UserError(f"weights {path} do not fit the network: " + "; ".join(found))
+    if found := _counted(complaints):
+        raise UserError(f"weights {path} do not fit the network: {found}")
     casts = {
         (tensors[n].dtype, expected[n].dtype) for n in common if expected[n].is_floating_point()
     }
@@ -126,45 +141,107 @@ def _plain(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    return parse_safetensors(read_regular(path), path)
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path) -> tuple[Any, Checkpoint | None]:
+    """What a file holds: as torch reads tensors, or else with placeholders for all that is none."""
     try:
-        content = load_tensors(path)
+        return load_tensors(path), None
     except OSError:
         raise
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"weights {path} hold more than tensors, or none at all, and were not unpickled, since "
-            "that can run code; save the network's state_dict() and give that file"
-        ) from None
+    except pickle.UnpicklingError as error:
+        refusal: Exception = error
     except Exception as error:  # torch's reader fails in any way at all on foreign bytes
         reason = str(error) if isinstance(error, RecordsError) else type(error).__name__
         raise UserError(
             f"weights {path} are not a file of torch.save ({reason}) and were not unpickled; "
             "give a state dict as .safetensors, .pt or .pth"
         ) from error
-    return _named_tensors(content, path)
+    try:
+        checkpoint = read_inert(read_regular(path))
+    except OSError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"weights {path} are not a file of torch.save ({type(error).__name__}) and were not "
+            "unpickled, since that can run code; give a state dict as .safetensors, .pt or .pth"
+        ) from refusal
+    return checkpoint.content, checkpoint
 
 
-def _named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict inside whatever was saved."""
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise UserError(f"weights {path} hold no state dict, but a {type(content).__name__}")
-    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise UserError(f"weights {path} hold things that are not tensors: {_some(strange)}")
-    tensors = {str(name): value for name, value in content.items()}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+def _choose(module: nn.Module, content: Any, checkpoint: Checkpoint | None, path: Path) -> Fitted:
+    """The one state dict of a file that fits a network, by its name and shapes."""
+    found = find_state_dicts(content)
+    if not found:
+        kind = "an object" if isinstance(content, Inert) else f"a {type(content).__name__}"
+        raise UserError(f"weights {path} hold no state dict, but {kind}{_unread(checkpoint)}")
+    expected = module.state_dict()
+    fits = conventional_first([fit for one in found for fit in fit_names(one, expected)])
+    if not fits:
+        _refuse_misfit(found, expected, path, _unread(checkpoint))
+    first = fits[0]
+    others = [one for one in fits[1:] if not same_numbers(first, one, checkpoint)]
+    if rivals := [one for one in others if one.source is first.source]:
+        names = " or ".join(repr(one.prefix) for one in (first, *rivals))
+        raise UserError(
+            f"weights {path} hold several sets of weights that fit the network, whose names begin "
+            f"with {names}; save the one that is meant and give that file"
+        )
+    _say_ignored(first, [one for one in others if one.source is not first.source], content, path)
+    return first
+
+
+def _refuse_misfit(
+    found: list[StateDict], expected: Mapping[str, Tensor], path: Path, unread: str
+) -> None:
+    """UserError that says what keeps the likeliest of the state dicts from fitting."""
+
+    def misses(one: StateDict) -> int:
+        return len(expected.keys() ^ one.tensors.keys())
+
+    nearest = min(found, key=misses)
+    shapes = {
+        name: tuple(value.shape if isinstance(value, Tensor) else value.size)
+        for name, value in nearest.tensors.items()
+    }
+    complaints = {
+        "missing": sorted(expected.keys() - shapes.keys()),
+        "unexpected": sorted(shapes.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {shapes[name]}, not {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & shapes.keys())
+            if shapes[name] != tuple(expected[name].shape)
+        ],
+    }
+    where = f" (at {nearest.key!r})" if nearest.key else ""
+    raise UserError(f"weights {path}{where} do not fit the network: {_counted(complaints)}{unread}")
+
+
+def _unread(checkpoint: Checkpoint | None) -> str:
+    """The end of a sentence about a file that holds more than tensors."""
+    return (
+        "; what is no tensor in it was not unpickled, since that can run code" if checkpoint else ""
+    )
+
+
+def _say_ignored(taken: Fitted, others: list[Fitted], content: Any, path: Path) -> None:
+    """A warning that names what a file holds beside what was taken from it."""
+    outer = taken.source.key.partition(".")[0]
+    beside = [str(key) for key in content] if outer and isinstance(content, Mapping) else []
+    ignored = [*taken.ignored, *(key for key in beside if key != outer)]
+    said = [f"{_some(ignored)} ignored"] if ignored else []
+    if others:
+        keys = _some([one.source.key or "the outermost" for one in others])
+        said.append(f"other weights that would fit, at {keys}, ignored")
+    if said:
+        where = f" taken from {taken.source.key!r}" if taken.source.key else ""
+        prefix = f" less the prefix {taken.prefix!r}" if taken.prefix.endswith(".") else ""
+        prefix = prefix if not taken.prefix.startswith("+") else ""
+        warnings.warn(f"weights {path}{where}{prefix}: {'; '.join(said)}", stacklevel=4)
+
+
+def _counted(complaints: Mapping[str, list[str]]) -> str:
+    return "; ".join(
+        f"{len(names)} {kind} ({_some(names)})" for kind, names in complaints.items() if names
+    )
 
 
 def _some(names: list[str]) -> str:

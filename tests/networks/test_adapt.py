@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from segbench.errors import UserError
-from segbench.networks.adapt import OwnNetwork, adapt_network
+from segbench.networks.adapt import adapt_network
 from segbench.networks.channels import channels_seen
 from segbench.networks.normalize import Normalization, parse_normalization
+from segbench.networks.probabilities import invert
 from segbench.networks.scripted import load_archive
 
 IMAGES = torch.rand(2, 1, 12, 10)
@@ -71,21 +72,23 @@ def test_a_network_that_needs_nothing_stays_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "key"),
+    ("answer", "place"),
     [
-        (lambda z: {"aux": z[:, :1], "out": z}, "out"),
-        (lambda z: {"anything": z}, "anything"),
-        (lambda z: (z, [z]), 0),
-        (lambda z: [z, z], 0),
+        (lambda z: {"aux": z[:, :1], "out": z}, ("out",)),
+        (lambda z: {"anything": z}, ("anything",)),
+        (lambda z: (z, [z]), (0,)),
+        (lambda z: [z, z], (0,)),
+        (lambda z: (z.sigmoid(), z), (1,)),
+        (lambda z: (z.argmax(1), {"seg": [z]}), (1, "seg", 0)),
     ],
 )
-def test_the_logits_are_found_in_an_answer_of_several_parts(answer: Any, key: Any) -> None:
+def test_the_logits_are_found_in_an_answer_of_several_parts(answer: Any, place: Any) -> None:
     adapted = adapt_network(Net(answer), [SHAPE])
-    assert adapted.key == key
+    assert adapted.place == place
     assert torch.equal(adapted.module(IMAGES), Net()(IMAGES))
 
 
-@pytest.mark.parametrize("answer", [lambda z: {"a": z, "b": z}, lambda z: [], lambda z: "logits"])
+@pytest.mark.parametrize("answer", [lambda z: {"a": z.argmax(1)}, lambda z: [], lambda z: "logits"])
 def test_an_answer_without_clear_logits_is_refused(answer: Any) -> None:
     with pytest.raises(UserError, match=r"expected logits as a tensor"):
         adapt_network(Net(answer), [SHAPE])
@@ -99,11 +102,11 @@ def test_an_answer_without_clear_logits_is_refused(answer: Any) -> None:
         (Net(torch.sigmoid, 1), "sigmoid"),
         (Net(lambda z: torch.softmax(z, 1), 3), "softmax"),
         (Net(lambda z: z.softmax(1), 3), "softmax"),
-        (Net(lambda z: (z.softmax(dim=1), z), 3), "softmax"),
+        (Net(lambda z: (z.softmax(dim=1), z[:, :1]), 3), "softmax"),
     ],
 )
 def test_a_final_activation_is_stripped_and_leaves_the_logits(net: nn.Module, kind: str) -> None:
-    adapted = adapt_network(net, [SHAPE])
+    adapted = adapt_network(net, [SHAPE], classes=net.conv.out_channels)  # type: ignore[arg-type]
     assert (adapted.probabilities, adapted.stripped, adapted.marks) == (kind, True, ())
     assert_close(adapted.module(IMAGES), net.conv(IMAGES))  # type: ignore[operator]
 
@@ -122,9 +125,9 @@ def test_an_activation_that_cannot_be_stripped_is_inverted_and_marked() -> None:
 
 
 def test_saturated_probabilities_still_give_finite_logits() -> None:
-    for kind in ("sigmoid", "softmax"):
-        net = OwnNetwork(nn.Identity(), nn.Identity(), 1, None, kind)  # type: ignore[arg-type]
-        assert net(torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)).isfinite().all()
+    saturated = torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)
+    assert invert(saturated, "sigmoid").isfinite().all()
+    assert invert(saturated, "softmax").isfinite().all()
 
 
 def test_logits_that_happen_to_lie_between_zero_and_one_are_left_alone() -> None:
@@ -236,10 +239,19 @@ def test_normalization_is_done_inside(text: str, images: Tensor, expected: Tenso
 
 @pytest.mark.parametrize(
     "text",
-    ["imagnet", "mean=1", "mean=a,std=1", "mean=0+0,std=1", "mean=0,std=0", "mean=nan,std=1", ""],
-)
+    [
+        "imagnet", "mean=1", "mean=a,std=1", "mean=0+0,std=1", "mean=0,std=0", "mean=nan,std=1", "",
+        "mean=123.675,std=58.395", "mean=0,std=255",
+    ],
+)  # fmt: skip
 def test_other_normalizations_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--normalize"):
+        parse_normalization(text, 3)
+
+
+def test_numbers_for_pixels_up_to_255_are_refused_with_those_that_are_meant() -> None:
+    text = "mean=123.675+116.28+103.53,std=58.395+57.12+57.375"
+    with pytest.raises(UserError, match=r"mean=0.485[+]0.456[+]0.406,std=0.229[+]0.224[+]0.225"):
         parse_normalization(text, 3)
 
 
