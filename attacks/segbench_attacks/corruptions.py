@@ -11,7 +11,6 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,12 +22,11 @@ from torch.nn import functional as F
 from segbench.api import Budget, BudgetKind, Goal, Noise, Objective
 from segbench.errors import UserError
 from segbench.plugins.registry import suggest
+from segbench_attacks.severities import EDGE, SEVERITIES, check_severities, severity_budgets
 
 Change = Callable[[Tensor, float, Noise], Tensor]
 """(images (B, C, *spatial), level, noise) -> corrupted images; the engine clips them to [0, 1]."""
 
-SEVERITIES = (1, 2, 3, 4, 5)
-_EDGE = 224  # pixels; blur, motion and its like grow with images larger than that
 _GHOSTS = 4
 
 
@@ -49,15 +47,12 @@ class Corruption:
     levels: ClassVar[tuple[float, ...]]
 
     def __post_init__(self) -> None:
-        given = self.severities
-        if not given or sorted(set(given)) != list(given) or not set(given) <= set(SEVERITIES):
-            text = "+".join(map(str, given))
-            raise UserError(f"severities={text} must be some of 1 to 5, ascending, such as 1+3+5")
+        check_severities(self.severities)
 
     @property
     def budgets(self) -> Sequence[Budget]:
         """One per severity."""
-        return [Budget("severity", Fraction(severity)) for severity in self.severities]
+        return severity_budgets(self.severities)
 
     def run(
         self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
@@ -104,7 +99,7 @@ def blur(images: Tensor, level: float, noise: Noise) -> Tensor:
     """A Gaussian of that many pixels of a 224-pixel edge; the border repeats, it is not black."""
     from scipy import ndimage
 
-    sigma = level * max(images.shape[2:]) / _EDGE
+    sigma = level * max(images.shape[2:]) / EDGE
     sigmas = (0, 0, *[sigma] * (images.dim() - 2))
     return _like(images, ndimage.gaussian_filter(images.cpu().numpy(), sigmas, mode="nearest"))
 
@@ -113,7 +108,7 @@ def motion(images: Tensor, level: float, noise: Noise) -> Tensor:
     """The mean along a straight path, that many pixels of a 224-pixel edge, in any direction."""
     from scipy import ndimage
 
-    length = level * max(images.shape[2:]) / _EDGE
+    length = level * max(images.shape[2:]) / EDGE
     ways = np.linspace(-length / 2, length / 2, 2 * math.ceil(length) + 1)
     directions = noise.normal(0, (images.dim() - 2,)).cpu().double()
 

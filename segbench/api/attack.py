@@ -138,6 +138,31 @@ class WholeAttack(Protocol):
         ...
 
 
+@runtime_checkable
+class WarpAttack(Protocol):
+    """An attack that moves what an image shows, and its truth along: a pose, a deformation.
+
+    It says by how much every pixel moves; the engine moves image and truth (``engine/warp.py``),
+    and scores the one against the other.
+    """
+
+    needs: ClassVar[Literal["gradients", "scores", "labels"]]
+
+    @property
+    def budget_kind(self) -> BudgetKind:
+        """``severity``."""
+        ...
+
+    def warp(
+        self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
+    ) -> Tensor:
+        """Displacements (B, dims, *spatial) in pixels, one component per spatial axis.
+
+        A pixel of the result shows what was at its place plus the displacement there.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How a fitted attack is trained: passes over at most ``cases`` training cases, evenly spread
@@ -210,7 +235,7 @@ class TransferAttack(Protocol):
         ...
 
 
-Attack = StepAttack | WholeAttack | FittedAttack | TransferAttack
+Attack = StepAttack | WholeAttack | WarpAttack | FittedAttack | TransferAttack
 
 
 @runtime_checkable
@@ -225,6 +250,21 @@ class BringsBudgets(Protocol):
     @property
     def budgets(self) -> Sequence[Budget]:
         """What it is run at, in order."""
+        ...
+
+
+@runtime_checkable
+class RunsAnother(Protocol):
+    """An attack that runs the one whose spec is its parameter ``attack``.
+
+    What identifies that one, its source and its libraries, then identifies this one too.
+    """
+
+    runs_another: ClassVar[Literal[True]]
+
+    @property
+    def attack(self) -> str:
+        """The spec of the other."""
         ...
 
 

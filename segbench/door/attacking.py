@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segbench.api import TransferAttack
+from segbench.api import TransferAttack, WarpAttack
 from segbench.data.in_memory import SPLIT, InMemory
 from segbench.door.resolving import find_given, fit_classes
 from segbench.door.undisturbed import undisturbed
@@ -109,6 +109,11 @@ def _cell(request: Request) -> Cell | None:
         raise UserError(
             f"attack {cells[0].label} is run at {len(cells)} budgets here ({budgets}); "
             "segbench.attack takes one of them, segbench.evaluate all"
+        )
+    if cells and cells[0].attack and isinstance(cells[0].attack.attack, WarpAttack):
+        raise UserError(
+            f"attack {cells[0].label} moves the truth along with the image; segbench.attack gives "
+            "images alone, segbench.evaluate scores them against the truth they show"
         )
     if cells and cells[0].attack and isinstance(cells[0].attack.attack, TransferAttack):
         raise UserError(

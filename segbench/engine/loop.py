@@ -24,6 +24,7 @@ from segbench.api import (
     Plan,
     State,
     StepAttack,
+    WarpAttack,
     WeightedState,
     WholeAttack,
 )
@@ -32,7 +33,14 @@ from segbench.engine.nearest import Nearest
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective, remaining
-from segbench.engine.returned import check_images, check_loss, check_plan, check_state
+from segbench.engine.returned import (
+    check_displacement,
+    check_images,
+    check_loss,
+    check_plan,
+    check_state,
+)
+from segbench.engine.warp import warped
 from segbench.engine.whole import CaseObjective, within
 from segbench.errors import UserError
 
@@ -45,17 +53,20 @@ class Outcome:
 
     Attributes:
         zeros: of the gradients, how many were zero in every pixel.
+        displacement: (B, dims, *spatial) in pixels, by which the images and their truth were moved;
+            None where nothing moved.
     """
 
     images: Tensor
     forwards: list[int]
     backwards: list[int]
     zeros: list[int]
+    displacement: Tensor | None = None
 
 
 def attack_batch(
     network: Network,
-    attack: StepAttack | WholeAttack,
+    attack: StepAttack | WholeAttack | WarpAttack,
     images: Tensor,
     goal: Goal,
     budget: Budget,
@@ -76,6 +87,12 @@ def attack_batch(
     if isinstance(attack, StepAttack):
         return _StepRun(network, attack, images, goal, budget, noise, region).run()
     objective = CaseObjective(network, noise, images, region)
+    if isinstance(attack, WarpAttack):
+        moves = attack.warp(objective, images.clone(), goal, budget, noise)
+        check_displacement(moves, images)
+        found = warped(images, moves).clamp(0, 1)
+        forwards, backwards, zeros = objective.costs.tolist()
+        return Outcome(found, forwards, backwards, zeros, moves)
     found = attack.run(objective, images.clone(), goal, budget, noise)
     check_images(found, images, "run")
     found = ball.project(found.detach(), images, budget, region)

@@ -41,6 +41,24 @@ def check_images(found: Any, images: Tensor, member: str) -> Tensor:
     return found
 
 
+def check_displacement(moves: Any, images: Tensor) -> None:
+    """Refuse what is not a finite displacement of every pixel of ``images`` (B, C, *spatial).
+
+    Raises:
+        ContractError: it is no tensor, has another shape or type, or is not finite.
+    """
+    expected = (len(images), images.dim() - 2, *images.shape[2:])
+    if not isinstance(moves, Tensor):
+        raise ContractError(f"warp returned a {type(moves).__name__}; expected a Tensor")
+    if moves.shape != expected or moves.dtype != images.dtype:
+        raise ContractError(
+            f"warp returned {_described(tuple(moves.shape), moves.dtype, moves.device)}; expected "
+            f"a displacement {_described(expected, images.dtype, images.device)}"
+        )
+    if not moves.isfinite().all():
+        raise ContractError("warp returned a displacement that is not finite")
+
+
 def check_state(state: Any, images: Tensor, member: str) -> State:
     """The state, if its images are like ``images`` and the case is the first axis of its tensors.
 

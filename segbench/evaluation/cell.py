@@ -10,13 +10,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from segbench import __version__
-from segbench.api import TransferAttack
+from segbench.api import RunsAnother, TransferAttack
 from segbench.evaluation.goals import region_facts, target_facts
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.subject import Subject
 from segbench.evaluation.transfer_source import find_source
 from segbench.plugins.attack import NamedAttack, load_attack
-from segbench.plugins.naming import attack_spec, quantized_attack
+from segbench.plugins.naming import WITHIN, attack_spec, quantized_attack
 from segbench.plugins.spec import Spec
 from segbench.store import rowfile
 
@@ -45,13 +45,16 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
 
 def attack_facts(attack: NamedAttack) -> dict[str, Any]:
     """What identifies an attack: its source, its fields and region, its libraries."""
-    return {
+    own = {
         "name": attack.plugin.name,
         "package": [attack.plugin.distribution, attack.plugin.version],
         "source": attack.plugin.source,
         "parameters": attack.parameters,
         "libraries": attack.libraries,
     }
+    if isinstance(attack.attack, RunsAnother):
+        return own | {WITHIN: attack_facts(load_attack(attack.attack.attack))}
+    return own
 
 
 def transfer_facts(attack: NamedAttack, workspace: Workspace) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
 from segbench.engine.returned import check_images
+from segbench.engine.warp import warped_labels
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.goals import goal_of
@@ -85,6 +86,7 @@ def attack_cases(
         _precision(network, cell),
         network.marks,
         "; ".join(sorted({check for check in network.used.values() if check})),
+        outcome.displacement,
     )
 
 
@@ -115,7 +117,7 @@ def score_cases(
     """
     if network.one_by_one:
         torch.manual_seed(batch.noise(cell.seed).torch_seed(_SCORED))
-    start = time.perf_counter()
+    start, batch = time.perf_counter(), moved_along(network, batch, attacked)
     images = attacked.images.to(network.device)
     distances = ball.distances(images, batch.images)
     ignore = batch.cases[0].ignore_index
@@ -134,6 +136,16 @@ def score_cases(
             name = {"class_id": s + 1, "class_name": case.class_names[s + 1]}
             rows.append({**facts[b], "target_jaccard": agreement[b], **name, **values, **surface})
     return rows
+
+
+def moved_along(network: Network, batch: Batch, attacked: Attacked) -> Batch:
+    """The batch with the truth that its attacked images show: where they were moved, moved too."""
+    if attacked.displacement is None:
+        return batch
+    labels = torch.from_numpy(np.stack([case.labels for case in batch.cases]))
+    moves = attacked.displacement.to(network.device)
+    truth = warped_labels(labels.to(network.device), moves)
+    return replace(batch, truth=network.as_truth(truth, batch.cases[0].ignore_index))
 
 
 def surface_scores(

@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segbench.api import Case, TransferAttack
+from torch import Tensor
+
+from segbench.api import Case, TransferAttack, WarpAttack
 from segbench.engine import ball
+from segbench.engine.returned import check_displacement
+from segbench.engine.warp import warped
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import collate
 from segbench.evaluation.cell import cell_constants, cell_facts
@@ -21,6 +25,8 @@ from segbench.evaluation.worker import Worker
 from segbench.store.images import Attacked, keep_images, kept_cases, load_images
 from segbench.store.rows import cell_key
 from segbench.store.workspace import Workspace
+
+_WARPED_APART = 1e-4  # of the pixel range: what two machines make of one interpolation
 
 Images = list[tuple[list[Case], Attacked]]
 """Cases with their images, in groups that were made together."""
@@ -78,6 +84,7 @@ class ImageStore:
         try:
             if attacked.images.shape != clean.shape or attacked.images.dtype != clean.dtype:
                 raise MachineError(f"they have the shape {tuple(attacked.images.shape)}")
+            _check_moves(cell, attacked, clean)
             region = None if region is None else region.cpu()
             ball.check(attacked.images, clean, cell.budget, cell.label, batch.case_ids, region)
         except MachineError as error:
@@ -86,6 +93,22 @@ class ImageStore:
                 "and run the same command again"
             ) from None
         return replace(attacked, case_ids=batch.case_ids)
+
+
+def _check_moves(cell: Cell, attacked: Attacked, clean: Tensor) -> None:
+    """Refuse kept images that are not the clean ones moved as is kept beside them.
+
+    Raises:
+        MachineError: they are not; or only one of attack and file knows of a displacement.
+    """
+    assert cell.attack is not None
+    moves = attacked.displacement
+    if isinstance(cell.attack.attack, WarpAttack) != (moves is not None):
+        raise MachineError("how they were moved is not kept beside them")
+    if moves is not None:
+        check_displacement(moves, clean)
+        if (warped(clean, moves).clamp(0, 1) - attacked.images).abs().amax() > _WARPED_APART:
+            raise MachineError("they were not moved as is kept beside them")
 
 
 class Sources:

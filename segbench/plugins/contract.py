@@ -28,6 +28,7 @@ _BUDGETS = tuple(kind for kind in get_args(BudgetKind) if kind != "none")
 _FORMS = {
     "step": ("plan", "init", "loss", "step"),
     "whole": ("run",),
+    "warp": ("warp",),
     "fitted": ("schedule", "start", "apply", "loss", "learn"),
     "transfer": ("source", "attack"),
 }

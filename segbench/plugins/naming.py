@@ -20,7 +20,7 @@ _UNSET = "none"
 _OWN = re.compile(r'(?P<name>[^":=,]+:[A-Za-z_]\w*)(:(?P<rest>.+))?')  # my_attack:Mine:steps=3
 _UNSPELLABLE = re.compile(r'[":=,]')
 WITHIN = "attack"
-"""The parameter of a transfer that is itself the spec of an attack."""
+"""The parameter of a transfer, or of a search, that is itself the spec of an attack."""
 CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
 

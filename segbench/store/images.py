@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 RECORD = "cell.json"
 _SUFFIX = ".safetensors"
 _TENSORS = ("images", "forwards", "backwards", "seconds", "zero_gradients")
+_MOVES = "displacement"
 _NAMES = ("contents", "case_ids")
 
 
@@ -43,6 +44,7 @@ class Attacked:
         precision: of the gradients that made them.
         marks: why the network that made them may not be trusted.
         gradient_check: how gradients of lower precision compare with those of fp32; "" of fp32.
+        displacement: (B, dims, *spatial) in pixels, by which image and truth were moved, or None.
     """
 
     contents: tuple[str, ...]
@@ -55,6 +57,13 @@ class Attacked:
     precision: str
     marks: tuple[str, ...] = ()
     gradient_check: str = ""
+    displacement: Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What it has of each case, by name."""
+        found = {name: getattr(self, name) for name in (*_TENSORS, _MOVES)}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def part(self, start: int, stop: int) -> Attacked:
         """The cases from ``start`` up to ``stop``."""
@@ -65,10 +74,9 @@ class Attacked:
         import torch
 
         index = torch.as_tensor(list(places))
-        tensors = {name: getattr(self, name) for name in _TENSORS}
         changes: dict[str, Any] = {
             **{name: tuple(getattr(self, name)[p] for p in places) for name in _NAMES},
-            **{name: tensor[index.to(tensor.device)] for name, tensor in tensors.items()},
+            **{name: tensor[index.to(tensor.device)] for name, tensor in self.tensors.items()},
         }
         return replace(self, **changes)
 
@@ -80,7 +88,7 @@ def join(parts: Sequence[Attacked]) -> Attacked:
     if len(parts) == 1:
         return parts[0]
     changes: dict[str, Any] = {
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS},
+        **{name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors},
         **{name: tuple(n for p in parts for n in getattr(p, name)) for name in _NAMES},
     }
     return replace(parts[0], **changes)
@@ -104,7 +112,7 @@ def keep_images(
         "marks": " ".join(attacked.marks),
         "gradient_check": attacked.gradient_check,
     }
-    tensors = {name: getattr(attacked, name) for name in _TENSORS}
+    tensors = attacked.tensors
     name = digest({"contents": attacked.contents})[:16]
     save_tensors(folder / f"{run}-{name}{_SUFFIX}", tensors, facts)
 
@@ -143,6 +151,7 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
             precision=facts["precision"],
             marks=tuple(facts["marks"].split()),
             gradient_check=facts.get("gradient_check", ""),
+            displacement=tensors.get(_MOVES),
         )
         places = {content: place for place, content in enumerate(whole.contents)}
         return whole if contents is None else whole.pick([places[c] for c in contents])

@@ -18,6 +18,7 @@ from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.attack import NamedAttack, load_attack
 from segbench_attacks.corruptions import CORRUPTIONS
+from segbench_attacks.worst import CHANGES
 
 ARGUMENTS = {
     "attack": "",
@@ -32,6 +33,8 @@ OTHER_AIMS = (
     "soft-jaccard", "metric-ce", "metric-hinge", "reach",
 )  # fmt: skip
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
+MEMBERS += [f"worst/{name}" for name in CHANGES]
+SEARCHES = ("worst:attack=corruption/gamma,queries=8", "worst:attack=corruption/motion,queries=9")
 ART = (
     "art/FastGradientMethod",
     "art/FastGradientMethod:norm=2",
@@ -50,8 +53,8 @@ def variants() -> Iterator[NamedAttack]:
     """Each attack with its defaults, then with every other choice of one parameter at a time."""
     for name in [*registry.names("attacks"), *MEMBERS]:
         plugin = registry.load("attacks", name)
-        if plugin.distribution != "segbench" or not _runs(plugin.factory):
-            continue
+        if plugin.distribution != "segbench" or not _runs(plugin.factory) or name == "worst":
+            continue  # a search is one of some corruption, see SEARCHES
         yield load_attack(name)
         for key, parameter in spec.parameters(plugin.factory).items():
             for choice in _choices(parameter.annotation):
@@ -62,7 +65,7 @@ def variants() -> Iterator[NamedAttack]:
                         yield load_attack(f"{name}:{key}={str(choice).lower()}")
                     except UserError:
                         continue  # this choice needs another key beside it
-    yield from map(load_attack, ART)
+    yield from map(load_attack, (*ART, *SEARCHES))
 
 
 def _runs(kind: type) -> bool:

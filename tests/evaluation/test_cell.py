@@ -68,7 +68,8 @@ def test_what_a_key_is_made_of() -> None:
         "data": DATA,
         "precision": "auto",
     }
-    own = [name for name in names("attacks") if name != "transfer"]  # which has to name a source
+    # A transfer has to name a source, and a search its corruption.
+    own = [name for name in names("attacks") if name not in ("transfer", "worst")]
     for text in ("corruption/noise", *own):
         assert facts(text)["attack"]["libraries"] == {}, text
 
@@ -119,3 +120,26 @@ def test_an_edited_attack_is_another_cell(tmp_path: Path) -> None:
     assert keys[0] == keys[1] != keys[2]
     file.write_text(code.format("1 + 2"))  # the same parameters, another source
     assert cell_key(facts(f"{file}:Mine")) != keys[0]
+
+
+def test_what_a_search_runs_is_part_of_its_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "fog.py"
+    code = """
+from dataclasses import dataclass
+from segbench_attacks.corruptions import Corruption
+
+@dataclass(frozen=True)
+class Fog(Corruption):
+    levels = (1, 2, 3, 4, 5)
+    change = staticmethod(lambda images, level, noise: {})
+"""
+    keys = []
+    for body in ("images", "images", "images * 1"):
+        file.write_text(code.format(body))
+        keys.append(cell_key(facts(f'worst:attack="{file}:Fog"')))
+    assert keys[0] == keys[1] != keys[2]
+    before = facts("worst:attack=corruption/blur")
+    monkeypatch.setattr(attacks, "version", lambda _name: "0.0.1")
+    assert cell_key(facts("worst:attack=corruption/blur")) != cell_key(before)

@@ -1,0 +1,113 @@
+"""What moves the anatomy is scored against the truth that moved, from memory or from the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from toys import Gains, Mixed, Ready, Silence
+
+import segbench
+from segbench.errors import UserError
+from segbench.evaluation.grid import Grid
+from segbench.evaluation.model_run import run_model
+from segbench.evaluation.request import DataSource, Options
+from segbench.plugins.attack import load_attack
+from segbench.store.images import kept_cells
+from segbench.store.rows import read_rows
+from segbench.store.tensors import load_tensors, save_tensors
+from segbench.store.workspace import Workspace
+
+SHIFT = """
+from dataclasses import dataclass
+from fractions import Fraction
+import torch
+from segbench.api import Budget
+
+@dataclass(frozen=True)
+class Shift:
+    needs = "labels"
+    budget_kind = "severity"
+
+    @property
+    def budgets(self):
+        return [Budget("severity", Fraction(n)) for n in (1, 2)]
+
+    def warp(self, objective, images, goal, budget, noise):
+        moves = torch.zeros(len(images), images.dim() - 2, *images.shape[2:])
+        moves[:, -1] = float(budget.value)
+        return moves
+"""
+
+
+def run(root: Path, text: str, **options: Any) -> pd.DataFrame:
+    data = DataSource("mixed", Mixed(), "test", Mixed().entries("test"))
+    asked = Options("fp32", "cpu", 2, **options)
+    grid = Grid([load_attack(text)], [])
+    run_model(Ready(Gains, "gains"), data, grid, Workspace(root), asked, Silence())
+    rows = read_rows(Workspace(root))
+    return rows[rows["attack"] != "clean"].sort_values(["budget", "case_id", "class_id"])
+
+
+@pytest.fixture
+def shift(tmp_path: Path) -> str:
+    """A stranger's warp, by whole pixels."""
+    (tmp_path / "shift.py").write_text(SHIFT)
+    return f"{tmp_path / 'shift.py'}:Shift"
+
+
+def test_a_network_of_single_pixels_does_not_mind_a_shift(tmp_path: Path, shift: str) -> None:
+    """Image, truth and what is ignored moved together; surfaces too."""
+    rows = run(tmp_path / "runs", shift, boundary=True)
+    assert (rows["jaccard"].dropna() == 1).all()
+    assert (rows["hd95"].dropna() == 0).all()
+    assert (rows["linf"] > 0.2).all()
+
+
+def test_kept_images_bring_their_displacement_and_are_scored_as_before(
+    tmp_path: Path, shift: str
+) -> None:
+    first = run(tmp_path / "runs", shift, save_adversarial=True)
+    for shard in (tmp_path / "runs" / "results").rglob("*.parquet"):
+        shard.unlink()
+    again = run(tmp_path / "runs", shift)
+    same = ["case_id", "class_id", "jaccard", "linf", "forwards", "budget"]
+    pd.testing.assert_frame_equal(
+        again[same].reset_index(drop=True), first[same].reset_index(drop=True)
+    )
+
+
+@pytest.mark.parametrize("fault", ["moved further", "forgotten"])
+def test_images_that_were_not_moved_as_they_say_are_refused(
+    fault: str, tmp_path: Path, shift: str
+) -> None:
+    root = tmp_path / "runs"
+    run(root, shift, save_adversarial=True)
+    for shard in (root / "results").rglob("*.parquet"):
+        shard.unlink()
+    for cell in kept_cells(Workspace(root)):
+        path = next((root / "adversarial" / cell.key).glob("*.safetensors"))
+        tensors, facts = load_tensors(path) or ({}, {})
+        tensors = dict(tensors)
+        moves = tensors.pop("displacement")
+        if fault == "moved further":
+            tensors["displacement"] = moves + 1
+        path.unlink()
+        save_tensors(path, tensors, dict(facts))
+    with pytest.raises(UserError, match=r"moved as is kept|were moved is not kept"):
+        run(root, shift)
+
+
+def test_from_python_it_is_evaluated_and_its_images_alone_are_not_given() -> None:
+    images = torch.rand(2, 3, 16, 16)
+    labels = images.argmax(1)
+    with pytest.raises(UserError, match=r"moves the truth along with the image.*segbench.evaluate"):
+        segbench.attack(Gains(), images, labels, "worst/pose:severities=2")
+    result = segbench.evaluate(
+        Gains(), (images, labels), attacks=["worst/pose:severities=5,steps=2"]
+    )
+    moved = result.cases[result.cases["attack"] != "clean"]
+    assert (moved["jaccard"] > 0.4).all()  # of noise, every pixel of which is an outline
