@@ -27,7 +27,7 @@ from segbench.store.workspace import Workspace
 class Silent:
     """Told what happens; shows nothing."""
 
-    def model(self, name: str, shards: int) -> None:
+    def model(self, name: str, scores: int) -> None:
         """A model's cells begin."""
 
     def cell(self, model: str, cell: Cell) -> None:
@@ -36,8 +36,11 @@ class Silent:
     def busy(self, what: str) -> None:
         """Not shown."""
 
-    def shard(self, computed: bool) -> None:
-        """A shard is there."""
+    def cases(self, computed: int, found: int) -> None:
+        """Cases are there."""
+
+    def warn(self, sentence: str) -> None:
+        """Not shown."""
 
 
 @dataclass(frozen=True)

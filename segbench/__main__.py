@@ -2,4 +2,5 @@
 
 from segbench.cli import main
 
-main(prog_name="segbench")
+if __name__ == "__main__":  # and not where a worker process imports it
+    main(prog_name="segbench")

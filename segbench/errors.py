@@ -1,5 +1,6 @@
 """The two ways a command fails: the user's input (exit status 2) or the machine (3)."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,19 @@ class ContractError(Exception):
 
     Whoever knows the plug-in's name says it too, in a :class:`MachineError`.
     """
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked the process to end; whatever is being written is cleaned up on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    @property
+    def name(self) -> str:
+        """For example ``SIGTERM``."""
+        return signal.Signals(self.number).name
 
 
 @contextmanager

@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 import click
 
 from segbench import __version__
 from segbench.cli.terminal import flush, forgiving_streams, plain
-from segbench.errors import MachineError, UserError
+from segbench.errors import MachineError, Terminated, UserError
 
 COMMANDS = (
     "demo", "train", "attack", "report", "export", "check", "run", "list", "inspect", "diagnose",
@@ -27,6 +30,7 @@ COMMANDS = (
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _KEPT = "everything finished is kept"
+_KEPT_ALL = f"{_KEPT}, the same command goes on from there"
 _LONGEST = 2000  # characters of a message
 
 
@@ -65,7 +69,7 @@ class CommandGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run, and leave with the exit status that README and ``--help`` promise."""
         extra["standalone_mode"] = False
-        with forgiving_streams(), warnings.catch_warnings():
+        with forgiving_streams(), warnings.catch_warnings(), _signals_raise():
             warnings.showwarning = _show_warning
             try:
                 result = super().main(args, **extra)
@@ -78,6 +82,27 @@ class CommandGroup(click.Group):
         sys.exit(status)
 
 
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """A signal to end is an exception in this block, so that what is open is closed; once."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Terminated(number)
+
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    former = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in former.items():
+        if handler is signal.SIG_DFL:  # nohup has it ignored, and means that
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
 def _explain(error: BaseException) -> int:
     """Say what went wrong in one sentence; the exit status that belongs to it."""
     if isinstance(error, click.exceptions.Exit):
@@ -85,8 +110,9 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = error.__cause__  # click's word for Ctrl-C, and for the end of standard input
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        _say(str(error) or f"interrupted; {_KEPT}, the same command goes on from there")
-        return EXIT_INTERRUPTED
+        ended = error if isinstance(error, Terminated) else None
+        _say(f"{f'ended by {ended.name}' if ended else 'interrupted'}; {str(error) or _KEPT_ALL}")
+        return 128 + ended.number if ended else EXIT_INTERRUPTED
     if _debugging():
         click.echo(plain("".join(traceback.format_exception(error))), err=True)
     if isinstance(error, click.ClickException):
@@ -205,5 +231,5 @@ def main() -> None:
     Every option has an environment variable: SEGBENCH_ATTACK_EPS for attack --eps.
 
     Exit status: 0 done; 1 the gate found a regression; 2 the input is wrong; 3 the machine or a
-    plug-in failed; 130 interrupted.
+    plug-in failed; 130 interrupted; 143 ended by a signal (128 and its number).
     """

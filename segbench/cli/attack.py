@@ -12,6 +12,7 @@ from segbench.cli.options import (
     case_options,
     data_options,
     device_option,
+    executor_options,
     own_network_options,
     precision_option,
     workspace_option,
@@ -74,6 +75,7 @@ from segbench.store.workspace import Workspace
     is_flag=True,
     help="Attacking cases that a network was trained on is meant.",
 )
+@executor_options
 @device_option
 @workspace_option
 def command(

@@ -117,9 +117,9 @@ class AttackProgress:
         self._total = 0
         self._cell = ""
 
-    def model(self, name: str, cells: int, cases: int) -> None:
+    def model(self, name: str, scores: int) -> None:
         """More scores to come."""
-        self._total += cells * cases
+        self._total += scores
         self.progress.update(self.task, description=name, total=self._total)
 
     def cell(self, model: str, cell: Cell) -> None:

@@ -65,6 +65,20 @@ class SeedList(click.ParamType[tuple[int, ...]]):
         return seeds
 
 
+class TextList(click.ParamType[tuple[str, ...]]):
+    """Texts separated by commas, each once: ``cuda:0,cuda:1``."""
+
+    name = "list"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The texts, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
+
+
 class WorkspaceFolder(click.ParamType[Workspace]):
     """A folder, which need not be there yet, as a workspace."""
 
@@ -173,6 +187,44 @@ def precision_option(command: Command) -> Command:
         show_default=True,
         help="Of gradients only; every decision and score is fp32.",
     )(command)
+
+
+def executor_options(command: Command) -> Command:
+    """``--executor`` and what belongs to it, and ``--shard``."""
+    for option in (
+        click.option(
+            "--shard",
+            metavar="I/N",
+            help="Only this part of the grid, 3/16. The parts can run anywhere and at any time, on "
+            "one workspace.",
+        ),
+        click.option(
+            "--case-timeout",
+            type=float,
+            metavar="SECONDS",
+            help="A case that takes longer is left out (processes).",
+        ),
+        click.option(
+            "--devices",
+            type=TextList(),
+            default=(),
+            help="A process on each: cuda:0,cuda:1 or all (processes).",
+        ),
+        click.option(
+            "--workers",
+            type=at_least(1),
+            help="Processes per device; they share this machine's threads (processes).",
+        ),
+        click.option(
+            "--executor",
+            type=click.Choice(["local", "processes"]),
+            default="local",
+            show_default=True,
+            help="In this process, or in several. Changes no result.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def out_option(default: str) -> Callable[[Command], Command]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from segbench.cli.options import DEFAULT_DATASET, device_option, workspace_option
+from segbench.cli.options import (
+    DEFAULT_DATASET,
+    device_option,
+    executor_options,
+    workspace_option,
+)
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -17,9 +22,10 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.argument("grid", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@executor_options
 @device_option
 @workspace_option
-def command(grid: Path, device: str | None, workspace: Workspace) -> None:
+def command(grid: Path, workspace: Workspace, **overriding: Any) -> None:
     """Do what GRID (a TOML file) declares: training, attacks, reports; finished work is kept.
 
     \b
@@ -36,12 +42,10 @@ def command(grid: Path, device: str | None, workspace: Workspace) -> None:
     """
     from segbench.cli.evaluation import evaluate
     from segbench.cli.reporting import write_reports
-    from segbench.evaluation.grid_file import load_grid_file
+    from segbench.evaluation.grid_file import load_grid_file, override
     from segbench.evaluation.plan import check_goals, open_cases, plan_grid
 
-    asked = load_grid_file(grid)
-    if device:
-        asked = replace(asked, device=device)
+    asked = override(load_grid_file(grid), overriding)
     if train := asked.train:
         dataset = asked.dataset or DEFAULT_DATASET
         asked = replace(asked, models=asked.models or train.networks, dataset=dataset)

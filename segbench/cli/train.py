@@ -75,8 +75,8 @@ def command(
             device=device,
             workspace=workspace,
         )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "interrupted; every finished epoch is kept: the same command with --resume goes on "
-            "from there"
-        ) from None
+    except KeyboardInterrupt as end:
+        end.args = (
+            "every finished epoch is kept: the same command with --resume goes on from there",
+        )
+        raise

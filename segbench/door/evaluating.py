@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from segbench.api import Tables
-from segbench.door.resolving import Data, pair_given
+from segbench.door.resolving import Data, named_by_text, pair_given
 from segbench.door.undisturbed import undisturbed
 from segbench.errors import UserError
 from segbench.evaluation.plan import find_sources, plan_grid
@@ -132,7 +132,7 @@ def evaluate(
     for key, argument in _APART.items():
         if key in asked:
             raise UserError(f"{key} = {asked[key]!r} is said by the argument {argument}")
-    request = validated(Request, asked)
+    request = named_by_text(validated(Request, asked), network, data)
     with undisturbed(), _opened(workspace) as store:
         grid = plan_grid(request)
         find_sources(grid, store)
@@ -158,7 +158,7 @@ def _opened(root: Path | str | None) -> Iterator[Workspace]:
 class Quiet:
     """A listener that passes on what the user must know, as warnings."""
 
-    def model(self, name: str, cells: int, cases: int) -> None:
+    def model(self, name: str, scores: int) -> None:
         """Nothing."""
 
     def cell(self, model: str, cell: Cell) -> None:

@@ -22,6 +22,7 @@ from segbench.networks.foreign import is_factory
 from segbench.networks.given import GivenReference, unwrapped
 from segbench.networks.trained import is_checkpoint_folder
 from segbench.plugins.contract import check_dataset
+from segbench.plugins.spec import canonical
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,6 +53,22 @@ def pair_given(
     name = dataset.name if isinstance(dataset, InMemory) else type(dataset).__name__
     source = take_asked(name, dataset, request)
     return [(reference, source) for reference in references]
+
+
+def named_by_text(request: Request, network: nn.Module | str, data: Data) -> Request:
+    """The request with its network and data, which other processes read again.
+
+    Raises:
+        UserError: they are to, and one of the two is in this one's memory.
+    """
+    if request.executor == "local":
+        return request
+    if isinstance(network, str) and isinstance(data, str):
+        return replace(request, models=(network,), dataset=canonical(data))
+    raise UserError(
+        f"the executor {request.executor} needs a network and data that are named by text; what is "
+        "in the memory of one process is evaluated by the executor local"
+    )
 
 
 def find_given(

@@ -16,8 +16,10 @@ Without ``models`` every checkpoint of the workspace is attacked. Every option o
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic.dataclasses import dataclass
 
@@ -84,6 +86,18 @@ def load_grid_file(path: Path) -> GridFile:
         data_root=grid.data_root and folder / grid.data_root,
         weights=tuple(folder / weights for weights in grid.weights),
     )
+
+
+def override(grid: GridFile, options: Mapping[str, Any]) -> GridFile:
+    """The file with what the command line says instead; what that leaves at its default stays.
+
+    Raises:
+        UserError: a value does not fit.
+    """
+    defaults = {field.name: field.default for field in fields(Request)}
+    said = {name: value for name, value in options.items() if value != defaults[name]}
+    checked = validated(Request, said)
+    return replace(grid, **{name: getattr(checked, name) for name in said})
 
 
 def _check_names(grid: GridFile) -> None:

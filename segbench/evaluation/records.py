@@ -30,6 +30,9 @@ _LONGEST = 100  # characters of a value in a sentence
 _EXPECTED = {
     "bool_type": "true or false",
     "dataclass_type": "a table",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a whole number from {ge} up",
     "less_than_equal": "a whole number up to {le}",
     "literal_error": "{expected}",
@@ -69,6 +72,7 @@ Flag = StrictBool
 Whole = Annotated[int, BeforeValidator(_whole)]
 Count = Annotated[Whole, Field(ge=1, le=10**9)]
 Seed = Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)]
+Seconds = Annotated[float, Field(strict=True, gt=0)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_list)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_list), Field(min_length=1)]

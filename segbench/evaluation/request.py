@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass as plain
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from segbench.api import Dataset, Entry
 from segbench.engine.precision import Policy
 from segbench.evaluation.grid import Cell, take_cases
+from segbench.evaluation.pieces import parse_shard
 from segbench.evaluation.records import (
     STRICT,
     Count,
@@ -20,12 +21,22 @@ from segbench.evaluation.records import (
     Eps,
     Flag,
     Paths,
+    Seconds,
     Seeds,
     Texts,
 )
 from segbench.networks.channels import Channels
 from segbench.networks.wishes import Resize, Wishes
 from segbench.plugins.spec import canonical
+
+
+def _shard(value: Any) -> Any:
+    """Text as it is, once it has been found to be a part of a grid."""
+    return str(parse_shard(value)) if isinstance(value, str) else value
+
+
+ExecutorName = Literal["local", "processes"]
+ShardText = Annotated[str, BeforeValidator(_shard)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,6 +52,11 @@ class Options:
         save_adversarial: whether the images are kept.
         fresh: whether everything is computed anew, whatever is stored.
         allow_trained_cases: whether cases that a network was trained on are meant to be attacked.
+        executor: ``local``, in this process; ``processes``, in several of this machine.
+        workers: processes on the one device; None for one, or one per device of ``devices``.
+        devices: one process on each, ``cuda:0`` and so on; ``all`` for every accelerator.
+        case_timeout: seconds that a case may take under ``processes``, None for any.
+        shard: the part of the grid to be computed, ``3/16``; None for all of it.
     """
 
     precision: Policy = "auto"
@@ -51,6 +67,11 @@ class Options:
     save_adversarial: Flag = False
     fresh: Flag = False
     allow_trained_cases: Flag = False
+    executor: ExecutorName = "local"
+    workers: Count | None = None
+    devices: Texts = ()
+    case_timeout: Seconds | None = None
+    shard: ShardText | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -109,8 +130,8 @@ class DataSource:
 class Listener(Protocol):
     """Told what happens; the command line shows it."""
 
-    def model(self, name: str, cells: int, cases: int) -> None:
-        """A model's cells begin, each on so many cases."""
+    def model(self, name: str, scores: int) -> None:
+        """A model's part begins: so many (cell, case) pairs to compute or to find."""
         ...
 
     def cell(self, model: str, cell: Cell) -> None:

@@ -20,10 +20,13 @@ from pydantic_core import to_jsonable_python
 from segbench import __version__
 from segbench.engine.precision import choose_device, device_name
 from segbench.errors import MachineError, UserError
+from segbench.evaluation.executors import Executor, open_executor
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Grid
-from segbench.evaluation.model_run import plan_model
+from segbench.evaluation.model_run import ModelRun
+from segbench.evaluation.pieces import parse_shard
 from segbench.evaluation.request import DataSource, Listener, Options
+from segbench.evaluation.work import open_work
 from segbench.networks import ModelReference
 from segbench.store.rows import compact_run
 from segbench.store.runs import Asked, Code, Failure, RunRecord, begin_run, now, write_run
@@ -56,15 +59,17 @@ def run_grid(
     check_writable(workspace.root)
     for (_, data), attack in product(models, grid.attacks):
         check_goal(data, attack)
-    run = _Run(workspace, begin_run(workspace, _new_record(models, grid, options, argv)))
+    record = begin_run(workspace, _new_record(models, grid, options, argv))
+    run = _Run(workspace, record, grid, options, listener)
     try:
         evaluate = run.evaluate if len(models) == 1 else run.evaluate_or_note
-        for reference, data in models:
-            evaluate(reference, data, grid, options, listener)
+        with closing(open_executor(options, workspace, record.number)) as executor:
+            for place, (reference, data) in enumerate(models):
+                evaluate(place, reference, data, executor)
         run.refuse_nothing()
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        run.end(status, str(error) or type(error).__name__)
+        run.end(status, str(error) or getattr(error, "name", type(error).__name__))
         raise
     run.end("done", None)
     compact_run(workspace, run.record.run_id, {key for one in run.asked for key in one.cells})
@@ -98,8 +103,16 @@ def _name(failure: Failure) -> str:
 class _Run:
     """A run that has begun: what it has asked for so far, and its record on the disk."""
 
-    def __init__(self, workspace: Workspace, record: RunRecord) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        record: RunRecord,
+        grid: Grid,
+        options: Options,
+        listener: Listener,
+    ) -> None:
         self.workspace, self.record = workspace, record
+        self.grid, self.options, self.listener = grid, options, listener
         self.asked: list[Asked] = []
         self.failures: list[Failure] = []
         self.errors: list[UserError | MachineError] = []
@@ -107,21 +120,16 @@ class _Run:
         self._start = time.monotonic()
 
     def evaluate_or_note(
-        self,
-        reference: ModelReference,
-        data: DataSource,
-        grid: Grid,
-        options: Options,
-        listener: Listener,
+        self, place: int, reference: ModelReference, data: DataSource, executor: Executor
     ) -> None:
         """One model; where it cannot be used, that is noted, and the next one has its turn."""
         try:
-            self.evaluate(reference, data, grid, options, listener)
+            self.evaluate(place, reference, data, executor)
             self.succeeded = True
         except (UserError, MachineError) as error:
             self.errors.append(error)
             name = reference.name
-            listener.warn(f"left out: {name}: {error}")
+            self.listener.warn(f"left out: {name}: {error}")
             left_out = Failure(model=name, attack="", budget="", case_id="", reason=str(error))
             self.failures.append(left_out)
 
@@ -131,27 +139,25 @@ class _Run:
             raise self.errors[0]
 
     def evaluate(
-        self,
-        reference: ModelReference,
-        data: DataSource,
-        grid: Grid,
-        options: Options,
-        listener: Listener,
+        self, place: int, reference: ModelReference, data: DataSource, executor: Executor
     ) -> None:
         """One model; its part of the record is written before anything is computed."""
-        number = self.record.number
-        planned = plan_model(reference, data, grid, self.workspace, number, options, listener)
-        with closing(planned.cases):
+        run, options = self.record.number, self.options
+        shard = parse_shard(options.shard) if options.shard else None
+        with open_work(
+            reference, data, self.grid, self.workspace, run, options, self.listener
+        ) as work:
+            planned = ModelRun(work, shard, place)
             self.asked.append(planned.asked)
-            self._warn(self.asked[-1], options, listener)
-            for sentence in planned.subject.said:
-                listener.warn(f"{planned.subject.name}: {sentence}")
+            self._warn(self.asked[-1])
+            for sentence in work.subject.said:
+                self.listener.warn(f"{work.subject.name}: {sentence}")
             self._write()
             try:
-                planned.compute()
+                planned.compute(executor)
             finally:
                 self.failures += planned.failures
-        if planned.errors and len(planned.errors) == len(planned.cells) - 1:
+        if planned.errors and len(planned.errors) == len(work.cells) - 1:
             raise planned.errors[0]  # every attack failed on every case: the network's fault
 
     def end(self, status: str, reason: str | None) -> None:
@@ -164,16 +170,16 @@ class _Run:
         self.record = self.record.model_copy(update={**changes, "seconds": seconds})
         write_run(self.workspace, self.record)
 
-    def _warn(self, asked: Asked, options: Options, listener: Listener) -> None:
+    def _warn(self, asked: Asked) -> None:
         """What relates the cases to the network's training, before hours are spent on them."""
         trained = sum(case.trained for case in asked.cases)
-        if trained and not options.allow_trained_cases:
-            listener.warn(
+        if trained and not self.options.allow_trained_cases:
+            self.listener.warn(
                 f"{asked.model} was trained on {trained} of these {len(asked.cases)} cases; their "
                 "rows are marked (--allow-trained-cases, where that is wanted)"
             )
         if asked.other_data:
-            listener.warn(
+            self.listener.warn(
                 f"{asked.model}: {asked.dataset} is not, or no longer, the data set of its card; "
                 "its rows are marked"
             )

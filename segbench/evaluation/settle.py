@@ -8,6 +8,7 @@ the worst over attacks takes whatever is lower.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Listener, Request
@@ -51,8 +52,9 @@ def settle(
                     f"{', '.join(map(str, eps))}, where an attack shows signs of being stuck"
                 )
                 grid = Grid([load_attack(again)], eps, request.seeds)
+                more = replace(request, attacks=(again,), eps=tuple(eps))
                 records.append(
-                    run_grid([(reference, data)], grid, workspace, request, listener, first.argv)
+                    run_grid([(reference, data)], grid, workspace, more, listener, first.argv)
                 )
     return records
 

@@ -488,10 +488,10 @@ def test_a_minimum_norm_attack_is_decided_for_each_seed(pictures: Path, tmp_path
 def test_a_killed_run_leaves_its_record_and_the_next_one_goes_on(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segbench.evaluation import model_run
+    from segbench.evaluation import work
 
     runs, data, written = tmp_path / "runs", source(pictures), []
-    append = model_run.append_shard
+    append = work.append_shard
 
     def dying(*arguments: Any) -> Any:
         if len(written) == 1:
@@ -499,7 +499,7 @@ def test_a_killed_run_leaves_its_record_and_the_next_one_goes_on(
         written.append(append(*arguments))
 
     with monkeypatch.context() as patched:
-        patched.setattr(model_run, "append_shard", dying)
+        patched.setattr(work, "append_shard", dying)
         with pytest.raises(KeyboardInterrupt):
             run(runs, data)
     (record,) = read_runs(Workspace(runs))

@@ -1,0 +1,10 @@
+"""How the pieces of a grid are worked off: one file each, behind one Protocol.
+
+Whatever the executor, the rows are equal, because a piece depends on nothing but itself.
+"""
+
+from segbench.evaluation.executors.choose import open_executor
+from segbench.evaluation.executors.executor import Executor
+from segbench.evaluation.executors.local import Local
+
+__all__ = ["Executor", "Local", "open_executor"]

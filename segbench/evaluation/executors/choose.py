@@ -1,0 +1,50 @@
+"""From options to an executor."""
+
+from __future__ import annotations
+
+import torch
+
+from segbench.engine.precision import choose_device
+from segbench.errors import UserError
+from segbench.evaluation.executors.executor import Executor
+from segbench.evaluation.executors.local import Local
+from segbench.evaluation.executors.processes import Processes
+from segbench.evaluation.executors.serving import Seat
+from segbench.evaluation.request import Options, Request
+from segbench.store.workspace import Workspace
+
+
+def open_executor(options: Options, workspace: Workspace, run: int) -> Executor:
+    """What the options ask for.
+
+    Raises:
+        UserError: they contradict each other, or a device cannot be used.
+    """
+    if options.executor == "local":
+        for option in ("workers", "devices", "case_timeout"):
+            if getattr(options, option):
+                raise UserError(f"{option.replace('_', '-')} belongs to the executor processes")
+        return Local()
+    if not isinstance(options, Request):
+        raise UserError("the executor processes needs networks and data that are named by text")
+    return Processes(options, workspace, run, find_seats(options), options.case_timeout)
+
+
+def find_seats(options: Options) -> list[Seat]:
+    """Where each worker computes; they share the threads that this process has.
+
+    Raises:
+        UserError: a device cannot be used, or both ``device`` and ``devices`` are given.
+    """
+    if options.devices and options.device:
+        raise UserError(
+            f"device {options.device} and devices {', '.join(options.devices)}: give one"
+        )
+    devices = list(options.devices) or [str(choose_device(options.device))]
+    if devices == ["all"]:
+        count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+        kind = torch.accelerator.current_accelerator() if count else None
+        devices = [f"{kind.type}:{n}" for n in range(count)] if kind else ["cpu"]
+    places = [str(choose_device(device)) for device in devices] * (options.workers or 1)
+    threads = max(1, torch.get_num_threads() // len(places))
+    return [Seat(place, threads) for place in places]

@@ -1,0 +1,224 @@
+"""One network on its data, ready to work: what each of its cells is known by, and its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from segbench.api import Case, FittedAttack, TransferAttack
+from segbench.engine.network import ChangedNetworkError
+from segbench.errors import MachineError, UserError
+from segbench.evaluation.case_cache import CaseCache
+from segbench.evaluation.case_index import CaseIndex, Known
+from segbench.evaluation.cell import cell_constants, cell_facts, transfer_facts
+from segbench.evaluation.fits import Fits
+from segbench.evaluation.goals import check_goal, check_targets
+from segbench.evaluation.grid import Cell, Grid, cut_shards, expand_grid
+from segbench.evaluation.pieces import Outcome, Piece
+from segbench.evaluation.request import DataSource, Listener, Options
+from segbench.evaluation.sources import ImageStore, Sources
+from segbench.evaluation.subject import Subject, load_subject
+from segbench.evaluation.worker import Worker
+from segbench.networks import ModelReference
+from segbench.store.rows import append_shard, cell_key
+from segbench.store.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class View:
+    """Rows of a cell: of its images as the attack left them, or on the levels of their files."""
+
+    key: str
+    quantized: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ModelWork:
+    """A loaded network, its cases and its cells; an ``executors.Work``.
+
+    Attributes:
+        known: every case that can be read.
+        cases: loads them, shard by shard.
+        cells: each cell with its views, the first under the key of its images.
+    """
+
+    subject: Subject
+    workspace: Workspace
+    run: int
+    options: Options
+    listener: Listener
+    cases: CaseCache
+    index: CaseIndex
+    known: Mapping[str, Known]
+    sources: Sources
+    cells: Sequence[tuple[Cell, Sequence[View]]]
+    _begun: set[int] = field(default_factory=set)
+
+    @property
+    def keys(self) -> list[str]:
+        """Of every view of every cell, in order."""
+        return [view.key for _, views in self.cells for view in views]
+
+    def is_fitted(self, cell: Cell) -> bool:
+        """Whether the cell's attack learns of other cases first."""
+        attack: object = cell.attack.attack if cell.attack else None
+        return isinstance(attack, FittedAttack)
+
+    def keeps(self, cell: Cell) -> bool:
+        """Whether its images are to be kept here; a transfer's are kept with its source's."""
+        own = cell.attack and not isinstance(cell.attack.attack, TransferAttack)
+        return bool(own) and self.options.save_adversarial
+
+    def begin(self, piece: Piece) -> None:
+        """Tell the listener, at the first piece of a cell."""
+        if piece.cell not in self._begun:
+            self._begun.add(piece.cell)
+            self.listener.cell(self.subject.name, self.cells[piece.cell][0])
+
+    def tell(self, word: str, value: Any) -> None:
+        """Tell the listener."""
+        if word == "cases":
+            self.listener.cases(value, 0)
+        elif word == "busy":
+            self.listener.busy(value)
+        else:
+            self.listener.warn(value)
+
+    def compute(self, piece: Piece) -> Outcome:
+        """Attack and score the cases of a piece, and store their rows.
+
+        Raises:
+            MachineError: the network or its data are not what the piece was cut from.
+        """
+        cell, views = self.cells[piece.cell]
+        if piece.keys != tuple(view.key for view in views):
+            raise MachineError(
+                f"{self.subject.name}, its attacks or its data were changed while the run went on"
+            )
+        wanted = {name: [views[n] for n in places] for name, places in piece.lacking.items()}
+        task = _Task(cell, views, wanted)
+        errors: list[tuple[str, UserError | MachineError]] = []
+        tried: set[str] = set()
+        for number, shard in enumerate(self.cases.shards):
+            if any(entry.case_id in wanted for entry in shard):
+                todo = [case for case in self.cases.load(number) if case.case_id in wanted]
+                for case in todo:
+                    self.index.verify(case)
+                self._compute_cases(task, todo, errors)
+                tried |= {case.case_id for case in todo}
+        unread = [(name, self.cases.unreadable[name]) for name in wanted if name not in tried]
+        return Outcome(piece, tuple(unread), tuple(errors))
+
+    def _compute_cases(
+        self,
+        task: _Task,
+        cases: Sequence[Case],
+        errors: list[tuple[str, UserError | MachineError]],
+    ) -> None:
+        """Store the rows of cases of one shape; halved until those that fail are alone."""
+        if not cases:
+            return
+        try:
+            self._store(task, cases)
+        except ChangedNetworkError:
+            raise  # no case's fault
+        except (UserError, MachineError) as error:
+            if len(cases) == 1:
+                errors.append((cases[0].case_id, error))
+                return
+            middle = len(cases) // 2
+            self._compute_cases(task, cases[:middle], errors)
+            self._compute_cases(task, cases[middle:], errors)
+
+    def _store(self, task: _Task, cases: Sequence[Case]) -> None:
+        cell, views = task.cell, task.views
+        if cell.attack and isinstance(cell.attack.attack, TransferAttack):
+            groups = self.sources.images(cell, cell.attack.attack, cases)
+        else:
+            groups = self._images.images(cell, views[0].key, cases, keep=self.keeps(cell))
+        for some, attacked in groups:
+            for view in views:
+                lacking = [n for n, case in enumerate(some) if view in task.wanted[case.case_id]]
+                if lacking:
+                    rows = self._images.worker.score(
+                        cell,
+                        [some[n] for n in lacking],
+                        attacked.pick(lacking),
+                        quantized=view.quantized,
+                    )
+                    self._images.worker.network.require_unchanged()
+                    constants = cell_constants(
+                        self.subject, cell, self.workspace, quantized=view.quantized
+                    )
+                    append_shard(self.workspace, view.key, self.run, constants, rows)
+                    self.listener.cases(len(lacking), 0)
+
+    @cached_property
+    def _images(self) -> ImageStore:
+        """Made when the first piece comes: it makes the network ready for the engine."""
+        probe = self.cases.load(0)[:2]
+        fits = Fits(self.subject, self.workspace, self.options)
+        worker = Worker(self.subject, probe, fits, self.options, self.listener.busy)
+        return ImageStore(worker, self.workspace, self.run, self.options)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A cell to compute: ``wanted`` are the views that each of its cases lacks."""
+
+    cell: Cell
+    views: Sequence[View]
+    wanted: Mapping[str, Sequence[View]]
+
+
+@contextmanager
+def open_work(
+    reference: ModelReference,
+    data: DataSource,
+    grid: Grid,
+    workspace: Workspace,
+    run: int,
+    options: Options,
+    listener: Listener,
+) -> Iterator[ModelWork]:
+    """Load a network, and find out what each of its cells and cases is known by.
+
+    Raises:
+        UserError, MachineError: the network or the data cannot be used.
+    """
+    for attack in grid.attacks:
+        check_goal(data, attack)
+    subject = load_subject(reference, data, options)
+    cases = CaseCache(data.dataset, cut_shards(data.entries))
+    try:
+        index = CaseIndex(data.dataset, workspace)
+        listener.busy(f"reading {len(data.entries)} cases of {data.spec}")
+        known = index.know(cases)
+        for attack in grid.attacks:
+            check_targets(attack, {name: case.sha256 for name, case in known.items()})
+        sources = Sources(data, workspace, run, options, listener.busy)
+        fits = Fits(subject, workspace, options)
+        cells = [
+            (cell, _views(subject, cell, options, sources, fits)) for cell in expand_grid(grid)
+        ]
+        yield ModelWork(
+            subject, workspace, run, options, listener, cases, index, known, sources, cells
+        )
+    finally:
+        cases.close()
+
+
+def _views(
+    subject: Subject, cell: Cell, options: Options, sources: Sources, fits: Fits
+) -> list[View]:
+    facts = cell_facts(subject, cell, options) | fits.facts(cell)
+    if cell.attack and isinstance(cell.attack.attack, TransferAttack):
+        facts["attack"] = transfer_facts(cell.attack, sources.workspace)
+        facts["images"] = sources.key(cell, cell.attack.attack)
+    views = [View(cell_key(facts))]
+    if options.quantize and cell.attack:
+        views.append(View(cell_key({**facts, "quantized": True}), quantized=True))
+    return views

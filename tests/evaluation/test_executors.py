@@ -1,0 +1,203 @@
+"""Whoever works off a grid, and in whatever parts: the same rows, and one bad case costs itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from segbench.cli import main
+from segbench.errors import UserError
+from segbench.evaluation.executors.choose import find_seats
+from segbench.evaluation.pieces import CASES_AT_ONCE, Piece, Shard, own_cases, parse_shard
+from segbench.evaluation.records import validated
+from segbench.evaluation.request import Request
+from segbench.store import rowfile
+from segbench.store.rows import read_rows
+from segbench.store.runs import read_runs
+from segbench.store.workspace import Workspace
+
+SAME = [name for name in rowfile.COLUMNS if name != "seconds"]
+NETWORK = """
+import os, time
+import torch
+from torch import nn
+
+class Dark(nn.Module):
+    def forward(self, images):
+        bad = os.environ.get("SEGBENCH_TEST_BAD")
+        if bad and any(abs(float(one.detach().mean()) - float(bad)) < 1e-6 for one in images):
+            {what}
+        return 12 * (0.5 - nn.functional.avg_pool2d(images, 5, 1, 2))
+
+def build():
+    return Dark()
+"""
+DATA = "phantom-cxr:size=32,train_cases=6,test_cases=5"
+GRID = ["-a", "pgd:steps=2", "-a", "uap:epochs=1,batch=3", "--eps", "4/255,8/255",
+        "--dataset", DATA, "--precision", "fp32", "--batch-size", "1"]  # fmt: skip
+POOL = ["--executor", "processes", "--workers", "2"]
+
+
+def attack(root: Path, *more: str, what: str = "os._exit(5)") -> Result:
+    file = root.parent / "net.py"
+    file.write_text(NETWORK.replace("{what}", what))
+    command = ["attack", "-m", f"{file}:build", *GRID, "--workspace", str(root), *more]
+    return CliRunner().invoke(main, command)
+
+
+def rows(root: Path) -> pd.DataFrame:
+    return read_rows(Workspace(root))[SAME]
+
+
+def mean_of_a_case(number: int) -> str:
+    from segbench.data import open_dataset
+
+    dataset = open_dataset(DATA, None)
+    return str(float(dataset.load(dataset.entries("test")[number].case_id).image.mean()))
+
+
+def test_several_processes_and_parts_give_the_rows_of_one(tmp_path: Path) -> None:
+    assert attack(tmp_path / "one").exit_code == 0
+    many = attack(tmp_path / "many", *POOL)
+    assert many.exit_code == 0, many.output
+    assert "25 scores computed" in many.output
+    computed = []
+    for part in ("2/3", "1/3", "3/3"):
+        done = attack(tmp_path / "parts", "--shard", part)
+        assert done.exit_code == 0, done.output
+        computed.append(int(done.output.split(" scores computed")[0].split()[-1]))
+    assert sum(computed) == 25
+    assert min(computed) > 0
+    for other in ("many", "parts"):
+        pd.testing.assert_frame_equal(rows(tmp_path / "one"), rows(tmp_path / other))
+
+
+def test_a_case_that_ends_its_process_is_named_and_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGBENCH_TEST_BAD", mean_of_a_case(2))
+    done = attack(tmp_path / "runs", *POOL)
+    assert done.exit_code == 3, done.output
+    [run] = read_runs(Workspace(tmp_path / "runs"))
+    [failure] = {(f.attack, f.case_id, f.reason) for f in run.failures}
+    assert failure == ("clean", "cxr-test-00002", "ended the process that computed it (status 5)")
+    assert len(rows(tmp_path / "runs")) == 24
+    monkeypatch.delenv("SEGBENCH_TEST_BAD")
+    again = attack(tmp_path / "runs")
+    assert again.exit_code == 0
+    assert "1 scores computed, 24 found" in again.output
+
+
+@pytest.mark.slow
+def test_a_case_that_never_ends_is_named_and_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGBENCH_TEST_BAD", mean_of_a_case(2))
+    done = attack(tmp_path / "runs", *POOL, "--case-timeout", "10", what="time.sleep(1000)")
+    assert done.exit_code == 3, done.output
+    assert "took longer than 10 s a case" in done.output
+    assert len(rows(tmp_path / "runs")) == 24
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends itself a signal")
+def test_a_signal_ends_a_run_with_its_status_and_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(NETWORK.replace("{what}", "pass"))
+    command = [sys.executable, "-m", "segbench", "attack", "-m", f"{file}:build", "-a",
+               "pgd:steps=100000", "--eps", "4/255", "--dataset", DATA, "--workspace",
+               str(tmp_path / "runs")]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while process.poll() is None and not list((tmp_path / "runs").glob("results/shards/*")):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate()[0].decode()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "ended by SIGTERM; everything finished is kept, the same command goes on" in output
+    [run] = read_runs(Workspace(tmp_path / "runs"))
+    assert (run.status, run.reason) == ("interrupted", "SIGTERM")
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("of", [1, 2, 3, 7, 40])
+def test_parts_of_a_grid_are_disjoint_and_together_the_whole(of: int, fitted: bool) -> None:
+    groups = [[f"a{n}" for n in range(19)], [f"b{n}" for n in range(3)]]
+    everything = [name for group in groups for name in group]
+    for cell in range(4):
+        parts = [
+            own_cases(groups, cell, 1, Shard(number, of), fitted=fitted)
+            for number in range(1, of + 1)
+        ]
+        assert sorted(name for part in parts for name in part) == sorted(everything)
+        assert not fitted or sum(map(bool, parts)) == 1
+        assert fitted or all(len(part) <= CASES_AT_ONCE * -(-4 // of) for part in parts)
+
+
+def test_parts_share_the_cells_evenly() -> None:
+    groups = [[str(n) for n in range(64)]]
+    counts = [
+        sum(len(own_cases(groups, c, 0, Shard(n, 5), fitted=False)) for c in range(10))
+        for n in range(1, 6)
+    ]
+    assert max(counts) - min(counts) <= CASES_AT_ONCE
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3", "1/2/3", ""])
+def test_what_is_no_part_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="expected one such as 3/16"):
+        parse_shard(text)
+
+
+def test_a_piece_is_cut_without_loss() -> None:
+    piece = Piece("unet", 1, ("key",), {str(n): (0,) for n in range(5)})
+    cut = list(piece.cut(2))
+    assert [list(part.lacking) for part in cut] == [["0", "1"], ["2", "3"], ["4"]]
+    assert sum(part.scores for part in cut) == piece.scores == 5
+
+
+def test_workers_share_the_threads_of_this_machine() -> None:
+    import torch
+
+    seats = find_seats(validated(Request, {"executor": "processes", "workers": 3, "device": "cpu"}))
+    assert [seat.device for seat in seats] == ["cpu"] * 3
+    assert all(seat.threads == max(1, torch.get_num_threads() // 3) for seat in seats)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--workers", "2"], "workers belongs to the executor processes"),
+        (["--case-timeout", "3"], "case-timeout belongs to the executor processes"),
+        ([*POOL, "--devices", "cpu", "--device", "cpu"], "give one"),
+        ([*POOL, "--devices", "tpu9"], "tpu9"),
+        (["--shard", "3/2"], "expected one such as 3/16"),
+        ([*POOL, "--case-timeout", "-1"], "case_timeout = -1.0; expected a number above 0"),
+        (["--shard", "1/2", "--until-settled"], "whole grid"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_sentence(
+    tmp_path: Path, more: list[str], said: str
+) -> None:
+    done = attack(tmp_path / "runs", *more)
+    assert done.exit_code == 2, done.output
+    assert said in " ".join(done.output.split())
+    assert not os.path.exists(tmp_path / "runs" / "results" / "shards")
+
+
+def test_what_is_in_memory_cannot_be_handed_to_other_processes() -> None:
+    import torch
+
+    import segbench
+
+    data = (torch.rand(2, 1, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long))
+    with pytest.raises(UserError, match="named by text"):
+        segbench.evaluate(torch.nn.Conv2d(1, 2, 1), data, attacks=["fgsm"], eps=["1/255"],
+                          executor="processes")  # fmt: skip
