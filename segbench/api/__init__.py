@@ -37,7 +37,7 @@ from segbench.api.model import (
     Output,
 )
 from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
-from segbench.api.report import TELLING, Report, Tables, TransferMatrix, csv_text
+from segbench.api.report import TELLING, Picture, Report, Tables, TransferMatrix, csv_text
 
 __all__ = [
     "TELLING",
@@ -66,6 +66,7 @@ __all__ = [
     "Noise",
     "Objective",
     "Output",
+    "Picture",
     "Plan",
     "Report",
     "RunsAnother",

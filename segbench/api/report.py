@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
 TELLING = 0.02
@@ -28,11 +29,45 @@ class TransferMatrix:
 
 
 @dataclass(frozen=True, eq=False)
+class Picture:
+    """A case before and after an attack, small, as 8-bit images.
+
+    Attributes:
+        kind: ``worst``, ``median`` or ``best`` of its cell's cases.
+        planes: of a volume three planes through the structure, of an image the one: each a mapping
+            of ``clean``, ``adversarial`` (uint8 (H, W) or (H, W, 3)), ``label``, ``clean_labels``,
+            ``adversarial_labels`` (uint8 (H, W), classes) and ``change`` (int8 (H, W): the largest
+            change of any channel, in units of ``scale`` / 127).
+        scale: the largest change there is, in fractions of [0, 1].
+        facts: numbers and words to be shown beside it, in order.
+    """
+
+    model: str
+    dataset: str
+    split: str
+    attack: str
+    eps: str
+    case_id: str
+    group_id: str
+    kind: str
+    planes: Sequence[Mapping[str, NDArray[Any]]]
+    scale: float
+    facts: Mapping[str, str]
+
+
+def _nothing() -> DataFrame:
+    from pandas import DataFrame
+
+    return DataFrame()
+
+
+@dataclass(frozen=True, eq=False)
 class Tables:
     """Everything a report may show, computed once from the stored rows (see ``tables/build.py``).
 
     Attributes:
-        rows: one row per case and class, the store's columns.
+        rows: one row per case and class, the store's columns; texts, here and in ``cases``, are
+            pandas categories.
         cases: one row per case: every metric averaged over the classes its label has; minimum-norm
             attacks as points at the eps values of others.
         curves: one row per model, data set, attack and budget: mean, interval, drop, cases; the
@@ -44,9 +79,17 @@ class Tables:
         comparisons: paired differences of two networks' Jaccard, at every point of both curves,
             with p-values and the groups they would need; ``main`` says whether a page has room.
         transfers: who is fooled by whose images, a matrix per attack and eps.
-        notes: sentences that a reader must see beside the numbers.
+        notes: sentences that a reader must see beside the numbers, ``warnings`` among them.
         attacks: attack label -> its complete parameters.
         provenance: versions, devices, weights and fingerprints behind the rows.
+        warnings: those that speak against a number.
+        headlines: one number a network for clean images, for the attacks of each norm (mean height
+            of the worst curve) and for corruptions (each case's lowest score), with its interval.
+        ranks: who comes first by these, and how surely.
+        structures: mean Jaccard of each structure at every point, and by thirds of its size.
+        spread: how the cases of every point are spread over [0, 1].
+        costs: scores, forwards, gradients and seconds of every attack on every network.
+        pictures: cases to look at; only of some, where pictures were kept.
     """
 
     rows: DataFrame
@@ -60,6 +103,13 @@ class Tables:
     notes: Sequence[str] = ()
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    headlines: DataFrame = field(default_factory=_nothing)
+    ranks: DataFrame = field(default_factory=_nothing)
+    structures: DataFrame = field(default_factory=_nothing)
+    spread: DataFrame = field(default_factory=_nothing)
+    costs: DataFrame = field(default_factory=_nothing)
+    pictures: Sequence[Picture] = ()
 
 
 class Report(Protocol):

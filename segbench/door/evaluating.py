@@ -27,6 +27,7 @@ from segbench.plugins.report import write_report
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
+from segbench.tables.texts import plain_texts
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,7 +57,7 @@ class Result:
     @property
     def cases(self) -> DataFrame:
         """One row per case, attack and budget: every metric, averaged over classes."""
-        return self.tables.cases
+        return plain_texts(self.tables.cases)
 
     @property
     def summary(self) -> DataFrame:

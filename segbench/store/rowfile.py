@@ -76,12 +76,15 @@ _HEADER = b"segbench"  # the key of our JSON in a Parquet file's metadata
 
 
 @cache
-def schema() -> pa.Schema:
-    """The Arrow schema of a full table: ``COLUMNS`` then ``ADDRESS``."""
+def schema(categories: bool = False) -> pa.Schema:
+    """The Arrow schema of a full table: ``COLUMNS`` then ``ADDRESS``; texts may be dictionaries."""
     import pyarrow as pa
 
-    types = {**COLUMNS, **ADDRESS}
-    return pa.schema([pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()])
+    types = {name: pa.type_for_alias(kind) for name, kind in {**COLUMNS, **ADDRESS}.items()}
+    if categories:
+        named = pa.dictionary(pa.int32(), pa.string())
+        types = {n: named if kind == pa.string() else kind for n, kind in types.items()}
+    return pa.schema([pa.field(name, kind) for name, kind in types.items()])
 
 
 def typed_table(constants: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -139,8 +142,12 @@ def write(folder: Path, stem: str, table: pa.Table, header: Mapping[str, Any]) -
     return path
 
 
-def read_if_there(path: Path, columns: Sequence[str] | None = None) -> pa.Table | None:
+def read_if_there(
+    path: Path, columns: Sequence[str] | None = None, *, categories: bool = False
+) -> pa.Table | None:
     """A file's full table, or some of its columns; None if the file has been removed.
+
+    With ``categories`` texts are dictionaries.
 
     Raises:
         UserError: it is damaged, foreign, or of another schema.
@@ -155,7 +162,9 @@ def read_if_there(path: Path, columns: Sequence[str] | None = None) -> pa.Table 
     try:
         if _CHECKSUM.search(path.name):  # before a word of it is believed
             _verify(path, content)
-        stored = pq.ParquetFile(pa.BufferReader(content))
+        texts = [name for name, kind in {**COLUMNS, **ADDRESS}.items() if kind == "string"]
+        named = texts if categories else None
+        stored = pq.ParquetFile(pa.BufferReader(content), read_dictionary=named)
         header = _header(path, stored.schema_arrow.metadata or {})
         _verify(path, content)
         there = set(stored.schema_arrow.names)
@@ -163,7 +172,8 @@ def read_if_there(path: Path, columns: Sequence[str] | None = None) -> pa.Table 
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _damaged(path, reason) from error
-    return _expand(path, table, header, columns or schema().names)
+    wanted = [schema(categories).field(name) for name in columns or schema().names]
+    return _expand(path, table, header, pa.schema(wanted))
 
 
 def _content(path: Path) -> bytes | None:
@@ -212,22 +222,28 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     return header
 
 
-def _expand(
-    path: Path, table: pa.Table, header: Mapping[str, Any], names: Sequence[str]
-) -> pa.Table:
+def _expand(path: Path, table: pa.Table, header: Mapping[str, Any], wanted: pa.Schema) -> pa.Table:
     """Those columns in that order, from the table or, where constant, from the header."""
     import pyarrow as pa
 
     fixed = {**header.get("constants", {}), **{name: header.get(name) for name in ADDRESS}}
-    wanted = pa.schema([schema().field(name) for name in names])
     columns = []
     for field in wanted:
         if field.name in table.column_names:
             columns.append(table[field.name])
         elif fixed.get(field.name) is not None:
-            columns.append(pa.repeat(pa.scalar(fixed[field.name], field.type), len(table)))
+            columns.append(_repeat(fixed[field.name], field.type, len(table)))
         elif field.name in LATER:
-            columns.append(pa.repeat(pa.scalar(LATER[field.name], field.type), len(table)))
+            columns.append(_repeat(LATER[field.name], field.type, len(table)))
         else:
             raise _damaged(path, f"it lacks the column {field.name!r}")
     return pa.table(columns, schema=wanted)
+
+
+def _repeat(value: Any, kind: pa.DataType, count: int) -> pa.Array:
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(kind):
+        return pa.repeat(pa.scalar(value, kind), count)
+    places = pa.repeat(pa.scalar(0, kind.index_type), count)
+    return pa.DictionaryArray.from_arrays(places, pa.array([value], kind.value_type))

@@ -20,15 +20,17 @@ from segbench.store.runs import RunRecord
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
+from segbench.tables.headlines import headlines, rank_networks
 from segbench.tables.labels import name_apart
 from segbench.tables.minnorm import KIND, curve_points, describe_distances, summarise_distances
-from segbench.tables.notes import collect_notes, describe_left_out
+from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
+from segbench.tables.structures import by_structure, costs, spread_of_cases
 from segbench.tables.stuck import describe_stuck, mark_stuck
-from segbench.tables.texts import join_words, stack
+from segbench.tables.texts import compact, join_words, plain_texts, stack
 from segbench.tables.transfers import transfer_matrices
-from segbench.tables.worst import FOUND_AT, describe_worst, worst_cases
+from segbench.tables.worst import describe_worst, worst_cases
 
 _SUBJECT = [
     "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
@@ -36,6 +38,7 @@ _SUBJECT = [
 Depth = Literal["cases", "curves", "all"]
 _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
+_POINTS = [*_CASE, *METRICS, "precision", "marks"]
 _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "seconds"]
 _WORDS = ("precision", "device", "marks")
 
@@ -77,7 +80,7 @@ def build_tables(
         *(f"Left out: {sentence}" for sentence in damaged),
         *describe_left_out(shown, retrained, left_out=strict),
     ]
-    rows = mark_untrusted(rows, diagnoses)
+    rows = mark_untrusted(compact(rows), diagnoses)
     return _tabulate(rows, notes, shown.settings, runs, diagnoses, depth)
 
 
@@ -91,20 +94,28 @@ def _tabulate(
 ) -> Tables:
     """What is made of the rows that are shown."""
     named = name_apart(rows)
-    seeded = _average_classes(named)
-    distances = summarise_distances(seeded, _CURVE)
-    points = stack([seeded, curve_points(seeded, _SUBJECT, METRICS)])
-    averaged = _average_seeds(points)
-    cases = averaged[averaged["budget_kind"] != KIND].reset_index(drop=True)
+    diagnosed = [*describe_diagnoses(rows, named, diagnoses)]
+    seeds, attacks, provenance = _seeds(named), _parameters(named), _trace(named, runs)
+    cases, distances = _cases(named)
+    structures = by_structure(named) if depth == "all" else DataFrame()
+    del named  # of a large grid there is room for one copy of what is not needed, not for three
     if depth == "cases":
         nothing = DataFrame()
         return Tables(rows, cases, nothing, nothing, nothing, nothing, nothing)
     worst = worst_cases(cases, _SUBJECT)
     stuck = describe_stuck(cases, worst, _SUBJECT)
     cases = mark_stuck(cases, _SUBJECT)
-    everything = stack([cases, worst.drop(columns=FOUND_AT)])
-    curves = draw_curves(everything, _SUBJECT)
+    everything = stack([cases[_POINTS], worst[_POINTS]])
+    curves = plain_texts(draw_curves(everything, _SUBJECT))
     summary = summarise(curves)
+    lines = headlines(everything, _SUBJECT)
+    warnings = [
+        *first_notes,
+        *diagnosed,
+        *describe_apart(curves["model"].unique(), settings),
+        *stuck,
+        *collect_warnings(cases, curves, summary),
+    ]
     return Tables(
         rows=rows.reset_index(drop=True),
         cases=cases,
@@ -112,20 +123,46 @@ def _tabulate(
         summary=summary,
         distances=distances,
         seeds=spread_over_seeds(curves, settings),
-        comparisons=compare_models(everything, settings) if depth == "all" else DataFrame(),
+        comparisons=plain_texts(compare_models(everything, settings))
+        if depth == "all"
+        else DataFrame(),
         transfers=list(transfer_matrices(curves)),
         notes=[
-            *first_notes,
-            *describe_diagnoses(rows, named, diagnoses),
-            *describe_apart(curves["model"].unique(), settings),
-            *stuck,
-            *collect_notes(cases, curves, summary, _seeds(named)),
+            *warnings,
+            *collect_notes(cases, seeds),
             *describe_worst(worst),
             *describe_distances(distances),
         ],
-        attacks=_parameters(named),
-        provenance=_trace(named, runs),
+        attacks=attacks,
+        provenance=provenance,
+        warnings=warnings,
+        headlines=plain_texts(lines),
+        **_for_a_page(everything, cases, lines, structures if depth == "all" else None),
     )
+
+
+def _for_a_page(
+    everything: DataFrame, cases: DataFrame, lines: DataFrame, structures: DataFrame | None
+) -> dict[str, Any]:
+    """What only a page shows; nothing where there is none."""
+    if structures is None:
+        return {}
+    return {
+        "ranks": rank_networks(everything, lines, _SUBJECT),
+        "structures": structures,
+        "spread": plain_texts(spread_of_cases(everything)),
+        "costs": plain_texts(costs(cases)),
+    }
+
+
+def _cases(named: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """One row per case, and one per minimum-norm attack."""
+    seeded = _average_classes(named)
+    distances = plain_texts(summarise_distances(seeded, _CURVE))
+    points = stack([seeded, curve_points(seeded, _SUBJECT, METRICS)])
+    del seeded
+    averaged = _average_seeds(points)
+    return averaged[averaged["budget_kind"] != KIND].reset_index(drop=True), distances
 
 
 def _retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
@@ -146,7 +183,7 @@ def _nothing_to_show(retrained: Sequence[str]) -> str:
 def _average_classes(rows: DataFrame) -> DataFrame:
     """One row per case and attack seed: mean over classes; false positives are summed."""
     keys = [*_CASE, "seed"]
-    by_seed = rows.groupby(keys, sort=True)
+    by_seed = rows.groupby(keys, sort=True, observed=True)
     scores = by_seed[_MEANS].mean()
     scores["false_positives"] = by_seed["false_positives"].sum()
     for column in _WORDS:
@@ -156,7 +193,7 @@ def _average_classes(rows: DataFrame) -> DataFrame:
 
 def _average_seeds(scores: DataFrame) -> DataFrame:
     """One row per case: mean over its attack seeds."""
-    by_case = scores.groupby(_CASE, sort=True)
+    by_case = scores.groupby(_CASE, sort=True, observed=True)
     cases = by_case[[*_MEANS, "false_positives"]].mean()
     cases["seeds"] = by_case.size()
     for column in _WORDS:
@@ -173,7 +210,8 @@ def _parameters(rows: DataFrame) -> dict[str, Any]:
 def _seeds(rows: DataFrame) -> dict[tuple[str, str], list[int]]:
     """(model, attack) -> its attack seeds, where there are several."""
     seeds: dict[tuple[str, str], set[int]] = {}
-    for model, attack, seed in zip(rows["model"], rows["attack"], rows["seed"], strict=True):
+    found = rows[["model", "attack", "seed"]].drop_duplicates()
+    for model, attack, seed in found.itertuples(index=False, name=None):
         seeds.setdefault((model, attack), set()).add(seed)
     return {key: sorted(values) for key, values in sorted(seeds.items()) if len(values) > 1}
 

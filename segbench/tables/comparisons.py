@@ -20,7 +20,7 @@ from segbench.metrics.permutation import holm, sign_flip
 from segbench.metrics.stats import Interval, groups_needed, mean_intervals
 from segbench.plugins.naming import eps_names
 from segbench.tables.seed_spread import networks_of_seeds
-from segbench.tables.texts import stack
+from segbench.tables.texts import budgets_of, by_key, stack
 
 TIE = 0.001
 """Of a case's Jaccard: two scores no further apart are a tie."""
@@ -53,11 +53,10 @@ def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
         tell a mean difference of 0.02 apart from none.
     """
     parsed = networks_of_seeds(cases["model"].unique(), settings)
-    names = [parsed[model][0] if model in parsed else model for model in cases["model"]]
+    name_of = {model: network for model, (network, _) in parsed.items()}
+    names = by_key(cases, ["model"], lambda model: str(name_of.get(model, model)))
     merged = cases.assign(model=names)
-    eps = eps_names(
-        merged[["budget_kind", "budget"]].drop_duplicates().itertuples(index=False, name=None)
-    )
+    eps = eps_names(budgets_of(merged))
     parts = []
     for _, data in merged.groupby(_DATA, sort=True, observed=True):
         lines = DataFrame(_differences(_Scores(data)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from segbench.plugins.naming import CLEAN
 from segbench.store.diagnoses import Diagnosis
+from segbench.tables.texts import by_key
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -20,12 +21,12 @@ def mark_untrusted(rows: DataFrame, diagnoses: Sequence[Diagnosis]) -> DataFrame
     failed = {diagnosis.subject for diagnosis in diagnoses if diagnosis.verdict == "fail"}
     if not failed:
         return rows
-    subjects = zip(rows["model"], rows["network_sha256"], rows["dataset"], strict=True)
-    marks = [
-        f"{marks} {MARK}".strip() if subject in failed and attack != CLEAN else marks
-        for subject, attack, marks in zip(subjects, rows["attack"], rows["marks"], strict=True)
-    ]
-    return rows.assign(marks=marks)
+
+    def marked(attack: str, marks: str, *subject: str) -> str:
+        return f"{marks} {MARK}".strip() if subject in failed and attack != CLEAN else marks
+
+    keys = ["attack", "marks", "model", "network_sha256", "dataset"]
+    return rows.assign(marks=by_key(rows, keys, marked))
 
 
 def describe_diagnoses(

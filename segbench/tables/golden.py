@@ -22,6 +22,7 @@ from segbench.api import Tables, csv_text
 from segbench.atomic import write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.plugins.naming import attack_spec
+from segbench.tables.texts import by_key, plain_texts
 
 GATED = ("jaccard", "dice")
 """The metrics that are compared; of both, higher is better."""
@@ -52,11 +53,10 @@ def golden_table(tables: Tables) -> DataFrame:
     model and data set.
     """
     cases = tables.cases
-    pairs = zip(cases["attack"], cases["attack_params"], strict=True)
-    named = cases.assign(attack=[attack_spec(*pair) for pair in pairs])
+    named = cases.assign(attack=by_key(cases, ["attack", "attack_params"], attack_spec))
     points = named.melt([*KEY[:-1]], [*GATED], var_name="metric", value_name="value")
-    scores = points.groupby([*KEY])["value"].agg(["mean", "count"]).reset_index()
-    return scores.rename(columns={"mean": "value", "count": "cases"})
+    scores = points.groupby([*KEY], observed=True)["value"].agg(["mean", "count"]).reset_index()
+    return plain_texts(scores).rename(columns={"mean": "value", "count": "cases"})
 
 
 def write_golden(path: Path, golden: DataFrame) -> None:

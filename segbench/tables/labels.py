@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from segbench.plugins.naming import CLEAN, spelled, tell_apart
+from segbench.tables.texts import by_key
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,15 +20,17 @@ def name_apart(rows: DataFrame) -> DataFrame:
     and a transfer its source always.
     Clean is always just that.
     """
-    rows = rows.copy()
     for name, identity in (("model", "network_sha256"), ("dataset", "dataset_fingerprint")):
         pairs = rows[[name, identity]].drop_duplicates()
         shared = set(pairs.loc[pairs[name].duplicated(), name])
-        full = rows[name] + " (" + rows[identity].str[:8] + ")"
-        rows[name] = rows[name].where(~rows[name].isin(shared), full)
-    attacks = list(zip(rows["attack"], rows["attack_params"], strict=True))
-    variants = sorted(set(attacks))
+        if shared:
+
+            def apart(text: str, sha: str, among: Collection[str] = frozenset(shared)) -> str:
+                return f"{text} ({sha[:8]})" if text in among else text
+
+            rows = rows.assign(**{name: by_key(rows, [name, identity], apart)})
+    keys = ["attack", "attack_params"]
+    variants = sorted(set(rows[keys].drop_duplicates().itertuples(index=False, name=None)))
     labels = dict(zip(variants, tell_apart([spelled(*pair) for pair in variants]), strict=True))
-    rows = rows.assign(attack=[labels[attack] for attack in attacks])
-    rows["attack_params"] = rows["attack_params"].where(rows["attack"] != CLEAN, "{}")
-    return rows
+    params = by_key(rows, keys, lambda attack, own: "{}" if attack == CLEAN else own)
+    return rows.assign(attack=by_key(rows, keys, lambda *pair: labels[pair]), attack_params=params)

@@ -37,7 +37,7 @@ def load_tables(
     """
     damaged: list[str] = []
     runs = read_runs(workspace, damaged)
-    rows = read_rows(workspace, damaged)
+    rows = read_rows(workspace, damaged, categories=True)
     if rows.empty:
         left_out = f" ({'; '.join(damaged)})" if damaged else ""
         raise UserError(
@@ -45,6 +45,7 @@ def load_tables(
         )
     wanted = [run] if isinstance(run, RunRecord) else run
     shown = rows_of_runs(rows, wanted) if wanted else last_asked(rows, runs, every=every)
+    del rows
     return build_tables(
         shown.rows,
         shown=shown,

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series, concat
+from pandas import DataFrame, Series
 
 from segbench.metrics.quantiles import quantile_interval
 from segbench.plugins.naming import CLEAN
+from segbench.tables.texts import stack
 
 KIND = "min-norm"
 QUANTILES = {"quartile_low": 0.25, "median": 0.5, "quartile_high": 0.75}
@@ -79,7 +80,7 @@ def curve_points(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str
         for part, clean, eps in _attacks(cases, subject)
         if eps and not clean.empty
     ]
-    return concat(points, ignore_index=True) if points else cases.iloc[:0]
+    return stack(points) if points else cases.iloc[:0]
 
 
 def describe_distances(distances: DataFrame) -> Iterator[str]:
@@ -142,7 +143,7 @@ def _points(
         for column in ("linf", "l2"):
             point[column] = np.where(reached, part[column], 0.0)
         points.append(point)
-    return concat(points)
+    return stack(points)
 
 
 def _equal(cases: DataFrame, names: Sequence[str], values: Any) -> DataFrame:

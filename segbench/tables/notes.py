@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
+import numpy as np
 from pandas import DataFrame
 
 from segbench.metrics.stats import CONFIDENCE, FEW, FEW_GROUPS, THIN_TAIL
@@ -34,19 +36,13 @@ _UNSEEN = 60  # groups, of which a failure of one patient in twenty is missing w
 _NAMED = 3  # of a list that may be as long as the tables; they have a column for it
 
 
-def collect_notes(
-    cases: DataFrame,
-    curves: DataFrame,
-    summary: DataFrame,
-    seeds: Mapping[tuple[str, str], Sequence[int]],
-) -> list[str]:
-    """Warnings first, then how to read the tables.
+def collect_warnings(cases: DataFrame, curves: DataFrame, summary: DataFrame) -> list[str]:
+    """What speaks against the numbers, or against comparing them.
 
     Args:
         cases: one row per case.
         curves: one row per curve, budget and metric.
         summary: one row per curve.
-        seeds: (model, attack) -> its attack seeds, where there are several.
     """
     notes = [*_marked(summary)]
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
@@ -55,7 +51,12 @@ def collect_notes(
         points = curves[(curves["dataset"] == dataset) & (curves["split"] == split)]
         notes += [*_uneven(where, own), *_unmatched(where, own), *_spans(where, part)]
         notes += [*_precisions(where, own), *_ungrouped(where, points), *_doubtful(where, points)]
-    notes += [
+    return notes
+
+
+def collect_notes(cases: DataFrame, seeds: Mapping[tuple[str, str], Sequence[int]]) -> list[str]:
+    """How to read the tables; ``seeds``: (model, attack) -> its attack seeds, where several."""
+    notes = [
         f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
         for (model, attack), values in seeds.items()
     ]
@@ -113,14 +114,16 @@ def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool)
 def _uneven(where: str, cases: DataFrame) -> Iterator[str]:
     """Where two points rest on different cases, be they as many."""
     attacked = cases[cases["attack"] != CLEAN]
-    names = (attacked["model"] + " under " + attacked["attack"]).tolist()
-    points: dict[tuple[str, float], set[str]] = {}
-    for name, budget, case in zip(names, attacked["budget"], attacked["case_id"], strict=True):
-        points.setdefault((name, budget), set()).add(case)
-    if len({frozenset(point) for point in points.values()}) > 1:
+    number = np.asarray(attacked["case_id"].factorize()[0])
+    keys = ["model", "attack", "budget"]
+    points: dict[tuple[str, float], Any] = {}
+    for key, places in attacked.groupby(keys, sort=True, observed=True).indices.items():
+        model, attack, budget = cast(tuple[str, str, float], key)
+        points[f"{model} under {attack}", budget] = number[places]
+    if len({np.unique(point).tobytes() for point in points.values()}) > 1:
         counts: dict[str, set[int]] = {}
         for (name, _), point in points.items():
-            counts.setdefault(name, set()).add(len(point))
+            counts.setdefault(name, set()).add(len(np.unique(point)))
         parts = [f"{name} on {_span(numbers)}" for name, numbers in counts.items()]
         yield f"{where}: points rest on different cases: {'; '.join(parts)}."
 
@@ -150,10 +153,10 @@ def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
     no_gradient = (cases["precision"] == "fp32") & (cases["backwards"] == 0)
     attacked = cases[(cases["budget"] > 0) & ~no_gradient]
     if attacked["precision"].nunique() > 1:
-        names = (attacked["model"] + " under " + attacked["attack"]).tolist()
+        names = attacked[["precision", "model", "attack"]].drop_duplicates()
         found: dict[str, set[str]] = {}
-        for precision, name in zip(attacked["precision"], names, strict=True):
-            found.setdefault(precision, set()).add(name)
+        for precision, model, attack in names.itertuples(index=False, name=None):
+            found.setdefault(precision, set()).add(f"{model} under {attack}")
         usual, *others = sorted(found, key=lambda precision: (-len(found[precision]), precision))
         parts = [f"{key} for {_few(sorted(found[key]))}" for key in sorted(others)]
         yield (

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 
-from pandas import DataFrame, concat
+from pandas import DataFrame
 
 from segbench.store.runs import Asked, AskedCase, RunRecord
 from segbench.tables.marks import OTHER_DATA, TRAINED
+from segbench.tables.texts import compact, stack, tidy
 
 _SLOT = ["attack", "attack_params", "budget_kind", "budget", "seed"]
+_SCORE = ["cell", "case_sha256"]
 _NAMES = ["model", "dataset", "dataset_fingerprint", "split", "case_id", "group_id"]
 
 
@@ -62,6 +63,7 @@ def rows_of_runs(rows: DataFrame, records: Sequence[RunRecord]) -> Shown:
     for one in (one for record in records for one in record.asked):
         key = one.model, one.network_sha256, one.dataset, one.split
         subjects.setdefault(key, []).append(one)
+    rows = compact(rows)
     parts = [_named(rows, _Subject(asked), _Data(asked)) for asked in subjects.values()]
     return Shown(_joined(rows, parts), settings=_settings(records))
 
@@ -80,8 +82,9 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
             networks[one.network_sha256] = _Subject([*(before.asked if before else ()), one])
     parts: list[DataFrame] = []
     of_name: dict[str, set[str]] = {}
-    shown: dict[str, set[tuple[str, str]]] = {}
-    stored = set(zip(rows["cell"], rows["case_sha256"], strict=True))
+    shown: dict[str, list[DataFrame]] = {}
+    rows = compact(rows)
+    stored = rows[_SCORE].drop_duplicates()
     run_of = {id(one): record for record in records for one in record.asked}
     missing: list[Missing] = []
     for (model, _, data), networks in subjects.items():
@@ -90,9 +93,8 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
         for subject in [*networks.values()][0 if every else -1 :]:
             part = _named(rows, subject, data)
             parts.append(part)
-            pairs = zip(part["cell"], part["case_sha256"], strict=True)
-            shown.setdefault(model, set()).update(pairs)
-            if scores := len(subject.asked_last(data) - stored):
+            shown.setdefault(model, []).append(part[_SCORE].drop_duplicates())
+            if scores := subject.missing(data, stored):
                 run = run_of[id(subject.last)]
                 missing.append(Missing(model, run.run_id, run.state, scores))
     asked = set().union(*of_name.values()) if of_name else set()
@@ -167,11 +169,13 @@ class _Subject:
         cells = dict.fromkeys(cell for one in reversed(self.asked) for cell in reversed(one.cells))
         return [*reversed(cells)]
 
-    def asked_last(self, data: _Data) -> set[tuple[str, str]]:
-        """Cell and content of every score that was asked for last, of cases still there."""
+    def missing(self, data: _Data, stored: DataFrame) -> int:
+        """How many scores that were asked for last are not stored, of cases still there."""
         contents = {case.sha256 for case in self.last.cases}
-        there = [content for content in contents if data.names(self.last.split, content)]
-        return {*product(self.last.cells, there)}
+        there = {content for content in contents if data.names(self.last.split, content)}
+        cells = {*self.last.cells}
+        found = stored["cell"].isin(cells) & stored["case_sha256"].isin(there)
+        return len(cells) * len(there) - int(found.sum())
 
     def cases(self, data: _Data) -> Iterator[AskedCase]:
         """Every case under its present name; of one that lies there twice, those asked for."""
@@ -199,6 +203,9 @@ def _named(rows: DataFrame, subject: _Subject, data: _Data) -> DataFrame:
         columns=["case_sha256", "case_id", "group_id", "trained"],
     )
     part = part[part["cell"].isin(cells["cell"])].drop(columns=_NAMES)
+    there = part["case_sha256"].cat.categories
+    cases = cases[cases["case_sha256"].isin(there)]
+    cases = cases.astype({"case_sha256": part["case_sha256"].dtype})
     part = part.merge(cases, on="case_sha256")
     last = subject.last
     words = [
@@ -207,27 +214,27 @@ def _named(rows: DataFrame, subject: _Subject, data: _Data) -> DataFrame:
     ]
     names = {name: getattr(last, name) for name in _NAMES[:4]}
     names["dataset_fingerprint"] = data.fingerprint
-    return part.assign(**names, marks=words)[[*rows]]
+    return compact(part.assign(**names, marks=words)[[*rows]])
 
 
 def _joined(rows: DataFrame, parts: Sequence[DataFrame]) -> DataFrame:
     full = [part for part in parts if not part.empty]
-    return concat(full, ignore_index=True) if full else rows.iloc[:0]
+    return tidy(stack(full) if full else rows.iloc[:0])
 
 
 def _count_left_out(
     rows: DataFrame,
     of_name: Mapping[str, set[str]],
-    shown: Mapping[str, set[tuple[str, str]]],
+    shown: Mapping[str, Sequence[DataFrame]],
 ) -> dict[str, LeftOut]:
     """Of each name its rows of other networks, of edited attacks, and of cases that are others."""
     found = {}
     for model, cells in sorted(of_name.items()):
         own = rows[rows["cell"].isin(cells)]
-        pairs = zip(own["cell"], own["case_sha256"], strict=True)
-        hidden = sum(pair not in shown[model] for pair in pairs)
+        seen = stack(shown[model]).drop_duplicates()
+        hidden = len(own) - len(own[_SCORE].merge(seen, on=_SCORE))
         if hidden:
-            found[model] = LeftOut(hidden, bool(shown[model]))
+            found[model] = LeftOut(hidden, bool(len(seen)))
     return found
 
 

@@ -14,6 +14,8 @@ from pandas import DataFrame, Series
 
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
+from segbench.tables.curves import METRICS
+from segbench.tables.texts import budgets_of, by_key
 from segbench.tables.worst import KINDS, SELECTING
 
 RISE = 0.005
@@ -29,6 +31,8 @@ STUCK = "stuck"
 """The mark of a curve with such a sign."""
 
 _ADVICE = "give it more steps or restarts, or `-a standard`, and see segbench diagnose for a reason"
+_UNUSED = {*METRICS, "linf", "l2", "forwards", "backwards", "seconds", "group_id"} - {SELECTING}
+Scores = dict[float, "Series[float]"]  # by budget, of each case
 _FEW = 3  # signs of one kind that are named for a network
 
 
@@ -40,9 +44,11 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
         worst: from ``worst_cases``.
         subject: the columns that name a model and its data.
     """
-    names = eps_names(zip(cases["budget_kind"], cases["budget"].tolist(), strict=True))
+    names = eps_names(budgets_of(cases))
+    cases, worst = _numbered(cases, worst)
     bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
     sentences: list[str] = []
+    threats = _threats(worst)
     for key, part in bounded.groupby([*subject, "budget_kind", _threats(bounded)], sort=True):
         who, kind = f"{key[0]} on {part['dataset'].iloc[0]} {part['split'].iloc[0]}", str(key[-2])
         found = worst[
@@ -50,13 +56,15 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
             & (worst["dataset"] == part["dataset"].iloc[0])
             & (worst["split"] == part["split"].iloc[0])
             & (worst["budget_kind"] == kind)
-            & (_threats(worst) == key[-1])
+            & (threats == key[-1])
         ]
+        lowest = _by_budget(found.drop_duplicates(["budget", "case_id"]))
         for attack, curve in part.groupby("attack", sort=True):
-            points = {b: names[kind, b] for b in sorted(set(curve["budget"].tolist()))}
+            scores = _by_budget(curve)
+            points = {budget: names[kind, budget] for budget in scores}
             signs = [
-                *_rises(curve, points),
-                *_behind(curve, found, points),
+                *_rises(scores, points),
+                *_behind(scores, lowest, points),
                 *_zero_gradients(curve, points),
             ]
             if signs:
@@ -70,12 +78,18 @@ def mark_stuck(cases: DataFrame, subject: list[str]) -> DataFrame:
 
     An attack that merely finds less than another is not marked: the worst of both has a curve.
     """
-    bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
-    marks = cases["marks"].copy()
+    numbered, _ = _numbered(cases, cases.iloc[:0])
+    bounded = numbered[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
+    stuck = Series(False, index=cases.index)
     for _, curve in bounded.groupby([*subject, "budget_kind", "attack", "attack_params"]):
-        points = dict.fromkeys(sorted(set(curve["budget"].tolist())), "")
-        if [*_rises(curve, points), *_zero_gradients(curve, points)]:
-            marks[curve.index] = [f"{words} {STUCK}".strip() for words in marks[curve.index]]
+        scores = _by_budget(curve)
+        points = dict.fromkeys(scores, "")
+        if [*_rises(scores, points), *_zero_gradients(curve, points)]:
+            stuck[curve.index] = True
+    flagged = cases[["marks"]].assign(stuck=stuck)
+    marks = by_key(
+        flagged, ["marks", "stuck"], lambda own, on: f"{own} {STUCK}".strip() if on else own
+    )
     return cases.assign(marks=marks)
 
 
@@ -98,7 +112,21 @@ def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
 
 def _threats(cases: DataFrame) -> Series[str]:
     """Where each row's attack may perturb: attacks on a part of the image are judged apart."""
-    return cases["attack_params"].map(where_of).rename("where")
+    return by_key(cases, ["attack_params"], where_of).rename("where")
+
+
+def _numbered(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Both with numbers for case ids, which are quicker to find than names."""
+    names = {name: number for number, name in enumerate(cases["case_id"].unique())}
+
+    def numbers(frame: DataFrame) -> Series[int]:
+        return frame["case_id"].astype("str").map(names).astype("int64")
+
+    needed = [name for name in cases if name not in _UNUSED]
+    return (
+        cases[needed].assign(case_id=numbers(cases)),
+        worst[needed].assign(case_id=numbers(worst)),
+    )
 
 
 def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
@@ -113,13 +141,17 @@ def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
     return not (scores[common] - best[common]).mean() > RISE
 
 
-def _rises(curve: DataFrame, points: dict[float, str]) -> Iterator[str]:
+def _by_budget(curve: DataFrame) -> Scores:
+    """Budget, ascending, -> the score of every case at it."""
+    return {
+        float(str(budget)): Series(point[SELECTING].to_numpy(), index=point["case_id"].to_numpy())
+        for budget, point in curve.groupby("budget", sort=True)
+    }
+
+
+def _rises(scores: Scores, points: Mapping[float, str]) -> Iterator[str]:
     """Neighbours of a curve of which the larger budget left more, over their common cases."""
-    budgets = [*points]
-    scores = curve.pivot_table(index="case_id", columns="budget", values=SELECTING)
-    for small, large in pairwise(budgets):
-        if not {small, large} <= {*scores}:
-            continue  # no case of one of them has foreground
+    for small, large in pairwise(scores):
         rise = (scores[large] - scores[small]).mean()
         if rise > RISE:
             yield (
@@ -128,21 +160,18 @@ def _rises(curve: DataFrame, points: dict[float, str]) -> Iterator[str]:
             )
 
 
-def _behind(curve: DataFrame, worst: DataFrame, points: dict[float, str]) -> Iterator[str]:
+def _behind(scores: Scores, lowest: Scores, points: Mapping[float, str]) -> Iterator[str]:
     """Budgets at which something else found far lower scores on the same cases."""
     for budget, name in points.items():
-        own = curve[curve["budget"] == budget].set_index("case_id")[SELECTING]
-        there = worst[worst["budget"] == budget].drop_duplicates("case_id")
-        best = there.set_index("case_id")[SELECTING]
-        common = own.index.intersection(best.index)
-        gap = (own[common] - best[common]).mean()
+        gap = (scores[budget] - lowest[budget]).mean() if budget in lowest else 0
         if gap > BEHIND:
             yield f"at {name} others leave {gap:.3f} less"
 
 
-def _zero_gradients(curve: DataFrame, points: dict[float, str]) -> Iterator[str]:
+def _zero_gradients(curve: DataFrame, points: Mapping[float, str]) -> Iterator[str]:
     """Budgets at which many of its steps met a gradient that was zero everywhere."""
+    shares = curve.groupby("budget")["zero_gradients"].mean()
     for budget, name in points.items():
-        share = curve.loc[curve["budget"] == budget, "zero_gradients"].mean()
+        share = float(shares[budget])
         if share > ZERO:
             yield f"at {name} {share:.0%} of its steps met a gradient that is zero everywhere"

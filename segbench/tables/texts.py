@@ -6,9 +6,11 @@ grouping by it takes no comparison of texts; ``stack`` keeps it so where frames 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from pandas import CategoricalDtype, DataFrame, Series, concat
+import numpy as np
+from pandas import Categorical, CategoricalDtype, DataFrame, Series, concat
 from pandas.api.types import is_numeric_dtype, union_categoricals
 
 
@@ -24,6 +26,7 @@ def compact(frame: DataFrame) -> DataFrame:
 
 def stack(frames: Sequence[DataFrame]) -> DataFrame:
     """The rows of several frames with the same columns, numbered anew; categories stay such."""
+    frames = [frame for frame in frames if len(frame)] or frames[:1]
     if len(frames) == 1:
         return frames[0].reset_index(drop=True)
     columns = {}
@@ -37,6 +40,40 @@ def stack(frames: Sequence[DataFrame]) -> DataFrame:
         else:
             columns[name] = concat(parts, ignore_index=True)
     return DataFrame(columns)
+
+
+def by_key(rows: DataFrame, keys: list[str], make: Callable[..., str]) -> Series[Any]:
+    """A column of texts that are made of others', once for every combination that is there."""
+    number = rows.groupby(keys, sort=True, observed=True).ngroup()
+    first = rows[keys].assign(number=number).drop_duplicates("number").sort_values("number")
+    made = [make(*line) for line in first[keys].itertuples(index=False, name=None)]
+    names = sorted(set(made))
+    places = {name: place for place, name in enumerate(names)}
+    smallest = np.min_scalar_type(-len(names))
+    codes = np.array([places[name] for name in made], smallest)[number]
+    dtype = CategoricalDtype(names)
+    return Series(Categorical.from_codes(codes, dtype=dtype), index=rows.index)
+
+
+def budgets_of(frame: DataFrame) -> list[tuple[str, float]]:
+    """(kind, value) of every budget in a frame, once."""
+    pairs = frame[["budget_kind", "budget"]].drop_duplicates()
+    return [*pairs.itertuples(index=False, name=None)]
+
+
+def tidy(frame: DataFrame) -> DataFrame:
+    """The same frame without categories that no row bears."""
+    texts = {
+        str(name): column.cat.remove_unused_categories()
+        for name, column in frame.select_dtypes("category").items()
+    }
+    return frame.assign(**texts)
+
+
+def plain_texts(frame: DataFrame) -> DataFrame:
+    """The same frame with its categories as texts again, as readers of small tables expect."""
+    texts = [str(name) for name in frame.select_dtypes("category")]
+    return frame.astype(dict.fromkeys(texts, "str"))
 
 
 def join_words(rows: DataFrame, keys: list[str], column: str) -> Series[str]:

@@ -12,10 +12,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pandas import DataFrame, Series, concat
+from pandas import DataFrame, concat
 
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import WHERE, where_of
+from segbench.tables.texts import budgets_of, compact
 
 SELECTING = "jaccard"
 KINDS = ("linf", "l2", "l1")
@@ -39,17 +40,32 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         cases: one row per case, minimum-norm attacks as points of their norm.
         subject: the columns that name a model and its data.
     """
-    bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
+    slim = _slim(cases, subject)
+    bounded = slim[slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN)]
     rounded = bounded["attack_params"].map(_is_rounded).astype(bool)
     bounded = bounded[(bounded["budget"] > 0) & ~rounded]
-    clean = cases[cases["attack"] == CLEAN]
+    clean = dict([*slim[slim["attack"] == CLEAN].groupby("subject")])
     found, threats = [], bounded["attack_params"].map(where_of).rename("where")
-    for key, part in bounded.groupby([*subject, "budget_kind", threats], sort=True):
-        same = Series(True, index=clean.index)
-        for name, value in zip(subject, key, strict=False):
-            same &= clean[name] == value
-        found += list(_closed(part, clean[same]))
-    return concat(found, ignore_index=True) if found else cases.iloc[:0].assign(**{FOUND_AT: 0.0})
+    for key, part in bounded.groupby(["subject", "budget_kind", threats], sort=True):
+        found += list(_closed(part, clean.get(key[0], slim.iloc[:0])))
+    if not found:
+        return cases.iloc[:0].assign(**{FOUND_AT: 0.0})
+    points = concat(found, ignore_index=True)
+    whole = cases.iloc[points["row"]].reset_index(drop=True)
+    return compact(whole.assign(**{name: points[name] for name in [*_CHANGED, FOUND_AT]}))
+
+
+_CHANGED = ["attack", "attack_params", "budget_kind", "budget", "target_jaccard"]
+
+
+def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
+    """What is needed to choose among rows, cases and subjects as numbers, and each one's place."""
+    chosen = cases[[*_CHANGED, SELECTING, "accuracy"]]
+    return chosen.assign(
+        subject=cases.groupby([*subject], sort=True, observed=True).ngroup(),
+        case_id=cases["case_id"].factorize()[0],
+        row=range(len(cases)),
+    ).reset_index(drop=True)
 
 
 def _closed(part: DataFrame, clean: DataFrame) -> Iterator[DataFrame]:
@@ -87,7 +103,7 @@ def describe_worst(worst: DataFrame) -> Iterator[str]:
     """
     yield from _describe_closing(worst)
     keys = ["dataset", "split", "budget_kind", "attack", "attack_params", "model"]
-    names = eps_names(zip(worst["budget_kind"], worst["budget"].tolist(), strict=True))
+    names = eps_names(budgets_of(worst))
     models: dict[tuple[str, str], list[str]] = {}
     for (dataset, split, kind, attack, params, model), part in worst.groupby(keys, sort=True):
         budgets = ", ".join(
@@ -106,7 +122,7 @@ def describe_worst(worst: DataFrame) -> Iterator[str]:
 
 
 def _describe_closing(worst: DataFrame) -> Iterator[str]:
-    names = eps_names(zip(worst["budget_kind"], worst["budget"].tolist(), strict=True))
+    names = eps_names(budgets_of(worst))
     earlier = worst[worst[FOUND_AT] < worst["budget"]]
     keys = ["dataset", "split", "model", "budget_kind"]
     for (dataset, split, model, kind), part in earlier.groupby(keys, sort=True):
@@ -122,7 +138,8 @@ def _describe_closing(worst: DataFrame) -> Iterator[str]:
 
 def _of_one_budget(point: DataFrame) -> DataFrame:
     """The worst of one model's attacks at one budget, a row per case that all of them have."""
-    attacks = sorted(set(zip(point["attack"], point["attack_params"], strict=True)))
+    pairs = point[["attack", "attack_params"]].drop_duplicates()
+    attacks = sorted(pairs.itertuples(index=False, name=None))
     common = point.groupby("case_id")["attack"].transform("size") == len(attacks)
     score = point[SELECTING].fillna(point["accuracy"])  # of labels without foreground
     least = score[common].groupby(point.loc[common, "case_id"]).idxmin()
