@@ -26,7 +26,7 @@ from segbench.api.attack import (
     WholeAttack,
     WholeImage,
 )
-from segbench.api.data import Case, Dataset, Entry, Intensity
+from segbench.api.data import Case, Dataset, Entry, Intensity, SaysNotes
 from segbench.api.model import (
     BringsLoss,
     BringsPostprocess,
@@ -70,6 +70,7 @@ __all__ = [
     "Plan",
     "Report",
     "RunsAnother",
+    "SaysNotes",
     "Schedule",
     "State",
     "StepAttack",

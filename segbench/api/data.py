@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class Case:
         case_id: unique in its data set.
         group_id: the patient or volume; cases of one group are not independent.
         image: float32 (C, *spatial) in [0, 1].
-        labels: int64 (*spatial), values 0..K-1 or ``ignore_index``.
+        labels: int64 (*spatial), values 0..K-1 or ``ignore_index``; see ``regions``.
         class_names: K names, background first.
         intensity: the map back to the file's own units of each channel, where known.
         spacing: millimetres per pixel along each spatial axis, where known.
@@ -44,6 +44,10 @@ class Case:
         depth: which axial slice of a volume it is, counted along the canonical third axis.
         nsd_tolerance: the distance that the normalised surface Dice forgives, in mm, or in pixels
             without a spacing; None is the larger of 1 mm and one pixel.
+        regions: for structures that overlap, the labels that each of ``class_names[1:]`` is made
+            of; labels are then parts and not classes, as in nnU-Net. None where they are classes.
+        valid: bool (*spatial), the pixels that may be attacked; elsewhere labels are
+            ``ignore_index``. None for all.
     """
 
     case_id: str
@@ -58,6 +62,8 @@ class Case:
     source: Path | None = None
     depth: int | None = None
     nsd_tolerance: float | None = None
+    regions: tuple[tuple[int, ...], ...] | None = None
+    valid: NDArray[np.bool_] | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -66,16 +72,20 @@ class Case:
         Over the pixels, labels and their meaning, spacing and intensity. It is what rows know a
         case by, and what its random starts are drawn from.
         """
-        facts = {
+        facts: dict[str, Any] = {
             "shape": self.image.shape,
             "class_names": self.class_names,
             "ignore_index": self.ignore_index,
             "spacing": self.spacing,
             "intensity": self.intensity and [asdict(channel) for channel in self.intensity],
         }
+        if self.regions is not None:
+            facts["regions"] = self.regions
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.image.astype("<f4", copy=False).tobytes())
         digest.update(self.labels.astype("<i8", copy=False).tobytes())
+        if self.valid is not None:
+            digest.update(self.valid.astype("?", copy=False).tobytes())
         return digest.hexdigest()
 
 
@@ -135,4 +145,14 @@ class Dataset(Protocol):
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that determines its cases: file contents and options."""
+        ...
+
+
+@runtime_checkable
+class SaysNotes(Protocol):
+    """A data set that tells what it found and what it left out; said once, before anything runs."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user."""
         ...

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from segbench.api import Dataset
     from segbench.evaluation.request import DataSource, Request
     from segbench.networks import ModelReference
     from segbench.store.workspace import Workspace
@@ -67,4 +68,16 @@ def resolve_request(
     for reference in references:
         if isinstance(reference, (ForeignReference, ArchiveReference)):
             messages.print(f"{reference.module} is code of yours and runs here")
-    return pair_with_data(references, request)
+    pairs = pair_with_data(references, request)
+    say_notes([data.dataset for _, data in pairs])
+    return pairs
+
+
+def say_notes(datasets: Iterable[Dataset]) -> None:
+    """Once, what each data set has found and what it has left out."""
+    from segbench.api import SaysNotes
+    from segbench.cli.consoles import messages
+
+    for dataset in {id(dataset): dataset for dataset in datasets}.values():
+        for note in dataset.notes if isinstance(dataset, SaysNotes) else ():
+            messages.print(note, soft_wrap=True)

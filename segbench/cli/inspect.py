@@ -53,7 +53,7 @@ def command(
 
     data = open_dataset(dataset or DEFAULT_DATASET, data_root)
     name, loaded = _load(model, weights, Wishes(**said), data, workspace)
-    entry = data.entries("train")[0]
+    entry = next(data.entries(split)[0] for split in data.splits if data.entries(split))
     say(f"{'model':<11} {name}")
     for fact, value in inspect_network(name, loaded, entry.shape, len(data.class_names)).items():
         say(f"{fact:<11} {value}")

@@ -173,7 +173,16 @@ def case_options(limit: int | None = None) -> Callable[[Command], Command]:
             show_default=True,
             help="At most so many cases, spread over the split.",
         )(command)
-        return click.option("--split", default="test", show_default=True)(command)
+        command = click.option(
+            "--cases",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="File that names the cases, one a line: a case, a volume or a patient.",
+        )(command)
+        return click.option(
+            "--split",
+            help="Of the data set's, or all.  [default: test; all for your own network on data "
+            "that nobody has split]",
+        )(command)
 
     return decorate
 

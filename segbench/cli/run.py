@@ -43,13 +43,16 @@ def command(grid: Path, workspace: Workspace, **overriding: Any) -> None:
     from segbench.cli.evaluation import evaluate
     from segbench.cli.reporting import write_reports
     from segbench.evaluation.grid_file import load_grid_file, override
-    from segbench.evaluation.plan import check_goals, open_cases, plan_grid
+    from segbench.data import open_dataset
+    from segbench.evaluation.plan import check_goals, plan_grid
+    from segbench.evaluation.taken import take_asked
 
     asked = override(load_grid_file(grid), overriding)
     if train := asked.train:
         dataset = asked.dataset or DEFAULT_DATASET
         asked = replace(asked, models=asked.models or train.networks, dataset=dataset)
-        check_goals(plan_grid(asked), open_cases(dataset, asked))
+        opened = open_dataset(dataset, asked.data_root)
+        check_goals(plan_grid(asked), take_asked(dataset, opened, asked, trained=True))
         _train(train, asked, dataset, workspace)
     evaluate(asked, workspace)
     write_reports(asked.reports, workspace, workspace.reports)

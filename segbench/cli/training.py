@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segbench.cli.evaluation import say_notes
 from segbench.data import open_dataset
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def train_models(
 
     recipe = _recipe(preset, dataset, epochs)
     data = open_dataset(dataset, data_root)
+    say_notes([data])
     _refuse_early(models, data, recipe.epochs, workspace)
     for model, seed in itertools.product(models, seeds):
         title = f"{model} #{seed}" if len(seeds) > 1 else model

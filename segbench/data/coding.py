@@ -10,116 +10,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.faults import BadFileError
-from segbench.errors import UserError
 
 IGNORE_INDEX = -100  # torch's own, see api.BringsLoss
 ALL_IGNORED = "holds nothing but the ignored value"
-MAX_VALUES = 20  # more distinct gray values are a picture, not a coding
 COLOUR = 1 << 24  # set in values that stand for a colour, see rasters.read_mask
 
 
 @dataclass(frozen=True)
 class Coding:
-    """File values to classes.
+    """File values to labels.
 
     Attributes:
         names: K class names, background first.
-        values: (file value, class) pairs.
-        ignore: the file value that is neither trained on nor scored, if any.
+        values: (file value, label) pairs.
+        ignore: the file values that are neither trained on nor scored.
+        regions: for structures that may overlap, the labels that each of names[1:] is made of; ()
+            where labels are the classes themselves.
+        notes: what was found out, in sentences for the user.
     """
 
     names: tuple[str, ...]
     values: tuple[tuple[int, int], ...]
-    ignore: int | None = None
+    ignore: tuple[int, ...] = ()
+    regions: tuple[tuple[int, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ignore_index(self) -> int | None:
         """What ``ignore`` becomes in masks."""
-        return None if self.ignore is None else IGNORE_INDEX
+        return IGNORE_INDEX if self.ignore else None
 
     def encode(self, raw: NDArray[np.integer], mask: Path) -> NDArray[np.int64]:
-        """File values (*spatial) -> classes 0..K-1 or IGNORE_INDEX.
+        """File values (*spatial) -> labels 0, 1, ... or IGNORE_INDEX.
 
         Raises:
             BadFileError: a value that the coding does not know.
         """
         present, inverse = _compact(raw)
-        known = dict(self.values)
-        if self.ignore is not None:
-            known[self.ignore] = IGNORE_INDEX
+        known = dict(self.values) | dict.fromkeys(self.ignore, IGNORE_INDEX)
         strange = [value for value in present.tolist() if value not in known]
         if strange:
             raise BadFileError(
                 mask,
-                f"holds the value {_listed(strange)}, expected only {_listed(sorted(known))}",
+                f"holds the value {list_values(strange)}, expected only "
+                f"{list_values(sorted(known))}",
             )
         table = np.array([known[value] for value in present.tolist()], dtype=np.int64)
         return table[inverse]
 
 
-def distinct(raw: NDArray[np.integer]) -> set[int]:
-    """The values a mask holds."""
+def count_values(raw: NDArray[np.integer]) -> dict[int, int]:
+    """How many pixels of a mask hold each of its values."""
     if raw.dtype.itemsize <= 2 and raw.dtype.kind == "u":
-        return set(np.flatnonzero(np.bincount(raw.ravel())).tolist())
-    return set(np.unique(raw).tolist())
+        counts = np.bincount(raw.ravel())
+        values = np.flatnonzero(counts)
+        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
+    values, counts = np.unique(raw, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def infer_coding(values: Iterable[int], names: tuple[str, ...], ignore: int | None) -> Coding:
-    """The coding of a data set whose masks hold ``values``.
-
-    {0, 1} and {0, 255} are two classes; 0..K-1 are K classes; other values, twenty at most, become
-    classes in sorted order and keep their value in the class name. ``names``, where given, name
-    the classes and fix how many there are.
-
-    Raises:
-        UserError: fewer than two values, more than twenty, or names that do not fit.
-    """
-    found = sorted(set(values) - {ignore})
-    coded = _coded(found, len(names))
-    if len(coded) < 2:
-        raise UserError(
-            f"all masks hold only the value {_listed(found)}; at least two classes are needed"
-        )
-    if len(coded) > MAX_VALUES:
-        raise UserError(
-            f"the masks hold {len(coded)} distinct values ({_listed(coded)}), at most "
-            f"{MAX_VALUES} classes are expected; are these masks, and stored without loss?"
-        )
-    if names and len(names) != len(coded):
-        raise UserError(
-            f"classes={'+'.join(names)} names {len(names)} classes, but the masks have "
-            f"{len(coded)} (values {_listed(coded)})"
-        )
-    pairs = tuple((value, index) for index, value in enumerate(coded))
-    return Coding(names or _default_names(coded), pairs, ignore)
+def name_value(value: int) -> str:
+    """A mask value in words: its number, or its colour."""
+    return f"#{value - COLOUR:06x}" if value >= COLOUR else str(value)
 
 
-def _coded(found: list[int], wanted: int) -> list[int]:
-    """The file values of classes 0, 1, ...; some may be absent from the files."""
-    if set(found) <= {0, 255} and 255 in found:
-        return [0, 255]
-    if found and wanted and min(found) >= 0 and max(found) < wanted:
-        return list(range(wanted))
-    if found == [1]:
-        return [0, 1]
-    return found
-
-
-def _default_names(coded: list[int]) -> tuple[str, ...]:
-    if coded in ([0, 1], [0, 255]):
-        return ("background", "foreground")
-    if coded == list(range(len(coded))):
-        return ("background", *(f"class {value}" for value in coded[1:]))
-    return tuple("background" if value == 0 else _value_name(value) for value in coded)
-
-
-def _value_name(value: int) -> str:
-    return f"colour #{value - COLOUR:06x}" if value >= COLOUR else f"value {value}"
-
-
-def _listed(values: list[int]) -> str:
-    shown = ", ".join(_value_name(v) if v >= COLOUR else str(v) for v in values[:8])
-    return shown + (", ..." if len(values) > 8 else "")
+def list_values(values: Iterable[int]) -> str:
+    """Several of them, no more than eight."""
+    named = [name_value(value) for value in values]
+    return ", ".join(named[:8]) + (", ..." if len(named) > 8 else "")
 
 
 def _compact(raw: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.intp]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segbench.errors import UserError
 
-NAMED = 10  # a longer list is counted, not printed
+NAMED = 100  # a longer list is counted, not printed
 
 
 class BadFileError(UserError):
@@ -19,10 +19,15 @@ class BadFileError(UserError):
 
 @dataclass
 class Faults:
-    """What is wrong with the files of one data set, one phrase per file."""
+    """What is wrong with the files of one data set, one phrase per file.
+
+    Attributes:
+        notes: what is left out on purpose, in sentences for the user.
+    """
 
     root: Path
     found: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, path: Path, reason: str) -> None:
         """Note that the file at ``path`` cannot be used; ``reason`` continues its name."""
@@ -32,16 +37,21 @@ class Faults:
         """Note a file whose reading failed."""
         self.found.append(str(error))
 
+    def note(self, sentence: str) -> None:
+        """Note what is left out, and is no fault."""
+        self.notes.append(sentence)
+
     def raise_any(self, what: str = "this data") -> None:
         """End here if there is any fault; ``what`` the files are.
 
         Raises:
-            UserError: the first ten faults, and how many more there are.
+            UserError: the first hundred faults, and how many more there are.
         """
         if not self.found:
             return
-        named = "; ".join(self.found[:NAMED])
-        more = f"; and {len(self.found) - NAMED} more" if len(self.found) > NAMED else ""
+        found = list(dict.fromkeys(self.found))
+        named = "; ".join(found[:NAMED])
+        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
         raise UserError(f"{self.root}: cannot use {what}: {named}{more}")
 
 

@@ -12,16 +12,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segbench.api import Case, Entry
 from segbench.atomic import require_regular
-from segbench.data.coding import ALL_IGNORED, Coding
+from segbench.data.coding import ALL_IGNORED, IGNORE_INDEX, Coding, list_values
 from segbench.data.faults import BadFileError, short_name
 from segbench.data.sources import Source
 from segbench.errors import UserError
 from segbench.plugins.registry import suggest
 
 FORMAT = 1  # part of the fingerprint: raise it when the same files become different arrays
+READING = 2  # raise it where only files that were read wrongly do: all cases are looked at again
 NOT_FINGERPRINTED = ("root", "split")  # where files lie; who is in which split is hashed itself
+LATER = (
+    *("nsd_tolerance", "images", "masks", "rois", "table", "values", "regions", "range", "bits"),
+    *("window", "spacing", "score_on"),
+)
+"""Options that data which were there before them do not have."""
 
 
 class FileDataset(ABC):
@@ -63,6 +71,21 @@ class FileDataset(ABC):
         return len(self._first.shape) - 1
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What was found and left out."""
+        return (*self.coding.notes, *self.left_out)
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """What lies beside the cases and is none, in sentences."""
+        return ()
+
+    @property
+    def ignored_is_outside(self) -> bool:
+        """Whether what is ignored is outside the valid region, and so not attacked either."""
+        return False
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits, train and test first."""
         return tuple(self._sources)
@@ -91,9 +114,13 @@ class FileDataset(ABC):
         coding = self.coding
         try:
             picture = source.picture()
-            labels = coding.encode(source.raw_mask(), source.masks[0])
-            if (labels == coding.ignore_index).all():
-                raise BadFileError(source.masks[0], f"{ALL_IGNORED} {coding.ignore}")
+            raw = source.raw_mask()
+            labels = coding.encode(raw, source.mask)
+            valid = ~np.isin(raw, coding.ignore) if self.ignored_is_outside else source.valid()
+            if valid is not None:
+                labels[~valid] = IGNORE_INDEX
+            if (labels == IGNORE_INDEX).all():
+                raise BadFileError(source.mask, f"{ALL_IGNORED} {list_values(coding.ignore)}")
         except OSError as error:
             raise BadFileError(source.image, f"or its mask cannot be read ({error})") from None
         return Case(
@@ -102,13 +129,15 @@ class FileDataset(ABC):
             image=picture.pixels,
             labels=labels,
             class_names=coding.names,
-            ignore_index=coding.ignore_index,
+            ignore_index=coding.ignore_index if valid is None else IGNORE_INDEX,
             intensity=picture.intensity,
             spacing=picture.spacing,
             affine=picture.affine,
             source=source.image,
             depth=picture.depth,
             nsd_tolerance=self.nsd_tolerance,
+            regions=coding.regions or None,
+            valid=valid,
         )
 
     def fingerprint(self) -> str:
@@ -123,8 +152,10 @@ class FileDataset(ABC):
     @cached_property
     def _sources(self) -> dict[str, tuple[Source, ...]]:
         found = self.find()
+        if not any(found.values()):
+            raise UserError("there is no case in this data set")
         names = [*("train", "test"), *sorted(found.keys() - {"train", "test"})]
-        return {n: tuple(sorted(found[n], key=lambda s: s.case_id)) for n in names}
+        return {n: tuple(sorted(found.get(n, ()), key=lambda s: s.case_id)) for n in names}
 
     @cached_property
     def _by_id(self) -> dict[str, Source]:
@@ -141,8 +172,13 @@ class FileDataset(ABC):
         return by_id
 
     @property
+    def _explained(self) -> bool:
+        """Whether a file of the user's, and not its options alone, says what values mean."""
+        return bool(self.coding.regions) or len(self.coding.ignore) > 1
+
+    @property
     def _first(self) -> Source:
-        return self._sources["train"][0]
+        return next(sources[0] for sources in self._sources.values() if sources)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -150,16 +186,18 @@ class FileDataset(ABC):
             f.name: getattr(self, f.name)
             for f in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
             if f.name not in NOT_FINGERPRINTED
+            and not (f.name in LATER and getattr(self, f.name) == f.default)
         }
-        if self.nsd_tolerance is None:  # the data that were there before it was an option
-            del options["nsd_tolerance"]
         digest = hashlib.sha256()
-        header = [type(self).__name__, FORMAT, options, self.coding.names, self.coding.values]
+        coding = self.coding
+        header = [type(self).__name__, FORMAT, options, coding.names, coding.values]
+        if self._explained:
+            header += [coding.ignore, coding.regions]
         digest.update(json.dumps(header, sort_keys=True).encode())
         contents: dict[Path, str] = {}  # the slices of a volume share its files
         for split, sources in self._sources.items():
             for source in sources:
-                files = (source.image, *source.masks)
+                files = source.files
                 for path in files:
                     if path not in contents:
                         contents[path] = _sha256(path)

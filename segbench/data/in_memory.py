@@ -48,7 +48,7 @@ class InMemory:
         UserError: an array has another shape, kind or range.
     """
 
-    splits = ("train", SPLIT)
+    splits = ("train", SPLIT, "all")
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class InMemory:
         """
         if split not in self.splits:
             raise UserError(f"no split {split!r}{suggest(split, self.splits)}")
-        if split != SPLIT:
+        if split == "train":
             raise UserError(
                 f"data given as arrays are all of the split {SPLIT}; an attack that is fitted "
                 "first needs a data set with cases to train on"

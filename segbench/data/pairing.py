@@ -2,58 +2,121 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segbench.data.faults import Faults
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
-VOLUME_SUFFIXES = (".nii", ".nii.gz")
-MASK_ENDINGS = ("_mask", "_segmentation", "_seg", "_label")
-NOTES = ("", ".txt", ".md", ".csv", ".json", ".ini", ".db")  # beside the images, not among them
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+SIMPLEITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *SIMPLEITK_SUFFIXES)
+SUFFIXES = (*RASTER_SUFFIXES, *VOLUME_SUFFIXES)
+NOTES = ("", ".txt", ".md", ".csv", ".json", ".toml", ".ini", ".db", ".raw", ".zraw")  # beside them
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's: case_0000, case_0001
+_IMAGE_ENDING = re.compile(r"[ _-](image|img|training|test)$")
+_MASK_ENDING = re.compile(
+    r"[ _-](masks?|segmentation|seg|labels?|annotation|gt|groundtruth|manual\d?|lesion)$"
+)
+_MASK_BEGINNING = re.compile(r"^(masks?|segmentation|seg|labels?|annotation|gt)[ _-]")
+_IMAGE_BEGINNING = re.compile(r"^(image)[ _-]")
+_SIDE = re.compile(r"[ _-](left|right|l|r)([ _-](lung|lungs|mask))?$")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its mask; the case is named after the image."""
+    """The files of one case, which is named after its image.
+
+    Attributes:
+        images: one file, or one for each channel.
+        masks: one file, or several, each with a structure of its own.
+        roi: a mask of the pixels that count, where there is one.
+        group: the patient, where a table says; likewise ``split``.
+    """
 
     case_id: str
-    image: Path
-    mask: Path
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    roi: Path | None = None
+    group: str | None = None
+    split: str | None = None
+
+    @property
+    def image(self) -> Path:
+        """The first image file."""
+        return self.images[0]
+
+    @property
+    def mask(self) -> Path:
+        """The first mask file."""
+        return self.masks[0]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*self.images, *self.masks, *((self.roi,) if self.roi else ()))
 
 
-def find_pairs(images: Path, masks: Path, faults: Faults) -> list[Pair]:
-    """The images of one folder and the masks of another, matched by stem, sorted by it.
+def find_pairs(images: Path, masks: Path, faults: Faults, rois: Path | None = None) -> list[Pair]:
+    """The images of one folder and the masks of another, matched by name, sorted by it.
 
-    A mask may be called as its image or end in one of MASK_ENDINGS, in any case. What does not
-    match is noted in ``faults``.
+    Names are compared in Unicode's normal form, as they stand first, and where that fails without
+    what people put around them: ``_0000`` of the only channel, ``_mask``, ``mask_``, ``_manual1``,
+    ``_training`` and the like, upper and lower case, ``_left`` and ``_right``. What does not match,
+    or in two ways, is noted in ``faults``.
     """
-    missing = [folder for folder in (images, masks) if not folder.is_dir()]
+    missing = [folder for folder in (images, masks, rois) if folder and not folder.is_dir()]
     for folder in missing:
         faults.add(folder, "is missing; expected a folder of files")
     if missing:
         return []
-    by_stem = _by_stem(images, faults)
-    masks_of = _masks_by_image(_by_stem(masks, faults), set(by_stem), faults)
+    cases = _channels_of(list_files(images, faults))
+    masks_of = _owners(list_files(masks, faults), cases, faults)
+    rois_of = _owners(list_files(rois, faults), cases, faults) if rois else {}
     pairs = []
-    for stem, files in sorted(by_stem.items()):
-        if len(files) > 1:
-            faults.add(files[1], f"has the same name as {files[0].name}")
-        candidates = masks_of.get(stem, [])
-        if not candidates:
+    for stem, files in sorted(cases.items()):
+        found = masks_of.get(stem, [])
+        if not found:
             faults.add(files[0], f"has no mask in {masks.name}/")
-        elif len(candidates) > 1:
-            faults.add(files[0], f"has two masks, {candidates[0].name} and {candidates[1].name}")
+        elif len(found) > 1 and not _are_sides(found):
+            faults.add(files[0], f"has two masks, {found[0].name} and {found[1].name}")
+        elif rois and len(rois_of.get(stem, [])) != 1:
+            faults.add(files[0], f"has {len(rois_of.get(stem, []))} masks in {rois.name}/")
         else:
-            pairs.append(Pair(stem, files[0], candidates[0]))
+            roi = rois_of[stem][0] if rois else None
+            pairs.append(Pair(stem, tuple(files), tuple(found), roi))
     return pairs
 
 
+def list_files(folder: Path, faults: Faults) -> list[Path]:
+    """The files of a folder that can be read, sorted; others are noted in ``faults``."""
+    found: list[Path] = []
+    inside = 0
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            inside += sum(suffix_of(file) in SUFFIXES for file in path.rglob("*"))
+        elif (suffix := suffix_of(path)) in SUFFIXES:
+            found.append(path)
+        elif suffix not in NOTES:
+            faults.add(path, f"is not of a kind that is read ({' '.join(SUFFIXES)})")
+    if inside:
+        faults.note(f"{inside} files in folders within {folder.name}/ are left out")
+    if not found:
+        faults.add(folder, f"holds no image files ({' '.join(SUFFIXES)})")
+    _refuse_same_names(found, faults)
+    return found
+
+
 def stem_of(path: Path) -> str:
-    """A file's name without its suffix, where ``.nii.gz`` is one suffix."""
-    return path.name[: len(path.name) - len(suffix_of(path))]
+    """A file's name without its suffix, where ``.nii.gz`` is one, in Unicode's normal form."""
+    return normal(path.name[: len(path.name) - len(suffix_of(path))])
 
 
 def suffix_of(path: Path) -> str:
@@ -62,46 +125,81 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
+def known_stem(name: str) -> str:
+    """A case's name as somebody wrote it, without a suffix only if it is one that is read."""
+    path = Path(name)
+    return stem_of(path) if suffix_of(path) in SUFFIXES else normal(path.name)
+
+
+def normal(name: str) -> str:
+    """A name in Unicode's normal form, so that one name is one whoever wrote it."""
+    return unicodedata.normalize("NFC", name)
+
+
 def is_volume(path: Path) -> bool:
-    """Whether a file is named as NIfTI."""
+    """Whether a file is named as a volume."""
     return suffix_of(path) in VOLUME_SUFFIXES
 
 
-def _by_stem(folder: Path, faults: Faults) -> dict[str, list[Path]]:
+def _refuse_same_names(files: Sequence[Path], faults: Faults) -> None:
+    seen: dict[str, Path] = {}
+    for path in files:
+        stem = stem_of(path)
+        if stem in seen:
+            faults.add(path, f"has the same name as {seen[stem].name}")
+        seen[stem] = path
+
+
+def _channels_of(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Case -> its files: one, or where all names end so, the channels _0000, _0001, ... of each."""
+    stems = {stem_of(path): path for path in files}
+    matches = [_CHANNEL.fullmatch(stem) for stem in stems]
+    if not matches or not all(matches) or all(m and m[2] != "0000" for m in matches):
+        return {stem: [path] for stem, path in stems.items()}
+    cases: dict[str, list[Path]] = defaultdict(list)
+    for stem, match in zip(stems, matches, strict=True):
+        assert match
+        cases[match[1]].append(stems[stem])
+    return {stem: sorted(found) for stem, found in cases.items()}
+
+
+def _owners(masks: Sequence[Path], cases: Iterable[str], faults: Faults) -> dict[str, list[Path]]:
+    """Case -> its masks: by the names as they stand, else by what is left of them."""
+    names = set(cases)
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for case in names:
+        for key in {case.casefold(), _bare_image(case)}:
+            by_key[key].append(case)
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        suffix = suffix_of(path)
-        if path.name.startswith(".") or path.is_dir() or suffix in NOTES:
-            continue
-        if suffix in (*RASTER_SUFFIXES, *VOLUME_SUFFIXES):
-            found[stem_of(path)].append(path)
+    for path in masks:
+        stem = stem_of(path)
+        owners = [stem] if stem in names else _by_keys(stem, by_key)
+        if len(owners) == 1:
+            found[owners[0]].append(path)
+        elif owners:
+            faults.add(path, f"may belong to {' or to '.join(sorted(owners)[:2])}")
         else:
-            faults.add(path, f"is not of a kind that is read ({_kinds()})")
-    if not found:
-        faults.add(folder, f"holds no image files ({_kinds()})")
+            faults.add(path, "has no image")
     return found
 
 
-def _masks_by_image(
-    masks: dict[str, list[Path]], stems: set[str], faults: Faults
-) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = defaultdict(list)
-    for stem, files in masks.items():
-        owner = stem if stem in stems else _without_ending(stem)
-        if owner in stems:
-            found[owner].extend(files)
-        else:
-            faults.add(files[0], "has no image")
-    return found
+def _by_keys(stem: str, cases: dict[str, list[str]]) -> list[str]:
+    """The cases whose bare name is that of a mask; the less is taken away the better."""
+    bare = _MASK_BEGINNING.sub("", stem.casefold())
+    whole = (stem.casefold(), bare, _MASK_ENDING.sub("", stem.casefold()), _bare_mask(stem))
+    sides = tuple(_SIDE.sub("", key) for key in (*whole, _MASK_ENDING.sub("", bare)))
+    return next((cases[key] for key in (*whole, *sides) if key in cases), [])
 
 
-def _without_ending(stem: str) -> str:
-    for ending in MASK_ENDINGS:
-        if stem.lower().endswith(ending):
-            return stem[: -len(ending)]
-    return stem
+def _bare_image(stem: str) -> str:
+    return _IMAGE_ENDING.sub("", _IMAGE_BEGINNING.sub("", stem.casefold()))
 
 
-def _kinds() -> str:
-    kinds: Sequence[str] = (*RASTER_SUFFIXES, *VOLUME_SUFFIXES)
-    return " ".join(kinds)
+def _bare_mask(stem: str) -> str:
+    return _MASK_ENDING.sub("", _MASK_BEGINNING.sub("", stem.casefold()))
+
+
+def _are_sides(masks: Sequence[Path]) -> bool:
+    """Whether the masks of one image are its left and its right, and nothing else."""
+    found = [_SIDE.search(_MASK_ENDING.sub("", stem_of(path).casefold())) for path in masks]
+    return len(masks) == 2 and {m[1][0] for m in found if m} == {"l", "r"}

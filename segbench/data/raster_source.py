@@ -1,4 +1,4 @@
-"""A case from an image file and a mask file of the same size."""
+"""A case from image files and mask files of one size."""
 
 from __future__ import annotations
 
@@ -9,43 +9,77 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.api import Intensity
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.pairing import Pair
-from segbench.data.rasters import inspect_image, inspect_mask, read_image, read_mask
+from segbench.data.raster_header import RasterHeader
+from segbench.data.rasters import inspect_image, inspect_mask, needs_range, read_image, read_mask
 from segbench.data.resize import resize_image, resize_labels
-from segbench.data.sources import Picture
+from segbench.data.scale import OWN_SCALE, Scale
+from segbench.data.sources import Picture, structure_bits
 
 
 @dataclass(frozen=True)
 class RasterSource:
-    """An image and a mask; ``shape`` (C, H, W) is what they are resized to."""
+    """An image and its masks; ``shape`` (C, H, W) is what they are resized to."""
 
-    case_id: str
+    pair: Pair
     group_id: str
     shape: tuple[int, ...]
-    image: Path
-    mask: Path
+    scale: Scale = OWN_SCALE
     field_of_view_mm: float | None = None  # the side of a square image, where known
 
     @property
-    def masks(self) -> tuple[Path, ...]:
-        """The one mask file."""
-        return (self.mask,)
+    def case_id(self) -> str:
+        """The pair's."""
+        return self.pair.case_id
+
+    @property
+    def pair_id(self) -> str:
+        """The same."""
+        return self.pair.case_id
+
+    @property
+    def image(self) -> Path:
+        """The first image file."""
+        return self.pair.image
+
+    @property
+    def mask(self) -> Path:
+        """The first mask file."""
+        return self.pair.mask
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files."""
+        return self.pair.files
 
     def picture(self) -> Picture:
-        """The image at ``shape``."""
-        pixels, bits = read_image(self.image, channels=self.shape[0])
+        """The image at ``shape``, its files being its channels where there are several."""
+        several = len(self.pair.images) > 1
+        read = [
+            read_image(path, channels=1 if several else self.shape[0], scale=self.scale)
+            for path in self.pair.images
+        ]
+        pixels = np.concatenate([image for image, _ in read])
+        maps = tuple(scale for image, scale in read for _ in image)
         side = self.field_of_view_mm
         return Picture(
             resize_image(pixels, self.shape[1:]),
-            (Intensity(0.0, float(2**bits - 1), bits),) * len(pixels),
+            maps,
             spacing=(side / self.shape[1], side / self.shape[2]) if side else None,
         )
 
     def raw_mask(self) -> NDArray[np.integer]:
-        """The mask's file values at ``shape``."""
-        return resize_labels(read_mask(self.mask), self.shape[1:])
+        """The mask's values at ``shape``; of several masks, a bit for each."""
+        masks = [resize_labels(read_mask(path), self.shape[1:]) for path in self.pair.masks]
+        return masks[0] if len(masks) == 1 else structure_bits(masks, self.pair.masks)
+
+    def valid(self) -> NDArray[np.bool_] | None:
+        """The pixels at ``shape`` where the region's mask is not 0."""
+        if self.pair.roi is None:
+            return None
+        inside: NDArray[np.bool_] = resize_labels(read_mask(self.pair.roi), self.shape[1:]) != 0
+        return inside
 
 
 def raster_sources(
@@ -55,6 +89,7 @@ def raster_sources(
     group_of: Callable[[str], str] = str,
     size: int = 0,
     channels: int = 0,
+    scale: Scale = OWN_SCALE,
     field_of_view_mm: float | None = None,
 ) -> list[RasterSource]:
     """The cases of matched files, their headers read; what is wrong is noted in ``faults``.
@@ -64,27 +99,40 @@ def raster_sources(
     sources: list[RasterSource] = []
     for pair in pairs:
         try:
-            header = inspect_image(pair.image)
-            mask_size = inspect_mask(pair.mask)
+            header = _checked_header(pair, scale)
         except BadFileError as error:
             faults.catch(error)
             continue
-        if mask_size != (header.height, header.width):
-            faults.add(
-                pair.mask,
-                f"is {mask_size[1]} x {mask_size[0]} pixels, "
-                f"its image {header.width} x {header.height}",
-            )
-            continue
-        spatial = (size, size) if size else mask_size
-        shape = (channels or header.channels, *spatial)
-        if sources and shape[0] != sources[0].shape[0]:
+        spatial = (size, size) if size else (header.height, header.width)
+        count = len(pair.images) if len(pair.images) > 1 else channels or header.channels
+        if sources and count != sources[0].shape[0]:
             faults.add(
                 pair.image,
-                f"has {shape[0]} channels, {sources[0].image.name} has {sources[0].shape[0]}",
+                f"has {count} channels, {sources[0].image.name} has {sources[0].shape[0]}",
             )
-        group = group_of(pair.case_id)
-        sources.append(
-            RasterSource(pair.case_id, group, shape, pair.image, pair.mask, field_of_view_mm)
-        )
+        group = pair.group or group_of(pair.case_id)
+        sources.append(RasterSource(pair, group, (count, *spatial), scale, field_of_view_mm))
     return sources
+
+
+def _checked_header(pair: Pair, scale: Scale) -> RasterHeader:
+    """The first image's header, once all files of the pair are known to be of its size."""
+    first = inspect_image(pair.image)
+    for path in pair.images:
+        header = first if path == pair.image else inspect_image(path)
+        if header.needs_range and scale.ends is None:
+            raise BadFileError(path, needs_range(header))
+        if len(pair.images) > 1 and header.channels != 1:
+            raise BadFileError(path, "is in colour; expected gray, one file for each channel")
+        _refuse_size((header.height, header.width), first, path)
+    for path in pair.files[len(pair.images) :]:
+        _refuse_size(inspect_mask(path), first, path)
+    return first
+
+
+def _refuse_size(size: tuple[int, int], image: RasterHeader, path: Path) -> None:
+    if size != (image.height, image.width):
+        raise BadFileError(
+            path,
+            f"is {size[1]} x {size[0]} pixels, its image {image.width} x {image.height}",
+        )

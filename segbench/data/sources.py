@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.api import Intensity
+from segbench.data.faults import BadFileError
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,11 @@ class Source(Protocol):
         ...
 
     @property
+    def pair_id(self) -> str:
+        """The volume that a slice is of; else the same."""
+        ...
+
+    @property
     def group_id(self) -> str:
         """The patient or volume."""
         ...
@@ -43,12 +49,17 @@ class Source(Protocol):
 
     @property
     def image(self) -> Path:
-        """The image file."""
+        """The image file, the first where there are several."""
         ...
 
     @property
-    def masks(self) -> tuple[Path, ...]:
-        """The mask files."""
+    def mask(self) -> Path:
+        """The mask file, the first where there are several."""
+        ...
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it is read from."""
         ...
 
     def picture(self) -> Picture:
@@ -58,3 +69,26 @@ class Source(Protocol):
     def raw_mask(self) -> NDArray[np.integer]:
         """The file's own mask values (*spatial) on the picture's grid; raises BadFileError."""
         ...
+
+    def valid(self) -> NDArray[np.bool_] | None:
+        """Which pixels (*spatial) count, None for all; raises BadFileError."""
+        ...
+
+
+def structure_bits(
+    masks: list[NDArray[np.integer]], paths: tuple[Path, ...]
+) -> NDArray[np.integer]:
+    """Masks of one structure each to one (*spatial), bit s being set where structure s is.
+
+    Raises:
+        BadFileError: a mask of more than one value besides 0.
+    """
+    bits = np.zeros(masks[0].shape, dtype=np.uint16)
+    for number, (mask, path) in enumerate(zip(masks, paths, strict=True)):
+        values = np.unique(mask)
+        if len(values[values != 0]) > 1:
+            raise BadFileError(
+                path, f"holds {len(values)} values; expected one structure, being 0 elsewhere"
+            )
+        bits |= (mask != 0).astype(np.uint16) << np.uint16(number)
+    return bits

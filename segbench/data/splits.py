@@ -8,11 +8,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from segbench.data.faults import Faults
-from segbench.data.pairing import stem_of
-from segbench.data.sources import Source
+from segbench.data.pairing import Pair, known_stem, normal
 from segbench.errors import UserError
 
 
@@ -24,11 +24,37 @@ class SplitTable:
     splits: Mapping[str, str]
     groups: Mapping[str, str]
 
+    def of(self, case: str) -> str | None:
+        """A case's split, by its name as it stands or with a suffix; None where it has none."""
+        return next((self.splits[name] for name in self._names(case)), None)
+
+    def group_of(self, case: str) -> str | None:
+        """A case's group, None where the file does not say."""
+        return next((self.groups[n] for n in self._names(case) if n in self.groups), None)
+
+    def strangers(self, cases: Iterable[str]) -> list[str]:
+        """The names in it that are no case's."""
+        known = {name for case in cases for name in self._names(case)}
+        return sorted(self.splits.keys() - known)
+
+    def _names(self, case: str) -> list[str]:
+        if case in self.splits:
+            return [case]
+        return [name for name in self._by_stem.get(case, ()) if name in self.splits]
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.splits:
+            found[known_stem(name)].append(name)
+        return found
+
 
 def read_split_table(path: Path) -> SplitTable:
     """A CSV file with the columns ``case_id`` (or ``file``), ``split`` and optionally ``group``.
 
-    A case may be written as a file name, with or without folder and suffix.
+    A case may be written as a file name, with or without folder and suffix; dots in it are part of
+    its name.
 
     Raises:
         UserError: no such file, not such a table, or a case given twice.
@@ -50,12 +76,12 @@ def read_split_table(path: Path) -> SplitTable:
         case, split = (row[name] or "").strip(), (row["split"] or "").strip()
         if not case or not split:
             raise UserError(f"line {number} of {path} has no {name if not case else 'split'}")
-        stem = stem_of(Path(case))
-        if stem in splits:
-            raise UserError(f"line {number} of {path} gives the case {stem!r} a second time")
-        splits[stem] = split
+        case = normal(Path(case).name)
+        if known_stem(case) in {known_stem(other) for other in splits}:
+            raise UserError(f"line {number} of {path} gives the case {case!r} a second time")
+        splits[case] = split
         if (row.get("group") or "").strip():
-            groups[stem] = str(row["group"]).strip()
+            groups[case] = str(row["group"]).strip()
     return SplitTable(path, splits, groups)
 
 
@@ -66,21 +92,20 @@ def table_splits(
 
     Cases without a row, rows without a case, and groups in two splits are noted in ``faults``.
     """
-    for stem in sorted(groups.keys() - table.splits.keys()):
-        faults.add(table.path, f"has no row for {stem}")
-    for stem in sorted(table.splits.keys() - groups.keys()):
-        faults.add(table.path, f"names {stem}, which is not there")
     found: dict[str, list[str]] = {"train": [], "test": []}
     splits_of: dict[str, set[str]] = defaultdict(set)
-    for stem in sorted(groups.keys() & table.splits.keys()):
-        found.setdefault(table.splits[stem], []).append(stem)
-        splits_of[groups[stem]].add(table.splits[stem])
+    for case in sorted(groups):
+        split = table.of(case)
+        if split is None:
+            faults.add(table.path, f"has no row for {case}")
+            continue
+        found.setdefault(split, []).append(case)
+        splits_of[groups[case]].add(split)
+    for name in table.strangers(groups):
+        faults.add(table.path, f"names {name}, which is not there")
     for group, names in sorted(splits_of.items()):
         if len(names) > 1:
             faults.add(table.path, f"puts the group {group} in {' and '.join(sorted(names))}")
-    for name in ("train", "test"):
-        if not found[name]:
-            faults.add(table.path, f"puts no case in {name}")
     return found
 
 
@@ -92,18 +117,15 @@ def seeded_splits(
     The order of groups is that of a hash of seed and name, so it depends on no other group.
 
     Raises:
-        UserError: the fraction is not between 0 and 1, or there is only one group.
+        UserError: the fraction is not between 0 and 1.
     """
     if not 0 < test_fraction < 1:
         raise UserError(f"test_fraction={test_fraction:g} is not between 0 and 1")
     members: dict[str, list[str]] = defaultdict(list)
     for case, group in sorted(groups.items()):
         members[group].append(case)
-    if len(members) < 2:
-        raise UserError(
-            f"there is only one group ({next(iter(members), 'none')}); a split into train and "
-            "test needs two, since cases of one group stay together"
-        )
+    if len(members) < 2:  # cases of one group stay together: nothing is left to train on
+        return {"train": [], "test": sorted(groups)}
     order = sorted(members, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
     test: list[str] = []
     for group in order[:-1]:
@@ -133,8 +155,9 @@ def group_rule(pattern: str, table: SplitTable | None) -> Callable[[str], str]:
         raise UserError(f"group_regex={pattern!r} is not a regular expression: {error}") from None
 
     def group_of(case: str) -> str:
-        if table is not None and case in table.groups:
-            return table.groups[case]
+        given = table.group_of(case) if table is not None else None
+        if given is not None:
+            return given
         if not pattern:
             return case
         match = expression.search(case)
@@ -145,27 +168,27 @@ def group_rule(pattern: str, table: SplitTable | None) -> Callable[[str], str]:
     return group_of
 
 
-def split_sources(
-    sources: Sequence[Source],
+def split_pairs(
+    pairs: Sequence[Pair],
+    group_of: Callable[[str], str],
     root: Path,
     table: SplitTable | None,
     test_fraction: float,
     seed: int,
-) -> dict[str, list[Source]]:
-    """Split -> cases, by the table if there is one, else by the seeded rule.
+) -> dict[str, list[str]]:
+    """Split -> case ids, by what the pairs say themselves, the table, or the seeded rule.
 
     Raises:
         UserError: the table does not fit the cases, or the rule cannot be applied.
     """
+    groups = {pair.case_id: pair.group or group_of(pair.case_id) for pair in pairs}
+    if pairs and all(pair.split for pair in pairs):
+        said = {pair.case_id: str(pair.split) for pair in pairs}
+        table = SplitTable(root, said, {})
     faults = Faults(root)
-    groups = {stem_of(source.image): source.group_id for source in sources}
     if table is None:
         splits = seeded_splits(groups, test_fraction, seed)
     else:
         splits = table_splits(table, groups, faults)
     faults.raise_any()
-    split_of = {stem: name for name, stems in splits.items() for stem in stems}
-    found: dict[str, list[Source]] = {name: [] for name in splits}
-    for source in sources:
-        found[split_of[stem_of(source.image)]].append(source)
-    return found
+    return splits

@@ -1,4 +1,4 @@
-"""Cases from a NIfTI volume: its axial slices, or the whole of it."""
+"""Cases from volumes: their axial slices, or the whole of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segbench.api import Intensity
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.pairing import Pair
 from segbench.data.resize import resize_image, resize_labels
-from segbench.data.sources import Picture
+from segbench.data.sources import Picture, structure_bits
 from segbench.data.volume_cache import VOLUMES
 from segbench.data.volumes import (
     VolumeHeader,
@@ -23,47 +23,52 @@ from segbench.data.volumes import (
     read_voxels,
     same_place,
 )
-from segbench.errors import UserError
+from segbench.data.window import Window
 
 Mode = Literal["slices", "volumes"]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Which percentiles of a volume become 0 and 1; what lies outside is clipped."""
-
-    lower: float
-    upper: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lower < self.upper <= 100:
-            raise UserError(
-                f"lower={self.lower:g}, upper={self.upper:g} are not percentiles; "
-                "expected 0 <= lower < upper <= 100"
-            )
 
 
 @dataclass(frozen=True)
 class VolumeSource:
     """A volume, or its axial slice at ``depth``; ``shape`` is (C, X, Y[, Z]), canonical axes."""
 
-    case_id: str
+    pair: Pair
     group_id: str
     shape: tuple[int, ...]
-    image: Path
-    mask: Path
     header: VolumeHeader
     window: Window
     depth: int | None = None
 
     @property
-    def masks(self) -> tuple[Path, ...]:
-        """The one mask file."""
-        return (self.mask,)
+    def case_id(self) -> str:
+        """The pair's, and which slice."""
+        return self.pair_id if self.depth is None else f"{self.pair_id}_z{self.depth:03d}"
+
+    @property
+    def pair_id(self) -> str:
+        """The volume's."""
+        return self.pair.case_id
+
+    @property
+    def image(self) -> Path:
+        """The first image file."""
+        return self.pair.image
+
+    @property
+    def mask(self) -> Path:
+        """The first mask file."""
+        return self.pair.mask
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files."""
+        return self.pair.files
 
     def picture(self) -> Picture:
-        """The image at ``shape``, scaled by the percentiles of its whole volume, per channel."""
-        scaled, maps = VOLUMES.get(self.image, self.window, self._scaled)
+        """The image at ``shape``, scaled by the window of its whole volume, per channel."""
+        read = [VOLUMES.get(path, self.window, self._scaled(path)) for path in self.pair.images]
+        scaled = read[0][0] if len(read) == 1 else np.concatenate([pixels for pixels, _ in read])
+        maps: tuple[Intensity, ...] = tuple(scale for _, scales in read for scale in scales)
         pixels = scaled if self.depth is None else scaled[..., self.depth]
         old, new = pixels.shape[1:], self.shape[1:]
         spacing = (s * a / b for s, a, b in zip(self.header.spacing, old, new, strict=False))
@@ -76,22 +81,28 @@ class VolumeSource:
         )
 
     def raw_mask(self) -> NDArray[np.integer]:
-        """The labels' file values at ``shape``."""
-        labels, _ = VOLUMES.get(self.mask, "labels", lambda: (read_label_volume(self.mask), None))
+        """The labels' file values at ``shape``; of several masks, a bit for each."""
+        masks = [self._labels(path) for path in self.pair.masks]
+        return masks[0] if len(masks) == 1 else structure_bits(masks, self.pair.masks)
+
+    def valid(self) -> NDArray[np.bool_] | None:
+        """The voxels at ``shape`` where the region's mask is not 0."""
+        return None if self.pair.roi is None else self._labels(self.pair.roi) != 0
+
+    def _labels(self, path: Path) -> NDArray[np.integer]:
+        labels, _ = VOLUMES.get(path, "labels", lambda: (read_label_volume(path), None))
         return resize_labels(
             labels if self.depth is None else labels[..., self.depth], self.shape[1:]
         )
 
-    def _scaled(self) -> tuple[NDArray[np.float32], tuple[Intensity, ...]]:
-        voxels = read_voxels(self.image)  # (C, X, Y, Z)
-        scaled = np.empty(voxels.shape, dtype=np.float32)
-        maps = []
-        for channel, values in enumerate(voxels):
-            low, high = np.percentile(values, [self.window.lower, self.window.upper]).tolist()
-            high = high if high > low else low + 1.0
-            scaled[channel] = np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
-            maps.append(Intensity(low, high, self.header.bits))
-        return scaled, tuple(maps)
+    def _scaled(
+        self, path: Path
+    ) -> Callable[[], tuple[NDArray[np.float32], tuple[Intensity, ...]]]:
+        def read() -> tuple[NDArray[np.float32], tuple[Intensity, ...]]:
+            bits = self.header.bits if path == self.image else inspect_volume(path).bits
+            return self.window.apply(read_voxels(path), bits, path)
+
+        return read
 
 
 def volume_sources(
@@ -103,46 +114,43 @@ def volume_sources(
     group_of: Callable[[str], str] = str,
     size: int = 0,
 ) -> list[VolumeSource]:
-    """The cases of matched NIfTI files, their headers read; faults are noted in ``faults``.
+    """The cases of matched volumes, their headers read; faults are noted in ``faults``.
 
     ``size`` 0 keeps the grid, another makes every slice a square, every volume a cube.
     """
     sources: list[VolumeSource] = []
     for pair in pairs:
         try:
-            header = _checked_header(pair)
+            header, channels = _checked_header(pair)
         except BadFileError as error:
             faults.catch(error)
             continue
-        if sources and header.channels != sources[0].header.channels:
+        if sources and channels != sources[0].shape[0]:
             faults.add(
                 pair.image,
-                f"has {header.channels} channels, {sources[0].image.name} "
-                f"has {sources[0].header.channels}",
+                f"has {channels} channels, {sources[0].image.name} has {sources[0].shape[0]}",
             )
         axes = 3 if mode == "volumes" else 2
-        shape = (header.channels, *((size,) * axes if size else header.shape[:axes]))
-        volume = VolumeSource(
-            pair.case_id, group_of(pair.case_id), shape, pair.image, pair.mask, header, window
-        )
-        sources += [volume] if mode == "volumes" else _slices(volume)
+        shape = (channels, *((size,) * axes if size else header.shape[:axes]))
+        group = pair.group or group_of(pair.case_id)
+        volume = VolumeSource(pair, group, shape, header, window)
+        slices = range(header.shape[2]) if mode == "slices" else ()
+        sources += [replace(volume, depth=z) for z in slices] or [volume]
     return sources
 
 
-def _slices(volume: VolumeSource) -> list[VolumeSource]:
-    """The axial slices of a volume, one case each."""
-    return [
-        replace(volume, case_id=f"{volume.case_id}_z{z:03d}", depth=z)
-        for z in range(volume.header.shape[2])
-    ]
-
-
-def _checked_header(pair: Pair) -> VolumeHeader:
-    header, mask = inspect_volume(pair.image), inspect_volume(pair.mask)
-    if mask.channels != 1:
-        raise BadFileError(pair.mask, f"has {mask.channels} channels; expected one label per voxel")
-    if mask.shape != header.shape:
-        raise BadFileError(pair.mask, f"has {mask.shape} voxels, its image {header.shape}")
-    if not same_place(header, mask):
-        raise BadFileError(pair.mask, "lies elsewhere than its image (their affines differ)")
-    return header
+def _checked_header(pair: Pair) -> tuple[VolumeHeader, int]:
+    """The first image's header, once all files of the pair lie where it lies; and all channels."""
+    header = inspect_volume(pair.image)
+    channels = header.channels
+    for path in pair.files[1:]:
+        other = inspect_volume(path)
+        if path in pair.images:
+            channels += other.channels
+        elif other.channels != 1:
+            raise BadFileError(path, f"has {other.channels} channels; expected one label per voxel")
+        if other.shape != header.shape:
+            raise BadFileError(path, f"has {other.shape} voxels, its image {header.shape}")
+        if not same_place(header, other):
+            raise BadFileError(path, "lies elsewhere than its image (their affines differ)")
+    return header, channels

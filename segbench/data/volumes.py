@@ -21,6 +21,7 @@ from segbench.data.faults import BadFileError
 from segbench.engine.memory import free_bytes
 
 MAX_BYTES = 4 << 30  # of one volume, as stored
+_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # and nothing said is millimetres
 _WIDEST = 8  # bytes of a voxel in memory, whatever it takes in its file
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, struct.error, zlib.error)
 
@@ -42,6 +43,18 @@ class VolumeHeader:
     spacing: tuple[float, ...]
     affine: NDArray[np.float64]
     bits: int | None
+
+    @property
+    def canonical(self) -> NDArray[np.float64]:
+        """The 4 x 4 matrix from canonical voxels to the world."""
+        from nibabel.orientations import inv_ornt_aff, io_orientation
+
+        turned = io_orientation(self.affine)
+        stored = [0, 0, 0]
+        for own, axis in enumerate(turned[:, 0].astype(int)):
+            stored[own] = self.shape[axis]
+        matrix: NDArray[np.float64] = self.affine @ inv_ornt_aff(turned, stored)
+        return matrix
 
 
 def inspect_volume(path: Path) -> VolumeHeader:
@@ -78,7 +91,7 @@ def inspect_volume(path: Path) -> VolumeHeader:
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BadFileError(path, "has no usable orientation (its affine is singular)")
     axes = np.argsort(nibabel.io_orientation(affine)[:, 0])
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0) * _MILLIMETRES.get(_unit(image), 1.0)
     scaled = image.header.get_slope_inter() not in ((None, None), (1.0, 0.0))
     return VolumeHeader(
         shape=(shape[axes[0]], shape[axes[1]], shape[axes[2]]),
@@ -132,10 +145,13 @@ def read_label_volume(path: Path) -> NDArray[np.integer]:
 
 
 def same_place(one: VolumeHeader, other: VolumeHeader) -> bool:
-    """Whether two volumes of one shape put every corner within a tenth of a voxel."""
+    """Whether two volumes of one shape put every corner within a tenth of a voxel.
+
+    However each stores its axes.
+    """
     far = max(one.shape)
     corners = np.array([[0, 0, 0, 1], [far, 0, 0, 1], [0, far, 0, 1], [0, 0, far, 1]]).T
-    apart = np.abs((one.affine - other.affine) @ corners).max()
+    apart = np.abs((one.canonical - other.canonical) @ corners).max()
     return bool(apart <= 0.1 * min(one.spacing))
 
 
@@ -158,6 +174,14 @@ def _opened(path: Path) -> Any:
     if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one of them
         raise BadFileError(path, "is not a NIfTI volume")
     return image
+
+
+def _unit(image: Any) -> str:
+    try:
+        unit: str = image.header.get_xyzt_units()[0]
+    except KeyError:
+        return "unknown"
+    return unit
 
 
 def _stored(path: Path) -> NDArray[Any]:

@@ -102,7 +102,8 @@ def evaluate(
     The network stays as it is: a copy is attacked, in evaluation mode.
 
     >>> import segbench, torch
-    >>> network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    >>> network = torch.nn.Conv2d(1, 1, 1).requires_grad_(False)
+    >>> _ = network.weight.fill_(9), network.bias.fill_(-4)
     >>> images = torch.rand(4, 1, 32, 32)
     >>> labels = (images[:, 0] > 0.5).long()
     >>> result = segbench.evaluate(network, (images, labels), attacks=["fgsm"], eps=["2/255"])

@@ -14,9 +14,10 @@ from segbench.api import Dataset
 from segbench.data.in_memory import SPLIT, InMemory
 from segbench.engine.handed import handed
 from segbench.errors import ContractError, UserError
-from segbench.evaluation.plan import find_models, pair_with_data, take_asked
+from segbench.evaluation.plan import find_models, pair_with_data
 from segbench.evaluation.request import select_data
 from segbench.evaluation.subject import load_subject
+from segbench.evaluation.taken import take_asked
 from segbench.networks.archive import is_archive
 from segbench.networks.foreign import is_factory
 from segbench.networks.given import GivenReference, unwrapped
@@ -51,7 +52,7 @@ def pair_given(
     if isinstance(dataset, InMemory):
         dataset = fit_classes(dataset, references[0], request)
     name = dataset.name if isinstance(dataset, InMemory) else type(dataset).__name__
-    source = take_asked(name, dataset, request)
+    source = take_asked(name, dataset, request, trained=False)
     return [(reference, source) for reference in references]
 
 

@@ -8,6 +8,7 @@ spatial axis. Everything past the door sees K >= 2.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -223,14 +224,31 @@ class Network:
             return (logits[:, 1] > logits[:, 0]).long()
         return logits.argmax(1)
 
-    def as_truth(self, labels: Tensor, ignore: int | None) -> Tensor:
+    def as_truth(
+        self,
+        labels: Tensor,
+        ignore: int | None,
+        regions: Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
         """A mask (B, *spatial) in the form this network is scored in.
 
-        The same, or for overlapping structures 0 and 1 (and ``ignore``) as (B, S, *spatial).
+        The same, or for overlapping structures 0 and 1 (and ``ignore``) as (B, S, *spatial);
+        ``regions`` are the labels that each of them is made of, where it is not one.
+
+        Raises:
+            UserError: the structures overlap, and the network gives every pixel one class.
         """
         if not self.structures:
+            if regions is not None:
+                raise UserError(
+                    f"model {self.name} gives every pixel one class, and the {len(regions)} "
+                    'structures of these data overlap; such a network has output = "sigmoid" and '
+                    f"{len(regions)} channels"
+                )
             return labels
-        planes = torch.stack([labels == c for c in range(1, self.classes)], 1).long()
+        parts = regions or [[label] for label in range(1, self.classes)]
+        found = [torch.isin(labels, labels.new_tensor(part)) for part in parts]
+        planes = torch.stack(found, 1).long()
         return planes if ignore is None else planes.where(labels[:, None] != ignore, ignore)
 
     def as_masks(self, labels: Tensor) -> Tensor:

@@ -36,7 +36,13 @@ def describe_asked(subject: Subject, keys: Sequence[str], known: Mapping[str, Kn
             )
             for case_id, case in known.items()
         ),
+        spans=_spans(known),
     )
+
+
+def _spans(known: Mapping[str, Known]) -> tuple[float, float] | None:
+    spans = [span for case in known.values() for span in case.span]
+    return (min(spans), max(spans)) if spans else None
 
 
 def _trained_on(card: Card, fingerprint: str, known: Mapping[str, Known]) -> frozenset[str]:

@@ -41,7 +41,7 @@ def collate(cases: Sequence[Case], network: Network) -> Batch:
     """Cases of one shape, stacked on the network's device."""
     images = torch.from_numpy(np.stack([case.image for case in cases]))
     labels = torch.from_numpy(np.stack([case.labels for case in cases])).to(network.device)
-    truth = network.as_truth(labels, cases[0].ignore_index)
+    truth = network.as_truth(labels, cases[0].ignore_index, cases[0].regions)
     if network.device.type == "cuda":
         images = images.pin_memory()
     return Batch(cases, images.to(network.device, non_blocking=True), truth)

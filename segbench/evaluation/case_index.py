@@ -10,13 +10,15 @@ compared with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 
 from segbench import __version__
 from segbench.api import Case, Dataset
+from segbench.data.file_dataset import READING
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.case_cache import CaseCache
+from segbench.evaluation.constants import constant_scores
 from segbench.evaluation.score import nsd_tolerance
 from segbench.store.records import digest, read_record, write_record
 from segbench.store.workspace import Workspace
@@ -26,10 +28,21 @@ _READERS = ("numpy", "pillow", "nibabel")  # another version may decode otherwis
 
 @dataclass(frozen=True)
 class Known:
-    """A case: ``Case.sha256``, and the tolerance of its normalised surface Dice."""
+    """A case.
+
+    Attributes:
+        sha256: see ``Case.sha256``.
+        nsd_tolerance: that of its normalised surface Dice.
+        peak: its brightest pixel, in [0, 1].
+        span: of the file's units, what [0, 1] stands for, per channel; () where that is not known.
+        constants: see ``constant_scores``.
+    """
 
     sha256: str
     nsd_tolerance: float
+    peak: float
+    span: tuple[float, ...]
+    constants: tuple[float, ...]
 
 
 class CaseIndex:
@@ -39,16 +52,17 @@ class CaseIndex:
         facts = {
             "fingerprint": dataset.fingerprint(),
             "segbench": __version__,
+            "reading": READING,
             **{name: version(name) for name in _READERS},
         }
         self._path = workspace.results / "cases" / f"{digest(facts)[:32]}.json"
         self._known = self._read()
 
     def know(self, cases: CaseCache) -> Mapping[str, Known]:
-        """Case id -> what it is known by, of every case of the cache that can be read.
+        """Case id -> what it is known by, of every case of the cache.
 
         Raises:
-            UserError: not one of them can.
+            UserError: some cannot be read; all of them are named.
             MachineError: see ``verify``, or the disk refused.
         """
         entries = [entry for shard in cases.shards for entry in shard]
@@ -57,14 +71,10 @@ class CaseIndex:
                 for case in cases.load(number):
                     self._known.setdefault(case.case_id, _know(case))
                     self.verify(case)
-            if len(cases.unreadable) == len(entries):
-                raise UserError(next(iter(cases.unreadable.values())))
+            if cases.unreadable:
+                raise UserError("cannot use this data: " + "; ".join(cases.unreadable.values()))
             self._write()
-        return {
-            entry.case_id: self._known[entry.case_id]
-            for entry in entries
-            if entry.case_id not in cases.unreadable
-        }
+        return {entry.case_id: self._known[entry.case_id] for entry in entries}
 
     def verify(self, case: Case) -> None:
         """Refuse a case that is not what it was under the same fingerprint.
@@ -82,14 +92,23 @@ class CaseIndex:
     def _read(self) -> dict[str, Known]:
         try:
             record = read_record(self._path) or {"cases": {}}
-            return {name: Known(*facts) for name, facts in record["cases"].items()}
-        except (UserError, KeyError, TypeError, AttributeError):
+            return {
+                name: Known(sha256, tolerance, peak, tuple(span), tuple(constants))
+                for name, (sha256, tolerance, peak, span, constants) in record["cases"].items()
+            }
+        except (UserError, KeyError, TypeError, ValueError, AttributeError):
             return {}  # only a memory: read the images again
 
     def _write(self) -> None:
-        cases = {name: (known.sha256, known.nsd_tolerance) for name, known in self._known.items()}
+        cases = {name: astuple(known) for name, known in self._known.items()}
         write_record(self._path, {"cases": cases})
 
 
 def _know(case: Case) -> Known:
-    return Known(case.sha256, nsd_tolerance(case))
+    return Known(
+        case.sha256,
+        nsd_tolerance(case),
+        float(case.image.max()),
+        tuple(abs(scale.high - scale.low) for scale in case.intensity or ()),
+        constant_scores(case),
+    )

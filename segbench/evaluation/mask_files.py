@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from segbench.api import Case, Entry
 from segbench.atomic import read_regular
-from segbench.data.coding import distinct
+from segbench.data.coding import count_values
 from segbench.data.faults import BadFileError, Faults
-from segbench.data.pairing import RASTER_SUFFIXES, VOLUME_SUFFIXES, is_volume, stem_of, suffix_of
+from segbench.data.pairing import SUFFIXES, is_volume, stem_of, suffix_of
 from segbench.data.rasters import read_mask
 from segbench.data.volumes import read_label_volume
 from segbench.errors import UserError
@@ -102,7 +102,7 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         raise UserError(f"{folder}: there is no such folder; it is to hold a mask of each case")
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if suffix_of(path) in (*RASTER_SUFFIXES, *VOLUME_SUFFIXES):
+        if suffix_of(path) in SUFFIXES:
             files.setdefault(stem_of(path), []).append(path)
     return files
 
@@ -128,7 +128,7 @@ def _read(path: Path, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]
     if raw.shape != shape:
         own, wanted = (" x ".join(map(str, sides)) for sides in (raw.shape, shape))
         raise BadFileError(path, f"is {own}; its case is attacked at {wanted}")
-    values = distinct(raw)
+    values = set(count_values(raw))
     if classes == 2 and values <= {0, 255}:
         raw = raw // 255
     elif not values <= set(range(classes)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from segbench.errors import MachineError
 from segbench.evaluation.asked import describe_asked
 from segbench.evaluation.case_index import Known
+from segbench.evaluation.constants import HINT, no_better
 from segbench.evaluation.executors import Executor, Local
 from segbench.evaluation.grid import Cell, Grid
 from segbench.evaluation.pieces import Outcome, Piece, Shard, own_cases
@@ -17,7 +18,7 @@ from segbench.evaluation.work import ModelWork, View, open_work
 from segbench.networks import ModelReference
 from segbench.plugins.naming import eps_names
 from segbench.store.images import kept_cases
-from segbench.store.rows import finished_cases
+from segbench.store.rows import case_means, finished_cases
 from segbench.store.runs import Asked, Failure
 from segbench.store.workspace import Workspace
 
@@ -31,6 +32,7 @@ class ModelRun:
         place: the network's place among those of the run.
         failures: what went wrong and was left out; grows while the run goes on.
         errors: the errors behind the failures of cells that failed as a whole.
+        constant: see ``Asked``; known once the clean cell is there.
     """
 
     work: ModelWork
@@ -38,6 +40,7 @@ class ModelRun:
     place: int = 0
     failures: list[Failure] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    constant: str = ""
 
     def __post_init__(self) -> None:
         self._succeeded: set[int] = set()
@@ -46,7 +49,8 @@ class ModelRun:
     @property
     def asked(self) -> Asked:
         """What the run's record says of it: all of the grid, whoever computes which part."""
-        return describe_asked(self.work.subject, self.work.keys, self.work.known)
+        asked = describe_asked(self.work.subject, self.work.keys, self.work.known)
+        return asked.model_copy(update={"constant": self.constant})
 
     def compute(self, executor: Executor) -> None:
         """Make what is missing; one case that fails is named and left out, the others go on.
@@ -54,9 +58,13 @@ class ModelRun:
         Raises:
             UserError, MachineError: not one case has clean scores, or the network changed.
         """
-        for case_id, reason in self.work.cases.unreadable.items():
-            self._fail(None, case_id, reason)
         pieces = self._missing_pieces()
+        clean = [piece for piece in pieces if self.work.cells[piece.cell][0].attack is None]
+        self._run(executor, clean)
+        self._look_at_clean_score()
+        self._run(executor, [piece for piece in pieces if piece not in clean])
+
+    def _run(self, executor: Executor, pieces: Sequence[Piece]) -> None:
         answered: set[tuple[int, str]] = set()
         outcomes = executor.run(self.work, pieces, lambda piece: piece.cell in self._abandoned)
         for outcome in outcomes:
@@ -65,6 +73,22 @@ class ModelRun:
         for piece in pieces:
             if piece.cell in self._abandoned:
                 self._leave_out(piece, answered)
+
+    def _look_at_clean_score(self) -> None:
+        """Say, before the first attack, where the network does no better than without images."""
+        work = self.work
+        clean = case_means(work.workspace, work.cells[0][1][0].key)
+        scored = [case for case in work.known.values() if case.sha256 in clean]
+        if not scored:
+            return
+        scores = [clean[case.sha256] for case in scored]
+        some = work.cases.load(0)[0]
+        self.constant = no_better(scores, [case.constants for case in scored], some)
+        if self.constant:
+            work.listener.warn(
+                f"{work.subject.name}: its clean score is no better than that of {self.constant}; "
+                f"its rows are marked; {HINT}"
+            )
 
     def _missing_pieces(self) -> list[Piece]:
         """What has no rows yet and is of this part; what has is told to the listener."""

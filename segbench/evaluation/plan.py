@@ -12,11 +12,12 @@ from segbench.data import open_dataset
 from segbench.errors import UserError
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Grid
-from segbench.evaluation.request import DataSource, Request, select_data
+from segbench.evaluation.request import DataSource, Request
+from segbench.evaluation.taken import take_asked
 from segbench.evaluation.transfer_source import find_source
 from segbench.networks import CheckpointReference, ModelReference, resolve_models
 from segbench.plugins.attack import attack_budgets, load_attacks
-from segbench.plugins.registry import suggest
+from segbench.plugins.spec import canonical
 from segbench.store.workspace import Workspace
 
 
@@ -64,32 +65,20 @@ def pair_with_data(
     Raises:
         UserError: no data are named, or they cannot be used.
     """
-    opened: dict[str, DataSource] = {}
+    datasets: dict[str, Dataset] = {}
+    opened: dict[tuple[str, bool], DataSource] = {}
     pairs = []
     for reference in references:
         text = request.dataset or _named_by_card(reference)
-        if text not in opened:
-            opened[text] = open_cases(text, request)
-        pairs.append((reference, opened[text]))
+        trained = isinstance(reference, CheckpointReference) and (
+            reference.card.dataset_spec == canonical(text)
+        )
+        if text not in datasets:
+            datasets[text] = open_dataset(text, request.data_root)
+        if (text, trained) not in opened:
+            opened[text, trained] = take_asked(text, datasets[text], request, trained=trained)
+        pairs.append((reference, opened[text, trained]))
     return pairs
-
-
-def open_cases(spec: str, request: Request) -> DataSource:
-    """The cases that are asked for of the data set of that spec."""
-    return take_asked(spec, open_dataset(spec, request.data_root), request)
-
-
-def take_asked(spec: str, dataset: Dataset, request: Request) -> DataSource:
-    """The cases that are asked for of a data set.
-
-    Raises:
-        UserError: it does not have that split, or no case in it.
-    """
-    if request.split not in dataset.splits:
-        raise UserError(f"no split {request.split!r}{suggest(request.split, dataset.splits)}")
-    if not dataset.entries(request.split):
-        raise UserError(f"the split {request.split!r} has no cases")
-    return select_data(spec, dataset, request.split, request.limit)
 
 
 def check_goals(grid: Grid, data: DataSource) -> None:

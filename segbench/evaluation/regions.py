@@ -5,6 +5,7 @@ background, and ``border:R`` every pixel with one of another class at most R pix
 centre, so R pixels on both sides of each outline. R counts pixels of the image as it is attacked,
 whatever their spacing. What is ignored is on no side: nobody knows what it is, and nothing there
 may change. ``mask:FOLDER`` is where the case's mask in that folder is not 0, be it ignored or not.
+Outside the valid region of a case, where its data set knows one, nothing ever changes.
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ def region_of(where: str | None, batch: Batch) -> Tensor | None:
     Raises:
         UserError: a case's mask is missing or does not fit, see ``mask_files.py``.
     """
-    if where is None:
+    if where is None and all(case.valid is None for case in batch.cases):
         return None
-    masks = np.stack([case_region(where, case) for case in batch.cases])
+    masks = np.stack([_allowed(where, case) for case in batch.cases])
     return torch.from_numpy(masks)[:, None].to(batch.images.device)
+
+
+def _allowed(where: str | None, case: Case) -> NDArray[np.bool_]:
+    """The same within the case's valid region."""
+    everywhere = np.ones(case.labels.shape, bool)
+    region = everywhere if where is None else case_region(where, case)
+    return region if case.valid is None else region & case.valid
 
 
 def case_region(where: str, case: Case) -> NDArray[np.bool_]:

@@ -91,6 +91,9 @@ class Request(Options):
         eps: exact values, sorted, each once.
         dataset: the canonical spec; None for the one that each network's card names.
         data_root: the data set's folder; None for the remembered one.
+        split: of the data set's, or ``all``; None for ``test``, or for all cases of data that
+            nobody has split under a network of the user's own.
+        cases: a file that names the cases, one a line; None for all of the split.
         limit: at most so many cases, spread over the split.
         seeds: of the random starts, each a repetition of every attack.
         until_settled: whether budgets at which every attack seems stuck are attacked again.
@@ -106,7 +109,8 @@ class Request(Options):
     eps: Eps = ()
     dataset: DataSpec | None = None
     data_root: Path | None = None
-    split: str = "test"
+    split: str | None = None
+    cases: Path | None = None
     limit: Count | None = None
     seeds: Seeds = (0,)
     until_settled: Flag = False
@@ -151,10 +155,19 @@ class Listener(Protocol):
         ...
 
 
-def select_data(spec: str, dataset: Dataset, split: str, limit: int | None) -> DataSource:
+def select_data(
+    spec: str,
+    dataset: Dataset,
+    split: str,
+    limit: int | None,
+    entries: Sequence[Entry] | None = None,
+) -> DataSource:
     """The cases of a split, at most ``limit`` of them, evenly spread; ``spec`` is made canonical.
+
+    Of ``entries``, where not all of the split are meant.
 
     Raises:
         UserError: ``spec`` is no spec.
     """
-    return DataSource(canonical(spec), dataset, split, take_cases(dataset.entries(split), limit))
+    taken = dataset.entries(split) if entries is None else entries
+    return DataSource(canonical(spec), dataset, split, take_cases(taken, limit))

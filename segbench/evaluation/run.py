@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from pydantic_core import to_jsonable_python
 from segbench import __version__
 from segbench.engine.precision import choose_device, device_name
 from segbench.errors import MachineError, UserError
+from segbench.evaluation.case_index import Known
 from segbench.evaluation.executors import Executor, open_executor
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Grid
@@ -32,6 +33,7 @@ from segbench.store.rows import compact_run
 from segbench.store.runs import Asked, Code, Failure, RunRecord, begin_run, now, write_run
 from segbench.store.workspace import Workspace, check_writable
 
+_DARK = 1 / 8  # of a file's range: what no image reaches is hardly what was meant
 _LISTED = 5  # failures that one sentence names; the run's record has them all
 
 
@@ -149,7 +151,7 @@ class _Run:
         ) as work:
             planned = ModelRun(work, shard, place)
             self.asked.append(planned.asked)
-            self._warn(self.asked[-1])
+            self._warn(self.asked[-1], work.known)
             for sentence in work.subject.said:
                 self.listener.warn(f"{work.subject.name}: {sentence}")
             self._write()
@@ -157,6 +159,7 @@ class _Run:
                 planned.compute(executor)
             finally:
                 self.failures += planned.failures
+                self.asked[-1] = planned.asked
         if planned.errors and len(planned.errors) == len(work.cells) - 1:
             raise planned.errors[0]  # every attack failed on every case: the network's fault
 
@@ -170,13 +173,18 @@ class _Run:
         self.record = self.record.model_copy(update={**changes, "seconds": seconds})
         write_run(self.workspace, self.record)
 
-    def _warn(self, asked: Asked) -> None:
+    def _warn(self, asked: Asked, known: Mapping[str, Known]) -> None:
         """What relates the cases to the network's training, before hours are spent on them."""
         trained = sum(case.trained for case in asked.cases)
         if trained and not self.options.allow_trained_cases:
             self.listener.warn(
                 f"{asked.model} was trained on {trained} of these {len(asked.cases)} cases; their "
                 "rows are marked (--allow-trained-cases, where that is wanted)"
+            )
+        if known and max(case.peak for case in known.values()) < _DARK:
+            self.listener.warn(
+                f"{asked.dataset}: no image reaches an eighth of what its file can hold; if fewer "
+                "bits or another range are meant, say so (bits=12, range=0..4095)"
             )
         if asked.other_data:
             self.listener.warn(

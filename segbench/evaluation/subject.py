@@ -15,6 +15,7 @@ from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision, require_ieee_fp32
 from segbench.errors import UserError
 from segbench.evaluation.request import DataSource, Options
+from segbench.evaluation.taken import entries_of
 from segbench.networks import LoadedModel, ModelReference
 from segbench.networks.adapt import adapt_network
 from segbench.store.records import digest
@@ -80,7 +81,7 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     if not model.own:
         return Subject(reference.name, model, model.module, data, device)
     # Of the whole split and not of the cases taken, or the padding would depend on --limit.
-    shapes = {entry.shape for entry in data.dataset.entries(data.split)}
+    shapes = {entry.shape for entry in entries_of(data.dataset, data.split)}
     try:
         found = adapt_network(
             model.module,

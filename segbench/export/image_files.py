@@ -62,8 +62,8 @@ def read_written(path: Path, case: Case) -> NDArray[np.float32]:
     maps = case.intensity or ()
     if is_volume(path):
         return from_units(_written_values(path, case), maps)
-    pixels, bits = read_image(path)
-    return from_units(np.rint(pixels.astype(np.float64) * (2**bits - 1)), maps)
+    pixels, scale = read_image(path)
+    return from_units(np.rint(to_units(pixels, (scale,) * len(pixels))), maps)
 
 
 def read_change(path: Path, case: Case) -> NDArray[np.float64]:
@@ -94,7 +94,12 @@ def _raster_bytes(image: NDArray[np.float32], case: Case, kind: str) -> bytes:
             f"case {case.case_id} has {channels} channels of {depth} bits in {image.ndim - 1} "
             "dimensions; PNG and TIFF hold 16-bit gray or 8-bit colour pictures"
         )
-    levels = to_levels(image, case).astype(np.uint8 if depth <= 8 else np.uint16)
+    levels = to_levels(image, case)
+    if levels.min() < 0:
+        raise UserError(
+            f"case {case.case_id} holds negative numbers, which PNG and TIFF do not here"
+        )
+    levels = levels.astype(np.uint8 if depth <= 8 else np.uint16)
     picture = Image.fromarray(levels[0] if channels == 1 else levels.transpose(1, 2, 0))
     file = BytesIO()
     picture.save(file, kind)

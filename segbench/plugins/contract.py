@@ -182,12 +182,29 @@ def check_case(case: Case, dataset: Dataset) -> Case:
             "nothing can be scored; leave it out"
         )
     last = len(dataset.class_names) - 1
+    if case.regions is not None:
+        _check_regions(case, last)
+        last = max(label for of in case.regions for label in of)
+    if case.valid is not None and (case.valid.shape != labels.shape or case.valid.dtype != bool):
+        raise ContractError(
+            f"valid of case {case.case_id} is {case.valid.dtype} {case.valid.shape}; expected bool "
+            f"{labels.shape}"
+        )
     if labels.dtype != "int64" or known.min() < 0 or known.max() > last:
         raise ContractError(
             f"the labels of case {case.case_id} are {labels.dtype}, {known.min()} to "
             f"{known.max()}; expected int64, 0 to {last} or the ignore_index ({ignored})"
         )
     return case
+
+
+def _check_regions(case: Case, structures: int) -> None:
+    assert case.regions is not None
+    if len(case.regions) != structures or not all(case.regions):
+        raise ContractError(
+            f"regions of case {case.case_id} is {case.regions!r}; expected the labels of each of "
+            f"{structures} structures"
+        )
 
 
 def check_files(files: Any) -> Sequence[Path]:

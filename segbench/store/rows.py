@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segbench.errors import MachineError, UserError
@@ -111,6 +112,29 @@ def finished_cases(
                 if not math.isnan(tolerance) and run >= measured_by.get((cell, case), 0):
                     found[cell][case] = tolerance
                     measured_by[cell, case] = run
+    return found
+
+
+def case_means(workspace: Workspace, cell: str) -> dict[str, float]:
+    """``Case.sha256`` -> the class mean of Jaccard of a cell's rows; accuracy without foreground.
+
+    Of several rows those of the latest run. Damaged files are left out.
+    """
+    columns = ["cell", "case_sha256", "class_id", "jaccard", "accuracy", "run"]
+    shards = [path for path, key, _ in _list_shards(workspace, []) if key == cell]
+    scores: dict[str, dict[int, tuple[int, float, float]]] = {}
+    for path in chain(shards, _later(lambda: _list_runs(workspace))):
+        table = _unless_damaged(lambda p=path: rowfile.read_if_there(p, columns), [])  # type: ignore[misc]
+        for key, case, label, jaccard, accuracy, run in (
+            zip(*table.to_pydict().values(), strict=True) if table is not None else ()
+        ):
+            own = scores.setdefault(case, {}) if key == cell else {}
+            if run >= own.get(label, (0, 0.0, 0.0))[0]:
+                own[label] = run, jaccard, accuracy
+    found = {}
+    for case, own in scores.items():
+        jaccards = [jaccard for _, jaccard, _ in own.values() if not math.isnan(jaccard)]
+        found[case] = fmean(jaccards or [accuracy for *_, accuracy in own.values()])
     return found
 
 

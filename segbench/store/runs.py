@@ -63,6 +63,8 @@ class Asked(_Record):
         other_data: whether the data set is not, or no longer, the one that its card names.
         training: None where it has no card.
         cells: the keys of all its cells, in order.
+        constant: the answer without an image that its clean score is no better than; "" for none.
+        spans: least and greatest of what [0, 1] stands for in the files' units, None if not known.
     """
 
     model: str
@@ -75,6 +77,8 @@ class Asked(_Record):
     training: Training | None
     cells: tuple[str, ...]
     cases: tuple[AskedCase, ...]
+    constant: str = ""
+    spans: tuple[float, float] | None = None
 
 
 class Failure(_Record):

@@ -11,6 +11,9 @@ TRAINED = "trained-case"
 OTHER_DATA = "other-data"
 """The data set is not, or no longer, the one that the network's card names."""
 
+CONSTANT = "constant-answer"
+"""On these data the network does no better than an answer that looks at no image."""
+
 _ADAPTED = {
     "bpda": "through the stand-ins that its layers bring for the backward pass",
     "eot": "by gradients averaged over {} draws of the network",

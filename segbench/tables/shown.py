@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pandas import DataFrame
 
 from segbench.store.runs import Asked, AskedCase, RunRecord
-from segbench.tables.marks import OTHER_DATA, TRAINED
+from segbench.tables.marks import CONSTANT, OTHER_DATA, TRAINED
 from segbench.tables.texts import compact, stack, tidy
 
 _SLOT = ["attack", "attack_params", "budget_kind", "budget", "seed"]
@@ -208,8 +208,9 @@ def _named(rows: DataFrame, subject: _Subject, data: _Data) -> DataFrame:
     cases = cases.astype({"case_sha256": part["case_sha256"].dtype})
     part = part.merge(cases, on="case_sha256")
     last = subject.last
+    of_all = last.other_data * OTHER_DATA, bool(last.constant) * CONSTANT
     words = [
-        " ".join(filter(None, (marks, trained * TRAINED, last.other_data * OTHER_DATA)))
+        " ".join(filter(None, (marks, trained * TRAINED, *of_all)))
         for marks, trained in zip(part["marks"], part["trained"], strict=True)
     ]
     names = {name: getattr(last, name) for name in _NAMES[:4]}

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segbench.api import Dataset, Entry
+from segbench.errors import UserError
 from segbench.plugins.dataset import load_case
 from segbench.training.augment import augment, derive_seed, halve
 from segbench.training.loss import IGNORED
@@ -69,6 +70,11 @@ class CaseMemory:
     def _load(self, case_id: str) -> tuple[Tensor, Tensor]:
         case = load_case(self._dataset, case_id)
         self.contents[case_id] = case.sha256
+        if case.regions is not None:
+            raise UserError(
+                f"case {case_id}: structures that overlap are attacked and scored, but not trained "
+                "on here; leave regions= out, or train one structure at a time"
+            )
         labels = torch.tensor(case.labels)
         if case.ignore_index is not None:
             labels[labels == case.ignore_index] = IGNORED

@@ -142,6 +142,11 @@ def _settings(
         raise UserError(f"unknown split {split!r}{suggest(split, dataset.splits)}")
     entries = dataset.entries(split)
     if not entries:
+        raise UserError(
+            f"the split {split!r} of {dataset_spec} has no cases to train on (a split by rule "
+            "needs two patients or more, since the cases of one stay together)"
+        )
+    if not entries:
         raise UserError(f"the split {split!r} of {dataset_spec} has no cases to train on")
     training, validation = hold_out(entries, recipe.validation_fraction, seed)
     return Settings(

@@ -178,7 +178,10 @@ def test_levels_that_a_file_does_not_have_are_named(segbench, workspace, tmp_pat
     for room in ("images", "masks"):
         (tmp_path / "data" / room).mkdir(parents=True)
     for n in range(2):
-        for room, values in (("images", rng.random((32, 32, 2))), ("masks", np.ones((32, 32, 2)))):
+        for room, values in (
+            ("images", rng.random((32, 32, 2))),
+            ("masks", np.eye(32)[..., None] * [1, 1]),
+        ):
             kind = np.float32 if room == "images" else np.uint8
             volume = nibabel.Nifti1Image(values.astype(kind), np.eye(4))
             nibabel.save(volume, tmp_path / "data" / room / f"case{n}.nii.gz")

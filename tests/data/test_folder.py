@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.data import load_dataset
+from segbench.data import faults, load_dataset
 from segbench.data.layouts.folder import Folder
 from segbench.errors import UserError
 
@@ -105,7 +105,10 @@ def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
         assert part in str(caught.value)
 
 
-def test_ten_faults_are_named_and_the_rest_counted(tmp_path: Path) -> None:
+def test_so_many_faults_are_named_and_the_rest_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "NAMED", 10)
     make(tmp_path, 14)
     for file in (tmp_path / "masks").iterdir():
         file.write_text("text")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.data import rasters
+from segbench.data import raster_file, rasters
 from segbench.data.coding import COLOUR
 from segbench.data.faults import BadFileError
 
@@ -27,41 +27,17 @@ def saved(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "gif"])
 def test_8_bit_gray_values_come_back_exactly(tmp_path: Path, suffix: str) -> None:
-    image, bits = rasters.read_image(saved(tmp_path / f"a.{suffix}", GRAY))
-    assert bits == 8
+    image, scale = rasters.read_image(saved(tmp_path / f"a.{suffix}", GRAY))
+    assert (scale.low, scale.high, scale.bits) == (0, 255, 8)
     np.testing.assert_array_equal(np.rint(image[0] * 255), GRAY)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_16_bit_gray_values_come_back_exactly(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path / f"a.{suffix}", DEEP)
-    image, bits = rasters.read_image(path)
-    assert (bits, image.dtype, rasters.inspect_image(path).channels) == (16, np.float32, 1)
+    image, scale = rasters.read_image(path)
+    assert (scale.bits, image.dtype, rasters.inspect_image(path).channels) == (16, np.float32, 1)
     np.testing.assert_array_equal(np.rint(image[0] * 65535), DEEP)
-
-
-def test_alpha_is_dropped_and_colour_survives(tmp_path: Path) -> None:
-    alpha = RANDOM.integers(0, 256, (9, 7, 1), dtype=np.uint8)
-    path = saved(tmp_path / "a.png", np.concatenate([RGB, alpha], axis=2))
-    image, _ = rasters.read_image(path)
-    np.testing.assert_array_equal(np.rint(image * 255), RGB.transpose(2, 0, 1))
-    two = Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(alpha[..., 0])])
-    two.save(tmp_path / "b.png")
-    image, _ = rasters.read_image(tmp_path / "b.png")
-    np.testing.assert_array_equal(np.rint(image[0] * 255), GRAY)
-
-
-def test_a_palette_is_colour_in_an_image_and_indices_in_a_mask(tmp_path: Path) -> None:
-    indices = RANDOM.integers(0, 3, (9, 7), dtype=np.uint8)
-    colours = [[0, 0, 0], [255, 0, 0], [0, 200, 50]]
-    picture = Image.fromarray(indices).convert("P")
-    picture.putdata(indices.ravel().tolist())
-    picture.putpalette([value for colour in colours for value in colour])
-    picture.save(tmp_path / "a.png")
-    image, _ = rasters.read_image(tmp_path / "a.png")
-    expected = np.array(colours)[indices].transpose(2, 0, 1)
-    np.testing.assert_array_equal(np.rint(image * 255), expected)
-    np.testing.assert_array_equal(rasters.read_mask(tmp_path / "a.png"), indices)
 
 
 def test_channels_option_gives_luma_or_repeats_gray(tmp_path: Path) -> None:
@@ -179,7 +155,7 @@ def test_a_text_file_called_png_is_refused(tmp_path: Path) -> None:
 def test_a_pixel_bomb_is_refused_from_its_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rasters, "MAX_PIXELS", 60)
+    monkeypatch.setattr(raster_file, "MAX_PIXELS", 60)
     with pytest.raises(BadFileError, match="7 x 9 pixels, over the 60 allowed"):
         rasters.inspect_image(saved(tmp_path / "a.png", GRAY))
     wide = Image.new("1", (20_000, 20_000))  # beyond Pillow's own limit as well

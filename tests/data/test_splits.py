@@ -46,9 +46,8 @@ def test_a_new_seed_is_a_new_split_and_an_old_one_the_same() -> None:
     assert seeded_splits(groups, 0.3, 1) != seeded_splits(groups, 0.3, 2)
 
 
-def test_one_group_and_a_silly_fraction_are_refused() -> None:
-    with pytest.raises(UserError, match="only one group"):
-        seeded_splits({"a": "p", "b": "p"}, 0.3, 0)
+def test_one_group_is_all_tested_and_a_silly_fraction_refused() -> None:
+    assert seeded_splits({"a": "p", "b": "p"}, 0.3, 0) == {"train": [], "test": ["a", "b"]}
     with pytest.raises(UserError, match="test_fraction=1"):
         seeded_splits({"a": "p", "b": "q"}, 1.0, 0)
 
@@ -63,8 +62,19 @@ def test_a_table_is_read_with_groups_and_file_names(tmp_path: Path) -> None:
     path = tmp_path / "splits.csv"
     path.write_text("\ufefffile,split,group\nimages/a.nii.gz,train,p\nb.png,test,\n", "utf-8")
     table = read_split_table(path)
-    assert table.splits == {"a": "train", "b": "test"}
+    assert [table.of(case) for case in "abc"] == ["train", "test", None]
     assert [group_rule("", table)(case) for case in "ab"] == ["p", "b"]
+
+
+def test_dots_are_part_of_a_name_and_unicode_is_one_form(tmp_path: Path) -> None:
+    path = tmp_path / "splits.csv"
+    rows = "case_id,split\n1.2.840.1,train\n1.2.840.2,test\nKo\u0308rper.png,test\nx.y.nii.gz,val\n"
+    path.write_text(rows, "utf-8")
+    table = read_split_table(path)
+    cases = ("1.2.840.1", "1.2.840.2", "K\u00f6rper", "x.y")
+    assert [table.of(case) for case in cases] == ["train", "test", "test", "val"]
+    assert table.strangers(cases) == []
+    assert table.strangers(cases[:1]) == ["1.2.840.2", "K\u00f6rper.png", "x.y.nii.gz"]
 
 
 def test_everything_wrong_with_a_table_is_said_at_once(tmp_path: Path) -> None:

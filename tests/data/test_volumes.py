@@ -84,13 +84,33 @@ def test_percentiles_become_0_and_1_and_the_map_leads_back(tmp_path: Path) -> No
     np.testing.assert_allclose(restored, np.clip(voxels, low, high), rtol=1e-6, atol=1e-3)
 
 
-def test_a_constant_volume_is_all_zero_and_not_nan(tmp_path: Path) -> None:
+def test_a_constant_volume_says_nothing_of_its_scale(tmp_path: Path) -> None:
     make(tmp_path)
     write(tmp_path / "images" / "v0.nii.gz", np.full((6, 7, 5), 5, np.int16))
-    case = Folder(root=tmp_path, mode="volumes").load("v0")
-    assert not case.image.any()
+    data = load_dataset("folder:mode=volumes", tmp_path)
+    with pytest.raises(UserError, match=r"v0\.nii\.gz holds nothing but the value 5; .*window="):
+        data.load("v0")
+    assert (
+        load_dataset("folder:mode=volumes,window=0..10", tmp_path).load("v0").image == 0.5
+    ).all()
+
+
+def test_a_window_of_equal_ends_is_that_of_the_least_and_greatest_value(tmp_path: Path) -> None:
+    make(tmp_path)
+    voxels = np.zeros((10, 10, 10), np.int16)
+    voxels[0, 0, :2] = (3, 7)  # the foreground's percentiles
+    write(tmp_path / "images" / "v0.nii.gz", voxels)
+    write(tmp_path / "masks" / "v0.nii.gz", (voxels > 0).astype(np.uint8))
+    case = load_dataset("folder:mode=volumes,lower=49,upper=51", tmp_path).load("v0")
     assert case.intensity is not None
-    assert [(scale.low, scale.bits) for scale in case.intensity] == [(5.0, 16)]
+    low, high = case.intensity[0].low, case.intensity[0].high
+    assert 3 < low < high < 7  # of the two voxels that are not empty
+    voxels[0, 0, :2] = 3
+    voxels[0, 0, 2] = -1
+    write(tmp_path / "images" / "v0.nii.gz", voxels)  # 997 zeros, which are not the least value
+    case = load_dataset("folder:mode=volumes", tmp_path).load("v0")
+    assert case.intensity is not None
+    assert (case.intensity[0].low, case.intensity[0].high) == (-1, 3)
 
 
 def test_resizing_keeps_the_extent_in_millimetres(tmp_path: Path) -> None:
@@ -150,7 +170,7 @@ def test_percentiles_and_channels_out_of_place_are_refused(tmp_path: Path) -> No
     make(tmp_path)
     with pytest.raises(UserError, match="not percentiles"):
         Folder(root=tmp_path, lower=60, upper=40)
-    with pytest.raises(UserError, match="not NIfTI volumes"):
+    with pytest.raises(UserError, match="is for images, not for volumes"):
         Folder(root=tmp_path, channels=3)
 
 

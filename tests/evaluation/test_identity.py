@@ -338,16 +338,15 @@ def test_one_bad_case_is_named_and_all_others_are_finished(pictures: Path, tmp_p
     refuse_failures(record)
 
 
-def test_a_file_that_can_no_longer_be_read_is_named_and_the_others_are_finished(
+def test_files_that_can_no_longer_be_read_are_all_named_before_anything_runs(
     pictures: Path, tmp_path: Path
 ) -> None:
     data = source(pictures)
-    (pictures / "images" / "p3.png").write_bytes(b"no picture")
-    record, count = run(tmp_path / "runs", data)
-    assert count.computed == 6
-    (failure,) = record.failures
-    assert failure.case_id == "p3"
-    assert "p3.png" in failure.reason
+    for name in ("p3", "p5"):
+        (pictures / "images" / f"{name}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"images/p3\.png is not .*; images/p5\.png is not"):
+        run(tmp_path / "runs", data)
+    assert read_rows(Workspace(tmp_path / "runs")).empty
 
 
 def test_a_file_that_goes_while_the_run_goes_on_is_named(

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.api import Intensity
+from segbench.atomic import read_regular
 from segbench.data.faults import BadFileError, Faults
-from segbench.data.rasters import inspect_mask, read_image
+from segbench.data.rasters import inspect_mask, read_mask
 from segbench.data.resize import resize_image, resize_labels
 from segbench.data.sources import Picture
 
@@ -45,9 +46,27 @@ class OriginalSource:
     masks: tuple[Path, ...]
     values: tuple[int, ...]
 
+    @property
+    def pair_id(self) -> str:
+        """The case's."""
+        return self.case_id
+
+    @property
+    def mask(self) -> Path:
+        """The first structure's."""
+        return self.masks[0]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files."""
+        return (self.image, *self.masks)
+
+    def valid(self) -> None:
+        """Everything counts."""
+
     def picture(self) -> Picture:
         """The image at ``shape``, lungs dark."""
-        raw = np.fromfile(self.image, dtype=">u2")
+        raw = np.frombuffer(read_regular(self.image), dtype=">u2")
         if raw.size != SIDE * SIDE:
             raise BadFileError(self.image, f"holds {raw.size} numbers; expected {SIDE} x {SIDE}")
         if raw.max() > WHITE:
@@ -64,8 +83,7 @@ class OriginalSource:
         """The structures' values at ``shape``; where two overlap, the later one."""
         labels = np.zeros(self.shape[1:], dtype=np.uint8)
         for path, value in zip(self.masks, self.values, strict=True):
-            gray, _ = read_image(path, channels=1)
-            labels[resize_labels((gray[0] > 0.5).astype(np.uint8), labels.shape) > 0] = value
+            labels[resize_labels(read_mask(path), labels.shape) > 0] = value
         return labels
 
 

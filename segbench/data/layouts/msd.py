@@ -18,9 +18,11 @@ from segbench.data.file_dataset import FileDataset
 from segbench.data.pairing import Pair, find_pairs, stem_of
 from segbench.data.resize import check_size
 from segbench.data.roots import require_root
+from segbench.data.scale import parse_range
 from segbench.data.sources import Source
-from segbench.data.splits import group_rule, read_split_table, split_sources
-from segbench.data.volume_source import Mode, Window, volume_sources
+from segbench.data.splits import group_rule, read_split_table, split_pairs
+from segbench.data.volume_source import Mode, volume_sources
+from segbench.data.window import Window
 from segbench.errors import UserError
 
 
@@ -39,6 +41,7 @@ class MSD(FileDataset):
         split_seed: another seed, another split.
         nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
             none is the larger of 1 mm and one pixel.
+        window: values that become 0 and 1, ``-1000..400``; "" for the percentiles.
     """
 
     mode: Mode = "slices"
@@ -49,6 +52,7 @@ class MSD(FileDataset):
     test_fraction: float = 0.3
     split_seed: int = 0
     nsd_tolerance: float | None = None
+    window: str = ""
     root: Path | None = None
 
     @property
@@ -61,8 +65,8 @@ class MSD(FileDataset):
             else "kept on its own grid"
         )
         return (
-            f"{self.mode} in canonical axes, intensities scaled per volume from the percentiles "
-            f"{self.lower:g} and {self.upper:g}; every case is {grid} and scored there"
+            f"{self.mode} in canonical axes, {self._window.rule}; every case is {grid} and scored "
+            "there"
         )
 
     def find(self) -> Mapping[str, Sequence[Source]]:
@@ -70,17 +74,20 @@ class MSD(FileDataset):
         check_size(self.size)
         faults = Faults(self._folder)
         table = read_split_table(self._folder / self.split) if self.split else None
+        pairs, group_of = self._pairs(faults), group_rule("", table)
         sources = volume_sources(
-            self._pairs(faults),
-            faults,
-            mode=self.mode,
-            window=Window(self.lower, self.upper),
-            group_of=group_rule("", table),
-            size=self.size,
+            pairs, faults, mode=self.mode, window=self._window, group_of=group_of, size=self.size
         )
         self._check_modalities(sources, faults)
         faults.raise_any()
-        return split_sources(sources, self._folder, table, self.test_fraction, self.split_seed)
+        splits = split_pairs(
+            pairs, group_of, self._folder, table, self.test_fraction, self.split_seed
+        )
+        split_of = {case: name for name, cases in splits.items() for case in cases}
+        found: dict[str, list[Source]] = {name: [] for name in splits}
+        for source in sources:
+            found[split_of[source.pair_id]].append(source)
+        return found
 
     def read_coding(self) -> Coding:
         """``labels`` of dataset.json: number to name, or name to number."""
@@ -116,7 +123,7 @@ class MSD(FileDataset):
             for path in absent:
                 faults.add(path, "is listed in dataset.json but is not there")
             if not absent:
-                pairs.append(Pair(stem_of(image), image, mask))
+                pairs.append(Pair(stem_of(image), (image,), (mask,)))
         return sorted(pairs, key=lambda pair: pair.case_id)
 
     def _check_modalities(self, sources: Sequence[Source], faults: Faults) -> None:
@@ -126,6 +133,10 @@ class MSD(FileDataset):
                 sources[0].image,
                 f"has {sources[0].shape[0]} channels, dataset.json names {len(named)}",
             )
+
+    @property
+    def _window(self) -> Window:
+        return Window(self.lower, self.upper, parse_range(self.window, "window"))
 
     @cached_property
     def _folder(self) -> Path:
