@@ -23,7 +23,7 @@ from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
 from segbench.tables.headlines import headlines, rank_networks
 from segbench.tables.labels import name_apart
 from segbench.tables.minnorm import KIND, curve_points, describe_distances, summarise_distances
-from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out
+from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out, describe_units
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
@@ -79,6 +79,7 @@ def build_tables(
     notes = [
         *(f"Left out: {sentence}" for sentence in damaged),
         *describe_left_out(shown, retrained, left_out=strict),
+        *describe_units(shown),
     ]
     rows = mark_untrusted(compact(rows), diagnoses)
     return _tabulate(rows, notes, shown.settings, runs, diagnoses, depth)

@@ -111,6 +111,15 @@ def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool)
         yield f"Left out: {_count(shown.unasked, 'row')} that no run's record asks for."
 
 
+def describe_units(shown: Shown) -> Iterator[str]:
+    """What 1/255 of [0, 1] is in the numbers of the files, once per data set."""
+    there = set(zip(shown.rows["dataset"], shown.rows["split"], strict=True))
+    for (dataset, split), (least, greatest) in sorted(shown.spans.items()):
+        if (dataset, split) in there:
+            ends = dict.fromkeys(f"{span / 255:.4g}" for span in (least, greatest))
+            yield f"On {dataset} {split}, 1/255 is {' to '.join(ends)} in the numbers of its files."
+
+
 def _uneven(where: str, cases: DataFrame) -> Iterator[str]:
     """Where two points rest on different cases, be they as many."""
     attacked = cases[cases["attack"] != CLEAN]

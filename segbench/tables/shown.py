@@ -48,6 +48,8 @@ class Shown:
         unasked: rows that no run's record asks for.
         settings: of each model that has a card, the SHA-256 of its training's settings.
         missing: what was asked for last and is not there.
+        spans: of each data set and split, least and greatest of what [0, 1] stands for in its
+            files.
     """
 
     rows: DataFrame
@@ -55,6 +57,7 @@ class Shown:
     unasked: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)
     missing: Sequence[Missing] = ()
+    spans: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
 
 def rows_of_runs(rows: DataFrame, records: Sequence[RunRecord]) -> Shown:
@@ -65,7 +68,7 @@ def rows_of_runs(rows: DataFrame, records: Sequence[RunRecord]) -> Shown:
         subjects.setdefault(key, []).append(one)
     rows = compact(rows)
     parts = [_named(rows, _Subject(asked), _Data(asked)) for asked in subjects.values()]
-    return Shown(_joined(rows, parts), settings=_settings(records))
+    return Shown(_joined(rows, parts), settings=_settings(records), spans=_spans(records))
 
 
 def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = False) -> Shown:
@@ -104,6 +107,7 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
         int((~rows["cell"].isin(asked)).sum()),
         _settings(records),
         missing,
+        _spans(records),
     )
 
 
@@ -237,6 +241,11 @@ def _count_left_out(
         if hidden:
             found[model] = LeftOut(hidden, bool(len(seen)))
     return found
+
+
+def _spans(records: Iterable[RunRecord]) -> dict[tuple[str, str], tuple[float, float]]:
+    asked = [one for record in records for one in record.asked]
+    return {(one.dataset, one.split): one.spans for one in asked if one.spans}
 
 
 def _settings(records: Iterable[RunRecord]) -> dict[str, str]:

@@ -48,11 +48,15 @@ def test_a_mask_value_that_the_challenge_lacks_is_refused(tmp_path: Path) -> Non
         ISIC2016(root=tmp_path).load("ISIC_0000001")
 
 
-def test_a_missing_half_and_an_empty_root_are_refused(tmp_path: Path) -> None:
+def test_one_half_is_a_data_set_and_half_of_a_half_or_nothing_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no ISIC 2016; expected"):
         ISIC2016(root=tmp_path)
-    make(tmp_path, {"train": PLAIN["train"]}, "")
-    with pytest.raises(UserError, match="isic2016_test/images is missing"):
+    make(tmp_path, {"test": PLAIN["test"]}, "")
+    alone = ISIC2016(root=tmp_path)
+    assert (len(alone.entries("train")), alone.in_channels) == (0, 3)
+    assert alone.entries("test")
+    (tmp_path / "isic2016_train" / "images").mkdir(parents=True)
+    with pytest.raises(UserError, match="isic2016_train/masks is missing"):
         ISIC2016(root=tmp_path)
 
 

@@ -32,7 +32,7 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class ISIC2016(FileDataset):
-    """Original folder names, or ``isic2016_train`` and ``isic2016_test`` of images and masks.
+    """Original folder names, or ``isic2016_train`` and ``isic2016_test``; one half is enough.
 
     Attributes:
         root: the folder that holds the four folders.
@@ -67,8 +67,11 @@ class ISIC2016(FileDataset):
                 f"or {', '.join(name for pair in PLAIN.values() for name in pair)}"
             )
         faults = Faults(root)
-        splits = {}
+        splits: dict[str, Sequence[Source]] = {}
         for split, (images, masks) in layout.items():
+            if not (root / images).is_dir() and not (root / masks).is_dir():
+                splits[split] = []  # one half is a data set too
+                continue
             pairs = find_pairs(root / images, root / masks, faults)
             splits[split] = raster_sources(pairs, faults, size=self.size, channels=3)
         faults.raise_any()
