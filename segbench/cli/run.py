@@ -42,8 +42,8 @@ def command(grid: Path, workspace: Workspace, **overriding: Any) -> None:
     """
     from segbench.cli.evaluation import evaluate
     from segbench.cli.reporting import write_reports
-    from segbench.evaluation.grid_file import load_grid_file, override
     from segbench.data import open_dataset
+    from segbench.evaluation.grid_file import load_grid_file, override
     from segbench.evaluation.plan import check_goals, plan_grid
     from segbench.evaluation.taken import take_asked
 
