@@ -33,6 +33,7 @@ from segbench.api.model import (
     BringsRandomness,
     BringsStages,
     BringsStandIn,
+    MeetsCases,
     ModelFactory,
     Output,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Intensity",
     "Labels",
     "Loss",
+    "MeetsCases",
     "MinimumNorm",
     "ModelFactory",
     "NamesLibraries",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from segbench.api.data import Case
+
 Output = Literal["softmax", "sigmoid"]
 
 
@@ -56,6 +58,18 @@ class BringsPostprocess(Protocol):
 
     def postprocess(self, logits: Tensor) -> Tensor:
         """Labels (B, *spatial) from logits (B, K, *spatial)."""
+        ...
+
+
+@runtime_checkable
+class MeetsCases(Protocol):
+    """A network that must know more of a case than its image: its spacing, or a prompt.
+
+    It is asked about one case at a time, and told of each before its first question.
+    """
+
+    def meet(self, case: Case) -> None:
+        """Whatever is asked until the next case is met is asked about this one."""
         ...
 
 

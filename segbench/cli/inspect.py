@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,32 @@ def command(
     """
     from segbench.networks.inspection import inspect_network
     from segbench.networks.wishes import Wishes
+    from segbench.plugins.dataset import load_case
 
     data = open_dataset(dataset or DEFAULT_DATASET, data_root)
     name, loaded = _load(model, weights, Wishes(**said), data, workspace)
-    entry = next(data.entries(split)[0] for split in data.splits if data.entries(split))
+    split = next(split for split in data.splits if data.entries(split))
+    case = load_case(data, data.entries(split)[0].case_id)
     say(f"{'model':<11} {name}")
-    for fact, value in inspect_network(name, loaded, entry.shape, len(data.class_names)).items():
+    command = _next(model, weights, Wishes(**said), dataset or DEFAULT_DATASET, data_root)
+    for fact, value in inspect_network(name, loaded, case, len(data.class_names)):
         say(f"{fact:<11} {value}")
+        if fact == "marks":
+            say(f"{'next':<11} {command}")
+
+
+def _next(
+    model: str, weights: tuple[Path, ...], wishes: Wishes, dataset: str, data_root: Path | None
+) -> str:
+    """The command that attacks it."""
+    words = ["segbench", "attack", "-m", model]
+    for file in weights:
+        words += ["--weights", str(file)]
+    for option, value in wishes.given().items():
+        words += [option, value]
+    words += ["--dataset", dataset]
+    words += ["--data-root", str(data_root)] if data_root else []
+    return shlex.join([*words, "--eps", "2/255,8/255"])
 
 
 def _load(

@@ -103,6 +103,7 @@ class Examination:
         """The share of valid pixels whose softmax is one-hot in fp32."""
         beyond = valid = 0
         for batch in self.batches:
+            self.network.meet(batch.cases)
             two = NetworkObjective(self.network).scores(batch.images).topk(2, dim=1).values
             seen = torch.ones_like(batch.truth, dtype=torch.bool)
             if (ignore := batch.cases[0].ignore_index) is not None:
@@ -113,6 +114,7 @@ class Examination:
 
     def differentiable(self) -> bool:
         """Whether a gradient reaches the image at all, be it zero."""
+        self.network.meet(self.batches[0].cases)
         leaf = self.batches[0].images[:1].clone().requires_grad_()
         with torch.enable_grad(), self.network.gradient.autocast():
             return self.network.canonical(
@@ -137,6 +139,7 @@ class Examination:
 
     def _noise(self, batch: Batch, draw: int) -> CaseNoise:
         """The cases' noise; a network that draws is set to a draw of its own."""
+        self.network.meet(batch.cases)
         noise = batch.noise(0)
         if self.network.one_by_one:
             torch.manual_seed(noise.torch_seed(draw))

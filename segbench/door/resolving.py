@@ -21,6 +21,7 @@ from segbench.evaluation.taken import take_asked
 from segbench.networks.archive import is_archive
 from segbench.networks.foreign import is_factory
 from segbench.networks.given import GivenReference, unwrapped
+from segbench.networks.imported import read_import
 from segbench.networks.trained import is_checkpoint_folder
 from segbench.plugins.contract import check_dataset
 from segbench.plugins.spec import canonical
@@ -95,7 +96,8 @@ def find_given(
         )
     if name is not None:
         raise UserError(f"name = {name!r} is for a network in memory; {network!r} has its own name")
-    alone = is_checkpoint_folder(network) or is_factory(network) or is_archive(network)
+    imported = read_import(network) is not None
+    alone = imported or is_checkpoint_folder(network) or is_factory(network) or is_archive(network)
     if workspace is None and not alone:
         raise UserError(
             f"network {network!r} is looked up among those trained in a workspace; "

@@ -8,7 +8,8 @@ spatial axis. Everything past the door sees K >= 2.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segbench.api import BringsPostprocess, Goal, Loss
+from segbench.api import BringsPostprocess, Case, Goal, Loss, MeetsCases
 from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key
 from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
 from segbench.engine.graphs import Graphed
@@ -67,6 +68,8 @@ class Network:
     _copies: dict[str, tuple[GradientCopy, Fidelity | None]] = field(
         default_factory=dict, repr=False
     )
+    _met: Case | None = field(default=None, repr=False)
+    _first: Case | None = field(default=None, repr=False)
     _truth: Tensor = field(init=False, repr=False)
     _probe: Tensor = field(init=False, repr=False)
     _logits: Tensor = field(init=False, repr=False)
@@ -79,6 +82,23 @@ class Network:
         self.structures = getattr(self.module, "output", "softmax") == "sigmoid" and (
             self.classes > 2
         )
+
+    def meet(self, cases: Sequence[Case]) -> None:
+        """Tell a network that must know more of its cases than their images which comes next."""
+        if isinstance(self.module, MeetsCases):
+            (self._met,) = cases
+            self.module.meet(self._met)
+
+    @contextmanager
+    def _meeting_first(self) -> Iterator[None]:
+        """Of cases that were met, the one of the probe meanwhile."""
+        met = self._met
+        if self._first is None or met is None:
+            yield
+            return
+        self.meet([self._first])
+        yield
+        self.meet([met])
 
     def prepare(self, probe: Tensor, truth: Tensor | None = None) -> None:
         """Make the gradient copy, accepted on the probe images (B, C, *spatial), and look for
@@ -109,6 +129,7 @@ class Network:
         self._probe, self._logits, self._begun = probe, logits, self._parameters()
         self._truth = (self.as_labels(logits) if truth is None else truth)[:1]
         self._copies.clear()
+        self._first = self._met
         self.gradient = self._recorded(copy)
 
     def copy_for(self, loss: Loss, goal: Goal) -> GradientCopy:
@@ -140,7 +161,8 @@ class Network:
             start=logits,
             targeted=False,
         )
-        fidelity = compare_gradients(self.gradient, exact, image, self.canonical, loss, aim)
+        with self._meeting_first():
+            fidelity = compare_gradients(self.gradient, exact, image, self.canonical, loss, aim)
         if fidelity.faithful:
             return self.gradient, fidelity
         return self._recorded(exact), fidelity
@@ -173,7 +195,7 @@ class Network:
     def one_by_one(self) -> bool:
         """Whether cases must not share a batch."""
         kinds = {mark.partition(":")[0] for mark in self.marks}
-        return not kinds.isdisjoint(_ONE_BY_ONE)
+        return isinstance(self.module, MeetsCases) or not kinds.isdisjoint(_ONE_BY_ONE)
 
     @torch.no_grad()
     def exact_logits(self, images: Tensor) -> Tensor:
@@ -274,7 +296,8 @@ class Network:
         """
         same = self._parameters() == self._begun
         if same and self.samples == 1 and _UNSTEADY.isdisjoint(self.marks):
-            logits = self.exact_logits(self._probe)
+            with self._meeting_first():
+                logits = self.exact_logits(self._probe)
             same = bool((logits - self._logits).abs().amax() <= _DRIFT * self._logits.abs().amax())
         if not same:
             raise ChangedNetworkError(

@@ -110,7 +110,8 @@ class Fit:
                 torch.manual_seed(self._noise(context).torch_seed(_ORDER + epoch + 1))
             images = check_images(self.attack.apply(fitted, context), context.images, "apply")
             images = ball.confined(images, context.images, context.region)
-            feedback = within(self._ask(images, context, progress), context.region)
+            asked = self._ask(images, context, progress, [self.cases[n] for n in chosen])
+            feedback = within(asked, context.region)
             fitted = self.attack.learn(fitted, context, feedback, progress)
         return fitted
 
@@ -133,12 +134,15 @@ class Fit:
         assert isinstance(context.noise, CaseNoise)
         return context.noise
 
-    def _ask(self, images: Tensor, context: Context, progress: float) -> Feedback:
+    def _ask(
+        self, images: Tensor, context: Context, progress: float, cases: Sequence[Case]
+    ) -> Feedback:
         """The network's answer to a mini-batch, ``size`` cases at a time."""
         loss = partial(self.attack.loss, progress=progress)
         objective, parts = NetworkObjective(self.network), []
         for start in range(0, len(images), self.size):
             at = slice(start, start + self.size)
+            self.network.meet(cases[at])
             whole = context.goal
             goal = Goal(whole.labels[at], whole.truth[at], whole.targeted, whole.ignore_index)
             parts.append(objective.value_and_grad(images[at], loss, goal))

@@ -69,6 +69,7 @@ def attack_cases(
     noise = batch.noise(cell.seed)
     if network.one_by_one:
         torch.manual_seed(noise.torch_seed())
+    network.meet(batch.cases)
     network.used.clear()
     start = time.perf_counter()
     region = region_of(cell.attack.where, batch) if cell.attack else None
@@ -115,6 +116,7 @@ def score_cases(
     Raises:
         UserError: the network answers with NaN; the case is named.
     """
+    network.meet(batch.cases)
     if network.one_by_one:
         torch.manual_seed(batch.noise(cell.seed).torch_seed(_SCORED))
     start, batch = time.perf_counter(), moved_along(network, batch, attacked)

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from segbench.api import Case
+from segbench.api import Case, MeetsCases
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision, require_ieee_fp32
@@ -60,6 +60,8 @@ class Subject:
         precision = choose_precision(self.device, policy)
         classes = len(self.data.dataset.class_names)
         network = Network(self.name, self.module, classes, self.device, precision, marks=self.marks)
+        probe = probe[:1] if isinstance(self.module, MeetsCases) else probe
+        network.meet(probe)
         images = torch.stack([torch.from_numpy(case.image) for case in probe])
         labels = torch.stack([torch.from_numpy(case.labels) for case in probe]).to(self.device)
         truth = network.as_truth(labels, probe[0].ignore_index)
@@ -79,7 +81,7 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     require_ieee_fp32()  # last: a network's own file may have asked torch for less
     device = choose_device(options.device)
     if not model.own:
-        return Subject(reference.name, model, model.module, data, device)
+        return Subject(reference.name, model, model.module, data, device, said=model.said)
     # Of the whole split and not of the cases taken, or the padding would depend on --limit.
     shapes = {entry.shape for entry in entries_of(data.dataset, data.split)}
     try:
@@ -94,5 +96,12 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     except UserError as error:
         raise UserError(f"model {reference.name}: {error}") from error
     return Subject(
-        reference.name, model, found.module, data, device, found.identity, found.marks, found.said
+        reference.name,
+        model,
+        found.module,
+        data,
+        device,
+        found.identity,
+        found.marks,
+        (*model.said, *found.said),
     )

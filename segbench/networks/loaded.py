@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from segbench.networks.normalize import Normalization
@@ -26,6 +27,9 @@ class LoadedModel:
         normalization: what ``--normalize`` and ``--channels`` say of it.
         wishes: all that the user says of it.
         exact: whether its gradients must be fp32.
+        shown: what ``inspect`` shows of it: tiles, window, classes, prompts.
+        said: what the user should know of it, in sentences.
+        oracle: compares it with what others measured, in sentences; None where nobody did.
         card: of one that ``segbench train`` made.
     """
 
@@ -37,6 +41,9 @@ class LoadedModel:
     wishes: Wishes = NO_WISHES
     exact: bool = False
     card: Card | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
+    oracle: Callable[[], Iterator[str]] | None = None
 
 
 class ModelReference(Protocol):

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from segbench.networks.archive import ArchiveReference
 from segbench.networks.foreign import ForeignReference
+from segbench.networks.imported import ImportedReference
 from segbench.networks.loaded import ModelReference
 from segbench.networks.trained import CheckpointReference
 
-Named = ArchiveReference | CheckpointReference | ForeignReference
+Named = ArchiveReference | CheckpointReference | ForeignReference | ImportedReference
 Identity = tuple[Path, Path | None]
 """Where a network lies, and its weights where they lie elsewhere."""
 
@@ -41,7 +42,7 @@ def tell_apart(references: Sequence[Named]) -> list[ModelReference]:
 def _identity(reference: Named) -> Identity:
     if isinstance(reference, CheckpointReference):
         return reference.folder.resolve(), None
-    if isinstance(reference, ArchiveReference):
+    if isinstance(reference, (ArchiveReference, ImportedReference)):
         return reference.path.resolve(), None
     path, weights = reference.own.path, reference.weights
     place = path.resolve() if path else Path(reference.module)

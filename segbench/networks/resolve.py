@@ -8,6 +8,7 @@ from pathlib import Path
 from segbench.errors import UserError
 from segbench.networks.archive import ArchiveReference, is_archive
 from segbench.networks.foreign import ForeignReference, is_factory
+from segbench.networks.imported import ImportedReference, read_import
 from segbench.networks.loaded import ModelReference
 from segbench.networks.names import Named, tell_apart
 from segbench.networks.trained import (
@@ -39,7 +40,9 @@ def resolve_models(
     files = list(weights)
     references: list[Named] = []
     for text in texts:
-        if is_checkpoint_folder(text):
+        if imported := read_import(text, wishes):
+            references.append(imported)
+        elif is_checkpoint_folder(text):
             references.append(checkpoint_at(Path(text)))
         elif is_factory(text):
             file = files.pop(0) if files else None
@@ -62,7 +65,7 @@ def _refuse_idle(
     wishes: Wishes,
 ) -> None:
     """UserError where an option for networks of the user's own finds none to belong to."""
-    own = (ForeignReference, ArchiveReference)
+    own = (ForeignReference, ArchiveReference, ImportedReference)
     if not any(isinstance(reference, own) for reference in references):
         for option, value in wishes.given().items():
             raise UserError(

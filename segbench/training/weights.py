@@ -45,14 +45,40 @@ def load_weights(module: nn.Module, path: Path) -> None:
             read = _read_torch(path)
     except OSError as error:
         raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
-    fitted = _choose(module, *read, path)
+    _load_fitted(module, _choose(module, *read, path), read[1], path)
+
+
+def _load_fitted(
+    module: nn.Module, fitted: Fitted, checkpoint: Checkpoint | None, path: Path
+) -> None:
     try:
-        tensors = {name: as_tensor(value, read[1]) for name, value in fitted.tensors.items()}
+        tensors = {name: as_tensor(value, checkpoint) for name, value in fitted.tensors.items()}
     except (RecordsError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"weights {path} are damaged: {error}") from None
     expected = module.state_dict()
     missing = {name: expected[name] for name in expected.keys() - tensors.keys()}
     fit_weights(module, tensors | missing, path)
+
+
+def load_part(module: nn.Module, path: Path, key: str) -> Mapping[str, Any]:
+    """Load what lies at a key of a file of ``torch.save``, in place; the rest of the file's map.
+
+    Raises:
+        UserError: the file cannot be read, has no such key, or its weights do not fit.
+    """
+    try:
+        content, checkpoint = _read_torch(path)
+    except OSError as error:
+        raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
+    if not isinstance(content, Mapping) or key not in content:
+        raise UserError(f"weights {path} hold no {key}")
+    found = find_state_dicts(content[key])
+    expected = module.state_dict()
+    fits = [fit for one in found for fit in fit_names(one, expected)]
+    if not fits:
+        _refuse_misfit(found or [StateDict(key, {})], expected, path, "")
+    _load_fitted(module, fits[0], checkpoint, path)
+    return {name: value for name, value in content.items() if name != key}
 
 
 def parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:

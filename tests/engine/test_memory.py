@@ -139,8 +139,8 @@ def test_a_strangers_network_is_adapted_on_one_case_where_only_one_fits(error: E
 
     shapes = [(1, 10, 12), (1, 8, 8)]
     roomy, found = (adapt_network(Odd(n), shapes) for n in (Curved(), tight(error)))
-    assert (found.stride, found.key, found.probabilities) == (4, 0, "softmax")
-    assert (roomy.stride, roomy.key, roomy.probabilities) == (4, 0, "softmax")
+    assert (found.stride, found.place, found.probabilities) == (4, (0,), "softmax")
+    assert (roomy.stride, roomy.place, roomy.probabilities) == (4, (0,), "softmax")
     with pytest.raises(MachineError, match="not even with one image"):
         adapt_network(Odd(tight(error, 0)), shapes)
 

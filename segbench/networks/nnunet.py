@@ -1,0 +1,156 @@
+"""``nnunet:DIR[,configuration=3d_fullres,folds=0+1,checkpoint=final]``: a trained nnU-Net v2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from segbench.errors import UserError
+from segbench.networks.hashes import layers_hash, source_hash, state_hash
+from segbench.networks.imported import refuse_wishes
+from segbench.networks.loaded import LoadedModel
+from segbench.networks.nnunet_network import NnunetNetwork
+from segbench.networks.nnunet_plans import (
+    Plans,
+    build_network,
+    checkpoint_file,
+    read_plans,
+    validation_dice,
+)
+from segbench.training.weights import load_part
+
+if TYPE_CHECKING:
+    from segbench.api import Case, Dataset
+    from segbench.networks.wishes import Wishes
+
+
+def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishes) -> LoadedModel:
+    """The network of a results folder, its folds averaged.
+
+    Raises:
+        UserError: it cannot be read or rebuilt, or does not fit the data set.
+    """
+    refuse_wishes("nnunet", wishes)
+    plans = read_plans(path, options.get("configuration"), options.get("folds"))
+    _check_data(plans, dataset)
+    folds, mirroring = [], set()
+    for fold in plans.folds:
+        network = build_network(plans)
+        file = checkpoint_file(plans, fold, options.get("checkpoint", "final"))
+        rest = load_part(network, file, "network_weights")
+        mirroring.add(_axes(rest.get("inference_allowed_mirroring_axes"), file))
+        folds.append(network)
+    if len(mirroring) > 1:
+        raise UserError(f"the folds of {plans.folder} were trained with different mirroring")
+    module = NnunetNetwork(folds, mirroring.pop(), plans)
+    facts = {"source": source_hash(module), "layers": layers_hash(module)}
+    return LoadedModel(
+        module,
+        state_hash(module),
+        facts,
+        exact=True,
+        shown=_shown(plans, module),
+        said=_said(plans, dataset, module),
+        oracle=lambda: agreement(plans, module, dataset),
+    )
+
+
+def agreement(plans: Plans, module: NnunetNetwork, dataset: Dataset) -> Iterator[str]:
+    """Clean Dice of each validation case beside what nnU-Net measured itself, in sentences."""
+    held = {entry.case_id for split in dataset.splits for entry in dataset.entries(split)}
+    worst, compared = 0.0, 0
+    for fold in plans.folds:
+        measured = validation_dice(plans, fold)
+        for name in sorted(held & measured.keys()):
+            found = _dice(module, dataset.load(name), plans.classes)
+            pairs = list(zip(found, measured[name], strict=True))
+            away = max((abs(ours - theirs) for ours, theirs in pairs), default=0.0)
+            shown = ", ".join(f"{ours:.4f} ({theirs:.4f})" for ours, theirs in pairs)
+            worst, compared = max(worst, away), compared + 1
+            yield f"fold {fold} {name}: Dice {shown}, {away:.4f} apart"
+    if compared:
+        kept = "agree" if worst <= 0.002 else "do NOT agree: is this the data as nnU-Net read it?"
+        yield (
+            f"{compared} cases of validation/summary.json: clean Dice at most {worst:.4f} apart; "
+            f"they {kept}"
+        )
+    else:
+        yield "none of the cases of validation/summary.json is in these data"
+
+
+@torch.no_grad()
+def _dice(module: NnunetNetwork, case: Case, classes: int) -> list[float]:
+    module.eval().meet(case)
+    predicted = module(torch.from_numpy(case.image)[None])[0].argmax(0).numpy()
+    scores = []
+    for label in range(1, classes):
+        ours, truth = predicted == label, case.labels == label
+        both = int(ours.sum() + truth.sum())
+        scores.append(2 * int((ours & truth).sum()) / both if both else float("nan"))
+    return scores
+
+
+def _axes(value: Any, file: Path) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, (tuple, list)) and all(
+        type(axis) is int and 0 <= axis < 3 for axis in value
+    ):
+        return tuple(value)
+    raise UserError(f"{file} says no axes that it may be mirrored along")
+
+
+def _check_data(plans: Plans, dataset: Dataset) -> None:
+    volumes = len(plans.settings["patch_size"]) == 3
+    if volumes and dataset.spatial_dims != 3:
+        raise UserError(
+            f"{plans.folder} is a network for volumes; the data are images (mode=volumes reads "
+            "NIfTI as volumes)"
+        )
+    for what, ours, theirs in (
+        ("channels", plans.channels, dataset.in_channels),
+        ("classes", plans.classes, len(dataset.class_names)),
+    ):
+        if ours != theirs:
+            raise UserError(f"{plans.folder} was trained for {ours} {what}; the data have {theirs}")
+
+
+def _shown(plans: Plans, module: NnunetNetwork) -> dict[str, str]:
+    tile = " x ".join(map(str, module.tile))
+    mirrors = ", ".join(map(str, module.mirroring)) or "none"
+    return {
+        "nnU-Net": f"{plans.folder.name}, folds {' + '.join(plans.folds)}",
+        "scale": ", ".join(module.schemes),
+        "spacing": " x ".join(f"{n:g}" for n in module.spacing) + " mm, resampled to and back",
+        "tiles": f"{tile}, half a tile apart, Gaussian; mirrored along axes {mirrors}",
+        "classes": ", ".join(plans.labels),
+    }
+
+
+def _said(plans: Plans, dataset: Dataset, module: NnunetNetwork) -> tuple[str, ...]:
+    said = []
+    lower, upper = getattr(dataset, "lower", 0), getattr(dataset, "upper", 100)
+    if dataset.spatial_dims == 3 and (lower > 0 or upper < 100):
+        said.append(
+            f"the data are clipped at their percentiles {lower:g} and {upper:g}, which nnU-Net "
+            "does not do; give lower=0,upper=100"
+        )
+    for scheme, facts in zip(module.schemes, module.foreground, strict=True):
+        if scheme == "CTNormalization":
+            said.append(
+                f"it clips to {facts['percentile_00_5']:g} to {facts['percentile_99_5']:g} of the "
+                "file's units; that window as [0, 1] makes eps mean what it can see"
+            )
+    names = [name for name in plans.labels if plans.labels[name] != 0]
+    if not plans.regions:
+        by_value = sorted(names, key=lambda name: plans.labels[name])
+        given = list(dataset.class_names[1:])
+        if [n.casefold() for n in by_value] != [n.casefold() for n in given]:
+            said.append(
+                f"its classes are {', '.join(by_value)}, in this order; the data's are "
+                f"{', '.join(given)}"
+            )
+    return tuple(said)
