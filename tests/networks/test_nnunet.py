@@ -215,7 +215,7 @@ def test_a_folder_is_attacked_from_the_command_line(
 ) -> None:
     folder = results(tmp_path, name, folds="0")
     done = CliRunner().invoke(main, [
-        "attack", "-m", f"nnunet:{folder}", "-a", "pgd:steps=2", "--eps", "8/255", "--limit", "1",
+        "attack", "-m", f"nnunet:{folder}", "-a", "pgd:steps=8", "--eps", "0.2", "--limit", "2",
         "--dataset", "folder:mode=volumes,lower=0,upper=100", "--data-root", str(volumes),
         "--workspace", str(tmp_path / "runs"),
     ])  # fmt: skip
@@ -224,7 +224,7 @@ def test_a_folder_is_attacked_from_the_command_line(
     rows = read_rows(Workspace(tmp_path / "runs"))
     assert set(rows["model"]) == {f"nnunet:{folder.name}"}
     means = rows.groupby("attack")["dice"].mean()
-    assert means["pgd:steps=2"] < means["clean"]
+    assert means["pgd:steps=8"] < means["clean"]
 
 
 def test_regions_become_the_labels_that_nnunet_paints() -> None:
