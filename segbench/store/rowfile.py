@@ -162,9 +162,10 @@ def read_if_there(
     try:
         if _CHECKSUM.search(path.name):  # before a word of it is believed
             _verify(path, content)
-        texts = [name for name, kind in {**COLUMNS, **ADDRESS}.items() if kind == "string"]
-        named = texts if categories else None
-        stored = pq.ParquetFile(pa.BufferReader(content), read_dictionary=named)
+        named = [field.name for field in pq.read_schema(pa.BufferReader(content))]
+        texts = [name for name in named if COLUMNS.get(name, ADDRESS.get(name)) == "string"]
+        dictionaries = texts if categories else None
+        stored = pq.ParquetFile(pa.BufferReader(content), read_dictionary=dictionaries)
         header = _header(path, stored.schema_arrow.metadata or {})
         _verify(path, content)
         there = set(stored.schema_arrow.names)
