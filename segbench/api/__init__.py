@@ -39,6 +39,7 @@ from segbench.api.model import (
 )
 from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
 from segbench.api.report import TELLING, Picture, Report, Tables, TransferMatrix, csv_text
+from segbench.api.texts import plain
 
 __all__ = [
     "TELLING",
@@ -85,4 +86,5 @@ __all__ = [
     "WholeAttack",
     "WholeImage",
     "csv_text",
+    "plain",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from segbench.api.texts import plain
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
@@ -125,7 +127,8 @@ def csv_text(table: DataFrame) -> str:
 
     A text that a spreadsheet would take for a formula, such as a case called ``=cmd()``, gets a
     ``'`` before it, as does one that begins with ``'``; whoever reads the file takes one away. A
-    carriage return, at which readers of CSV may begin a line, is written out.
+    carriage return, at which readers of CSV may begin a line, and whatever a terminal would obey
+    are written out.
     """
     texts = {
         str(name): [_as_text(value) for value in column]
@@ -139,5 +142,5 @@ def csv_text(table: DataFrame) -> str:
 def _as_text(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = value.replace("\r", "\\r")
+    text = plain(value.replace("\r", "\\r"))
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -45,4 +45,4 @@ def command(tiny: bool, device: str | None, workspace: Workspace) -> None:
         "device": device,
     }
     evaluate(validated(Request, asked), workspace)
-    write_reports(("markdown", "csv"), workspace, workspace.reports)
+    write_reports(("html", "markdown", "csv"), workspace, workspace.reports)

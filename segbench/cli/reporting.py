@@ -17,7 +17,7 @@ def write_reports(
     *,
     show: bool = False,
     all_weights: bool = False,
-) -> None:
+) -> list[Path]:
     """Write each format's files into a folder, then say so; with ``show``, after the summary."""
     from segbench.cli.consoles import console
     from segbench.cli.display import show_summary
@@ -32,3 +32,4 @@ def write_reports(
         show_summary(tables)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
+    return written

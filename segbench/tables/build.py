@@ -149,7 +149,7 @@ def _for_a_page(
     if structures is None:
         return {}
     return {
-        "ranks": rank_networks(everything, lines, _SUBJECT),
+        "ranks": rank_networks(everything, _SUBJECT),
         "structures": structures,
         "spread": plain_texts(spread_of_cases(everything)),
         "costs": plain_texts(costs(cases)),

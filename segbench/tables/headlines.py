@@ -1,18 +1,18 @@
 """One number a network for attacks, and one for corruptions; and who comes first, how surely.
 
-Attacks: the mean height (AUC) of the worst curve over attacks, of Jaccard (where there is but one
-attack, of its own). Corruptions: a case's lowest Jaccard over every corruption and severity, mean
-over cases. Both are lower than any of what they sum up, as the worst of several must be.
+Attacks: the mean height (AUC) of the lowest curve that was found, of Jaccard. Corruptions: a case's
+lowest Jaccard over every corruption and severity, mean over cases. Both are lower than any of what
+they sum up, as the worst of several must be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame
+from pandas import DataFrame, concat
 from scipy.integrate import trapezoid
 from scipy.stats import kendalltau
 
@@ -23,50 +23,103 @@ from segbench.tables.worst import KINDS
 RESAMPLES = 1000
 SEED = 0  # fixed: the same rows give the same report
 _DATA = ["dataset", "dataset_fingerprint", "split"]
+_MEASURED = ["low", "high", "cases", "groups", "doubt"]
 _OTHERS = ("dice", "nsd", "sensitivity")  # metrics whose ranking is compared with Jaccard's
 Array = NDArray[np.float64]
 
 
+FOUND = "worst found"
+"""The attack of a curve whose points are not all of the same attacks."""
+
+
 def headlines(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """One row per network, data set and kind of number.
+
+    Networks are compared at the budgets of a norm that all of them have on a data set; at each the
+    curve that left least there counts.
 
     Args:
         cases: one row per case, those of the worst curves among them.
         subject: the columns that name a model and its data.
 
     Returns:
-        ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``attack`` and ``attack_params``
-        (of the curve that counts), ``value`` with ``low`` and ``high``, ``cases``, ``groups`` and
-        ``doubt``.
+        ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``attack`` (of the curve that
+        counts), ``largest`` (budget), ``value`` with ``low`` and ``high``, ``cases``, ``groups``
+        and ``doubt``.
     """
-    lines: list[dict[str, Any]] = []
-    for key, part in cases.groupby([*subject], sort=True, observed=True):
-        facts: dict[str, Any] = dict(zip(subject, key, strict=True))
-        clean = part[part["attack"] == CLEAN]
-        if len(clean):
-            lines.append(facts | _line("clean", CLEAN, "{}", clean, clean["jaccard"].to_numpy()))
-        for kind in (*KINDS, "severity"):
-            own = part[part["budget_kind"] == kind]
-            if kind == "severity" and len(own):
-                lowest = own.groupby("case_id", observed=True)["jaccard"].min()
-                groups = own.drop_duplicates("case_id").set_index("case_id")
-                named = f"worst of {own['attack'].nunique()} corruptions"
-                line = groups.loc[lowest.index]
-                lines.append(facts | _line(kind, named, "{}", line, lowest.to_numpy()))
-            elif len(own):
-                attack, params = _counts(own)
-                curve = own[(own["attack"] == attack) & (own["attack_params"] == params)]
-                heights = _heights(curve, clean)
-                lines.append(facts | _line(kind, attack, params, heights, heights["height"]))
-    columns = [*subject, "of", "attack", "attack_params", "value", "low", "high"]
-    return DataFrame(lines, columns=[*columns, "cases", "groups", "doubt"])
+    lines = []
+    for of, key, scores in _scores(cases, subject, "jaccard"):
+        found = mean_interval(scores["score"].to_numpy(np.float64), scores["group_id"].to_numpy())
+        measured = {name: getattr(found, name) for name in _MEASURED}
+        facts = dict(zip(subject, key, strict=True)) | {"of": of, "attack": scores.attrs["attack"]}
+        lines.append(facts | {"largest": scores.attrs["largest"], "value": found.mean} | measured)
+    return DataFrame(lines, columns=[*subject, "of", "attack", "largest", "value", *_MEASURED])
 
 
-def rank_networks(cases: DataFrame, lines: DataFrame, subject: Sequence[str]) -> DataFrame:
+def _scores(
+    cases: DataFrame, subject: Sequence[str], metric: str
+) -> Iterator[tuple[str, tuple[Any, ...], DataFrame]]:
+    """(kind of number, subject, ``score`` and ``group_id`` by case id) of every network."""
+    for _, data in cases.groupby(_DATA, sort=True, observed=True):
+        networks = [*data.groupby([*subject], sort=True, observed=True)]
+        for key, part in networks:
+            clean = part[part["attack"] == CLEAN]
+            if len(clean):
+                yield "clean", key, _named(_by_case(clean, metric), CLEAN, 0.0)
+        for kind in KINDS:
+            own = [(key, part[part["budget_kind"] == kind], part) for key, part in networks]
+            own = [one for one in own if len(one[1])]
+            common = (
+                set.intersection(*(set(part["budget"]) for _, part, _ in own)) if own else set()
+            )
+            for key, part, whole in own:
+                budgets = sorted(common or set(part["budget"]))
+                clean = whole[whole["attack"] == CLEAN]
+                yield kind, key, _heights(part, clean, budgets, metric)
+        for key, part in networks:
+            severe = part[part["budget_kind"] == "severity"]
+            if len(severe):
+                severe = severe.sort_values(metric, kind="stable")
+                named = f"worst of {severe['attack'].nunique()} corruptions"
+                lowest = _by_case(severe.drop_duplicates("case_id"), metric)
+                yield "severity", key, _named(lowest, named, float(severe["budget"].max()))
+
+
+def _by_case(part: DataFrame, metric: str) -> DataFrame:
+    return DataFrame(
+        {"score": part[metric].to_numpy(), "group_id": part["group_id"].astype("str").to_numpy()},
+        index=part["case_id"].astype("str").to_numpy(),
+    )
+
+
+def _named(scores: DataFrame, attack: str, largest: float) -> DataFrame:
+    scores.attrs |= {"attack": attack, "largest": largest}
+    return scores
+
+
+def _heights(part: DataFrame, clean: DataFrame, budgets: Sequence[float], metric: str) -> DataFrame:
+    """Each case's mean height over the curve that counts, of those with every point; trapezes."""
+    points, names = ([_by_case(clean, metric)] if len(clean) else []), set()
+    for budget in budgets:
+        there = part[part["budget"] == budget]
+        means = there.groupby("attack", sort=True, observed=True)["jaccard"].mean()
+        least = means.idxmin() if means.notna().any() else means.index[0]
+        names.add(str(least))
+        points.append(_by_case(there[there["attack"] == least].drop_duplicates("case_id"), metric))
+    scores = concat([point["score"] for point in points], axis=1, join="inner").dropna()
+    axis = [0.0, *budgets] if len(clean) else [*budgets]
+    height = scores.to_numpy().mean(1)
+    if len(clean):
+        height = trapezoid(scores.to_numpy(), axis, axis=1) / axis[-1]
+    groups = points[-1]["group_id"].reindex(scores.index)
+    found = DataFrame({"score": height, "group_id": groups}, index=scores.index)
+    return _named(found, names.pop() if len(names) == 1 else FOUND, axis[-1])
+
+
+def rank_networks(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """How surely each network comes at each place, by ``headlines``.
 
-    Groups are resampled; networks are compared on the cases that all of them have, and only where
-    their number is of the same attacks.
+    Groups are resampled; networks are compared on the cases that all of them have.
 
     Returns:
         One row per data set, kind of number and network: its ``rank``, the ``chance`` of that rank
@@ -74,25 +127,24 @@ def rank_networks(cases: DataFrame, lines: DataFrame, subject: Sequence[str]) ->
         cases are ranked first and then averaged), and for the whole table Kendall's ``tau`` between
         the two, and ``tau_dice``, ``tau_nsd``, ``tau_sensitivity`` between Jaccard and those.
     """
+    measured = {metric: _gathered(cases, subject, metric) for metric in ("jaccard", *_OTHERS)}
     found: list[dict[str, Any]] = []
-    keys = [*_DATA, "of", "attack", "attack_params"]
-    for key, part in lines.groupby(keys, sort=True, observed=True):
-        if len(part) < 2:
-            continue
-        scores, groups = _matrix(cases, part, subject, "jaccard")
-        if len(groups) < 2:
+    for key, networks in measured["jaccard"].items():
+        scores, groups = _matrix(networks)
+        if len(networks) < 2 or len(set(groups.tolist())) < 2:
             continue
         means, chances = scores.mean(1), _chances(scores, groups)
         ranks, each = _ranks(means), _ranks(scores.T).T
         by_case = _ranks(-each.mean(1))
-        others = {
-            f"tau_{metric}": _tau(means, _matrix(cases, part, subject, metric)[0])
-            for metric in _OTHERS
+        table = {
+            "tau": _tau(means, -each),
+            **{f"tau_{m}": _tau(means, _matrix(measured[m][key])[0]) for m in _OTHERS},
+            "cases": scores.shape[1],
+            "groups": len(set(groups.tolist())),
         }
-        facts = dict(zip(keys, key, strict=True))
-        for place, model in enumerate(part["model"]):
+        for place, model in enumerate(networks):
             found.append(
-                facts
+                dict(zip([*_DATA, "of"], key, strict=True))
                 | {
                     "model": model,
                     "rank": int(ranks[place]),
@@ -100,88 +152,31 @@ def rank_networks(cases: DataFrame, lines: DataFrame, subject: Sequence[str]) ->
                     "first": float(chances[place][0]),
                     "likely": [round(float(chance), 4) for chance in chances[place]],
                     "by_case": int(by_case[place]),
-                    "tau": _tau(means, -each),
-                    **others,
-                    "cases": scores.shape[1],
-                    "groups": len(set(groups.tolist())),
                 }
+                | table
             )
     return DataFrame(found)
 
 
-def _line(of: str, attack: str, params: str, cases: DataFrame, values: Any) -> dict[str, Any]:
-    found = mean_interval(np.asarray(values, np.float64), cases["group_id"].to_numpy())
-    return {
-        "of": of,
-        "attack": attack,
-        "attack_params": params,
-        "value": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "cases": found.cases,
-        "groups": found.groups,
-        "doubt": found.doubt,
-    }
+def _gathered(
+    cases: DataFrame, subject: Sequence[str], metric: str
+) -> dict[tuple[str, ...], dict[str, DataFrame]]:
+    """Data set and kind of number -> network -> its scores by case."""
+    found: dict[tuple[str, ...], dict[str, DataFrame]] = {}
+    data = [subject.index(name) for name in _DATA]
+    for of, key, scores in _scores(cases, subject, metric):
+        place = (*(str(key[n]) for n in data), of)
+        found.setdefault(place, {})[str(key[subject.index("model")])] = scores
+    return found
 
 
-def _counts(own: DataFrame) -> tuple[str, str]:
-    """The curve that counts: the worst of most attacks, else the lowest."""
-    curves = own.groupby(["attack", "attack_params"], observed=True)["jaccard"].mean()
-    worst = [pair for pair in curves.index if str(pair[0]).startswith("worst of")]
-    least = curves.loc[worst] if worst else curves
-    found: Any = least.idxmin()
-    return str(found[0]), str(found[1])
-
-
-def _heights(curve: DataFrame, clean: DataFrame, metric: str = "jaccard") -> DataFrame:
-    """Each case's mean height over the curve, of those that have every point; trapezes."""
-    start = clean.assign(budget=0.0)[["case_id", "budget", "group_id", metric]]
-    points = curve[["case_id", "budget", "group_id", metric]]
-    both = {
-        float(str(budget)): part.set_index("case_id")[metric].astype(float)
-        for frame in (start, points)
-        for budget, part in frame.groupby("budget", sort=True)
-    }
-    budgets = sorted(both)
-    table = DataFrame({budget: both[budget].rename(index=str) for budget in budgets}).dropna()
-    if len(budgets) > 1 and budgets[0] == 0:
-        heights = trapezoid(table.to_numpy(), budgets, axis=1) / budgets[-1]
-    else:
-        heights = table.to_numpy().mean(1) if len(table) else np.zeros(0)
-    groups = curve.drop_duplicates("case_id").set_index("case_id")["group_id"].rename(index=str)
-    return DataFrame(
-        {"height": heights, "group_id": groups.loc[table.index].astype(str)}, table.index
-    )
-
-
-def _matrix(
-    cases: DataFrame, part: DataFrame, subject: Sequence[str], metric: str
-) -> tuple[Array, NDArray[np.int64]]:
+def _matrix(networks: Mapping[str, DataFrame]) -> tuple[Array, NDArray[np.int64]]:
     """Scores (M, N) of the networks on the cases that all have, and the groups (N,) of these."""
-    rows = []
-    for line in part.to_dict("records"):
-        own = cases
-        for name in subject:
-            own = own[own[name] == line[name]]
-        clean = own[own["attack"] == CLEAN]
-        if line["of"] == "clean":
-            rows.append(clean.set_index("case_id")[[metric, "group_id"]].rename(index=str))
-        elif line["of"] == "severity":
-            kind = own[own["budget_kind"] == "severity"]
-            low = kind.groupby("case_id", observed=True)[metric].min().to_frame()
-            groups = kind.drop_duplicates("case_id").set_index("case_id")["group_id"]
-            rows.append(low.assign(group_id=groups).rename(index=str))
-        else:
-            same = (own["attack"] == line["attack"]) & (
-                own["attack_params"] == line["attack_params"]
-            )
-            curve = own[same & (own["budget_kind"] == line["of"])]
-            rows.append(_heights(curve, clean, metric).rename(columns={"height": metric}))
-    common = sorted(set.intersection(*(set(row[metric].dropna().index) for row in rows)))
-    scores = np.array([row.loc[common, metric].to_numpy(np.float64) for row in rows])
-    scores = scores.reshape(len(rows), len(common))
-    groups = rows[0].loc[common, "group_id"].astype(str)
-    return scores, np.asarray(groups.factorize(sort=True)[0], np.int64)
+    parts = [*networks.values()]
+    common = sorted(set.intersection(*(set(part["score"].dropna().index) for part in parts)))
+    scores = np.array([part.loc[common, "score"].to_numpy(np.float64) for part in parts])
+    groups = parts[0].loc[common, "group_id"]
+    return scores.reshape(len(parts), len(common)), np.asarray(groups.factorize(sort=True)[0])
 
 
 def _chances(scores: Array, groups: NDArray[np.int64]) -> Array:

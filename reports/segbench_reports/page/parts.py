@@ -1,0 +1,246 @@
+"""The parts of the page, each from its own table: charts, the table of scores, and the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from segbench.api import Tables
+from segbench.plugins.naming import point_names
+from segbench_reports.page import svg, words
+from segbench_reports.page.counted import counted
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_MOST_LINES = 12  # in one frame; of more networks the first by the worst curve
+
+
+def hero(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
+    """For each norm the curve that counts of every network, in one frame."""
+    for kind, norm in words.NORMS.items():
+        curves = counted(tables, dataset, split, kind)
+        if curves:
+            shown = dict([*curves.items()][:_MOST_LINES])
+            title = f"What is left of each network under the worst {norm} attack found"
+            if len(shown) < len(curves):
+                title += f" (the first {len(shown)} of {len(curves)})"
+            yield _frame(title, kind, shown, strong=set(shown))
+
+
+def panels(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
+    """For each network and kind of budget all its attacks in one frame."""
+    own = words.of_data(tables.summary, dataset, split)
+    for (model, kind), part in own.groupby(["model", "budget_kind"], sort=True):
+        if kind != "none":
+            attacks = [str(attack) for attack in part["attack"]]
+            yield _chart(tables, dataset, split, str(kind), str(model), attacks)
+
+
+def survival(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
+    """For each norm the share of cases that stand within a distance, by minimum-norm attacks."""
+    own = words.of_data(tables.distances, dataset, split)
+    rows = words.of_data(tables.rows, dataset, split)
+    stored = rows[rows["budget_kind"] == "min-norm"]
+    for norm, part in own.groupby("norm", sort=True) if len(own) else ():
+        curves: list[tuple[str, list[svg.Value]]] = []
+        for line in part.to_dict("records"):
+            same = stored["network_sha256"] == line["network_sha256"]
+            same &= stored["attack_params"] == line["attack_params"]
+            cases = stored[same & (stored["budget"] == line["below"])]
+            found = _distances(cases, str(norm), float(line["below"]))
+            curves.append((f"{line['model']}, {line['attack']}", found))
+        reached = [v.budget for _, values in curves for v in values if math.isfinite(v.budget)]
+        largest = max(reached, default=0) or 1
+        lines = [svg.steps(name, n, values, largest) for n, (name, values) in enumerate(curves)]
+        marks = [
+            (largest * part / 4, words.budget(largest * part / 4, str(norm))) for part in range(5)
+        ]
+        rows_of = [
+            [name, *(f"{_at(values, at):.0%}" for at, _ in marks)] for name, values in curves
+        ]
+        title = f"Cases that stand, by {words.NORMS.get(str(norm), str(norm))} distance"
+        ticks = svg.ticks(marks, largest)
+        heads = ["curve", *(name for _, name in marks)]
+        yield svg.Chart(title, "distance", lines, ticks, heads, rows_of)
+
+
+def _distances(cases: DataFrame, norm: str, below: float) -> list[svg.Value]:
+    """Points of a survival curve: after so much, that share stands."""
+    keys = ["case_id", "seed"]
+    by_case = cases.groupby(keys, observed=True)[["jaccard", "target_jaccard", norm]].mean()
+    score = (1 - by_case["target_jaccard"]).fillna(by_case["jaccard"])
+    fell = sorted(by_case.loc[score < below, norm].tolist())
+    count = len(by_case) or 1
+    points = [svg.Value(0.0, "0", 1.0)]
+    points += [
+        svg.Value(at, words.budget(at, norm), 1 - (n + 1) / count) for n, at in enumerate(fell)
+    ]
+    return points
+
+
+def _at(values: Sequence[svg.Value], budget: float) -> float:
+    return [value.mean for value in values if value.budget <= budget][-1]
+
+
+def _chart(
+    tables: Tables, dataset: str, split: str, kind: str, model: str, attacks: Sequence[str]
+) -> svg.Chart:
+    """All attacks of a network in one frame, the worst of them strong."""
+    curves = words.of_data(tables.curves, dataset, split)
+    own = curves[
+        (curves["metric"] == "jaccard")
+        & (curves["budget_kind"] == kind)
+        & (curves["model"] == model)
+    ]
+    values = {
+        attack: [
+            svg.Value(p["budget"], _eps(p), p["mean"], p["low"], p["high"])
+            for p in own[own["attack"] == attack].to_dict("records")
+        ]
+        for attack in attacks
+    }
+    strong = {attack for attack in attacks if attack.startswith("worst of") or len(attacks) == 1}
+    return _frame(f"{model}, {words.KINDS[kind]}", kind, values, strong=strong)
+
+
+def _frame(
+    title: str, kind: str, curves: Mapping[str, Sequence[svg.Value]], *, strong: Collection[str]
+) -> svg.Chart:
+    names = {value.budget: value.name for values in curves.values() for value in values}
+    budgets = sorted(names)
+    largest = budgets[-1] if budgets else 1.0
+    lines, rows = [], []
+    for place, (name, values) in enumerate(curves.items()):
+        if values:
+            lines.append(svg.draw(name, place, values, largest, strong=name in strong))
+        cells = {value.budget: svg.written(value) for value in values}
+        rows.append([name, *(cells.get(budget, "–") for budget in budgets)])
+    shown = [(budget, names[budget].removeprefix("severity ")) for budget in budgets]
+    axis = {"severity": "severity", "area": "area"}.get(
+        kind, f"eps ({words.NORMS.get(kind, kind)})"
+    )
+    heads = ["curve", *(names[budget] for budget in budgets)]
+    return svg.Chart(title, axis, lines, svg.ticks(shown, largest), heads, rows)
+
+
+def _eps(point: Mapping[Any, Any]) -> str:
+    return "clean" if point["eps"] == "0" else str(point["eps"])
+
+
+def scores(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, Any]:
+    """The table of one kind of budget: heads, and rows of cells with the number they sort by."""
+    own = words.of_data(tables.summary, dataset, split)
+    own = own[own["budget_kind"] == kind]
+    points = [name for name in point_names(own) if own[name].notna().any()]
+    best = own.groupby("attack")[points].max()  # of the networks under the same attack
+    rivals = own["attack"].value_counts()
+    rows = []
+    for line in own.to_dict("records"):
+        cells = [
+            {
+                "text": words.interval(line[name], line[f"{name}_low"], line[f"{name}_high"]),
+                "sort": words.number(line[name], 6),
+                "best": line[name] == best.loc[line["attack"], name] and rivals[line["attack"]] > 1,
+            }
+            for name in points
+        ]
+        further = [
+            (words.number(line["auc"]), words.number(line["auc"], 6)),
+            (words.budget(line["half_eps"], kind), words.number(min(line["half_eps"], 1e9), 6)),
+            (words.number(line["worst_decile"]), words.number(line["worst_decile"], 6)),
+        ]
+        cells += [{"text": text, "sort": sort, "best": False} for text, sort in further]
+        groups = f"{line['cases']} / {line['groups']}"
+        marks = " ".join(filter(None, (str(line["marks"]), str(line["doubt"]))))
+        rows.append(
+            {
+                "model": line["model"],
+                "attack": line["attack"],
+                "cells": cells,
+                "groups": groups,
+                "marks": marks,
+            }
+        )
+    heads = [*points, "AUC", "half-eps", "worst decile"]
+    return {"kind": words.KINDS.get(kind, kind), "heads": heads, "rows": rows}
+
+
+def spreads(tables: Tables, dataset: str, split: str) -> list[dict[str, Any]]:
+    """Of every network how the cases of each point are spread, as violins."""
+    own = words.of_data(tables.spread, dataset, split)
+    bins = [name for name in own if str(name).startswith("bin")]
+    eps = _names(tables)
+    found = []
+    for model, part in own.groupby("model", sort=True):
+        rows = []
+        for attack, curve in part.groupby("attack", sort=True):
+            points = []
+            for point in curve.sort_values("budget", kind="stable").to_dict("records"):
+                counts = [int(point[name]) for name in bins]
+                name = eps.get((point["budget_kind"], point["budget"]), "clean")
+                reach = f"from {point['least']:.3f} to {point['most']:.3f}"
+                points.append(
+                    {
+                        "name": name,
+                        "path": svg.violin(counts, 34, 60),
+                        "said": f"{name}: median {point['median']:.3f}, {reach}",
+                        "median": round(60 * (1 - point["median"]), 1),
+                    }
+                )
+            rows.append({"attack": attack, "points": points})
+        found.append({"model": model, "rows": rows})
+    return found
+
+
+def structures(tables: Tables, dataset: str, split: str) -> list[dict[str, Any]]:
+    """Each structure of every network at the largest budget of its curve that counts."""
+    own = words.of_data(tables.structures, dataset, split)
+    eps = _names(tables)
+    found = []
+    for (model, attack, _), part in own.groupby(["model", "attack", "budget_kind"], sort=True):
+        largest = part[part["budget"] == part["budget"].max()]
+        first = largest.iloc[0]
+        name = eps.get((first["budget_kind"], first["budget"]), "")
+        for structure, lines in largest.groupby("class_name", sort=True):
+            parts = lines.drop_duplicates("third").set_index("third").to_dict("index")
+            cells = []
+            for third in ("all", "small", "middle", "large"):
+                line = parts.get(third)
+                text = "–" if line is None else f"{line['mean']:.3f}"
+                if line is not None and third != "all":
+                    text += f" ({line['smallest']:.0f}–{line['largest']:.0f} px)"
+                cells.append(text)
+            found.append(
+                {
+                    "model": model,
+                    "attack": attack,
+                    "eps": name if attack != "clean" else "",
+                    "structure": structure,
+                    "cells": cells,
+                }
+            )
+    return found
+
+
+def differences(tables: Tables, dataset: str, split: str) -> list[dict[Hashable, Any]]:
+    """Two networks on the same cases, a row per point."""
+    own = words.of_data(tables.comparisons, dataset, split)
+    if own.empty:
+        return []
+    return [
+        line
+        | {
+            "text": words.interval(line["difference"], line["low"], line["high"], sign="+"),
+            "told": line["p_holm"] <= words.LEVEL,
+            "chance": words.number(line["p_holm"]),
+            "eps": _eps(line),
+        }
+        for line in own[own["main"]].to_dict("records")
+    ]
+
+
+def _names(tables: Tables) -> dict[tuple[str, float], str]:
+    points = tables.curves[["budget_kind", "budget", "eps"]].drop_duplicates()
+    return {(kind, budget): eps for kind, budget, eps in points.itertuples(index=False, name=None)}

@@ -1,0 +1,168 @@
+"""The page: every number is there, nothing is loaded, no name is obeyed, bytes follow rows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from segbench.api import Picture, plain
+from segbench.plugins.naming import point_names
+from segbench.tables.build import build_tables
+from segbench_reports import page
+from segbench_reports.page import pictures, svg
+
+HOSTILE = [
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a|b", "back\\slash", "=cmd()",
+    "[red]", "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe", "{{ 7 * 7 }}", "</style><b>", "'onload='x",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tables(grid_rows, frame):
+    return build_tables(frame(grid_rows()))
+
+
+class _Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def _picture(**given):
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (32, 32), dtype=np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:20, 8:20] = 1
+    plane = {
+        "clean": image, "adversarial": image, "label": mask, "clean_labels": mask,
+        "adversarial_labels": 1 - mask, "change": random.integers(-127, 128, (32, 32), np.int8),
+    }  # fmt: skip
+    facts = {
+        "model": "unet@jsrt#0", "dataset": "jsrt", "split": "test", "attack": "pgd", "eps": "8/255",
+        "case_id": "case-000", "group_id": "patient-000", "kind": "worst", "planes": [plane],
+        "scale": 8 / 255, "facts": {"Jaccard": "0.95 to 0.12"},
+    }  # fmt: skip
+    return Picture(**(facts | given))
+
+
+def test_every_score_of_the_summary_is_in_the_table(tables):
+    text = "".join(_Page(page.render(tables)).words)
+    for line in tables.summary.to_dict("records"):
+        for name in point_names(tables.summary):
+            shown = f"{line[name]:.3f} [{line[f'{name}_low']:.3f}, {line[f'{name}_high']:.3f}]"
+            assert shown in text
+    for note in tables.notes:
+        assert note in text
+
+
+def test_the_answer_names_the_network_that_keeps_most(tables):
+    text = page.render(tables)
+    lines = tables.headlines[tables.headlines["of"] == "linf"].sort_values("value")
+    best = lines.iloc[-1]
+    lead = re.search(r'<p class="lead">(.*?)</p>', text)[1]
+    assert f"{best['model']} keeps most of 2 networks" in lead
+    assert f"{best['value']:.3f} [{best['low']:.3f}, {best['high']:.3f}]" in lead
+
+
+def test_nothing_is_loaded_and_only_this_style_and_script_may_run(tables):
+    text = page.render(tables)
+    for tag, attributes in _Page(text).tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert re.match(r"#|data:image/|$", attributes.get(name) or "")
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert tag not in {"link", "iframe", "object", "embed", "form", "base"}
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; ")
+    for tag in ("style", "script"):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_text_wherever_it_stands(name, row, frame, grid_rows):
+    given = {"dataset": name, "class_name": name}
+    rows = [
+        r | given | {"attack": r["attack"] if r["attack"] == "clean" else name} for r in grid_rows()
+    ]
+    rows = [r | {"model": name + r["model"], "case_id": name + r["case_id"]} for r in rows]
+    picture = _picture(model=name, case_id=name, group_id=name, facts={name: name})
+    tables = build_tables(frame(rows))
+    tables = type(tables)(
+        **{**vars(tables), "pictures": [picture], "notes": [name], "warnings": [name]}
+    )
+    harmless = {tag for tag, _ in _Page(page.render(build_tables(frame(grid_rows())))).tags}
+    text = page.render(tables)
+    seen = _Page(text)
+    assert {tag for tag, _ in seen.tags} <= harmless | {"img", "strong", "dl", "dd", "dt"}
+    assert plain(name) in "".join(seen.words)  # as it is, and not as what it would become
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
+    for _, attributes in seen.tags:
+        assert not [key for key in attributes if key.startswith("on")]
+
+
+def test_the_same_rows_give_the_same_bytes(grid_rows, frame, tmp_path):
+    rows = grid_rows()
+    first = page.write(build_tables(frame(rows)), tmp_path / "a")
+    shuffled = frame(rows[::-1]).sort_values("case_id", kind="stable")
+    second = page.write(build_tables(shuffled), tmp_path / "b")
+    assert [path.name for path in first] == ["report.html"]
+    assert first[0].read_bytes() == second[0].read_bytes()
+
+
+def test_clean_rows_alone_and_a_single_case_have_a_page(row, frame):
+    clean = {"attack": "clean", "attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+    assert "Clean: unet@jsrt#0 0.500." in page.render(build_tables(frame([row(**clean)])))
+    assert "keeps this" in page.render(build_tables(frame([row()])))
+
+
+def test_pictures_are_counted_and_capped(tables, monkeypatch):
+    many = [_picture(case_id=f"c{n}", kind=("worst", "best")[n % 2]) for n in range(8)]
+    shown, left_out = pictures.choose(many)
+    assert (len(shown), left_out) == (8, 0)
+    assert [one.picture.case_id for one in shown] == [f"c{n}" for n in range(8)]
+    size = sum(len(uri) for view in shown[0].views for uri in view)
+    monkeypatch.setattr(pictures, "MOST_BYTES", 3 * size + 10)
+    shown, left_out = pictures.choose(many)
+    assert left_out == 8 - len(shown) > 0
+    assert {one.picture.kind for one in shown} == {"worst"}  # they come first
+    with_pictures = type(tables)(**{**vars(tables), "pictures": many})
+    text = page.render(with_pictures)
+    assert text.count("data:image/webp") == 3 * len(shown)
+    assert f"{left_out} more were kept" in text
+
+
+def test_outlines_and_changes_have_the_colours_that_are_explained():
+    image = np.zeros((300, 300), np.uint8)
+    mask = np.zeros((300, 300), np.uint8)
+    mask[100:200, 100:200] = 1
+    drawn = pictures.outlined(image, [(mask, (0, 158, 115))])
+    assert drawn[100, 150].tolist() == [0, 158, 115]
+    assert drawn[150, 150].tolist() == drawn[99, 150].tolist() == [0, 0, 0]
+    red, white, blue = pictures.diverging(np.array([[127, 0, -127]], np.int8))[0].tolist()
+    assert (red[0] > red[2], white, blue[2] > blue[0]) == (True, [247, 247, 247], True)
+
+
+def test_coordinates_are_those_of_the_values():
+    values = [svg.Value(0, "clean", 1.0, 0.9, 1.0), svg.Value(8, "8/255", 0.0, 0.0, 0.1)]
+    line = svg.draw("pgd", 9, values, 8, strong=True)
+    assert line.path == f"M{svg.LEFT} {svg.TOP}L{svg.WIDTH - svg.RIGHT} {svg.HEIGHT - svg.BOTTOM}"
+    assert line.style == "c1 d1"
+    assert line.points[1].said == "pgd, 8/255: 0.000 [0.000, 0.100]"
+    assert line.band.endswith("Z")
+    shape = svg.violin([0, 0, 4, 2], 34, 60)
+    assert shape.startswith("M25 0L25 15L33 15")  # the upper quarter is half as full
