@@ -114,6 +114,7 @@ def row() -> Callable[..., Row]:
             "forwards": 41,
             "backwards": 40,
             "zero_gradients": 0.0,
+            "late_gain": float("nan"),
             "seconds": 0.25,
             "precision": "fp32",
             "gradient_check": "",

@@ -26,6 +26,9 @@ The thresholds, and why these:
   steps, a converged one next to nothing: suspicious from a quarter. Where three quarters come as
   late, or nothing rises at all, which counts as 1, the check fails.
 - Two identical forwards must agree to the last bit, unless the network declares its draws.
+- ``HIDDEN``, 0.05 for what the standard suite leaves beyond any other attack here, and beyond
+  itself and as many gradients again, by two more climbs from other starts: no more than that may
+  still be hidden where a network is called honest. Reports tell of the same gap between attacks.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from segbench.store.diagnoses import VERDICTS, Check, Verdict
 SCORE = 0.02
 STEPS = 0.1
 CHANCE = 0.05
+HIDDEN = 0.05
 ZERO_GRADIENTS = (0.1, 0.5)
 SATURATED = (0.01, 0.1)
 SATURATED_MARGIN = 87.0  # exp(-87) is the last normal number of fp32
@@ -172,6 +176,35 @@ def check_late_rise(share: float) -> Check:
         "The loss rises as fast at the end as before, or not at all: the attack is stuck, or needs "
         "more steps.",
     )
+
+
+def check_standard(difference: Interval, rival: str) -> Check:
+    """Jaccard under the standard suite minus that under the strongest other attack."""
+    return _compared(
+        "standard against all others",
+        difference,
+        HIDDEN,
+        "Nothing that was tried here leaves less than the standard suite.",
+        f"{rival} leaves less than the standard suite, which therefore misses something: report "
+        "the worst of both, and look for what hides the gradient.",
+    )
+
+
+def check_twice_the_cost(difference: Interval) -> Check:
+    """Jaccard under the standard suite minus that once as many gradients again were spent."""
+    return _compared(
+        "standard at twice the cost",
+        difference,
+        HIDDEN,
+        "As many gradients again find hardly more than the standard suite.",
+        "As many gradients again find clearly more, so the standard suite's number is too high: "
+        "attack with standard:cost=thorough.",
+    )
+
+
+def named_after(check: Check, loss: str) -> Check:
+    """The same check, of another loss than the first; "" leaves it as it is."""
+    return check.model_copy(update={"name": f"{check.name} ({loss})"}) if loss else check
 
 
 def overall(checks: list[Check]) -> Verdict:

@@ -26,6 +26,7 @@ from segbench.api import (
     Plan,
     State,
     StepAttack,
+    WholeAttack,
 )  # fmt: skip
 from segbench.diagnosis.checks import SATURATED_MARGIN
 from segbench.engine.batching import choose_batch_size
@@ -54,7 +55,7 @@ class Examination:
         self.batches = [collate(some, network) for some in _batches(network, cases)]
         self.groups = [case.group_id for batch in self.batches for case in batch.cases]
 
-    def images(self, attack: StepAttack, eps: Fraction) -> list[Tensor]:
+    def images(self, attack: StepAttack | WholeAttack, eps: Fraction) -> list[Tensor]:
         """What an L-infinity attack makes of every case (C, *spatial)."""
         budget = Budget("linf", eps)
         made: list[Tensor] = []
@@ -72,7 +73,7 @@ class Examination:
             found.append(NetworkObjective(self.network).remaining(some, self._goal(batch)))
         return _numbers(found)
 
-    def attacked(self, attack: StepAttack, eps: Fraction) -> Scores:
+    def attacked(self, attack: StepAttack | WholeAttack, eps: Fraction) -> Scores:
         """The Jaccard of every case under an L-infinity attack."""
         return self.scores(self.images(attack, eps))
 
@@ -121,8 +122,12 @@ class Examination:
                 self.network.gradient.module(handed(leaf)), leaf
             ).requires_grad
 
-    def zero_gradients(self, attack: StepAttack) -> float:
-        """The share of pixels where the gradient of the attack's loss is exactly zero."""
+    def zero_gradients(self, attack: StepAttack, *, inside: bool = False) -> float:
+        """The share of pixels where the gradient of the attack's loss is exactly zero.
+
+        ``inside`` counts only those of the scored structures that the network has right, which a
+        loss of these alone cannot do without.
+        """
         zeros = pixels = 0
         for batch in self.batches:
             self._noise(batch, _ATTACKED)
@@ -130,9 +135,17 @@ class Examination:
             answer = objective.value_and_grad(
                 batch.images, lambda logits, g: attack.loss(logits, g, 0.0), goal
             )
-            zeros += int((answer.gradient == 0).sum())
-            pixels += answer.gradient.numel()
-        return zeros / pixels
+            counted = torch.ones_like(answer.gradient, dtype=torch.bool)
+            if inside:
+                counted &= self._right(batch, answer.logits)[:, None]
+            zeros += int(((answer.gradient == 0) & counted).sum())
+            pixels += int(counted.sum())
+        return zeros / max(pixels, 1)
+
+    def _right(self, batch: Batch, logits: Tensor) -> Tensor:
+        """Pixels (B, *spatial) of a structure that these logits have right."""
+        right = (batch.truth > 0) & (self.network.as_labels(logits) == batch.truth)
+        return right.any(1) if self.network.structures else right
 
     def _goal(self, batch: Batch) -> Goal:
         return Goal(batch.truth, batch.truth, ignore_index=batch.cases[0].ignore_index)

@@ -29,6 +29,7 @@ from segbench.api import (
     WholeAttack,
 )
 from segbench.engine import ball
+from segbench.engine.late_gain import LateGain
 from segbench.engine.nearest import Nearest
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -55,6 +56,8 @@ class Outcome:
         zeros: of the gradients, how many were zero in every pixel.
         displacement: (B, dims, *spatial) in pixels, by which the images and their truth were moved;
             None where nothing moved.
+        late_gain: by how much the lowest score of each case fell in the last half of its steps, in
+            the run that gained most; NaN where it was not asked that long. Of a whole attack [].
     """
 
     images: Tensor
@@ -62,6 +65,7 @@ class Outcome:
     backwards: list[int]
     zeros: list[int]
     displacement: Tensor | None = None
+    late_gain: list[float] = dataclasses.field(default_factory=list)
 
 
 def attack_batch(
@@ -119,6 +123,7 @@ class _StepRun:
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.backwards, self.zeros = self.forwards.clone(), self.forwards.clone()
         self.at_fault = self.forwards.bool()
+        self.gained = torch.full_like(self.forwards, torch.nan, dtype=torch.float64)
         self.nearest: Nearest | None = None
         self.everyone = torch.arange(len(images), device=images.device)
         if self.plan.labels == "prediction" and not goal.targeted:
@@ -151,7 +156,7 @@ class _StepRun:
             better = score < best_score[alive]
             best[alive[better]], best_score[alive[better]] = found[better], score[better]
         costs = (self.forwards.tolist(), self.backwards.tolist(), self.zeros.tolist())
-        return Outcome(best, *costs)
+        return Outcome(best, *costs, late_gain=self.gained.tolist())
 
     def _own_labels(self, images: Tensor, goal: Goal) -> Tensor:
         """The network's clean prediction; what is ignored in the truth stays ignored."""
@@ -165,6 +170,7 @@ class _StepRun:
         """The images that one restart ends with, for those cases of the batch, in that order."""
         alive, finished, whole = cases, self.context.images.clone(), context
         record = self._record(context, cases)
+        late = LateGain(len(self.everyone), self.plan.steps, self.everyone.device)
         state = check_state(self.attack.init(context), context.images, "init")
         state = self._projected(state, context, 0)
         for step in range(self.plan.steps):
@@ -179,6 +185,8 @@ class _StepRun:
             if record is not None and inside:
                 score = self._suggested(feedback, context.goal)
                 record.update(alive, state.images, score)
+            if self.attack.needs == "gradients" and inside and step % COMPACT_EVERY == 0:
+                late.note(step, alive, self._suggested(feedback, context.goal))
             if self.leaving and inside and step % COMPACT_EVERY == 0:
                 done = self._done(record, state.images, feedback, context.goal, alive)
                 if done.any():
@@ -191,6 +199,7 @@ class _StepRun:
             state = check_state(self.attack.step(context, state, feedback), context.images, "step")
             state = self._projected(state, context, step + 1)
         finished[alive] = state.images
+        self.gained = torch.fmax(self.gained, late.gain())
         self._refuse_faults()
         last = finished[cases]
         if record is None:

@@ -9,7 +9,7 @@ network, and scored again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,6 +88,7 @@ def attack_cases(
         network.marks,
         "; ".join(sorted({check for check in network.used.values() if check})),
         outcome.displacement,
+        _per_case(outcome.late_gain, len(batch.cases)),
     )
 
 
@@ -199,6 +200,7 @@ def _case_facts(
     linf, l2 = (values.tolist() for values in distances)
     forwards, backwards = attacked.forwards.tolist(), attacked.backwards.tolist()
     spent, zeros = attacked.seconds.tolist(), attacked.zero_gradients.tolist()
+    late = _per_case(attacked.late_gain, len(batch.cases)).tolist()
     marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
     return [
         {
@@ -210,6 +212,7 @@ def _case_facts(
             "forwards": forwards[b] + 1,
             "backwards": backwards[b],
             "zero_gradients": zeros[b],
+            "late_gain": late[b],
             "seconds": spent[b] + seconds,
             "precision": attacked.precision,
             "gradient_check": attacked.gradient_check,
@@ -260,6 +263,13 @@ def _attacked(
             f"attack {cell.label} of {cell.attack.plugin.distribution} failed on cases "
             f"{batch.case_ids[0]} to {batch.case_ids[-1]}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _per_case(numbers: Sequence[float] | Tensor | None, cases: int) -> Tensor:
+    """float64 (B,), NaN where an attack has nothing to say."""
+    if numbers is None or not len(numbers):
+        return torch.full((cases,), torch.nan, dtype=torch.float64)
+    return torch.as_tensor(numbers, dtype=torch.float64)
 
 
 def _precision(network: Network, cell: Cell) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RECORD = "cell.json"
 _SUFFIX = ".safetensors"
 _TENSORS = ("images", "forwards", "backwards", "seconds", "zero_gradients")
-_MOVES = "displacement"
+_MOVES, _LATE = "displacement", "late_gain"
 _NAMES = ("contents", "case_ids")
 
 
@@ -45,6 +45,7 @@ class Attacked:
         marks: why the network that made them may not be trusted.
         gradient_check: how gradients of lower precision compare with those of fp32; "" of fp32.
         displacement: (B, dims, *spatial) in pixels, by which image and truth were moved, or None.
+        late_gain: (B,), see ``engine.loop.Outcome``; None of older files.
     """
 
     contents: tuple[str, ...]
@@ -58,11 +59,12 @@ class Attacked:
     marks: tuple[str, ...] = ()
     gradient_check: str = ""
     displacement: Tensor | None = None
+    late_gain: Tensor | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What it has of each case, by name."""
-        found = {name: getattr(self, name) for name in (*_TENSORS, _MOVES)}
+        found = {name: getattr(self, name) for name in (*_TENSORS, _MOVES, _LATE)}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def part(self, start: int, stop: int) -> Attacked:
@@ -152,6 +154,7 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
             marks=tuple(facts["marks"].split()),
             gradient_check=facts.get("gradient_check", ""),
             displacement=tensors.get(_MOVES),
+            late_gain=tensors.get(_LATE),
         )
         places = {content: place for place, content in enumerate(whole.contents)}
         return whole if contents is None else whole.pick([places[c] for c in contents])

@@ -57,6 +57,7 @@ COLUMNS: Mapping[str, str] = {
     "forwards": "int64",
     "backwards": "int64",
     "zero_gradients": "double",  # share of them that were zero in every pixel; NaN of none
+    "late_gain": "double",  # fall of its lowest score in the last half of its steps, NaN of none
     "seconds": "double",  # this case's share of its batch
     "precision": "string",
     "gradient_check": "string",  # how gradients of lower precision compare with those of fp32
@@ -65,7 +66,7 @@ COLUMNS: Mapping[str, str] = {
 }
 """A row's columns in order, with their Arrow types. Floats may be NaN; nothing may be null."""
 
-LATER: Mapping[str, str] = {"gradient_check": ""}
+LATER: Mapping[str, str | float] = {"gradient_check": "", "late_gain": float("nan")}
 """Columns that older files of this schema lack, and what is read there."""
 
 ADDRESS: Mapping[str, str] = {"cell": "string", "run": "int64", "created": "double"}

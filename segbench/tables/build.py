@@ -39,7 +39,7 @@ Depth = Literal["cases", "curves", "all"]
 _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
 _POINTS = [*_CASE, *METRICS, "precision", "marks"]
-_MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "seconds"]
+_MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "late_gain", "seconds"]
 _WORDS = ("precision", "device", "marks")
 
 

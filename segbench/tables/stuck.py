@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 from pandas import DataFrame, Series
 
@@ -27,12 +28,23 @@ BEHIND = 0.05
 ZERO = 0.1
 """Of an attack's steps: a gradient that is zero in every pixel leads nowhere."""
 
+LATE, LEFT = 1e-4, 0.05
+"""Of a mean: what the last half of an attack's steps gained, and what it left. A search that still
+has so much to win, and for half of its steps wins less than a pixel, goes nowhere. Honest networks
+of width 8 to 16 lie above 4e-4 at 0.5/255 already, and above 0.01 from 2/255 on."""
+
+LEAD = 0.15
+"""Of a mean: by how much one network is ahead of every other under one attack, and under every
+other attack at the same budget by less than half as much."""
+
 STUCK = "stuck"
 """The mark of a curve with such a sign."""
 
 _ADVICE = "give it more steps or restarts, or `-a standard`, and see segbench diagnose for a reason"
 _UNUSED = {*METRICS, "linf", "l2", "forwards", "backwards", "seconds", "group_id"} - {SELECTING}
 Scores = dict[float, "Series[float]"]  # by budget, of each case
+Leads = dict[tuple[Any, ...], dict[str, dict[str, float]]]  # by threat and budget, model, attack
+_SAME = ["dataset_fingerprint", "split", "budget_kind"]
 _FEW = 3  # signs of one kind that are named for a network
 
 
@@ -48,7 +60,7 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
     cases, worst = _numbered(cases, worst)
     bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
     sentences: list[str] = []
-    threats = _threats(worst)
+    threats, leads = _threats(worst), _leads(bounded)
     for key, part in bounded.groupby([*subject, "budget_kind", _threats(bounded)], sort=True):
         who, kind = f"{key[0]} on {part['dataset'].iloc[0]} {part['split'].iloc[0]}", str(key[-2])
         found = worst[
@@ -66,6 +78,8 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
                 *_rises(scores, points),
                 *_behind(scores, lowest, points),
                 *_zero_gradients(curve, points),
+                *_idle(curve, points),
+                *_alone(leads, curve, points),
             ]
             if signs:
                 listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
@@ -74,17 +88,18 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
 
 
 def mark_stuck(cases: DataFrame, subject: list[str]) -> DataFrame:
-    """The cases, those of curves that rise, or whose gradients are zero, marked.
+    """The cases, those of curves with a sign marked.
 
-    An attack that merely finds less than another is not marked: the worst of both has a curve.
+    But an attack that merely finds less than another is not: the worst of both has a curve.
     """
     numbered, _ = _numbered(cases, cases.iloc[:0])
     bounded = numbered[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
-    stuck = Series(False, index=cases.index)
+    stuck, leads = Series(False, index=cases.index), _leads(bounded)
     for _, curve in bounded.groupby([*subject, "budget_kind", "attack", "attack_params"]):
         scores = _by_budget(curve)
         points = dict.fromkeys(scores, "")
-        if [*_rises(scores, points), *_zero_gradients(curve, points)]:
+        own = [*_rises(scores, points), *_zero_gradients(curve, points), *_idle(curve, points)]
+        if own or [*_alone(leads, curve, points)]:
             stuck[curve.index] = True
     flagged = cases[["marks"]].assign(stuck=stuck)
     marks = by_key(
@@ -97,7 +112,8 @@ def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
     """(model, where) -> the L-infinity budgets at which nothing found can be believed yet.
 
     Those to which a curve rises from the lowest score of any smaller budget, and those at which
-    every attack met zero gradients. An attack that shows no sign settles a budget.
+    every attack met zero gradients, or gained nothing any more. An attack that shows no sign
+    settles a budget.
     """
     found: dict[tuple[str, str], set[float]] = defaultdict(set)
     bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
@@ -132,7 +148,7 @@ def _numbered(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]
 def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
     """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
     own = curve[curve["budget"] == budget]
-    if own["zero_gradients"].mean() > ZERO:
+    if own["zero_gradients"].mean() > ZERO or _is_idle(own):
         return False
     smaller = part[part["budget"] < budget]
     best = smaller.groupby("case_id")[SELECTING].min()
@@ -175,3 +191,60 @@ def _zero_gradients(curve: DataFrame, points: Mapping[float, str]) -> Iterator[s
         share = float(shares[budget])
         if share > ZERO:
             yield f"at {name} {share:.0%} of its steps met a gradient that is zero everywhere"
+
+
+def _idle(curve: DataFrame, points: Mapping[float, str]) -> Iterator[str]:
+    """Budgets at which the last half of its steps found nothing, if the largest is one of them.
+
+    A small ball may be searched to its end; the largest is where an attack has most to win.
+    """
+    by_budget = {float(part["budget"].iloc[0]): part for _, part in curve.groupby("budget")}
+    parts = {budget: part for budget, part in by_budget.items() if _is_idle(part)}
+    if parts and max(parts) == max(points):
+        for budget, own in parts.items():
+            yield (
+                f"at {points[budget]} the last half of its steps gained "
+                f"{own['late_gain'].mean():.4f}, and {own[SELECTING].mean():.3f} was left"
+            )
+
+
+def _is_idle(own: DataFrame) -> bool:
+    """Of the rows of one attack and budget; False where nobody noted what was gained."""
+    left = own[own[SELECTING] > 0]
+    return bool(left["late_gain"].mean() < LATE and left[SELECTING].mean() > LEFT)
+
+
+def _leads(cases: DataFrame) -> Leads:
+    """How far each network is ahead of the best other, by threat and budget, then by attack.
+
+    Over the cases that all networks have; nothing where there is one network alone.
+    """
+    found: Leads = defaultdict(lambda: defaultdict(dict))
+    keys = [*_SAME, _threats(cases), "budget", "attack"]
+    for (*threat, attack), part in cases.groupby(keys, sort=True):
+        if part["model"].nunique() < 2:
+            continue
+        scores = part.pivot_table(index="case_id", columns="model", values=SELECTING).dropna()
+        means = scores.mean().dropna().sort_values()
+        for model, mean in means.items():
+            rivals = means.drop(model)
+            if len(rivals):
+                found[tuple(threat)][str(model)][str(attack)] = float(mean - rivals.iloc[-1])
+    return found
+
+
+def _alone(leads: Leads, curve: DataFrame, points: Mapping[float, str]) -> Iterator[str]:
+    """Budgets at which its network is far ahead of all others, under this attack alone."""
+    facts = curve.iloc[0]
+    threat = (*(facts[name] for name in _SAME), where_of(str(facts["attack_params"])))
+    for budget, name in points.items():
+        under = leads.get((*threat, budget), {}).get(str(facts["model"]), {})
+        own = under.get(str(facts["attack"]), 0.0)
+        others = {attack: lead for attack, lead in under.items() if attack != facts["attack"]}
+        if own < LEAD or not others or 2 * max(others.values()) >= own:
+            continue
+        other = max(others, key=lambda attack: others[attack])
+        yield (
+            f"at {name} its network is ahead of every other by {own:.3f}, under {other} by "
+            f"{others[other]:.3f} only"
+        )

@@ -54,3 +54,17 @@ def test_the_worst_check_is_the_verdict() -> None:
     assert checks.overall([good, good]) == "pass"
     assert checks.overall([odd, good]) == "suspicious"
     assert checks.overall([odd, checks.check_random(1.0, 1), good]) == "fail"
+
+
+def test_as_many_gradients_again_may_find_little_and_no_more() -> None:
+    assert checks.check_twice_the_cost(difference(0.04, 0.03)).verdict == "pass"
+    assert checks.check_twice_the_cost(difference(0.2, 0.1)).verdict == "fail"
+    beaten = checks.check_standard(difference(0.2, 0.1), "square")
+    assert beaten.verdict == "fail"
+    assert beaten.meaning.startswith("square leaves less than the standard suite")
+
+
+def test_checks_of_another_loss_say_so() -> None:
+    check = checks.check_zero_gradients(1.0)
+    assert checks.named_after(check, "") == check
+    assert checks.named_after(check, "scored-hinge").name == f"{check.name} (scored-hinge)"

@@ -53,3 +53,57 @@ def test_gradients_that_are_zero_everywhere_are_a_sign(share, marked, row, frame
     tables = build_tables(frame(_curve(row, "pgd", {8: 0.6}, zero_gradients=share)))
     assert _marked(tables) == marked
     assert any("at 8/255 50% of its steps" in sign for sign in _signs(tables)) == bool(marked)
+
+
+@pytest.mark.parametrize(
+    ("late", "left", "marked"),
+    [(0.0, 0.6, {"pgd"}), (0.01, 0.6, set()), (0.0, 0.01, set()), (float("nan"), 0.6, set())],
+)
+def test_a_last_half_that_gains_nothing_is_a_sign_where_there_is_much_left(
+    late, left, marked, row, frame
+):
+    tables = build_tables(frame(_curve(row, "pgd", {4: 0.7, 8: left}, late_gain=late)))
+    assert _marked(tables) == marked
+    said = "at 8/255 the last half of its steps gained 0.0000, and 0.600 was left"
+    assert any(said in sign for sign in _signs(tables)) == bool(marked)
+
+
+def test_a_small_ball_that_is_searched_to_its_end_is_no_sign(row, frame):
+    rows = _curve(row, "pgd", {1: 0.9}, late_gain=0.0) + _curve(row, "pgd", {8: 0.6}, late_gain=0.1)
+    tables = build_tables(frame(rows))
+    assert (_signs(tables), _marked(tables)) == ([], set())
+
+
+def _of_two(row, of_one, of_other):
+    return [
+        one
+        for model, scores in (("a@jsrt#0", of_one), ("b@jsrt#0", of_other))
+        for attack, score in scores.items()
+        for one in _curve(row, attack, {8: score}, model=model, weights_sha256=model[0] * 64,
+                          network_sha256=model[0] * 64)
+    ]  # fmt: skip
+
+
+def test_a_network_far_ahead_under_one_attack_alone_is_a_sign(row, frame):
+    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.60})
+    tables = build_tables(frame(rows))
+    [sign] = [sign for sign in _signs(tables) if "ahead" in sign]
+    assert "a@jsrt#0 on jsrt test under pgd" in sign
+    assert "at 8/255 its network is ahead of every other by 0.550, under fgsm by 0.100 only" in sign
+    assert set(tables.cases.loc[tables.cases["marks"].str.contains("stuck"), "model"]) == {
+        "a@jsrt#0"
+    }
+    assert _marked(tables) == {"pgd"}
+
+
+@pytest.mark.parametrize(
+    ("of_one", "of_other"),
+    [
+        ({"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.30}),  # ahead under both
+        ({"pgd": 0.65}, {"pgd": 0.10}),  # nothing to compare with
+        ({"pgd": 0.30, "fgsm": 0.40}, {"pgd": 0.20, "fgsm": 0.40}),  # not far
+    ],
+)
+def test_a_network_that_is_ahead_throughout_or_by_little_is_none(of_one, of_other, row, frame):
+    tables = build_tables(frame(_of_two(row, of_one, of_other)))
+    assert not any("ahead" in sign for sign in _signs(tables))
