@@ -12,6 +12,7 @@ from segbench.errors import UserError
 from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.imported import refuse_wishes
 from segbench.networks.loaded import LoadedModel
+from segbench.networks.met import class_names_differ, clipped_data
 from segbench.networks.nnunet_network import NnunetNetwork
 from segbench.networks.nnunet_plans import (
     Plans,
@@ -131,26 +132,15 @@ def _shown(plans: Plans, module: NnunetNetwork) -> dict[str, str]:
 
 
 def _said(plans: Plans, dataset: Dataset, module: NnunetNetwork) -> tuple[str, ...]:
-    said = []
-    lower, upper = getattr(dataset, "lower", 0), getattr(dataset, "upper", 100)
-    if dataset.spatial_dims == 3 and (lower > 0 or upper < 100):
-        said.append(
-            f"the data are clipped at their percentiles {lower:g} and {upper:g}, which nnU-Net "
-            "does not do; give lower=0,upper=100"
-        )
+    said = [*clipped_data(dataset, "nnU-Net")]
     for scheme, facts in zip(module.schemes, module.foreground, strict=True):
         if scheme == "CTNormalization":
             said.append(
                 f"it clips to {facts['percentile_00_5']:g} to {facts['percentile_99_5']:g} of the "
                 "file's units; that window as [0, 1] makes eps mean what it can see"
             )
-    names = [name for name in plans.labels if plans.labels[name] != 0]
     if not plans.regions:
-        by_value = sorted(names, key=lambda name: plans.labels[name])
-        given = list(dataset.class_names[1:])
-        if [n.casefold() for n in by_value] != [n.casefold() for n in given]:
-            said.append(
-                f"its classes are {', '.join(by_value)}, in this order; the data's are "
-                f"{', '.join(given)}"
-            )
+        names = [name for name, value in plans.labels.items() if value != 0]
+        ordered = sorted(names, key=plans.labels.__getitem__)
+        said += class_names_differ(ordered, dataset)
     return tuple(said)

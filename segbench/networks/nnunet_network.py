@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segbench.errors import UserError
+from segbench.networks.met import Met
 from segbench.networks.nnunet_plans import Plans
 from segbench.networks.resampling import resample
 from segbench.networks.tiles import mirrored, nnunet_gaussian, nnunet_starts, slide
@@ -46,11 +47,11 @@ class NnunetNetwork(nn.Module):
         self.reoriented = plans.plans.get("image_reader_writer") == "NibabelIOWithReorient"
         self.regions = plans.regions
         self.class_order = tuple(plans.dataset.get("regions_class_order", ()))
-        self._case: _Met | None = None
+        self._case: _InFile | None = None
 
     def meet(self, case: Case) -> None:
         """Where the voxels of the next case lie, and what [0, 1] means in its file's units."""
-        self._case = _Met(case, self.reoriented)
+        self._case = _InFile(case, self.reoriented)
 
     def forward(self, images: Tensor) -> Tensor:
         """One image at a time, since what is cropped away may differ."""
@@ -59,7 +60,7 @@ class NnunetNetwork(nn.Module):
         met = self._case
         return torch.cat([met.back(self._of_file(met.of_file(one), met)) for one in images])
 
-    def _of_file(self, voxels: Tensor, met: _Met) -> Tensor:
+    def _of_file(self, voxels: Tensor, met: _InFile) -> Tensor:
         """Voxels (C, Z, Y, X) in the file's units -> logits (K, Z, Y, X)."""
         order = self.forward_axes
         data = voxels.permute(0, *(axis + 1 for axis in order))
@@ -122,8 +123,8 @@ class NnunetNetwork(nn.Module):
         return torch.stack(answers).mean(0)[(slice(None), slice(None), *inner)]
 
 
-class _Met:
-    """How a case's image lies in its file."""
+class _InFile:
+    """A case as SimpleITK's arrays are: the file's last axis first, a picture one plane."""
 
     def __init__(self, case: Case, reoriented: bool) -> None:
         self.flat = case.image.ndim == 3
@@ -132,36 +133,19 @@ class _Met:
                 f"case {case.case_id} is a slice of a volume; nnU-Net normalises whole volumes, so "
                 "give the data as volumes (mode=volumes)"
             )
-        dims = case.image.ndim - 1
-        turned = _orientation(case) if dims == 3 and not reoriented else None
-        self.axes = tuple(turned[:, 0].astype(int)) if turned is not None else tuple(range(dims))
-        self.flips = tuple(np.flatnonzero(turned[:, 1] < 0)) if turned is not None else ()
-        spacing = case.spacing or (1.0,) * dims
-        in_file = [float(spacing[axis]) for axis in self.axes]
-        # SimpleITK's arrays have the file's last axis first; a picture is one plane.
-        self.spacing = [999.0, *in_file] if self.flat else in_file[::-1]
-        maps = case.intensity or ()
-        self.low = [channel.low for channel in maps] or [0.0]
-        self.range = [channel.high - channel.low for channel in maps] or [1.0]
+        self.met = Met(case, canonical=reoriented)
+        self.spacing = [999.0, *self.met.spacing] if self.flat else self.met.spacing[::-1]
 
     def of_file(self, image: Tensor) -> Tensor:
-        """(C, *canonical) in [0, 1] -> (C, Z, Y, X) in the file's units and order."""
-        column = (-1, *[1] * (image.dim() - 1))
-        low, span = (image.new_tensor(n).reshape(column) for n in (self.low, self.range))
-        values = low + image * span
-        if self.flat:
-            return values[:, None]
-        turned = values.permute(0, *(axis + 1 for axis in self.axes))
-        turned = turned.flip([int(axis) + 1 for axis in self.flips])
-        return turned.permute(0, 3, 2, 1)
+        """(C, *canonical) in [0, 1] -> (C, Z, Y, X) in the file's units."""
+        values = self.met.in_units(image)
+        return values[:, None] if self.flat else self.met.of_file(values).permute(0, 3, 2, 1)
 
     def back(self, logits: Tensor) -> Tensor:
-        """(K, Z, Y, X) as in the file -> (1, K, *canonical)."""
+        """(K, Z, Y, X) -> (1, K, *canonical)."""
         if self.flat:
             return logits[:, 0][None]
-        turned = logits.permute(0, 3, 2, 1).flip([int(axis) + 1 for axis in self.flips])
-        places = np.argsort(self.axes)
-        return turned.permute(0, *(int(axis) + 1 for axis in places))[None]
+        return self.met.canonical(logits.permute(0, 3, 2, 1))[None]
 
 
 def class_logits(regions: Tensor, order: Sequence[int]) -> Tensor:
@@ -178,13 +162,6 @@ def class_logits(regions: Tensor, order: Sequence[int]) -> Tensor:
         found[label] = torch.maximum(found[label], mine) if label in found else mine
         rest = torch.minimum(rest, -logit)
     return torch.stack([rest, *(found[label] for label in sorted(found))])
-
-
-def _orientation(case: Case) -> Any:
-    """(3, 2): which canonical axis each axis of the file is, and whether it runs backwards."""
-    import nibabel
-
-    return None if case.affine is None else nibabel.io_orientation(case.affine)
 
 
 def _rule(rule: dict[str, Any]) -> tuple[int, int, bool | None]:

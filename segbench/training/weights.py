@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from segbench.atomic import read_regular, require_regular
+from segbench.atomic import read_regular
 from segbench.errors import UserError
 from segbench.training.inert import Checkpoint, Inert, read_inert
 from segbench.training.records import RecordsError, check_records
@@ -60,6 +61,16 @@ def _load_fitted(
     fit_weights(module, tensors | missing, path)
 
 
+def load_content(module: nn.Module, content: bytes, path: Path) -> None:
+    """As ``load_weights``, of a file of ``torch.save`` that has been read.
+
+    Raises:
+        UserError: it holds nothing that fits, or several things that do.
+    """
+    read = _parse_torch(content, path)
+    _load_fitted(module, _choose(module, *read, path), read[1], path)
+
+
 def load_part(module: nn.Module, path: Path, key: str) -> Mapping[str, Any]:
     """Load what lies at a key of a file of ``torch.save``, in place; the rest of the file's map.
 
@@ -103,8 +114,13 @@ def load_tensors(path: Path) -> Any:
         OSError: the file cannot be read, or is none.
         Exception: anything at all, where the file is not of ``torch.save``.
     """
-    require_regular(path)
-    with path.open("rb") as file, warnings.catch_warnings():
+    return parse_tensors(read_regular(path))
+
+
+def parse_tensors(content: bytes) -> Any:
+    """What ``torch.save`` made these bytes of; see ``load_tensors``."""
+    file = io.BytesIO(content)
+    with warnings.catch_warnings():
         # torch warns of TorchScript archives, and then refuses them.
         warnings.simplefilter("ignore")
         check_records(file)
@@ -168,11 +184,13 @@ def _plain(dtype: torch.dtype) -> str:
 
 
 def _read_torch(path: Path) -> tuple[Any, Checkpoint | None]:
+    return _parse_torch(read_regular(path), path)
+
+
+def _parse_torch(content: bytes, path: Path) -> tuple[Any, Checkpoint | None]:
     """What a file holds: as torch reads tensors, or else with placeholders for all that is none."""
     try:
-        return load_tensors(path), None
-    except OSError:
-        raise
+        return parse_tensors(content), None
     except pickle.UnpicklingError as error:
         refusal: Exception = error
     except Exception as error:  # torch's reader fails in any way at all on foreign bytes
@@ -182,9 +200,7 @@ def _read_torch(path: Path) -> tuple[Any, Checkpoint | None]:
             "give a state dict as .safetensors, .pt or .pth"
         ) from error
     try:
-        checkpoint = read_inert(read_regular(path))
-    except OSError:
-        raise
+        checkpoint = read_inert(content)
     except Exception as error:
         raise UserError(
             f"weights {path} are not a file of torch.save ({type(error).__name__}) and were not "
