@@ -48,6 +48,7 @@ LossName = Literal[
     "metric-ce",
     "metric-hinge",
     "reach",
+    "scored-reach",
 ]
 
 # What two images are compared by where the loss itself falls as pixels turn.
@@ -61,17 +62,23 @@ _STAND_INS: dict[LossName, LossName] = {
     "metric-ce": "soft-jaccard",
     "metric-hinge": "soft-jaccard",
     "reach": "soft-jaccard",
+    "scored-reach": "soft-jaccard",
 }
 
 
 def named_loss(name: LossName, logits: Tensor, goal: Goal, progress: float = 0.0) -> Tensor:
-    """The loss of that name; ``progress`` in [0, 1) is what ``balanced-ce`` shifts its weight by.
+    """The loss of that name; ``progress`` in [0, 1) is what ``balanced-ce``, ``reach``
+    and ``scored-reach`` change with.
 
     Raises:
         UserError: the loss means nothing for these logits (``logit-norm`` on one sigmoid).
     """
     if name == "balanced-ce":
         return balanced_cross_entropy(logits, goal, progress)
+    if name == "reach":
+        return score_losses.reach(logits, goal, progress)
+    if name == "scored-reach":
+        return score_losses.scored_reach(logits, goal, progress)
     simple = {
         "ce": cross_entropy,
         "dice": soft_dice,
@@ -86,7 +93,6 @@ def named_loss(name: LossName, logits: Tensor, goal: Goal, progress: float = 0.0
         "soft-jaccard": score_losses.soft_jaccard,
         "metric-ce": score_losses.metric_cross_entropy,
         "metric-hinge": score_losses.metric_hinge,
-        "reach": score_losses.reach,
     }
     return simple[name](logits, goal)
 

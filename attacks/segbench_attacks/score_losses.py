@@ -29,7 +29,8 @@ from segbench_attacks.pixels import (
 )
 
 _TINY = 1e-30
-_AHEAD, _BEHIND = 3.0, 0.3  # reaches of the loss of that name, in moves of the margin
+_JOIN = 0.25  # the progress at which `scored-reach` counts false pixels in full
+_WIDE, _NARROW = 30.0, 0.3  # what `reach` reaches at first and at last, in moves of the margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,15 +145,23 @@ def lovasz(logits: Tensor, goal: Goal) -> Tensor:
     """
     seen = planes(logits, goal)
     probability = of_classes(logits.softmax(1), goal)
-    error = torch.where(seen.truth, 1 - probability, probability)
-    last = error.detach().masked_fill(~seen.valid, -1.0)  # ignored pixels come after all others
+    error = torch.where(seen.truth, 1 - probability, probability) * seen.valid
+    sums = (error * slopes(error, seen)).sum(2)
+    return _mean_of_scored(sums, seen, logits, goal)
+
+
+def slopes(error: Tensor, seen: Planes) -> Tensor:
+    """What each pixel adds to 1 - Jaccard of its class if pixels turn in the order of ``error``.
+
+    The gradient of the Lovász extension, (B, R, N) as ``error``; 0 where ignored.
+    """
+    last = error.detach().masked_fill(~seen.valid, -torch.inf)  # ignored: after all others
     order = last.argsort(dim=2, descending=True, stable=True)
-    truth = seen.truth.gather(2, order).to(logits.dtype)
+    truth = seen.truth.gather(2, order).to(error.dtype)
     total = truth.sum(2, keepdim=True)
     lost = 1 - (total - truth.cumsum(2)) / (total + (1 - truth).cumsum(2)).clamp_min(1)
     slope = torch.cat([lost[:, :, :1], lost.diff(dim=2)], 2)
-    sums = ((error * seen.valid).gather(2, order) * slope).sum(2)
-    return _mean_of_scored(sums, seen, logits, goal)
+    return torch.zeros_like(slope).scatter(2, order, slope) * seen.valid
 
 
 def soft_jaccard(logits: Tensor, goal: Goal) -> Tensor:
@@ -199,21 +208,56 @@ def metric_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     return per_case_sum(wanted * pixel_cross_entropy(logits, goal))
 
 
-def reach(logits: Tensor, goal: Goal) -> Tensor:
-    """Margins, weighted by what a pixel is worth and by whether this attack can turn it.
+def reach(logits: Tensor, goal: Goal, progress: float = 0.0) -> Tensor:
+    """Margins, weighted by what turning a pixel is worth and by whether it can still be turned.
 
-    The weight is :func:`metric_weight` times ``exp(-|m| / c s)``, m a pixel's margin and s how far
-    the attack has moved the case's margins in the mean since ``goal.start``; without a start, the
-    mean size of the margins. c is 3 for open pixels, which aims at those that this budget can
-    turn, and 0.3 for the others, of which only those that might turn back are still held.
+    Of each scored class the margins m of all pixels, times their :func:`slopes` (which of two ways
+    to break a class is worth more shows only where pixels count in the order they turn in) and
+    times ``exp(-|m| / c s)``. s is how far the attack has moved the case's margins in the mean
+    since ``goal.start``; without a start, the mean size of the margins. c falls from 30 to 0.3
+    with ``progress``: at first every pixel is pushed, for an organ turns as a whole, and at last
+    those at the border, which the steps that are left can still decide. Pixels that have turned
+    are held with a c of 0.3, lest they turn back.
     """
-    margin, valid = pixel_margin(logits, goal), valid_pixels(goal)
-    here = margin.detach()
-    before = torch.zeros_like(here) if goal.start is None else pixel_margin(goal.start, goal)
-    scale = _wide(_mean_size(here - before, valid), here)
-    far = torch.where(open_pixels(logits, goal), _AHEAD, _BEHIND)
-    weight = metric_weight(logits, goal) * torch.exp(-here.abs() / (far * scale))
-    return per_case_sum(weight * margin)
+    return _reach(logits, goal, progress, joining=1.0)
+
+
+def scored_reach(logits: Tensor, goal: Goal, progress: float = 0.0) -> Tensor:
+    """:func:`reach` that first takes a class's own pixels from it.
+
+    Pixels that would join a class falsely count in full from a quarter of ``progress`` on, before
+    that in proportion: a budget that can empty a class has no use for them, and as the score falls
+    their slopes fall too. For a target it is :func:`reach`.
+    """
+    joining = 1.0 if goal.targeted else min(1.0, progress / _JOIN)
+    return _reach(logits, goal, progress, joining)
+
+
+def _reach(logits: Tensor, goal: Goal, progress: float, joining: float) -> Tensor:
+    seen, ahead = planes(logits, goal), _WIDE * (_NARROW / _WIDE) ** progress
+    margin = _class_margin(logits, goal, seen)
+    here, turned = margin.detach(), margin.detach() > 0
+    before = torch.zeros_like(here)
+    if goal.start is not None:
+        before = _class_margin(goal.start, goal, seen)
+    counted = seen.valid & (seen.share > 0)[:, :, None]
+    scale = _wide(_mean_size(here - before, counted), here)
+    far = torch.where(turned != goal.targeted, _NARROW, ahead)
+    weight = slopes(margin, seen) * torch.exp(-here.abs() / (far * scale))
+    weight = torch.where(seen.truth | turned, weight, joining * weight)
+    return _mean_of_scored((weight * margin).sum(2), seen, logits, goal)
+
+
+def _class_margin(logits: Tensor, goal: Goal, seen: Planes) -> Tensor:
+    """(B, R, N), in logits: a pixel's margin, and of pixels of other classes what a class lacks.
+
+    Of each scored class its own pixels have the strongest other logit minus their label's, all
+    others its logit minus their label's: positive where it is preferred to what is true.
+    """
+    joins = of_classes(logits - of_label(logits, goal)[:, None], goal)
+    leaves = pixel_margin(logits, goal)
+    leaves = leaves.flatten(2) if goal.structures else leaves.flatten(1)[:, None]
+    return torch.where(seen.truth, leaves, joins)
 
 
 def _mean_of_scored(values: Tensor, seen: Planes, logits: Tensor, goal: Goal) -> Tensor:

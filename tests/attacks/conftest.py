@@ -30,7 +30,7 @@ ARGUMENTS = {
 # the strongest), so that its laws do not hold for them; test_chosen_losses.py has theirs.
 OTHER_AIMS = (
     "masked-ce", "weighted-ce", "logit-norm", "margin", "scored-hinge", "soft-hinge", "lovasz",
-    "soft-jaccard", "metric-ce", "metric-hinge", "reach",
+    "soft-jaccard", "metric-ce", "metric-hinge", "reach", "scored-reach",
 )  # fmt: skip
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
 MEMBERS += [f"worst/{name}" for name in CHANGES]

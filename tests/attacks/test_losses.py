@@ -27,7 +27,7 @@ ALL: dict[str, Loss] = {
 # These look at a case as a whole; test_score_losses.py has their definitions.
 OF_CASES = {
     "dice", "weighted-ce", "soft-hinge", "lovasz", "soft-jaccard", "metric-ce", "metric-hinge",
-    "reach",
+    "reach", "scored-reach",
 }  # fmt: skip
 LEAVES_SOME = {"scored-hinge", "soft-hinge", "lovasz"}  # pixels that cannot lower the score further
 
@@ -165,7 +165,9 @@ def test_the_normalised_logit_refuses_one_sigmoid_and_names_the_way_out() -> Non
 
 STAND_INS = {
     "ce": ["masked-ce", "balanced-ce", "weighted-ce", "logit-norm"],
-    "soft-jaccard": ["scored-hinge", "soft-hinge", "metric-ce", "metric-hinge", "reach"],
+    "soft-jaccard": [
+        "scored-hinge", "soft-hinge", "metric-ce", "metric-hinge", "reach", "scored-reach",
+    ],  # fmt: skip
 }
 
 

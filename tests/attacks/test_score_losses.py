@@ -19,6 +19,7 @@ IGNORE = -7
 SCENES = {"two classes": (2, 16, 12), "four classes": (4, 16, 12), "3-D": (3, 6, 8, 5)}
 NAMES = (
     "scored-hinge", "soft-hinge", "lovasz", "soft-jaccard", "metric-ce", "metric-hinge", "reach",
+    "scored-reach",
 )  # fmt: skip
 
 
@@ -146,25 +147,51 @@ def test_masked_cross_entropy_weighted_by_class_is_a_mean_over_classes() -> None
         torch.testing.assert_close(score_losses.weighted_cross_entropy(logits, goal)[b], expected)
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("targeted", [False, True])
-def test_reach_pulls_as_its_weight_says(targeted: bool) -> None:
-    """exp(-|m| / 3s) of its worth where a pixel is still to turn, exp(-|m| / 0.3s) elsewhere."""
+def test_reach_pulls_as_its_weight_says(targeted: bool, progress: float) -> None:
+    """Its Lovász slope, times exp(-|m| / cs): c from 30 to 0.3 where still to turn, or 0.3."""
     logits, goal = scene("two classes")
     moved = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).double()
     goal = replace(goal, targeted=targeted, start=logits - moved)
     leaf = logits.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(score_losses.reach(leaf, goal).sum(), leaf)
+    (gradient,) = torch.autograd.grad(score_losses.reach(leaf, goal, progress).sum(), leaf)
     valid, y = goal.labels != IGNORE, goal.labels.clamp_min(0)
     side = 1 - 2 * y
     margin = (logits[:, 1] - logits[:, 0]) * side
-    shift = ((moved[:, 1] - moved[:, 0]).abs() * valid).flatten(1).sum(1) / valid.flatten(1).sum(1)
-    right = margin < 0
-    far = torch.where(right != targeted, 3.0, 0.3).double() * shift[:, None, None]
-    worth = score_losses.metric_weight(logits, goal)
-    expected = worth * torch.exp(-margin.abs() / far) * valid
-    torch.testing.assert_close(gradient[:, 1] * side, expected)
-    nowhere = score_losses.reach(logits, replace(goal, start=logits))
+    number = valid.flatten(1).sum(1)
+    shift = ((moved[:, 1] - moved[:, 0]).abs() * valid).flatten(1).sum(1) / number
+    ahead = {0.0: 30.0, 0.5: 3.0, 1.0: 0.3}[progress]
+    far = torch.where((margin < 0) != targeted, ahead, 0.3).double() * shift[:, None, None]
+    worth = torch.zeros_like(margin)
+    for b in range(2):
+        order = sorted(valid[b].nonzero().tolist(), key=lambda at: -margin[b][tuple(at)])
+        kept, union = int((y[b] * valid[b]).sum()), int((y[b] * valid[b]).sum())
+        for row, column in order:
+            before = kept / union
+            kept, union = (kept - 1, union) if y[b, row, column] else (kept, union + 1)
+            worth[b, row, column] = (before - kept / union) * number[b]
+        assert kept == 0
+    torch.testing.assert_close(gradient[:, 1] * side, worth * torch.exp(-margin.abs() / far))
+    nowhere = score_losses.reach(logits, replace(goal, start=logits), progress)
     assert nowhere.isfinite().all()
+
+
+def test_scored_reach_lets_false_pixels_join_by_and_by() -> None:
+    """Its pull on background that is still right grows to that of reach; all else is the same."""
+    logits, goal = scene("two classes")
+    right = (logits.argmax(1) == 0) & (goal.labels == 0)
+
+    def pull(name: Any, progress: float) -> Tensor:
+        leaf = logits.clone().requires_grad_()
+        (found,) = torch.autograd.grad(named_loss(name, leaf, goal, progress).sum(), leaf)
+        return found[:, 1]
+
+    for progress, share in ((0.0, 0.0), (0.125, 0.5), (0.25, 1.0), (0.9, 1.0)):
+        whole = pull("reach", progress)
+        torch.testing.assert_close(
+            pull("scored-reach", progress), whole.where(~right, share * whole)
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
