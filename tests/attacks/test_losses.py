@@ -166,8 +166,13 @@ def test_the_normalised_logit_refuses_one_sigmoid_and_names_the_way_out() -> Non
 STAND_INS = {
     "ce": ["masked-ce", "balanced-ce", "weighted-ce", "logit-norm"],
     "soft-jaccard": [
-        "scored-hinge", "soft-hinge", "metric-ce", "metric-hinge", "reach", "scored-reach",
-    ],  # fmt: skip
+        "scored-hinge",
+        "soft-hinge",
+        "metric-ce",
+        "metric-hinge",
+        "reach",
+        "scored-reach",
+    ],
 }
 
 
