@@ -1,4 +1,4 @@
-"""NIfTI volumes to arrays in the canonical orientation (first axis to the patient's Right,
+"""Volumes to arrays in the canonical orientation (first axis to the patient's Right,
 then Anterior, then Superior), and back to the file's own.
 
 The affine that is kept is the file's: with it the reorientation can be undone.
@@ -6,9 +6,6 @@ The affine that is kept is the file's: with it the reorientation can be undone.
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.atomic import require_regular
 from segbench.data.faults import BadFileError
+from segbench.data.volume_files import READ_ERRORS, open_volume
 from segbench.engine.memory import free_bytes
 
 MAX_BYTES = 4 << 30  # of one volume, as stored
-_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # and nothing said is millimetres
 _WIDEST = 8  # bytes of a voxel in memory, whatever it takes in its file
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeHeader:
-    """What a NIfTI file says of itself.
+    """What a volume's file says of itself.
 
     Attributes:
         shape: (X, Y, Z), canonical.
@@ -58,16 +53,16 @@ class VolumeHeader:
 
 
 def inspect_volume(path: Path) -> VolumeHeader:
-    """The header of a NIfTI file, without reading its voxels.
+    """The header of a volume's file, without reading its voxels.
 
     Raises:
-        BadFileError: not NIfTI, not numbers in 3-D or 4-D, too large for this machine, or no
+        BadFileError: not a volume, not numbers in 3-D or 4-D, too large for this machine, or no
             orientation.
     """
     import nibabel
 
-    image = _opened(path)
-    shape, dtype = tuple(int(n) for n in image.shape), image.get_data_dtype()
+    file = open_volume(path)
+    shape, dtype = file.shape, file.dtype
     shape = shape + (1,) * (3 - len(shape))
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
@@ -87,18 +82,17 @@ def inspect_volume(path: Path) -> VolumeHeader:
             f"declares {shape} voxels, {count * _WIDEST:,} bytes once they are read, but "
             f"{free:,} bytes of memory are free",
         )
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = file.affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BadFileError(path, "has no usable orientation (its affine is singular)")
     axes = np.argsort(nibabel.io_orientation(affine)[:, 0])
-    spacing = np.linalg.norm(affine[:3, :3], axis=0) * _MILLIMETRES.get(_unit(image), 1.0)
-    scaled = image.header.get_slope_inter() not in ((None, None), (1.0, 0.0))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0) * file.unit
     return VolumeHeader(
         shape=(shape[axes[0]], shape[axes[1]], shape[axes[2]]),
         channels=shape[3] if len(shape) == 4 else 1,
         spacing=tuple(float(spacing[axis]) for axis in axes),
         affine=affine,
-        bits=None if dtype.kind == "f" or scaled else 8 * dtype.itemsize,
+        bits=None if dtype.kind == "f" or file.scaled else 8 * dtype.itemsize,
     )
 
 
@@ -112,8 +106,8 @@ def read_voxels(path: Path) -> NDArray[np.float64] | NDArray[np.float32]:
 
     header = inspect_volume(path)
     try:
-        stored = _stored(path)
-    except _READ_ERRORS as error:
+        stored = open_volume(path).read()
+    except READ_ERRORS as error:
         raise BadFileError(path, f"cannot be read ({error})") from None
     stored = stored.reshape(*_padded(stored.shape), header.channels)
     voxels: NDArray[Any] = nibabel.apply_orientation(stored, nibabel.io_orientation(header.affine))
@@ -153,48 +147,6 @@ def same_place(one: VolumeHeader, other: VolumeHeader) -> bool:
     corners = np.array([[0, 0, 0, 1], [far, 0, 0, 1], [0, far, 0, 1], [0, 0, far, 1]]).T
     apart = np.abs((one.canonical - other.canonical) @ corners).max()
     return bool(apart <= 0.1 * min(one.spacing))
-
-
-def _opened(path: Path) -> Any:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    try:
-        require_regular(path)
-        image = nibabel.load(path)
-    except (
-        *_READ_ERRORS,
-        ImageFileError,
-        HeaderDataError,
-        WrapStructError,
-    ) as error:
-        raise BadFileError(path, f"is not a NIfTI volume that can be read ({error})") from None
-    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one of them
-        raise BadFileError(path, "is not a NIfTI volume")
-    return image
-
-
-def _unit(image: Any) -> str:
-    try:
-        unit: str = image.header.get_xyzt_units()[0]
-    except KeyError:
-        return "unknown"
-    return unit
-
-
-def _stored(path: Path) -> NDArray[Any]:
-    """The array of a file, once its checksum is known to be right where it has one."""
-    image = _opened(path)
-    if path.suffix.lower() != ".gz":
-        plain: NDArray[Any] = np.asanyarray(image.dataobj)
-        return plain
-    with gzip.open(path) as stream:
-        stored: NDArray[Any] = np.asanyarray(type(image).from_stream(stream).dataobj)
-        while stream.read(1 << 20):
-            pass  # the checksum stands behind all of it
-    return stored
 
 
 def _padded(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ import gzip
 import os
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,14 @@ from PIL import Image
 
 from segbench.api import Case
 from segbench.atomic import write_atomically
-from segbench.data.pairing import is_volume, suffix_of
+from segbench.data.dicom_series import is_dicom
+from segbench.data.pairing import NIFTI_SUFFIXES, is_volume, suffix_of
 from segbench.data.quantize import from_units, require_levels, to_levels, to_units
 from segbench.data.rasters import read_image
+from segbench.data.volume_files import itk_bytes, open_volume
 from segbench.data.volumes import inspect_volume, read_voxels
 from segbench.errors import UserError
+from segbench.export.dicom_files import series_change, write_series
 from segbench.export.own_values import change_of_values, move_values, own_values
 
 _TIFF = (".tif", ".tiff")
@@ -41,10 +45,11 @@ def write_image(folder: Path, image: NDArray[np.float32], case: Case) -> Path:
     """
     if not Path(os.path.normpath(folder / case.case_id)).is_relative_to(os.path.normpath(folder)):
         raise UserError(f"case {case.case_id!r} would be written outside {folder}; rename it")
+    if case.source is not None and is_dicom(case.source):
+        return write_series(folder / case.case_id, image, case, case.source)
     if case.source is not None and is_volume(case.source):
-        suffix = suffix_of(case.source)
-        content = _volume_bytes(image, case, case.source)
-        content = gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+        suffix = suffix_of(case.source).replace(".mhd", ".mha")  # the latter is one file
+        content = _volume_bytes(image, case, case.source, suffix)
     else:
         suffix = ".tiff" if case.source and suffix_of(case.source) in _TIFF else ".png"
         content = _raster_bytes(image, case, "TIFF" if suffix == ".tiff" else "PNG")
@@ -74,6 +79,8 @@ def read_change(path: Path, case: Case) -> NDArray[np.float64]:
     Raises:
         BadFileError: a file cannot be read.
     """
+    if case.source is not None and is_dicom(case.source):
+        return series_change(path, case, case.source)
     own = own_values(case)
     if own is None:
         return read_written(path, case).astype(np.float64) - case.image
@@ -106,13 +113,11 @@ def _raster_bytes(image: NDArray[np.float32], case: Case, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _volume_bytes(image: NDArray[np.float32], case: Case, source: Path) -> bytes:
-    import nibabel
-    from nibabel.orientations import io_orientation, ornt_transform
+def _volume_bytes(image: NDArray[np.float32], case: Case, source: Path, suffix: str) -> bytes:
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
-    own: Any = nibabel.load(source)
-    header, maps = inspect_volume(source), case.intensity or ()
-    dtype = own.get_data_dtype()
+    file, header, maps = open_volume(source), inspect_volume(source), case.intensity or ()
+    dtype = file.dtype
     if header.bits is None and dtype.kind != "f":
         dtype = np.dtype("f4")  # of scaled whole numbers
     if (clean := own_values(case)) is not None:
@@ -121,21 +126,25 @@ def _volume_bytes(image: NDArray[np.float32], case: Case, source: Path) -> bytes
         values = to_units(image, maps) if header.bits is None else to_levels(image, case)
     voxels = values if case.depth is None else values[..., None]  # (C, X, Y, Z)
     voxels = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
-    affine = _canonical_affine(own) @ _to_old_grid(image.shape[1:], header.shape, case.depth)
-    written = nibabel.Nifti1Image(voxels.astype(dtype), affine, own.header)
-    written.set_data_dtype(dtype)
-    back = ornt_transform(_CANONICAL, io_orientation(own.affine))
-    content: bytes = written.as_reoriented(back).to_bytes()
-    return content
+    affine = header.canonical @ _to_old_grid(image.shape[1:], header.shape, case.depth)
+    back = ornt_transform(_CANONICAL, io_orientation(file.affine))
+    stored = apply_orientation(voxels.astype(dtype), back)
+    affine = affine @ inv_ornt_aff(back, voxels.shape[:3])
+    if suffix not in NIFTI_SUFFIXES:
+        with TemporaryDirectory() as folder:
+            return itk_bytes(stored, affine, suffix, Path(folder))
+    return _nifti_bytes(stored, affine, source, compressed=suffix.endswith(".gz"))
 
 
-def _canonical_affine(own: Any) -> NDArray[np.float64]:
-    """The voxel-to-world matrix of a file's array once its axes are canonical."""
-    from nibabel.orientations import inv_ornt_aff, io_orientation
+def _nifti_bytes(
+    stored: NDArray[Any], affine: NDArray[np.float64], source: Path, *, compressed: bool
+) -> bytes:
+    import nibabel
 
-    shape = (*own.shape, 1, 1)[:3]
-    affine: NDArray[np.float64] = own.affine @ inv_ornt_aff(io_orientation(own.affine), shape)
-    return affine
+    own: Any = nibabel.load(source)
+    written = nibabel.Nifti1Image(stored, affine, own.header, dtype=stored.dtype)
+    content: bytes = written.to_bytes()
+    return gzip.compress(content, mtime=0) if compressed else content
 
 
 def _to_old_grid(

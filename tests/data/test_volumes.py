@@ -227,7 +227,8 @@ def test_modalities_become_channels_scaled_each_on_its_own(tmp_path: Path) -> No
     ("description", "message"),
     [
         ({}, "labels is None"),
-        ({"labels": {"0": "background", "2": "x"}}, "without gaps"),
+        ({"labels": {"1": "background", "2": "x"}}, "0 for the background"),
+        ({"labels": {"background": 0, "x": [0, 1]}}, "holds the background"),
         ({"labels": LABELS, "modality": {"0": "a", "1": "b"}}, "dataset.json names 2"),
         ({"labels": LABELS, "training": [{"image": "./imagesTr/x.nii.gz"}]}, "image and label"),
         (

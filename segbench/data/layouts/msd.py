@@ -5,7 +5,6 @@ Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,8 @@ from typing import Any
 from segbench.data.coding import Coding
 from segbench.data.faults import Faults
 from segbench.data.file_dataset import FileDataset
-from segbench.data.pairing import Pair, find_pairs, stem_of
+from segbench.data.layouts.described import described_coding, read_description
+from segbench.data.pairing import Pair, find_pairs, is_volume, stem_of
 from segbench.data.resize import check_size
 from segbench.data.roots import require_root
 from segbench.data.scale import parse_range
@@ -90,21 +90,15 @@ class MSD(FileDataset):
         return found
 
     def read_coding(self) -> Coding:
-        """``labels`` of dataset.json: number to name, or name to number."""
-        labels: Any = self._description.get("labels")
-        try:
-            pairs = sorted(_number_and_name(key, value) for key, value in labels.items())
-        except (AttributeError, TypeError, ValueError):
-            raise UserError(
-                f"{self._description_file}: labels is {labels!r}; expected a map such as "
-                '{"0": "background", "1": "tumour"}'
-            ) from None
-        if len(pairs) < 2 or [number for number, _ in pairs] != list(range(len(pairs))):
-            raise UserError(
-                f"{self._description_file}: labels numbers {[n for n, _ in pairs]}; expected "
-                "0, 1, ... without gaps"
-            )
-        return Coding(tuple(name for _, name in pairs), tuple((n, n) for n, _ in pairs))
+        """``labels`` of dataset.json: number to name, or name to number or numbers."""
+        return described_coding(self._description.get("labels"), self._description_file)
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """The images without labels."""
+        folder = self._folder / "imagesTs"
+        count = sum(map(is_volume, folder.iterdir())) if folder.is_dir() else 0
+        return (f"{count} volumes of imagesTs/ have no labels and are left out",) if count else ()
 
     def _pairs(self, faults: Faults) -> list[Pair]:
         """As dataset.json lists them, else as the two folders hold them."""
@@ -148,20 +142,7 @@ class MSD(FileDataset):
 
     @cached_property
     def _description(self) -> Mapping[str, Any]:
-        try:
-            description = json.loads(self._description_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{self._folder} has no dataset.json; expected a Decathlon task's folder with "
-                "dataset.json, imagesTr and labelsTr"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self._description_file} cannot be read: {error}") from None
-        if not isinstance(description, dict):
-            raise UserError(f"{self._description_file} is not a map of names to values")
-        return description
-
-
-def _number_and_name(key: str, value: Any) -> tuple[int, str]:
-    """The Decathlon writes {"1": "tumour"}, its successors {"tumour": 1}."""
-    return (value, key) if isinstance(value, int) else (int(key), str(value))
+        return read_description(
+            self._description_file,
+            "a Decathlon task's folder with dataset.json, imagesTr and labelsTr",
+        )

@@ -1,0 +1,123 @@
+"""Labels of a DICOM series: segmentations (SEG), contours (RTSTRUCT), on the series' own grid."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.data.dicom_series import Series, import_pydicom
+from segbench.data.faults import BadFileError
+from segbench.data.volume_files import READ_ERRORS
+from segbench.errors import UserError
+
+_HALF = 0.5  # of a fraction that a segmentation may give, from which a pixel is in
+
+
+def referenced_series(header: Any) -> set[str]:
+    """The series that a SEG or RTSTRUCT is about."""
+    found = {str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", ())}
+    for frame in header.get("ReferencedFrameOfReferenceSequence", ()):
+        for study in frame.get("RTReferencedStudySequence", ()):
+            for series in study.get("RTReferencedSeriesSequence", ()):
+                found.add(str(series.SeriesInstanceUID))
+    return found
+
+
+def structure_names(header: Any) -> tuple[str, ...]:
+    """What a SEG or RTSTRUCT has outlined, in its order."""
+    if header.Modality == "SEG":
+        return tuple(str(one.SegmentLabel) for one in header.SegmentSequence)
+    return tuple(str(one.ROIName) for one in header.StructureSetROISequence)
+
+
+def read_structures(path: Path, series: Series, names: Sequence[str]) -> NDArray[np.integer]:
+    """(X, Y, Z), canonical: bit s is set where ``names[s]`` is.
+
+    Raises:
+        BadFileError: it cannot be read, or has a structure that is not among ``names``.
+    """
+    from nibabel.orientations import apply_orientation, io_orientation
+
+    pydicom = import_pydicom()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = pydicom.dcmread(path)
+            read = _segments if content.Modality == "SEG" else _contours
+            found = read(content, series, path)
+    except (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadFileError(path, f"cannot be read ({reason})") from None
+    bits = np.zeros((len(series.slices), *_rows_and_columns(series)), np.uint16)  # (Z, rows, cols)
+    for name, mask in found.items():
+        if name not in names:
+            raise BadFileError(path, f"has the structure {name!r}; expected {', '.join(names)}")
+        bits |= mask.astype(np.uint16) << np.uint16(list(names).index(name))
+    turned: NDArray[np.integer] = apply_orientation(
+        bits.transpose(2, 1, 0), io_orientation(series.header.affine)
+    )
+    return turned
+
+
+def _segments(content: Any, series: Series, path: Path) -> dict[str, NDArray[np.bool_]]:
+    """Name -> (Z, rows, columns), by the slices that the segmentation refers to."""
+    try:
+        import highdicom
+    except ImportError:
+        raise UserError(
+            "DICOM segmentations are read by highdicom, which is not installed; "
+            "pip install 'segbench[dicom]'"
+        ) from None
+    segmentation = highdicom.seg.Segmentation.from_dataset(content)
+    uids = [str(one.header.SOPInstanceUID) for one in series.slices]
+    pixels = segmentation.get_pixels_by_source_instance(
+        uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )  # (Z, rows, columns, segments)
+    numbers = segmentation.segment_numbers
+    labels = [segmentation.get_segment_description(number).segment_label for number in numbers]
+    if len(set(labels)) < len(labels):
+        raise BadFileError(path, "has two segments of one name")
+    return {str(name): pixels[..., n] >= _HALF for n, name in enumerate(labels)}
+
+
+def _contours(content: Any, series: Series, path: Path) -> dict[str, NDArray[np.bool_]]:
+    """Name -> (Z, rows, columns): pixels whose centre lies in an odd number of its contours."""
+    names = {int(one.ROINumber): str(one.ROIName) for one in content.StructureSetROISequence}
+    to_voxel = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.header.affine)
+    found = {}
+    for roi in content.ROIContourSequence:
+        mask = np.zeros((len(series.slices), *_rows_and_columns(series)), bool)
+        for contour in roi.get("ContourSequence", ()):
+            if contour.ContourGeometricType != "CLOSED_PLANAR":
+                raise BadFileError(path, f"has a contour that is {contour.ContourGeometricType}")
+            points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
+            voxels = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]  # (column, row, slice)
+            z = round(float(voxels[:, 2].mean()))
+            if np.abs(voxels[:, 2] - z).max() > _HALF or not 0 <= z < len(mask):
+                raise BadFileError(path, "has a contour that lies on no slice of its series")
+            mask[z] ^= _inside(voxels[:, :2], mask.shape[1:])
+        found[names[int(roi.ReferencedROINumber)]] = mask
+    return found
+
+
+def _inside(polygon: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which pixel centres (rows, columns) lie in a polygon of (column, row) points."""
+    rows = np.arange(shape[0])[:, None]
+    columns = np.arange(shape[1])[None]
+    inside = np.zeros(shape, bool)
+    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, 0), strict=True):
+        if y1 == y2:
+            continue
+        crossed = (rows >= min(y1, y2)) & (rows < max(y1, y2))
+        inside ^= crossed & (columns < x1 + (rows - y1) * (x2 - x1) / (y2 - y1))
+    return inside
+
+
+def _rows_and_columns(series: Series) -> tuple[int, int]:
+    header = series.slices[0].header
+    return int(header.Rows), int(header.Columns)

@@ -1,0 +1,273 @@
+"""DICOM series: the files of a folder tree, sorted into volumes (by pydicom, an extra).
+
+Slices are ordered by their position along the normal, never by their number. What would bend a
+volume without a word (missing slices, a tilted gantry, mixed orientations) is refused by name.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.data.faults import BadFileError, Faults
+from segbench.data.volume_files import READ_ERRORS
+from segbench.data.volumes import VolumeHeader
+from segbench.errors import UserError
+
+RADIOGRAPHS = ("CR", "DX", "MG", "RG", "PX")
+VOLUMES = ("CT", "MR", "PT", "NM")
+LABELS = ("SEG", "RTSTRUCT")
+_UNEVEN = 0.05  # of the distance of slices, by which one may differ
+_TILT = 0.01  # of the step from slice to slice, that may lie within the slice
+_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One image file, its header read."""
+
+    path: Path
+    header: Any
+
+    @property
+    def inverted(self) -> bool:
+        """Whether its numbers fall with brightness."""
+        return str(self.header.get("PhotometricInterpretation", "")) == "MONOCHROME1"
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The slices of one series, in the order of their place."""
+
+    uid: str
+    patient: str
+    modality: str
+    slices: tuple[Slice, ...]
+    header: VolumeHeader
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """One for each slice."""
+        return tuple(one.path for one in self.slices)
+
+
+def import_pydicom() -> Any:
+    """pydicom.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import pydicom
+    except ImportError:
+        raise UserError(
+            "DICOM is read by pydicom, which is not installed; pip install 'segbench[dicom]'"
+        ) from None
+    return pydicom
+
+
+def read_headers(root: Path, faults: Faults) -> Iterator[tuple[Path, Any]]:
+    """Every DICOM file under ``root`` with its header; other files are counted in a note."""
+    pydicom, others = import_pydicom(), 0
+    for path in sorted(root.rglob("*")):
+        if path.is_dir() or path.name.startswith(".") or path.name == "DICOMDIR":
+            continue
+        if not path.is_file() or not _is_dicom(path):
+            others += path.suffix.lower() not in (".md", ".txt", ".csv", ".json", ".gz", ".nii")
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of values that are not as the standard wants them
+                yield path, pydicom.dcmread(path, stop_before_pixels=True)
+        except (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError) as error:
+            faults.add(path, f"is not DICOM that can be read ({error})")
+    if others:
+        faults.note(f"{others} files under {root.name}/ are not DICOM and are left out")
+
+
+def sort_series(headers: Sequence[tuple[Path, Any]], faults: Faults) -> list[Series]:
+    """Volumes, each of the slices of one series; what cannot be one is noted in ``faults``."""
+    groups: dict[str, list[Slice]] = defaultdict(list)
+    for path, header in headers:
+        groups[str(header.get("SeriesInstanceUID", path.parent))].append(Slice(path, header))
+    found = []
+    for uid, slices in sorted(groups.items()):
+        try:
+            found.append(_as_series(uid, slices))
+        except BadFileError as error:
+            faults.catch(error)
+    return found
+
+
+def read_series(series: Series) -> NDArray[np.float64]:
+    """(1, X, Y, Z), canonical, in the units of the modality.
+
+    Raises:
+        BadFileError: a slice's pixels cannot be read.
+    """
+    from nibabel.orientations import apply_orientation, io_orientation
+
+    stored = np.stack([read_pixels(one.path).T for one in series.slices], -1)
+    turned: NDArray[np.float64] = apply_orientation(stored, io_orientation(series.header.affine))
+    return turned[None]
+
+
+def read_pixels(path: Path) -> NDArray[np.float64]:
+    """(rows, columns) of one file, its rescale applied, and no display window.
+
+    Raises:
+        BadFileError: they cannot be read, or are not gray.
+    """
+    pydicom = import_pydicom()
+    from pydicom.pixels.processing import apply_modality_lut
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = pydicom.dcmread(path)
+            stored = content.pixel_array
+            values: NDArray[np.float64] = np.asarray(apply_modality_lut(stored, content), float)
+    except (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadFileError(path, f"has pixels that cannot be read ({reason})") from None
+    if values.ndim != 2 or values.shape != (content.Rows, content.Columns):
+        raise BadFileError(path, f"holds {values.shape} numbers; expected one gray picture")
+    if not np.isfinite(values).all():
+        raise BadFileError(path, "holds pixels that are NaN or infinite")
+    return values
+
+
+def whole_bits(header: Any) -> int | None:
+    """How many bits the numbers have, if their rescale leaves them whole; else None."""
+    slope, intercept = (
+        float(header.get("RescaleSlope", 1)),
+        float(header.get("RescaleIntercept", 0)),
+    )
+    whole = slope == 1 and intercept.is_integer() and "ModalityLUTSequence" not in header
+    return int(header.BitsStored) if whole else None
+
+
+def check_gray(one: Slice) -> None:
+    """Refuse a file that is no gray picture of one frame.
+
+    Raises:
+        BadFileError: it is not.
+    """
+    header, path = one.header, one.path
+    if int(header.get("NumberOfFrames", 1) or 1) > 1:
+        raise BadFileError(path, "holds several frames; expected one picture per file")
+    photometric = header.get("PhotometricInterpretation", "none")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise BadFileError(path, f"is {photometric}; expected gray (MONOCHROME1 or MONOCHROME2)")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _as_series(uid: str, slices: Sequence[Slice]) -> Series:
+    first = slices[0]
+    for one in slices:
+        check_gray(one)
+        for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            if tag not in one.header:
+                raise BadFileError(one.path, f"has no {tag}, so that its place is not known")
+        for tag in ("Rows", "Columns", "PhotometricInterpretation"):
+            if one.header[tag].value != first.header[tag].value:
+                raise BadFileError(one.path, f"has another {tag} than {first.path.name}")
+        for tag in ("ImageOrientationPatient", "PixelSpacing"):
+            if not np.allclose(one.header[tag].value, first.header[tag].value, atol=1e-3):
+                raise BadFileError(one.path, f"has another {tag} than {first.path.name}")
+    row, column = np.reshape(np.asarray(first.header.ImageOrientationPatient, float), (2, 3))
+    normal = np.cross(row, column)
+    places = [np.asarray(one.header.ImagePositionPatient, float) for one in slices]
+    order = np.argsort([place @ normal for place in places], kind="stable")
+    ordered = [slices[n] for n in order]
+    step = _step(ordered, [places[n] for n in order], normal)
+    between_rows, between_columns = map(float, first.header.PixelSpacing)
+    matrix = np.eye(4)
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = row * between_columns, column * between_rows, step
+    matrix[:3, 3] = places[order[0]]
+    return Series(
+        uid,
+        str(first.header.get("PatientID", "")) or first.path.parent.name,
+        str(first.header.get("Modality", "")),
+        tuple(ordered),
+        _header(_TO_RAS @ matrix, ordered),
+    )
+
+
+def _step(
+    slices: Sequence[Slice], places: Sequence[NDArray[np.float64]], normal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """From one slice to the next."""
+    if len(slices) == 1:
+        return normal * float(slices[0].header.get("SliceThickness", 0) or 1)
+    steps = np.diff(places, axis=0)
+    heights = steps @ normal
+    usual = float(np.median(heights))
+    for n, height in enumerate(heights):
+        pair = f"{slices[n].path.name} and {slices[n + 1].path.name}"
+        if height < _UNEVEN * max(usual, 1e-3):
+            raise BadFileError(slices[n].path, f"and {slices[n + 1].path.name} are at one place")
+        if abs(height - usual) > _UNEVEN * usual:
+            raise BadFileError(
+                slices[n].path,
+                f"is {height:.3g} mm from the next slice, and others {usual:.3g} mm: there are "
+                f"slices missing between {pair}",
+            )
+    mean: NDArray[np.float64] = (places[-1] - places[0]) / (len(places) - 1)
+    aside = mean - normal * (mean @ normal)
+    if np.linalg.norm(aside) > _TILT * np.linalg.norm(mean):
+        raise BadFileError(
+            slices[0].path, "is of a series with a tilted gantry; resample it to an upright one"
+        )
+    return mean
+
+
+def _header(affine: NDArray[np.float64], slices: Sequence[Slice]) -> VolumeHeader:
+    import nibabel
+
+    header = slices[0].header
+    stored = (int(header.Columns), int(header.Rows), len(slices))
+    axes = np.argsort(nibabel.io_orientation(affine)[:, 0])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    bits = [whole_bits(one.header) for one in slices]
+    return VolumeHeader(
+        shape=(stored[axes[0]], stored[axes[1]], stored[axes[2]]),
+        channels=1,
+        spacing=tuple(float(spacing[axis]) for axis in axes),
+        affine=affine,
+        bits=None if None in bits else bits[0],
+    )
+
+
+def series_beside(path: Path) -> Series:
+    """The series of a file, from those that lie in its folder.
+
+    Raises:
+        BadFileError: it is no DICOM file, or its series no volume.
+    """
+    faults = Faults(path.parent)
+    headers = list(read_headers(path.parent, faults))
+    own = [header for file, header in headers if file == path]
+    if not own:
+        raise BadFileError(path, "is not DICOM that can be read")
+    uid = own[0].SeriesInstanceUID
+    return _as_series(
+        str(uid),
+        [Slice(file, header) for file, header in headers if header.SeriesInstanceUID == uid],
+    )
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, whatever it is called."""
+    return path.is_file() and _is_dicom(path)

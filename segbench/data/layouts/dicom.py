@@ -1,0 +1,328 @@
+"""A tree of DICOM files: CT and MR series as volumes, radiographs as pictures.
+
+Labels are DICOM segmentations (SEG) or contours (RTSTRUCT) anywhere in the tree, or mask files
+beside, in ``labels/``, called as the series' folder, its patient or its SeriesInstanceUID.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.data.coding import Coding, count_values
+from segbench.data.dicom_labels import referenced_series, structure_names
+from segbench.data.dicom_series import (
+    LABELS,
+    RADIOGRAPHS,
+    VOLUMES,
+    Series,
+    Slice,
+    check_gray,
+    read_headers,
+    sort_series,
+)
+from segbench.data.dicom_source import RadiographSource, SeriesSource
+from segbench.data.faults import BadFileError, Faults
+from segbench.data.file_dataset import FileDataset
+from segbench.data.pairing import SUFFIXES, Pair, is_volume, stem_of, suffix_of
+from segbench.data.rasters import inspect_mask
+from segbench.data.resize import check_size
+from segbench.data.roots import require_root
+from segbench.data.scale import parse_range
+from segbench.data.sources import Source
+from segbench.data.splits import SplitTable, group_rule, read_split_table, split_pairs
+from segbench.data.survey import (
+    MaskValues,
+    Survey,
+    explained_coding,
+    infer_coding,
+    structure_coding,
+    survey_masks,
+)
+from segbench.data.values import ValueMap, read_values
+from segbench.data.volume_source import Mode
+from segbench.data.volumes import inspect_volume, same_place
+from segbench.data.window import Window
+from segbench.errors import UserError
+
+Kind = Literal["", "CT", "MR", "PT", "NM", "CR", "DX", "MG", "RG", "PX"]
+
+
+@dataclass(frozen=True)
+class Dicom(FileDataset):
+    """Every series, or radiograph, under a folder, with its patient as group.
+
+    Attributes:
+        root: the folder; mask files lie in its ``labels/``.
+        modality: which images; "" where there is but one kind.
+        mode: whole volumes, or their axial slices.
+        window: values that become 0 and 1, ``-1000..400``; CT must have it, "" is percentiles of
+            each volume for others, and all that the file can hold for radiographs.
+        lower: percentile of a volume's voxels that becomes 0.
+        upper: percentile that becomes 1.
+        size: side that every case is resized to; 0 keeps its own grid.
+        split: a CSV file in the folder (case_id, split, optionally group); "" for a seeded rule.
+        test_fraction: share of cases that the seeded rule puts in test.
+        split_seed: another seed, another split.
+        classes: class names, background first; () takes those of the segmentations.
+        values: mask values of the classes in order, or a TOML or CSV file; of mask files.
+        regions: structures that overlap, of mask values; of mask files.
+        ignore: mask value that is neither trained on nor scored; of mask files.
+        nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
+            none is the larger of 1 mm and one pixel.
+    """
+
+    modality: Kind = ""
+    mode: Mode = "volumes"
+    window: str = ""
+    lower: float = 0.5
+    upper: float = 99.5
+    size: int = 0
+    split: str = ""
+    test_fraction: float = 0.3
+    split_seed: int = 0
+    classes: tuple[str, ...] = ()
+    values: str = ""
+    regions: str = ""
+    ignore: int | None = None
+    nsd_tolerance: float | None = None
+    root: Path | None = None
+
+    @property
+    def resize_rule(self) -> str:
+        """One sentence."""
+        sides = " x ".join([str(self.size)] * self.spatial_dims)
+        grid = f"resized to {sides}" if self.size else "kept on its own grid"
+        return f"{self._window.rule}; every case is {grid} and scored there"
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Series without labels, and files that are not DICOM."""
+        return tuple(self._faults.notes)
+
+    @property
+    def splits_by_rule(self) -> bool:
+        """Whether nobody has said who is in which split."""
+        return not self.split
+
+    def find(self) -> Mapping[str, Sequence[Source]]:
+        """The labelled cases."""
+        check_size(self.size)
+        sources = self._cases
+        self._faults.raise_any()
+        if not sources:
+            raise UserError(
+                f"{self._folder}: no series has labels (a SEG or RTSTRUCT that refers to it, or a "
+                "file of its name in labels/)"
+            )
+        table = self._split_table
+        pairs = {source.pair_id: source.pair for source in sources}
+        splits = split_pairs(
+            list(pairs.values()),
+            group_rule("", table),
+            self._folder,
+            table,
+            self.test_fraction,
+            self.split_seed,
+        )
+        split_of = {case: name for name, cases in splits.items() for case in cases}
+        found: dict[str, list[Source]] = {name: [] for name in splits}
+        for source in sources:
+            found[split_of[source.pair_id]].append(source)
+        return found
+
+    def read_coding(self) -> Coding:
+        """What the segmentations are called, or the values of all mask files suggest."""
+        survey = self._survey()
+        try:
+            if self._structures:
+                return structure_coding(survey, self._structures, self.classes)
+            given: ValueMap | None = read_values(
+                self.values, self.regions, self.classes, self.ignore, self._folder
+            )
+            if given:
+                return explained_coding(survey, given)
+            return infer_coding(survey, self.classes, self.ignore)
+        except UserError as error:
+            raise UserError(f"{self._folder}: {error}") from None
+
+    def _survey(self) -> Survey:
+        found, seen = [], set()
+        faults = Faults(self._folder)
+        for source in self._cases:
+            if source.pair_id in seen:
+                continue
+            seen.add(source.pair_id)
+            whole = replace(source, depth=None) if isinstance(source, SeriesSource) else source
+            try:
+                mask: NDArray[np.integer] = _own_grid(whole).raw_mask()
+            except BadFileError as error:
+                faults.catch(error)
+                continue
+            found.append(MaskValues(source.mask, count_values(mask)))
+        faults.raise_any()
+        return survey_masks(found)
+
+    @cached_property
+    def _cases(self) -> list[SeriesSource | RadiographSource]:
+        headers = list(read_headers(self._folder, self._faults))
+        by_kind: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
+        for path, header in headers:
+            by_kind[str(header.get("Modality", ""))].append((path, header))
+        kind = self._chosen(by_kind)
+        labels = {
+            uid: (path, header)
+            for name in LABELS
+            for path, header in by_kind[name]
+            for uid in referenced_series(header)
+        }
+        if kind in RADIOGRAPHS:
+            return list(self._radiographs(by_kind[kind]))
+        if kind == "CT" and not self.window:
+            raise UserError(
+                f"{self._folder}: CT needs the Hounsfield units that become 0 and 1, for example "
+                "window=-1000..400"
+            )
+        return self._volumes(sort_series(by_kind[kind], self._faults), labels)
+
+    def _chosen(self, by_kind: Mapping[str, Sequence[Any]]) -> str:
+        there = [kind for kind in by_kind if kind in (*VOLUMES, *RADIOGRAPHS)]
+        if self.modality:
+            there = [kind for kind in there if kind == self.modality]
+        if len(there) != 1:
+            found = ", ".join(f"{len(files)} files of {kind or 'no modality'}"
+                              for kind, files in sorted(by_kind.items()))  # fmt: skip
+            raise UserError(
+                f"{self._folder} holds {found or 'no DICOM'}; "
+                + ("say which (modality=)" if there else f"expected {', '.join(VOLUMES)} or X-rays")
+            )
+        return there[0]
+
+    def _volumes(
+        self, series: Sequence[Series], labels: Mapping[str, tuple[Path, Any]]
+    ) -> list[SeriesSource | RadiographSource]:
+        found: list[SeriesSource | RadiographSource] = []
+        unlabelled = 0
+        names = _case_names(series)
+        for one in series:
+            mask = labels[one.uid][0] if one.uid in labels else self._beside(one, names[one.uid])
+            if mask is None:
+                unlabelled += 1
+                continue
+            if is_volume(mask) and not self._fits(mask, one):
+                continue
+            pair = Pair(names[one.uid], (one.files[0],), (mask,), group=one.patient)
+            structures = () if is_volume(mask) else self._named_by([h for _, h in labels.values()])
+            axes = 3 if self.mode == "volumes" else 2
+            shape = (1, *((self.size,) * axes if self.size else one.header.shape[:axes]))
+            volume = SeriesSource(
+                pair, one.patient, shape, one.header, self._window, None, one, structures
+            )
+            slices = range(one.header.shape[2]) if self.mode == "slices" else ()
+            found += [replace(volume, depth=z) for z in slices] or [volume]
+        if unlabelled:
+            self._faults.note(f"{unlabelled} series have no labels and are left out")
+        kinds = {bool(source.structures) for source in found if isinstance(source, SeriesSource)}
+        if len(kinds) > 1:
+            raise UserError(f"{self._folder} has labels both of DICOM and in labels/; keep one")
+        return found
+
+    def _radiographs(self, files: Sequence[tuple[Path, Any]]) -> Sequence[RadiographSource]:
+        found, unlabelled = [], 0
+        for path, header in files:
+            one = Slice(path, header)
+            mask = self._masks.get(stem_of(path)) or self._masks.get(path.name)
+            if mask is None:
+                unlabelled += 1
+                continue
+            try:
+                check_gray(one)
+                size = inspect_mask(mask)
+            except BadFileError as error:
+                self._faults.catch(error)
+                continue
+            spatial = (int(header.Rows), int(header.Columns))
+            if size != spatial:
+                self._faults.add(mask, f"is {size[1]} x {size[0]}, its image {spatial[::-1]}")
+            group = str(header.get("PatientID", "")) or stem_of(path)
+            shape = (1, *((self.size, self.size) if self.size else spatial))
+            pair = Pair(stem_of(path), (path,), (mask,), group=group)
+            found.append(RadiographSource(pair, group, shape, one, self._window.ends))
+        if unlabelled:
+            self._faults.note(f"{unlabelled} images have no mask in labels/ and are left out")
+        return found
+
+    def _beside(self, series: Series, name: str) -> Path | None:
+        keys = (name, series.uid, series.files[0].parent.name, series.patient)
+        return next((self._masks[key] for key in keys if key in self._masks), None)
+
+    def _fits(self, mask: Path, series: Series) -> bool:
+        try:
+            header = inspect_volume(mask)
+        except BadFileError as error:
+            self._faults.catch(error)
+            return False
+        if header.shape != series.header.shape or not same_place(header, series.header):
+            self._faults.add(
+                mask, f"does not lie where its series in {series.files[0].parent.name}/ lies"
+            )
+            return False
+        return True
+
+    def _named_by(self, headers: Sequence[Any]) -> tuple[str, ...]:
+        names = [name for header in headers for name in structure_names(header)]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def _structures(self) -> tuple[str, ...]:
+        first = self._cases[0]
+        return first.structures if isinstance(first, SeriesSource) else ()
+
+    @cached_property
+    def _masks(self) -> dict[str, Path]:
+        folder = self._folder / "labels"
+        if not folder.is_dir():
+            return {}
+        files = [path for path in sorted(folder.iterdir()) if suffix_of(path) in SUFFIXES]
+        return {stem_of(path): path for path in files}
+
+    @property
+    def _window(self) -> Window:
+        return Window(self.lower, self.upper, parse_range(self.window, "window"))
+
+    @cached_property
+    def _split_table(self) -> SplitTable | None:
+        return read_split_table(self._folder / self.split) if self.split else None
+
+    @cached_property
+    def _folder(self) -> Path:
+        return require_root("dicom", self.root)
+
+    @cached_property
+    def _faults(self) -> Faults:
+        return Faults(self._folder)
+
+
+def _case_names(series: Sequence[Series]) -> dict[str, str]:
+    """Series -> the shortest of patient, folder and UID that tells it from all others."""
+    for name in (
+        {one.uid: one.patient for one in series},
+        {one.uid: one.files[0].parent.name for one in series},
+    ):
+        if len(set(name.values())) == len(series):
+            return name
+    return {one.uid: one.uid for one in series}
+
+
+def _own_grid(source: SeriesSource | RadiographSource) -> SeriesSource | RadiographSource:
+    """The same at the size of its files."""
+    if isinstance(source, SeriesSource):
+        return replace(source, shape=(1, *source.header.shape))
+    return source

@@ -1,0 +1,241 @@
+"""A raw data set of nnU-Net v2, in 2-D or 3-D, with its channels, regions, ignored label and folds.
+
+Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image
+segmentation", Nature Methods 18:203-211, 2021; the formats are those of nnU-Net 2.8.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from segbench.atomic import read_regular
+from segbench.data.coding import Coding
+from segbench.data.faults import Faults
+from segbench.data.file_dataset import FileDataset
+from segbench.data.layouts.described import described_coding, read_description
+from segbench.data.pairing import SUFFIXES, VOLUME_SUFFIXES, Pair, normal
+from segbench.data.raster_source import raster_sources
+from segbench.data.resize import check_size
+from segbench.data.roots import require_root
+from segbench.data.scale import Scale, parse_range
+from segbench.data.sources import Source
+from segbench.data.splits import seeded_splits
+from segbench.data.volume_source import Mode, volume_sources
+from segbench.data.window import Window
+from segbench.errors import UserError
+
+_EXPECTED = "a folder such as Dataset004_Hippocampus with dataset.json, imagesTr and labelsTr"
+_FOLDS = "splits_final.json"
+_PARTS = (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"))
+
+
+@dataclass(frozen=True)
+class NnUNet(FileDataset):
+    """``DatasetXXX_NAME`` with ``imagesTr/CASE_0000.nii.gz`` and ``labelsTr/CASE.nii.gz``.
+
+    Attributes:
+        root: that folder.
+        split: ``fold:0`` for a fold of splits_final.json, whose val is test; "" for imagesTs and
+            labelsTs as test where both are there, else for a seeded rule.
+        mode: whole volumes, or their axial slices.
+        size: side of the square or cube that every case is resized to; 0 keeps its own grid.
+        window: values that become 0 and 1, ``-1000..400``; "" for percentiles of each volume, or
+            all that a picture's file can hold.
+        lower: percentile of a volume's voxels, per channel, that becomes 0.
+        upper: percentile that becomes 1.
+        test_fraction: share of cases that the seeded rule puts in test.
+        split_seed: another seed, another split.
+        nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
+            none is the larger of 1 mm and one pixel.
+    """
+
+    split: str = ""
+    mode: Mode = "volumes"
+    size: int = 0
+    window: str = ""
+    lower: float = 0.5
+    upper: float = 99.5
+    test_fraction: float = 0.3
+    split_seed: int = 0
+    nsd_tolerance: float | None = None
+    root: Path | None = None
+
+    @property
+    def resize_rule(self) -> str:
+        """One sentence."""
+        sides = " x ".join([str(self.size)] * self.spatial_dims)
+        grid = f"resized to {sides}" if self.size else "kept on its own grid"
+        return f"{self._window.rule}; every case is {grid} and scored there"
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Images without labels."""
+        return tuple(self._faults.notes)
+
+    @property
+    def splits_by_rule(self) -> bool:
+        """Whether nobody has said who is in which split."""
+        return not self.split and not any(pair.split for pair in self._pairs)
+
+    def find(self) -> Mapping[str, Sequence[Source]]:
+        """The labelled cases."""
+        check_size(self.size)
+        self._faults.raise_any()
+        sources: Sequence[Source]
+        if self._ending in VOLUME_SUFFIXES:
+            sources = volume_sources(
+                self._pairs, self._faults, mode=self.mode, window=self._window, size=self.size
+            )
+        else:
+            scale = Scale(parse_range(self.window, "window"))
+            sources = raster_sources(self._pairs, self._faults, size=self.size, scale=scale)
+        self._check_channels(sources)
+        self._faults.raise_any()
+        split_of = self._split_of()
+        found: dict[str, list[Source]] = {name: [] for name in ("train", "test")}
+        for source in sources:
+            found.setdefault(split_of[source.pair_id], []).append(source)
+        return found
+
+    def read_coding(self) -> Coding:
+        """``labels`` of dataset.json."""
+        return described_coding(self._description.get("labels"), self._description_file)
+
+    def _split_of(self) -> dict[str, str]:
+        names = [pair.case_id for pair in self._pairs]
+        if self.split:
+            return self._fold(names)
+        if any(pair.split for pair in self._pairs):
+            return {pair.case_id: pair.split or "train" for pair in self._pairs}
+        splits = seeded_splits({name: name for name in names}, self.test_fraction, self.split_seed)
+        return {case: name for name, cases in splits.items() for case in cases}
+
+    def _fold(self, names: Sequence[str]) -> dict[str, str]:
+        """Case -> train or test by a fold; what it does not name is test, or left to another."""
+        match = re.fullmatch(r"fold:(\d+)", self.split)
+        if not match:
+            raise UserError(
+                f"split={self.split!r} is not a fold; expected fold:0 or another number"
+            )
+        path, number = self._folds_file(), int(match[1])
+        try:
+            folds = json.loads(read_regular(path).decode())
+            fold = folds[number]
+            parts = {normal(name): "train" for name in fold["train"]}
+            parts |= {normal(name): "test" for name in fold["val"]}
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise UserError(
+                f"{path} has no fold {number}: {type(error).__name__} {error}"
+            ) from None
+        strange = sorted(parts.keys() - set(names))
+        if strange:
+            raise UserError(f"{path} names {', '.join(strange[:20])}, which {self._folder} lacks")
+        rest = [name for name in names if name not in parts]
+        if rest:
+            self._faults.note(f"{len(rest)} cases are in no part of fold {number} (--split rest)")
+        return parts | dict.fromkeys(rest, "rest")
+
+    def _folds_file(self) -> Path:
+        """Beside the raw data, or where nnU-Net keeps it."""
+        given = os.environ.get("nnUNet_preprocessed")  # noqa: SIM112 - so nnU-Net calls it
+        roots = [Path(given)] if given else []
+        roots += [self._folder.parent.parent / "nnUNet_preprocessed"]
+        places = [self._folder / _FOLDS, *(root / self._folder.name / _FOLDS for root in roots)]
+        found = next((path for path in places if path.exists()), None)
+        if found is None:
+            raise UserError(f"there is no {_FOLDS} in {' or '.join(map(str, places))}")
+        return found
+
+    @cached_property
+    def _pairs(self) -> list[Pair]:
+        pairs: list[Pair] = []
+        for images, labels in _PARTS:
+            pairs += self._pairs_of(self._folder / images, self._folder / labels)
+        if not pairs:
+            self._faults.add(self._folder / "imagesTr", "holds no case with labels")
+        tested = any(pair.split == "test" for pair in pairs)
+        return [pair if tested else _without_split(pair) for pair in pairs]
+
+    def _pairs_of(self, images: Path, labels: Path) -> list[Pair]:
+        if not images.is_dir() or not labels.is_dir():
+            if images.is_dir() and (count := len(self._channels_in(images))):
+                self._faults.note(
+                    f"{count} cases of {images.name}/ have no labels and are left out"
+                )
+            return []
+        pairs = []
+        split = "train" if images.name.endswith("Tr") else "test"
+        channels = self._channels_in(images)
+        for case, files in sorted(channels.items()):
+            mask = labels / f"{case}{self._ending}"
+            if not mask.exists():
+                self._faults.add(files[0], f"has no labels {mask.name} in {labels.name}/")
+            else:
+                pairs.append(Pair(normal(case), tuple(files), (mask,), split=split))
+        strays = [
+            path
+            for path in sorted(labels.iterdir())
+            if path.name.endswith(self._ending)
+            and path.name.removesuffix(self._ending) not in channels
+        ]
+        for path in strays:
+            self._faults.add(path, f"has no image in {images.name}/")
+        return pairs
+
+    def _channels_in(self, folder: Path) -> dict[str, list[Path]]:
+        pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(self._ending)}")
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in sorted(folder.iterdir()):
+            if match := pattern.fullmatch(path.name):
+                found[match[1]].append(path)
+        return found
+
+    def _check_channels(self, sources: Sequence[Source]) -> None:
+        names = self._description.get("channel_names", self._description.get("modality"))
+        for source in sources:
+            if isinstance(names, dict) and source.shape[0] != len(names):
+                self._faults.add(
+                    source.image, f"has {source.shape[0]} channels, dataset.json names {len(names)}"
+                )
+
+    @property
+    def _window(self) -> Window:
+        return Window(self.lower, self.upper, parse_range(self.window, "window"))
+
+    @property
+    def _ending(self) -> str:
+        ending = self._description.get("file_ending", ".nii.gz")
+        if ending not in SUFFIXES:
+            raise UserError(
+                f"{self._description_file}: file_ending is {ending!r}; expected one of "
+                f"{' '.join(SUFFIXES)}"
+            )
+        return str(ending)
+
+    @cached_property
+    def _folder(self) -> Path:
+        return require_root("nnunet", self.root)
+
+    @property
+    def _description_file(self) -> Path:
+        return self._folder / "dataset.json"
+
+    @cached_property
+    def _description(self) -> Mapping[str, Any]:
+        return read_description(self._description_file, _EXPECTED)
+
+    @cached_property
+    def _faults(self) -> Faults:
+        return Faults(self._folder)
+
+
+def _without_split(pair: Pair) -> Pair:
+    return Pair(pair.case_id, pair.images, pair.masks)

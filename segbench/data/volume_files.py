@@ -1,0 +1,188 @@
+"""Files of volumes, opened: NIfTI by nibabel, NRRD and MetaImage by SimpleITK (an extra)."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.atomic import require_regular
+from segbench.data.faults import BadFileError
+from segbench.data.pairing import SIMPLEITK_SUFFIXES, suffix_of
+from segbench.errors import UserError
+
+_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # and nothing said is millimetres
+_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from ITK's and DICOM's left-posterior-superior
+READ_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeFile:
+    """A file whose header is read.
+
+    Attributes:
+        shape: as stored, (X, Y, Z), with channels last where there are several.
+        dtype: of the stored numbers.
+        affine: 4 x 4, from stored voxels to millimetres, right-anterior-superior.
+        scaled: whether ``read`` gives other numbers than are stored.
+        unit: millimetres in a unit of the affine.
+        read: the numbers; raises one of READ_ERRORS.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    affine: NDArray[np.float64]
+    scaled: bool
+    unit: float
+    read: Callable[[], NDArray[Any]]
+
+
+def open_volume(path: Path) -> VolumeFile:
+    """The header of a volume.
+
+    Raises:
+        BadFileError: it is none that can be read.
+        UserError: what reads it is not installed.
+    """
+    try:
+        require_regular(path)
+        if suffix_of(path) in SIMPLEITK_SUFFIXES:
+            return _open_with_simpleitk(path)
+        return _open_nifti(path)
+    except (*READ_ERRORS, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadFileError(path, f"is not a volume that can be read ({reason[-200:]})") from None
+
+
+def import_simpleitk() -> Any:
+    """SimpleITK.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import SimpleITK
+    except ImportError:
+        raise UserError(
+            "NRRD and MetaImage are read by SimpleITK, which is not installed; "
+            "pip install 'segbench[itk]'"
+        ) from None
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK
+
+
+def _open_nifti(path: Path) -> VolumeFile:
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        image = nibabel.load(path)
+    except (ImageFileError, HeaderDataError, WrapStructError) as error:
+        raise BadFileError(path, f"is not a NIfTI volume that can be read ({error})") from None
+    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one of them
+        raise BadFileError(path, "is not a NIfTI volume")
+    try:
+        unit = image.header.get_xyzt_units()[0]
+    except KeyError:
+        unit = "unknown"
+    return VolumeFile(
+        tuple(int(n) for n in image.shape),
+        image.get_data_dtype(),
+        np.asarray(image.affine, dtype=np.float64),
+        image.header.get_slope_inter() not in ((None, None), (1.0, 0.0)),
+        _MILLIMETRES.get(unit, 1.0),
+        lambda: _nifti_array(path, image),
+    )
+
+
+def _nifti_array(path: Path, image: Any) -> NDArray[Any]:
+    """The array of a file, once its checksum is known to be right where it has one."""
+    if path.suffix.lower() != ".gz":
+        plain: NDArray[Any] = np.asanyarray(image.dataobj)
+        return plain
+    with gzip.open(path) as stream:
+        stored: NDArray[Any] = np.asanyarray(type(image).from_stream(stream).dataobj)
+        while stream.read(1 << 20):
+            pass  # the checksum stands behind all of it
+    return stored
+
+
+def _open_with_simpleitk(path: Path) -> VolumeFile:
+    itk = import_simpleitk()
+    reader = itk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if reader.GetDimension() != 3:
+        raise BadFileError(path, f"has {reader.GetDimension()} dimensions; expected a volume")
+    channels = reader.GetNumberOfComponents()
+    kind = itk.GetPixelIDValueAsString(reader.GetPixelID())
+    numpy_kind = _NUMPY_KINDS.get(kind.removeprefix("vector of "))
+    if numpy_kind is None:
+        raise BadFileError(path, f"has voxels of type {kind}; expected real numbers")
+    shape = (*reader.GetSize(), *((channels,) if channels > 1 else ()))
+    return VolumeFile(
+        tuple(int(n) for n in shape),
+        np.dtype(numpy_kind),
+        ras_affine(reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin()),
+        False,
+        1.0,
+        lambda: _itk_array(itk, path),
+    )
+
+
+def ras_affine(direction: Any, spacing: Any, origin: Any) -> NDArray[np.float64]:
+    """ITK's geometry as a 4 x 4 matrix to right-anterior-superior."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(direction, (3, 3)) * np.asarray(spacing)
+    matrix[:3, 3] = origin
+    affine: NDArray[np.float64] = _TO_RAS @ matrix
+    return affine
+
+
+def itk_bytes(
+    voxels: NDArray[Any], affine: NDArray[np.float64], suffix: str, folder: Path
+) -> bytes:
+    """A volume (X, Y, Z[, C]) as the content of a file of that suffix, made in ``folder``."""
+    itk = import_simpleitk()
+    swapped = np.ascontiguousarray(np.moveaxis(voxels, (0, 1, 2), (2, 1, 0)))
+    image = itk.GetImageFromArray(swapped, isVector=voxels.ndim == 4)
+    matrix = _TO_RAS @ affine
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((matrix[:3, :3] / spacing).reshape(-1).tolist())
+    image.SetOrigin(matrix[:3, 3].tolist())
+    path = folder / f"volume{suffix}"
+    itk.WriteImage(image, str(path), True)
+    return path.read_bytes()
+
+
+def _itk_array(itk: Any, path: Path) -> NDArray[Any]:
+    try:
+        array = itk.GetArrayFromImage(itk.ReadImage(str(path)))  # (Z, Y, X[, C])
+    except RuntimeError as error:
+        raise OSError(" ".join(str(error).split())[-200:]) from None
+    turned: NDArray[Any] = np.moveaxis(array, (0, 1, 2), (2, 1, 0))
+    return turned
+
+
+_NUMPY_KINDS = {
+    "8-bit unsigned integer": "u1",
+    "8-bit signed integer": "i1",
+    "16-bit unsigned integer": "u2",
+    "16-bit signed integer": "i2",
+    "32-bit unsigned integer": "u4",
+    "32-bit signed integer": "i4",
+    "64-bit unsigned integer": "u8",
+    "64-bit signed integer": "i8",
+    "32-bit float": "f4",
+    "64-bit float": "f8",
+}

@@ -1,0 +1,340 @@
+"""DICOM: series as they lie in the patient, labels of three kinds, what is refused by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segbench.data import load_dataset
+from segbench.errors import UserError
+from segbench.export.image_files import read_change, write_image
+
+pydicom = pytest.importorskip("pydicom")
+highdicom = pytest.importorskip("highdicom")
+nibabel = pytest.importorskip("nibabel")
+
+UID = pydicom.uid.generate_uid
+RANDOM = np.random.default_rng(0)
+SHAPE = (5, 8, 6)  # slices, rows, columns
+AXIAL = ([1, 0, 0], [0, 1, 0])
+SAGITTAL = ([0, 1, 0], [0, 0, -1])
+
+
+def dataset(modality: str, patient: str, series: str, study: str) -> Any:
+    meta = pydicom.dataset.FileMetaDataset()
+    storage = {
+        "CT": pydicom.uid.CTImageStorage,
+        "MR": pydicom.uid.MRImageStorage,
+        "DX": pydicom.uid.DigitalXRayImageStorageForPresentation,
+        "RTSTRUCT": pydicom.uid.RTStructureSetStorage,
+    }[modality]
+    meta.MediaStorageSOPClassUID = storage
+    meta.MediaStorageSOPInstanceUID = UID()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    one = pydicom.Dataset()
+    one.file_meta = meta
+    one.SOPClassUID, one.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
+    one.Modality, one.PatientID, one.PatientName = modality, patient, "A^B"
+    one.PatientBirthDate = one.PatientSex = one.StudyDate = one.StudyTime = ""
+    one.AccessionNumber = one.StudyID = one.ReferringPhysicianName = ""
+    one.StudyInstanceUID, one.SeriesInstanceUID, one.SeriesNumber = study, series, 1
+    one.FrameOfReferenceUID = study
+    one.Manufacturer = "none"
+    return one
+
+
+def pixels(one: Any, values: np.ndarray, slope: float = 1, intercept: float = 0) -> Any:
+    one.Rows, one.Columns = values.shape
+    one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+    one.BitsAllocated, one.BitsStored, one.HighBit = 16, 12, 11
+    one.PixelRepresentation = 0
+    one.RescaleSlope, one.RescaleIntercept = slope, intercept
+    one.PixelData = values.astype("<u2").tobytes()
+    one["PixelData"].VR = "OW"
+    return one
+
+
+def series(
+    folder: Path,
+    values: np.ndarray,
+    *,
+    modality: str = "CT",
+    patient: str = "p0",
+    axes: Any = AXIAL,
+    change: Callable[[Any, int], None] = lambda one, n: None,
+) -> list[Any]:
+    """Stored numbers (slices, rows, columns), 2.5 mm apart, in files of names in no order."""
+    folder.mkdir(parents=True)
+    uid, study = UID(), UID()
+    row, column = map(np.array, axes)
+    normal = np.cross(row, column)
+    found = []
+    for n in RANDOM.permutation(len(values)).tolist():
+        one = pixels(dataset(modality, patient, uid, study), values[n], 1, -1000)
+        one.ImageOrientationPatient = [*row.tolist(), *column.tolist()]
+        one.ImagePositionPatient = (normal * 2.5 * n + [3, -4, 5]).tolist()
+        one.PixelSpacing, one.SliceThickness = [0.5, 0.75], 2.5
+        one.InstanceNumber = len(values) - n  # as it should not be relied on
+        change(one, n)
+        one.save_as(folder / f"{RANDOM.integers(10**9)}", enforce_file_format=True)
+        found.append(one)
+    places = [np.array(one.get("ImagePositionPatient", (0, 0, 0)), float) for one in found]
+    return [found[n] for n in np.argsort([place @ normal for place in places])]
+
+
+def segmentation(path: Path, sources: list[Any], masks: dict[str, np.ndarray]) -> None:
+    """A SEG of masks (slices, rows, columns)."""
+    code = highdicom.sr.coding.CodedConcept("85756007", "SCT", "Tissue")
+    described = [
+        highdicom.seg.SegmentDescription(
+            number,
+            name,
+            code,
+            code,
+            highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number, name in enumerate(masks, start=1)
+    ]
+    made = highdicom.seg.Segmentation(
+        sources,
+        np.stack(list(masks.values()), -1).astype(np.uint8),
+        highdicom.seg.SegmentationTypeValues.BINARY,
+        described,
+        series_instance_uid=UID(),
+        series_number=9,
+        sop_instance_uid=UID(),
+        instance_number=1,
+        manufacturer="none",
+        manufacturer_model_name="none",
+        software_versions="1",
+        device_serial_number="1",
+        omit_empty_frames=False,
+    )
+    made.save_as(path)
+
+
+def scene(folder: Path, axes: Any = AXIAL, patients: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Hounsfield units and mask, (slices, rows, columns), of the first patient; all have a SEG."""
+    kept = []
+    for n in range(patients):
+        values = RANDOM.integers(0, 3000, SHAPE)
+        mask = RANDOM.random(SHAPE) > 0.5
+        sources = series(folder / f"s{n}", values, patient=f"p{n}", axes=axes)
+        segmentation(folder / f"seg{n}.dcm", sources, {"liver": mask})
+        kept.append((values - 1000, mask))
+    return kept[0]
+
+
+def by_world(case: Any, axes: Any) -> Callable[[int, int, int], tuple[int, ...]]:
+    """(slice, row, column) -> the canonical voxel at the same place in the patient."""
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    row, column = map(np.array, axes)
+    shape = [SHAPE[2], SHAPE[1], SHAPE[0]]
+    canonical = case.affine @ inv_ornt_aff(io_orientation(case.affine), shape)
+    back = np.linalg.inv(canonical)
+
+    def place(k: int, r: int, c: int) -> tuple[int, ...]:
+        lps = np.array([3, -4, 5]) + 2.5 * k * np.cross(row, column) + 0.5 * r * column
+        lps = lps + 0.75 * c * row
+        voxel = back @ [-lps[0], -lps[1], lps[2], 1]
+        return tuple(np.rint(voxel[:3]).astype(int).tolist())
+
+    return place
+
+
+@pytest.mark.parametrize("axes", [AXIAL, SAGITTAL], ids=["axial", "sagittal"])
+def test_every_voxel_and_label_is_where_it_is_in_the_patient(axes: Any, tmp_path: Path) -> None:
+    units, mask = scene(tmp_path, axes)
+    data = load_dataset("dicom:window=-1000..1000", tmp_path)
+    assert data.class_names == ("background", "liver")
+    case = data.load("p0")
+    place = by_world(case, axes)
+    for k, r, c in np.ndindex(*SHAPE):
+        at = place(k, r, c)
+        assert case.image[(0, *at)] == pytest.approx(np.clip((units[k, r, c] + 1000) / 2000, 0, 1))
+        assert case.labels[at] == mask[k, r, c]
+    assert case.group_id == "p0"
+    assert sorted(case.spacing or ()) == [0.5, 0.75, 2.5]
+    assert [channel.bits for channel in case.intensity or ()] == [12]
+
+
+def test_ct_needs_a_window_and_mr_does_not(tmp_path: Path) -> None:
+    scene(tmp_path / "ct")
+    with pytest.raises(UserError, match=r"CT needs the Hounsfield units .*window="):
+        load_dataset("dicom", tmp_path / "ct")
+    for n in range(2):
+        sources = series(
+            tmp_path / "mr" / f"s{n}",
+            RANDOM.integers(0, 900, SHAPE),
+            modality="MR",
+            patient=f"p{n}",
+        )
+        segmentation(tmp_path / "mr" / f"seg{n}.dcm", sources, {"x": RANDOM.random(SHAPE) > 0.5})
+    assert load_dataset("dicom", tmp_path / "mr").load("p1").image.max() == 1
+
+
+def test_segments_are_classes_or_where_they_overlap_regions(tmp_path: Path) -> None:
+    for name, overlap in (("apart", False), ("over", True)):
+        for n in range(2):
+            whole = RANDOM.random(SHAPE) > 0.4
+            part = whole & (RANDOM.random(SHAPE) > 0.5)
+            sources = series(
+                tmp_path / name / f"s{n}", RANDOM.integers(0, 9, SHAPE), patient=f"p{n}"
+            )
+            masks = {"kidney": whole if overlap else whole & ~part, "tumour": part}
+            segmentation(tmp_path / name / f"seg{n}.dcm", sources, masks)
+        data = load_dataset("dicom:window=0..9", tmp_path / name)
+        assert data.class_names == ("background", "kidney", "tumour")
+        assert bool(data.load("p0").regions) is overlap
+
+
+def test_contours_are_the_pixels_whose_centres_they_hold(tmp_path: Path) -> None:
+    for n in range(2):
+        sources = series(tmp_path / f"s{n}", RANDOM.integers(0, 9, SHAPE), patient=f"p{n}")
+        one = dataset("RTSTRUCT", f"p{n}", UID(), sources[0].StudyInstanceUID)
+        reference = pydicom.Dataset()
+        reference.SeriesInstanceUID = sources[0].SeriesInstanceUID
+        study, frame = pydicom.Dataset(), pydicom.Dataset()
+        study.RTReferencedSeriesSequence = [reference]
+        frame.RTReferencedStudySequence = [study]
+        one.ReferencedFrameOfReferenceSequence = [frame]
+        roi, contours, contour = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+        roi.ROINumber, roi.ROIName = 4, "lung"
+        one.StructureSetROISequence = [roi]
+        corner = np.array(sources[2].ImagePositionPatient, float)
+        square = [(0.9, 1.9), (0.9, 4.1), (3.1, 4.1), (3.1, 1.9)]  # (column, row)
+        points = [corner + np.array([0.75 * c, 0.5 * r, 0]) for c, r in square]
+        contour.ContourGeometricType = "CLOSED_PLANAR"
+        contour.ContourData = np.ravel(points).tolist()
+        contours.ReferencedROINumber, contours.ContourSequence = 4, [contour]
+        one.ROIContourSequence = [contours]
+        one.save_as(tmp_path / f"rt{n}.dcm", enforce_file_format=True)
+    case = load_dataset("dicom:window=0..9", tmp_path).load("p0")
+    place = by_world(case, AXIAL)
+    inside = {place(2, r, c) for r in (2, 3, 4) for c in (1, 2, 3)}
+    assert set(map(tuple, np.argwhere(case.labels == 1).tolist())) == inside
+
+
+def test_mask_files_beside_must_lie_where_the_series_lies(tmp_path: Path) -> None:
+    scene(tmp_path)
+    data = load_dataset("dicom:window=0..9", tmp_path)
+    affine = data.load("p0").affine
+    for path in tmp_path.glob("seg*"):
+        path.unlink()
+    (tmp_path / "labels").mkdir()
+    values = RANDOM.integers(0, 3, (SHAPE[2], SHAPE[1], SHAPE[0])).astype(np.uint8)
+    for n in range(2):
+        nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "labels" / f"p{n}.nii.gz")
+    data = load_dataset("dicom:window=0..9", tmp_path)
+    assert len(data.class_names) == 3
+    moved = affine + np.eye(4)[:, [3, 3, 3, 3]] * 0
+    moved[0, 3] += 9
+    nibabel.save(nibabel.Nifti1Image(values, moved), tmp_path / "labels" / "p0.nii.gz")
+    with pytest.raises(UserError, match=r"labels/p0\.nii\.gz does not lie where its series in s0/"):
+        load_dataset("dicom:window=0..9", tmp_path)
+
+
+def drop(one: Any, n: int) -> None:
+    if n == 2:
+        one.ImagePositionPatient = [3, -4, 5 + 2.5 * 1]
+
+
+def hole(one: Any, n: int) -> None:
+    if n > 2:
+        one.ImagePositionPatient = [3, -4, 5 + 2.5 * (n + 1)]
+
+
+def tilt(one: Any, n: int) -> None:
+    one.ImagePositionPatient = [3, -4 + 0.4 * n, 5 + 2.5 * n]
+
+
+def mixed(one: Any, n: int) -> None:
+    if n == 0:
+        one.ImageOrientationPatient = [0, 1, 0, 1, 0, 0]
+
+
+def colour(one: Any, n: int) -> None:
+    one.PhotometricInterpretation = "RGB"
+
+
+def unplaced(one: Any, n: int) -> None:
+    del one.ImagePositionPatient
+
+
+REFUSED = {
+    "two slices at one place": (drop, "are at one place"),
+    "slices missing": (hole, "there are slices missing between"),
+    "tilted gantry": (tilt, "tilted gantry"),
+    "mixed orientations": (mixed, "another ImageOrientationPatient than"),
+    "colour": (colour, "is RGB; expected gray"),
+    "no place": (unplaced, "has no ImagePositionPatient"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_would_bend_a_volume_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    change, words = REFUSED[kind]
+    series(tmp_path / "s0", RANDOM.integers(0, 9, SHAPE), change=change)
+    with pytest.raises(UserError, match=words):
+        load_dataset("dicom:window=0..9", tmp_path)
+
+
+def test_a_tree_says_what_it_has_not_used(tmp_path: Path) -> None:
+    scene(tmp_path)
+    series(tmp_path / "more", RANDOM.integers(0, 9, SHAPE), patient="p7")
+    (tmp_path / "viewer.exe").write_bytes(b"MZ")
+    notes = load_dataset("dicom:window=0..9", tmp_path).notes
+    assert "1 series have no labels and are left out" in notes
+    assert any(note.startswith("1 files under") for note in notes)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_radiographs_are_pictures_bright_where_they_are_seen_bright(
+    photometric: str, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    (tmp_path / "labels").mkdir()
+    for n in range(2):
+        values = RANDOM.integers(0, 4096, (9, 7))
+        one = pixels(dataset("DX", f"p{n}", UID(), UID()), values)
+        one.PhotometricInterpretation = photometric
+        one.ImagerPixelSpacing = [0.2, 0.3]
+        one.save_as(tmp_path / f"x{n}.dcm", enforce_file_format=True)
+        mask = (values > 2000).astype(np.uint8) * 255
+        Image.fromarray(mask).save(tmp_path / "labels" / f"x{n}.png")
+    case = load_dataset("dicom", tmp_path).load("x1")
+    right = values / 4095 if photometric == "MONOCHROME2" else 1 - values / 4095
+    np.testing.assert_allclose(case.image[0], right, atol=1e-6)
+    np.testing.assert_array_equal(case.labels, values > 2000)
+    assert case.spacing == (0.2, 0.3)
+    assert case.group_id == "p1"
+
+
+@pytest.mark.parametrize("mode", ["volumes", "slices"])
+def test_a_changed_case_is_written_as_a_derived_series_and_reads_back(
+    mode: str, tmp_path: Path
+) -> None:
+    scene(tmp_path / "in")
+    data = load_dataset(f"dicom:window=-1000..1000,mode={mode}", tmp_path / "in")
+    case = data.load("p0" if mode == "volumes" else "p0_z002")
+    eps = 8 / 255
+    noise = RANDOM.uniform(-eps, eps, case.image.shape)
+    image = np.clip(case.image + noise, 0, 1).astype(np.float32)
+    path = write_image(tmp_path / "out", image, case)
+    files = sorted(path.glob("*.dcm"))
+    assert len(files) == (SHAPE[0] if mode == "volumes" else 1)
+    change = read_change(path, case)
+    assert change.shape == case.image.shape
+    assert np.abs(change).max() <= eps
+    assert np.abs(change - (image - case.image)).max() <= 1 / 2000 + 1e-6  # one Hounsfield unit
+    written = pydicom.dcmread(files[0])
+    assert written.ImageType[0] == "DERIVED"
+    assert written.PatientID == "p0"
+    uids = {str(pydicom.dcmread(file).SeriesInstanceUID) for file in files}
+    source = pydicom.dcmread(case.source)
+    assert len(uids) == 1
+    assert str(source.SeriesInstanceUID) not in uids
