@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from segbench.cli.options import workspace_option
+from segbench.errors import UserError
 from segbench.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @click.command("check")
 @click.option(
     "--golden",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
     help="CSV of reference scores, committed beside your code.",
 )
 @click.option(
@@ -22,49 +27,145 @@ from segbench.store.workspace import Workspace
     type=float,
     default=0.01,
     show_default=True,
-    help="How much lower a score may be.",
+    help="How much lower a mean score may be.",
 )
 @click.option("--all", "every", is_flag=True, help="Show unchanged scores too.")
-@click.option("--update", is_flag=True, help="Write the golden file from the stored results.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Write the golden file, and its cases beside it, from the stored results.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["terminal", "github", "junit"]),
+    default="terminal",
+    show_default=True,
+    help="github: annotations, and the job's summary; junit: XML on standard output.",
+)
+@click.option(
+    "--badge",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the JSON of a shields.io endpoint badge.",
+)
+@click.option(
+    "--validate",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
+    help="Only read golden files and grid files and say whether they are right. Repeatable.",
+)
 @workspace_option
 @click.pass_context
 def command(
     ctx: click.Context,
-    golden: Path,
+    golden: Path | None,
     tolerance: float,
     every: bool,
     update: bool,
+    format: str,
+    badge: Path | None,
+    validate: tuple[Path, ...],
     workspace: Workspace,
 ) -> None:
     """Compare the stored scores with a golden file; exit status 1 on any regression.
 
+    Case by case where the golden file has cases: a regression is a mean drop beyond the tolerance
+    that is more than chance, corrected for all scores of the file.
+
     \b
-    segbench check --golden golden.csv --update      once, then commit golden.csv
+    segbench check --golden golden.csv --update      once, then commit golden.csv and its cases
     segbench check --golden golden.csv               in CI, after segbench attack
+    segbench check --validate golden.csv --validate grid.toml
     """
     from segbench.cli import EXIT_REGRESSION
-    from segbench.cli.consoles import coloured, console
-    from segbench.cli.display import show_gate
-    from segbench.tables.golden import (
-        FAILURES,
-        compare_golden,
-        golden_table,
-        read_golden,
-        write_golden,
-    )
+    from segbench.cli.consoles import console
+
+    if validate:
+        for path in validate:
+            console.print(f"{path}: {_validated(path)}", soft_wrap=True)
+        return
+    if golden is None:
+        raise UserError("segbench check needs --golden FILE, or --validate FILE")
+    if update:
+        console.print(_update(golden, workspace), soft_wrap=True)
+        return
+    comparison = _compared(golden, tolerance, workspace)
+    _write_first(comparison, format, badge)
+    _say(comparison, golden, tolerance, format, every)
+    from segbench.tables.verdicts import FAILURES
+
+    if comparison["verdict"].isin(FAILURES).any():
+        ctx.exit(EXIT_REGRESSION)
+
+
+def _validated(path: Path) -> str:
+    """What a file is, once it is known to be right."""
+    if path.suffix == ".toml":
+        from segbench.evaluation.grid_file import load_grid_file
+
+        load_grid_file(path)
+        return "a grid"
+    from segbench.tables.golden import read_golden
+    from segbench.tables.golden_cases import case_file, read_cases
+
+    if path.suffix == ".jsonl":
+        return f"{len(read_cases(path) or {})} scores by case"
+    rows, cases = read_golden(path), read_cases(case_file(path))
+    return f"{len(rows)} golden scores" + (f", {len(cases)} of them by case" if cases else "")
+
+
+def _update(golden: Path, workspace: Workspace) -> str:
+    from segbench.tables.golden import golden_table, write_golden
+    from segbench.tables.golden_cases import case_file, scores_by_case, write_cases
     from segbench.tables.load import load_tables
 
-    current = golden_table(load_tables(workspace, strict=True, depth="cases"))
-    if update:
-        write_golden(golden, current)
-        console.print(f"wrote {len(current)} reference scores to {golden}", soft_wrap=True)
+    tables = load_tables(workspace, strict=True, depth="cases")
+    current = golden_table(tables)
+    write_golden(golden, current)
+    write_cases(case_file(golden), scores_by_case(tables))
+    return (
+        f"wrote {len(current)} reference scores to {golden}, and their cases to {case_file(golden)}"
+    )
+
+
+def _compared(golden: Path, tolerance: float, workspace: Workspace) -> DataFrame:
+    from segbench.tables.golden import golden_table, read_golden
+    from segbench.tables.golden_cases import case_file, read_cases, scores_by_case
+    from segbench.tables.load import load_tables
+    from segbench.tables.verdicts import compare_golden
+
+    expected, then = read_golden(golden), read_cases(case_file(golden))
+    tables = load_tables(workspace, strict=True, depth="cases")
+    now = scores_by_case(tables) if then else None
+    return compare_golden(golden_table(tables), expected, tolerance, now=now, then=then)
+
+
+def _write_first(comparison: DataFrame, format: str, badge: Path | None) -> None:
+    """Files before a word is printed: a reader that leaves takes none of them along."""
+    from segbench.atomic import write_atomically
+    from segbench.cli import gate_formats
+
+    if badge:
+        write_atomically(badge, gate_formats.badge(comparison).encode())
+    summary = os.environ.get("GITHUB_STEP_SUMMARY") if format == "github" else None
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(gate_formats.github_summary(comparison))
+
+
+def _say(comparison: DataFrame, golden: Path, tolerance: float, format: str, every: bool) -> None:
+    from segbench.cli import gate_formats
+    from segbench.cli.consoles import coloured, console
+    from segbench.cli.display import show_gate
+    from segbench.tables.verdicts import FAILURES
+
+    if format == "junit":
+        click.echo(gate_formats.junit(comparison), nl=False)
         return
-    comparison = compare_golden(current, read_golden(golden), tolerance)
-    show_gate(comparison, tolerance, every=every)
-    failures = int(comparison["verdict"].isin(FAILURES).sum())
-    if failures:
-        said = coloured(f"{failures} of {len(comparison)} scores fail", "red", f" ({golden})")
-        console.print(said, soft_wrap=True)
-        ctx.exit(EXIT_REGRESSION)
-    said = coloured("no regression", "green", f" in {len(comparison)} scores ({golden})")
-    console.print(said, soft_wrap=True)
+    if format == "github":
+        for line in gate_formats.github_annotations(comparison, str(golden)):
+            click.echo(line)
+    else:
+        show_gate(comparison, tolerance, every=every)
+    failed = bool(comparison["verdict"].isin(FAILURES).any())
+    said = gate_formats.verdict(comparison)
+    console.print(coloured(said, "red" if failed else "green", f" ({golden})"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""segbench coverage: how often the intervals of reports hold the truth, by simulation."""
+"""segbench coverage: how often intervals hold the truth and the gate is wrong, by simulation."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def command(trials: int) -> None:
     """
     from segbench.cli.terminal import say
     from segbench.metrics.coverage import GROUPS, SIZES, simulate_all, simulate_quantile
+    from segbench.tables.gate_power import CASES, SINGLE, SPREADS, simulate_gate
 
     say(_EXPLAINED)
     say("")
@@ -51,6 +52,15 @@ def command(trials: int) -> None:
         shares = (found.used, found.unmarked, found.marked, found.missed, found.unseen)
         beside = (found.t, found.percentile)
         say(_line(found.shape, found.sizes, str(found.groups), *map(_percent, (*shares, *beside))))
+    say("")
+    say("How often the gate closes, tolerance 0.01, in per cent: by case, and by the mean alone.")
+    say(_line("file of", "cases", "fallen", "by case", "plain"))
+    for name, spreads in (("14 scores", SPREADS), ("one score", SINGLE)):
+        for cases in CASES:
+            for fallen in (0.0, 0.02):
+                power = simulate_gate(cases, fallen, max(100, trials // 4), spreads)
+                closed = (_percent(power.paired), _percent(power.plain))
+                say(_line(name, str(cases), f"{fallen:g}", *closed))
     say("")
     say("Quantiles of distances: the same of the interval between order statistics.")
     for level, name in ((0.25, "lower quartile"), (0.5, "median"), (0.75, "upper quartile")):

@@ -25,8 +25,8 @@ from rich.text import Text
 from segbench.cli.consoles import console, messages
 from segbench.cli.terminal import plain
 from segbench.plugins.naming import attack_names, eps_names, point_names
-from segbench.tables.golden import FAILURES, UNCHANGED
 from segbench.tables.marks import distrusted
+from segbench.tables.verdicts import FAILURES, UNCHANGED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -198,6 +198,8 @@ def show_gate(comparison: DataFrame, tolerance: float, *, every: bool) -> None:
                 style="red" if line["failed"] else None,
             )
         console.print(table)
+        for line in part[part["failed"] | (part["verdict"] == "acknowledged")].to_dict("records"):
+            console.print(f"• {line['sentence']}")
     if unchanged.any() and not every:
         console.print(
             f"{unchanged.sum()} scores unchanged within tolerance {tolerance:g} (--all shows them)",

@@ -127,6 +127,10 @@ def test_check_passes_its_own_golden_file_and_fails_a_worse_score(
     frame.loc[0, "value"] += 0.05  # so the stored score is now 0.05 below
     frame.to_csv(golden, index=False)
     result = segbench(*check)
+    assert result.exit_code == 2  # its cases say something else
+    assert "`segbench check --update` writes both" in result.output
+    (tmp_path / "golden.cases.jsonl").unlink()
+    result = segbench(*check)
     assert result.exit_code == 1
     assert "REGRESSION" in result.output
     assert "-0.0500" in result.output
@@ -138,7 +142,7 @@ def test_check_fails_where_a_row_is_missing(segbench, workspace, tmp_path) -> No
     attack(segbench, workspace)
     segbench("check", "--golden", golden, "--workspace", workspace, "--update")
     frame = pd.read_csv(golden)
-    extra = frame.iloc[-1:].assign(attack="pgd")
+    extra = frame.iloc[-1:].assign(attack="square")
     pd.concat([frame, extra]).to_csv(golden, index=False)
     result = segbench("check", "--golden", golden, "--workspace", workspace)
     assert result.exit_code == 1

@@ -16,7 +16,8 @@ from segbench.cli import display
 from segbench.cli.display import AttackProgress, show_gate
 from segbench.evaluation.grid import Cell
 from segbench.plugins.attack import load_attack
-from segbench.tables.golden import KEY, compare_golden
+from segbench.tables.golden import KEY
+from segbench.tables.verdicts import compare_golden
 
 
 def test_a_cell_that_is_busy_says_with_what_until_a_case_is_there() -> None:

@@ -1,0 +1,137 @@
+"""The golden file's cases: what the gate pairs today's scores with, compact and readable in a diff.
+
+Beside ``golden.csv`` lies ``golden.cases.jsonl``: a line for each data set with its cases and their
+groups, then a line for each point and metric with the scores of these cases in that order, rounded
+to four decimals. A changed score changes one line; ``null`` stands for a case without one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.api import Tables, plain
+from segbench.atomic import read_regular, write_atomically
+from segbench.errors import MachineError, UserError
+from segbench.plugins.naming import attack_spec
+from segbench.tables.texts import by_key
+
+METRICS = ("jaccard", "dice")
+_DECIMALS = 4
+Key = tuple[str, str, str, str, str, float, str]  # golden.KEY
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One point's scores of one metric: ``values`` (N,) of the cases ``case_ids`` and groups."""
+
+    case_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+def case_file(golden: Path) -> Path:
+    """``golden.csv`` to ``golden.cases.jsonl``."""
+    return golden.with_name(f"{golden.stem}.cases.jsonl")
+
+
+def scores_by_case(tables: Tables) -> dict[Key, Scores]:
+    """Every gated point of the tables, with its cases in order of their names."""
+    cases = tables.cases.assign(
+        attack=by_key(tables.cases, ["attack", "attack_params"], attack_spec)
+    )
+    keys = ["model", "dataset", "split", "attack", "budget_kind", "budget"]
+    found: dict[Key, Scores] = {}
+    for key, part in cases.groupby(keys, sort=True, observed=True):
+        ordered = part.sort_values("case_id")
+        names = tuple(ordered["case_id"].astype("str")), tuple(ordered["group_id"].astype("str"))
+        for metric in METRICS:
+            values = ordered[metric].to_numpy(np.float64)
+            texts: Any = [plain(str(text)) for text in key[:-1]]
+            found[(*texts, float(str(key[-1])), metric)] = Scores(*names, values)
+    return found
+
+
+def write_cases(path: Path, scores: Mapping[Key, Scores]) -> None:
+    """Write the case file, sorted and rounded.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    data: dict[tuple[str, str], dict[str, str]] = {}
+    for (_, dataset, split, *_), point in scores.items():
+        named = zip(point.case_ids, point.groups, strict=True)
+        data.setdefault((dataset, split), {}).update(named)
+    lines = []
+    for (dataset, split), groups in sorted(data.items()):
+        cases = sorted(groups.items())
+        lines.append({"dataset": dataset, "split": split, "cases": cases})
+        own = [key for key in scores if key[1:3] == (dataset, split)]
+        lines += [_line(key, scores[key], [name for name, _ in cases]) for key in sorted(own)]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    write_atomically(path, text.encode())
+
+
+def read_cases(path: Path) -> dict[Key, Scores] | None:
+    """The scores of a case file; None where there is none.
+
+    Raises:
+        UserError: it is not such a file.
+        MachineError: it may not be read.
+    """
+    try:
+        lines = read_regular(path).decode().splitlines()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
+    found: dict[Key, Scores] = {}
+    cases: list[list[str]] = []
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            if "cases" in line:
+                cases = [[str(name), str(group)] for name, group in line["cases"]]
+                where = str(line["dataset"]), str(line["split"])
+                continue
+            kind, budget = line["budget"]
+            key = (str(line["model"]), *where, str(line["attack"]), str(kind), float(budget))
+            found[(*key, str(line["metric"]))] = _scores(line["values"], cases)
+        except (ValueError, KeyError, TypeError, UnboundLocalError) as error:
+            raise UserError(
+                f"line {number} of {path} is not one of a golden file's cases ({error}); "
+                "`segbench check --update` writes it anew"
+            ) from None
+    return found
+
+
+def _line(key: Key, scores: Scores, names: list[str]) -> dict[str, Any]:
+    by_name = dict(zip(scores.case_ids, scores.values.tolist(), strict=True))
+    values = [by_name.get(name, math.nan) for name in names]
+    return {
+        "model": key[0],
+        "attack": key[3],
+        "budget": [key[4], key[5]],
+        "metric": key[6],
+        "values": [None if math.isnan(value) else round(value, _DECIMALS) for value in values],
+    }
+
+
+def _scores(values: list[float | None], cases: list[list[str]]) -> Scores:
+    """The cases that have a score, which lies in [0, 1]."""
+    there = [
+        (name, group, float(value))
+        for (name, group), value in zip(cases, values, strict=True)
+        if value is not None
+    ]
+    if any(not 0 <= value <= 1 for *_, value in there):
+        raise ValueError("a score is not between 0 and 1")
+    names, groups, scores = zip(*there, strict=True) if there else ((), (), ())
+    return Scores(tuple(names), tuple(groups), np.array(scores, np.float64))

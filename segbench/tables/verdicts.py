@@ -1,0 +1,209 @@
+"""The gate's verdict on every golden row, with a sentence.
+
+Where the golden file has cases, a score is compared with its own of then, case by case: a
+regression is a mean drop beyond the tolerance that is more than chance, one-sided, corrected by
+Holm for all scores of the file, so that a gate of a hundred scores raises no more false alarms than
+one of a single score. Without cases only the tolerance decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from datetime import date
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame
+
+from segbench.errors import UserError
+from segbench.metrics.permutation import holm
+from segbench.metrics.stats import Interval, chance_of_drop, mean_interval
+from segbench.plugins.spec import parse
+from segbench.tables.golden import KEY, ROUNDING, row_key, row_name
+from segbench.tables.golden_cases import Key, Scores
+
+LEVEL = 0.05
+"""How often the whole gate may fail where nothing has fallen."""
+
+FAILURES = frozenset({"REGRESSION", "MISSING", "CASES", "OTHER-ATTACK"})
+"""The verdicts that close the gate: worse, not measured, over other cases, by another attack."""
+
+UNCHANGED = "ok"
+_NUMBERS = ["value", "golden", "difference", "high", "p", "cases", "golden_cases"]
+_AGREE = 1e-4  # of a mean whose cases are rounded to four decimals
+Row = dict[Hashable, Any]
+
+
+def compare_golden(
+    current: DataFrame,
+    golden: DataFrame,
+    tolerance: float,
+    *,
+    now: Mapping[Key, Scores] | None = None,
+    then: Mapping[Key, Scores] | None = None,
+    today: date | None = None,
+) -> DataFrame:
+    """``KEY``, value, golden, difference, its one-sided bound, p, cases, verdict and sentence.
+
+    Verdicts: ``ok`` within tolerance; ``noise`` a drop beyond it that chance explains; ``better``
+    above it; ``REGRESSION``; ``acknowledged``, a regression that the golden file names with a
+    reason until a day that has not passed; ``CASES`` over other cases; ``OTHER-ATTACK`` where the
+    attack has other parameters now; ``MISSING``; ``new`` in the current scores only. The golden
+    file's rows come first, in its order. Those in ``FAILURES`` close the gate.
+
+    Args:
+        current: from ``golden_table``.
+        golden: from ``read_golden``.
+        tolerance: how much lower a mean may be.
+        now: today's scores by case.
+        then: the golden file's, None where it has none.
+        today: decides whether an acknowledgement has ended.
+
+    Raises:
+        UserError: the tolerance is not a finite number of zero or more, or the golden file and its
+            cases do not say the same.
+    """
+    _require_agreement(golden, then or {})
+    if not 0 <= tolerance < math.inf:
+        raise UserError(f"tolerance {tolerance} is not a number of zero or more, such as 0.01")
+    measured = {row_key(row): row for row in current.to_dict("records")}
+    names = {(key[:3], parse_name(key[3]), key[4:]) for key in measured}
+    pairs = []
+    for expected in golden.to_dict("records"):
+        row = measured.pop(row_key(expected), None)
+        pairs.append((row, expected, _paired(row_key(expected), now, then) if row else None))
+    chances = holm(np.array([_chance(interval) for *_, interval in pairs], np.float64))
+    lines = [
+        _compare(row, expected, interval, float(chance), tolerance, names, today)
+        for (row, expected, interval), chance in zip(pairs, chances, strict=True)
+    ]
+    lines += [_new(row) for row in measured.values()]
+    return DataFrame(lines, columns=[*KEY, *_NUMBERS, "verdict", "sentence"])
+
+
+def _require_agreement(golden: DataFrame, then: Mapping[Key, Scores]) -> None:
+    for row in golden.to_dict("records"):
+        scores = then.get(row_key(row))
+        if scores is not None and abs(float(scores.values.mean()) - row["value"]) > _AGREE:
+            raise UserError(
+                f"the golden file says {row['value']:.4f} of {row_name(row)}, its cases "
+                f"{scores.values.mean():.4f}; `segbench check --update` writes both"
+            )
+
+
+def parse_name(attack: str) -> str:
+    """The name of an attack without its parameters."""
+    try:
+        return parse(attack).name
+    except UserError:
+        return attack
+
+
+def _paired(
+    key: Key, now: Mapping[Key, Scores] | None, then: Mapping[Key, Scores] | None
+) -> Interval | str | None:
+    """The difference, case by case; in words where the cases are others; None without any."""
+    before, after = (then or {}).get(key), (now or {}).get(key)
+    if before is None or after is None:
+        return None
+    defined = ~np.isnan(after.values)
+    names = [name for name, there in zip(after.case_ids, defined, strict=True) if there]
+    added, gone = set(names) - set(before.case_ids), set(before.case_ids) - set(names)
+    if added or gone:
+        parts = [f"{len(gone)} are gone"] * bool(gone) + [f"{len(added)} are new"] * bool(added)
+        example = sorted(gone or added)[0]
+        return f"{' and '.join(parts)}, for example {example}"
+    old = dict(zip(before.case_ids, before.values.tolist(), strict=True))
+    differences = after.values[defined] - np.array([old[name] for name in names])
+    groups = np.array(after.groups)[defined]
+    return mean_interval(differences, groups, of="signed") if names else None
+
+
+def _chance(interval: Interval | str | None) -> float:
+    usable = isinstance(interval, Interval) and interval.groups > 1
+    return chance_of_drop(interval) if usable else math.nan  # type: ignore[arg-type]
+
+
+def _compare(
+    row: Row | None,
+    golden: Row,
+    interval: Interval | str | None,
+    chance: float,
+    tolerance: float,
+    names: set[Any],
+    today: date | None,
+) -> dict[str, Any]:
+    """One line of the comparison."""
+    value = row["value"] if row else math.nan
+    line: dict[str, Any] = {
+        **{name: golden[name] for name in KEY},
+        "value": value,
+        "golden": golden["value"],
+        "difference": value - golden["value"],
+        "high": math.nan,
+        "p": chance,
+        "cases": row["cases"] if row else 0,
+        "golden_cases": golden["cases"],
+    }
+    if isinstance(interval, Interval) and row:
+        line |= {"difference": interval.mean, "high": interval.high}
+    verdict, why = _verdict(line, interval, tolerance, names)
+    if verdict == "REGRESSION":
+        verdict, why = _acknowledged(golden, why, today)
+    return line | {"verdict": verdict, "sentence": f"{row_name(golden)}: {why}."}
+
+
+def _verdict(
+    line: dict[str, Any], interval: Interval | str | None, tolerance: float, names: set[Any]
+) -> tuple[str, str]:
+    difference = line["difference"]
+    if not line["cases"] and math.isnan(line["value"]):
+        key = tuple(line[name] for name in KEY)
+        if (key[:3], parse_name(key[3]), key[4:]) in names:
+            return "OTHER-ATTACK", "measured with other parameters of the attack now"
+        return "MISSING", "in the golden file, but not measured"
+    if isinstance(interval, str):
+        return "CASES", f"measured over other cases: {interval}"
+    if line["cases"] != line["golden_cases"]:
+        return "CASES", f"measured over {line['cases']} cases, golden over {line['golden_cases']}"
+    moved = f"{line['golden']:.4f} to {line['value']:.4f} ({difference:+.4f})"
+    if math.isnan(line["value"]):
+        return "REGRESSION", f"{line['golden']:.4f}, and no number now"
+    if difference > tolerance + ROUNDING:
+        return "better", f"rose from {moved}"
+    if difference >= -tolerance - ROUNDING:
+        return UNCHANGED, f"{moved}, within {tolerance:g}"
+    if math.isnan(line["p"]):
+        return "REGRESSION", f"fell from {moved}, beyond {tolerance:g}"
+    if line["p"] <= LEVEL:
+        return (
+            "REGRESSION",
+            f"fell from {moved}, beyond {tolerance:g} and chance (p {line['p']:.2g})",
+        )
+    return "noise", f"fell from {moved}, but chance explains it (p {line['p']:.2g})"
+
+
+def _acknowledged(golden: Row, why: str, today: date | None) -> tuple[str, str]:
+    """A regression that was reviewed passes until its day; from then on it says so."""
+    reason, until = golden.get("acknowledged", ""), golden.get("until", "")
+    if not reason:
+        return "REGRESSION", why
+    if (today or date.today()) <= date.fromisoformat(until):
+        return "acknowledged", f"{why}; acknowledged until {until}: {reason}"
+    return "REGRESSION", f"{why}; its acknowledgement ended on {until}: {reason}"
+
+
+def _new(row: Row) -> dict[str, Any]:
+    return {
+        **{name: row[name] for name in KEY},
+        "value": row["value"],
+        "golden": math.nan,
+        "difference": math.nan,
+        "high": math.nan,
+        "p": math.nan,
+        "cases": row["cases"],
+        "golden_cases": 0,
+        "verdict": "new",
+        "sentence": f"{row_name(row)}: measured, but not in the golden file.",
+    }

@@ -1,0 +1,162 @@
+"""The gate by cases: what is a regression and what is noise, and what it says to machines."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from datetime import date
+
+import numpy as np
+import pytest
+
+from segbench.cli import gate_formats
+from segbench.errors import UserError
+from segbench.tables.build import build_tables
+from segbench.tables.gate_power import SINGLE, SPREADS, simulate_gate
+from segbench.tables.golden import golden_table, read_golden, write_golden
+from segbench.tables.golden_cases import case_file, read_cases, scores_by_case, write_cases
+from segbench.tables.verdicts import compare_golden
+
+HOSTILE = ["<b>|", "\x1b[2J", "a\nb", "100%", "::error::x", "\u202ex", "]]>"]
+
+
+@pytest.fixture
+def store(row, frame):
+    """Tables of 40 patients under one attack, each score moved by what is given."""
+
+    def make(moves=0.0, cases=40, **given):
+        levels = np.random.default_rng(0).uniform(0.4, 0.8, 40)
+        scores = np.broadcast_to(levels + moves, 40)[:cases]
+        return build_tables(
+            frame(
+                [
+                    row(
+                        **{"case_id": f"c{n:02d}", "group_id": f"g{n:02d}"} | given,
+                        jaccard=float(score),
+                        dice=float(score),
+                    )
+                    for n, score in enumerate(scores)
+                ]
+            )
+        )
+
+    return make
+
+
+def _compare(before, after, tmp_path, tolerance=0.01, today=None):
+    """Through the files."""
+    path = tmp_path / "golden.csv"
+    write_golden(path, golden_table(before))
+    write_cases(case_file(path), scores_by_case(before))
+    then = read_cases(case_file(path))
+    now = scores_by_case(after)
+    golden = read_golden(path)
+    return compare_golden(golden_table(after), golden, tolerance, now=now, then=then, today=today)
+
+
+def test_a_fall_of_all_cases_is_a_regression_and_a_few_wild_ones_are_noise(store, tmp_path):
+    fallen = _compare(store(), store(-0.02), tmp_path)
+    assert set(fallen["verdict"]) == {"REGRESSION"}
+    assert (fallen["high"] < 0).all()
+    assert "beyond 0.01 and chance" in fallen["sentence"].iloc[0]
+    wild = np.zeros(40)
+    wild[[3, 17]] = -0.3
+    noise = _compare(store(), store(wild), tmp_path)
+    assert noise["difference"].iloc[0] == pytest.approx(-0.015, abs=1e-4)
+    assert set(noise["verdict"]) == {"noise"}
+    assert "chance explains it" in noise["sentence"].iloc[0]
+    assert set(_compare(store(), store(-0.009), tmp_path)["verdict"]) == {"ok"}
+    assert set(_compare(store(), store(0.02), tmp_path)["verdict"]) == {"better"}
+
+
+def test_other_cases_are_named_be_they_as_many(store, tmp_path):
+    gone = _compare(store(), store(cases=39), tmp_path)
+    assert set(gone["verdict"]) == {"CASES"}
+    assert "1 are gone, for example c39" in gone["sentence"].iloc[0]
+
+
+def test_another_attack_is_not_a_missing_one(store, tmp_path):
+    compared = _compare(store(), store(attack_params='{"restarts": 5, "steps": 40}'), tmp_path)
+    assert compared["verdict"].tolist() == ["OTHER-ATTACK"] * 2 + ["new"] * 2
+    other = _compare(store(), store(attack="sea"), tmp_path)
+    assert other["verdict"].tolist() == ["MISSING"] * 2 + ["new"] * 2
+
+
+def test_an_acknowledged_regression_passes_until_its_day(store, tmp_path):
+    path = tmp_path / "golden.csv"
+    golden = golden_table(store()).assign(acknowledged="new front, reviewed", until="2027-01-31")
+    write_golden(path, golden_table(store()))
+    golden.to_csv(path, index=False)
+    write_cases(case_file(path), scores_by_case(store()))
+    read, then = read_golden(path), read_cases(case_file(path))
+    for day, verdict in ((date(2027, 1, 31), "acknowledged"), (date(2027, 2, 1), "REGRESSION")):
+        after = store(-0.05)
+        found = compare_golden(
+            golden_table(after), read, 0.01, now=scores_by_case(after), then=then, today=day
+        )
+        assert set(found["verdict"]) == {verdict}
+        assert "new front, reviewed" in found["sentence"].iloc[0]
+    golden.assign(until="soon").to_csv(path, index=False)
+    with pytest.raises(UserError, match="expected a reason and a day such as 2027-01-31"):
+        read_golden(path)
+
+
+def test_the_case_file_changes_in_the_lines_of_what_changed(store, tmp_path):
+    path = tmp_path / "a.cases.jsonl"
+    texts = []
+    for moves in (0.0, np.where(np.arange(40) == 7, -0.1, 0)):
+        write_cases(path, scores_by_case(store(moves)))
+        texts.append(path.read_text().splitlines())
+    assert sum(a != b for a, b in zip(*texts, strict=True)) == 2  # of jaccard, and of dice
+    assert len(texts[0]) == 3
+    assert max(map(len, texts[0][1:])) < 40 * 7 + 140
+
+
+@pytest.mark.parametrize("text", ["{", '{"model": "a"}', "[]", '{"cases": 3}'])
+def test_a_bad_case_file_is_named_with_its_line(tmp_path, text):
+    path = tmp_path / "a.cases.jsonl"
+    path.write_text(text + "\n")
+    with pytest.raises(UserError, match=r"line 1 of .* is not one of a golden file's cases"):
+        read_cases(path)
+
+
+def test_the_gate_raises_few_false_alarms_and_misses_no_fall():
+    for spreads in (SPREADS, SINGLE):
+        quiet = simulate_gate(123, 0.0, 200, spreads)
+        assert quiet.paired <= 0.05
+        assert simulate_gate(123, 0.02, 200, spreads).paired >= 0.9
+    assert simulate_gate(48, 0.0, 200).plain > 0.2  # a tolerance alone cries wolf
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_breaks_out_of_what_a_machine_reads(store, tmp_path, name):
+    compared = _compare(store(model=name), store(-0.05, model=name), tmp_path)
+    assert set(compared["verdict"]) == {"REGRESSION"}
+    for line in gate_formats.github_annotations(compared, f"{name}.csv"):
+        assert line.startswith("::error file=")
+        assert "\n" not in line
+        assert "\x1b" not in line
+    suite = ET.fromstring(gate_formats.junit(compared))
+    assert suite.get("failures") == "2"
+    assert len(suite.findall("testcase/failure")) == 2
+    summary = gate_formats.github_summary(compared)
+    assert "<b>" not in summary.replace("\\<b\\>", "")
+    assert not any(mark in summary for mark in ("\x1b", "\u202e"))
+
+
+def test_annotations_are_ten_and_the_summary_has_its_limit(grid_rows, frame, tmp_path, monkeypatch):
+    before = build_tables(frame(grid_rows()))
+    worse = [r | {"jaccard": r["jaccard"] - 0.1, "dice": r["dice"] - 0.1} for r in grid_rows()]
+    compared = _compare(before, build_tables(frame(worse)), tmp_path)
+    lines = [*gate_formats.github_annotations(compared, "golden.csv")]
+    assert len(compared) == 20
+    assert len(lines) == 10
+    assert "11 more verdicts" in lines[-1]
+    monkeypatch.setattr(gate_formats, "_SUMMARY_BYTES", 600)
+    assert len(gate_formats.github_summary(compared).encode()) < 800
+    assert "are left out" in gate_formats.github_summary(compared)
+    badge = json.loads(gate_formats.badge(compared))
+    assert badge == {
+        "schemaVersion": 1, "label": "robustness", "color": "red",
+        "message": "20 of 20 scores fail",
+    }  # fmt: skip
