@@ -22,10 +22,8 @@ from torch.nn import functional as F
 from segbench.api import Budget, BudgetKind, Goal, Noise, Objective
 from segbench.errors import UserError
 from segbench.plugins.registry import suggest
+from segbench_attacks.calibration import SIMILARITIES, Change, calibrate
 from segbench_attacks.severities import EDGE, SEVERITIES, check_severities, severity_budgets
-
-Change = Callable[[Tensor, float, Noise], Tensor]
-"""(images (B, C, *spatial), level, noise) -> corrupted images; the engine clips them to [0, 1]."""
 
 _GHOSTS = 4
 
@@ -36,18 +34,31 @@ class Corruption:
 
     Attributes:
         severities: which of 1 to 5 to run.
+        calibrated: None takes the levels as they are listed; ``ssim`` finds, for each case, the
+            level at which its structural similarity with the clean image is ``SIMILARITIES``, so
+            that a severity of one corruption is as visible as that of another.
     """
 
     severities: tuple[int, ...] = SEVERITIES
+    calibrated: Literal["ssim"] | None = None
 
     needs: ClassVar[Literal["labels"]] = "labels"
     budget_kind: ClassVar[BudgetKind] = "severity"
-    libraries: ClassVar[tuple[str, ...]] = ()
+    own_libraries: ClassVar[tuple[str, ...]] = ()
     change: ClassVar[Change]
     levels: ClassVar[tuple[float, ...]]
+    span: ClassVar[tuple[float, float]]
 
     def __post_init__(self) -> None:
         check_severities(self.severities)
+        if self.calibrated and not hasattr(self, "span"):
+            raise UserError("calibrated=ssim needs a span of levels, which this corruption lacks")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those that corrupt, and the one that measures similarity."""
+        measure = ("monai",) if self.calibrated else ()
+        return tuple(sorted({*self.own_libraries, *measure}))
 
     @property
     def budgets(self) -> Sequence[Budget]:
@@ -60,9 +71,12 @@ class Corruption:
         """The corrupted images (B, C, *spatial).
 
         Raises:
-            UserError: there is no such corruption of volumes.
+            UserError: there is no such corruption of volumes, or it cannot be calibrated.
         """
-        return type(self).change(images, self.levels[int(budget.value) - 1], noise)
+        change, severity = type(self).change, int(budget.value) - 1
+        if self.calibrated is None:
+            return change(images, self.levels[severity], noise)
+        return calibrate(change, self.span, images, noise, SIMILARITIES[severity])
 
 
 def member(name: str) -> type[Corruption]:
@@ -73,7 +87,8 @@ def member(name: str) -> type[Corruption]:
     fields = {
         "change": staticmethod(change),
         "levels": tuple(levels),
-        "libraries": tuple(library for library, names in _BY_LIBRARY.items() if name in names),
+        "span": SPANS[name],
+        "own_libraries": tuple(library for library, names in _BY_LIBRARY.items() if name in names),
         "__doc__": change.__doc__,
     }
     return type(name, (Corruption,), fields)
@@ -236,6 +251,21 @@ CORRUPTIONS: dict[str, tuple[Any, ...]] = {
 }
 """Name -> what it does, and its level at severities 1 to 5, in the unit that it states."""
 
+SPANS: dict[str, tuple[float, float]] = {
+    "noise": (0, 1),
+    "rician": (0, 1),
+    "blur": (0, 40),
+    "motion": (0, 120),
+    "contrast": (1, 0),
+    "gamma": (1, 30),
+    "bias-field": (0, 3),
+    "gibbs": (0, 1),
+    "ghosting": (0, 1),
+    "spike": (1e-4, 3),
+    "jpeg": (100, 1),
+    "downsample": (1, 60),
+}
+"""Name -> the level that changes nothing, and one beyond any severity: where a level is sought."""
 
 _BY_LIBRARY = {
     "monai": ("bias-field", "gamma", "gibbs", "rician", "spike"),

@@ -254,6 +254,21 @@ class BringsBudgets(Protocol):
 
 
 @runtime_checkable
+class SeesFeatures(Protocol):
+    """A step attack whose loss looks into the middle of the network.
+
+    Its goal then has ``features``, with gradient, and ``clean_features``, in fp32.
+    """
+
+    @property
+    def layer(self) -> str:
+        """A layer's name, or the end of it that no other has; ``deepest`` for the last convolution
+        with the fewest places, a network's bottleneck.
+        """
+        ...
+
+
+@runtime_checkable
 class RunsAnother(Protocol):
     """An attack that runs the one whose spec is its parameter ``attack``.
 

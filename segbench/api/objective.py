@@ -63,6 +63,9 @@ class Goal:
             structures, and not one of K classes for each pixel; the engine knows.
         start: logits (B, K, *spatial), the network's first answer in this run of a step attack;
             None at that first question.
+        layer: the layer that a loss looks into, where the attack is one that ``SeesFeatures``.
+        features: (B, F, *places), what that layer makes of the images that the loss is asked about.
+        clean_features: the same of the clean images.
     """
 
     labels: Tensor
@@ -72,6 +75,9 @@ class Goal:
     weights: Tensor | None = None
     structures: bool = False
     start: Tensor | None = None
+    layer: str = ""
+    features: Tensor | None = None
+    clean_features: Tensor | None = None
 
 
 Loss = Callable[["Tensor", Goal], "Tensor"]

@@ -22,6 +22,7 @@ from segbench.api import (
     Loss,
     MinimumNorm,
     Plan,
+    SeesFeatures,
     State,
     StepAttack,
     WarpAttack,
@@ -128,6 +129,8 @@ class _StepRun:
         self.everyone = torch.arange(len(images), device=images.device)
         if self.plan.labels == "prediction" and not goal.targeted:
             goal = dataclasses.replace(goal, labels=self._own_labels(images, goal))
+        if isinstance(attack, SeesFeatures):
+            goal = self._with_features(attack.layer, images, goal)
         self.context = Context(images, goal, budget, noise, region=region)
 
     def run(self) -> Outcome:
@@ -157,6 +160,13 @@ class _StepRun:
             best[alive[better]], best_score[alive[better]] = found[better], score[better]
         costs = (self.forwards.tolist(), self.backwards.tolist(), self.zeros.tolist())
         return Outcome(best, *costs, late_gain=self.gained.tolist())
+
+    def _with_features(self, layer: str, images: Tensor, goal: Goal) -> Goal:
+        """The goal of a loss that looks into a layer, with what that makes of the clean images."""
+        self.forwards += 1
+        full = self.network.layer_named(layer)
+        clean = self.objective.features(images, full)
+        return dataclasses.replace(goal, layer=full, clean_features=clean)
 
     def _own_labels(self, images: Tensor, goal: Goal) -> Tensor:
         """The network's clean prediction; what is ignored in the truth stays ignored."""
@@ -344,8 +354,13 @@ def _select(record: Any, index: Tensor) -> Any:
 
 def _select_goal(goal: Goal, index: Tensor) -> Goal:
     start = None if goal.start is None else goal.start[index]
+    clean = None if goal.clean_features is None else goal.clean_features[index]
     return dataclasses.replace(
-        goal, labels=goal.labels[index], truth=goal.truth[index], start=start
+        goal,
+        labels=goal.labels[index],
+        truth=goal.truth[index],
+        start=start,
+        clean_features=clean,
     )
 
 

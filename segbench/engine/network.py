@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import BringsPostprocess, Case, Goal, Loss, MeetsCases
+from segbench.engine.features import find_layer, plain
 from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key
 from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
 from segbench.engine.graphs import Graphed
@@ -144,6 +145,16 @@ class Network:
         copy, fidelity = self._copies[key]
         self.used[copy.name] = "" if fidelity is None else str(fidelity)
         return copy
+
+    def watchable(self) -> GradientCopy:
+        """The fp32 copy whose layers can be looked into."""
+        exact = self.gradient.exact or self.gradient
+        self.used[exact.name] = ""
+        return replace(exact, module=plain(exact.module))
+
+    def layer_named(self, layer: str) -> str:
+        """The full name of a layer of that copy; see ``features.find_layer``."""
+        return find_layer(self.watchable().module, layer, self._probe[:1], self.name)
 
     def _compared(self, loss: Loss, goal: Goal) -> tuple[GradientCopy, Fidelity | None]:
         exact = self.gradient.exact

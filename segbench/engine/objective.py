@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from segbench.api import Feedback, Goal, Loss
+from segbench.engine.features import only, watched
 from segbench.engine.handed import channels_last, handed, input_gradient
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
@@ -80,12 +81,17 @@ class NetworkObjective:
             truth=goal.truth[at],
             weights=None if goal.weights is None else goal.weights[at],
             start=None if goal.start is None else goal.start[at],
+            clean_features=None if goal.clean_features is None else goal.clean_features[at],
             structures=self.network.structures,
         )
-        copy = self.network.copy_for(loss, goal)
         leaf = channels_last(images.detach()).requires_grad_()
-        with torch.enable_grad(), copy.autocast():
-            answer = copy.module(handed(leaf))
+        if goal.layer:
+            answer, features = self._watched(leaf, goal.layer)
+            goal = replace(goal, features=features)
+        else:
+            copy = self.network.copy_for(loss, goal)
+            with torch.enable_grad(), copy.autocast():
+                answer = copy.module(handed(leaf))
         with torch.enable_grad():
             logits = self.network.canonical(answer, leaf)
             value = loss(logits, goal)
@@ -99,6 +105,22 @@ class NetworkObjective:
                 )
             gradient = input_gradient(value.sum(), leaf)
         return Feedback(value.detach(), gradient.contiguous(), logits.detach())
+
+    def features(self, images: Tensor, layer: str) -> Tensor:
+        """What a layer (its full name) makes of images, (B, F, *places) in fp32."""
+        self.forwards += len(images)
+
+        def ask(at: slice) -> Tensor:
+            return self._watched(images[at].detach(), layer)[1].detach()
+
+        return torch.cat(self._in_parts(len(images), ask))
+
+    def _watched(self, images: Tensor, layer: str) -> tuple[Any, Tensor]:
+        """The answer to images, with gradient, and what the layer made of them on the way."""
+        copy = self.network.watchable()
+        with torch.enable_grad(), copy.autocast(), watched(copy.module, layer) as seen:
+            answer = copy.module(handed(images))
+        return answer, only(seen, layer, self.network.name, images)
 
     def _in_parts(self, cases: int, ask: Callable[[slice], Part]) -> list[Part]:
         """``ask`` over consecutive slices of 0..cases that fit in memory."""

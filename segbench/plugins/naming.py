@@ -15,7 +15,12 @@ from segbench.plugins.spec import Spec, format_eps, parse, parse_parameters
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_TELLING = {"quantized", "source", "where"}  # parameters without which an attack is another one
+_TELLING = {
+    "calibrated",
+    "quantized",
+    "source",
+    "where",
+}  # parameters without which an attack is another one
 _UNSET = "none"
 _OWN = re.compile(r'(?P<name>[^":=,]+:[A-Za-z_]\w*)(:(?P<rest>.+))?')  # my_attack:Mine:steps=3
 _UNSPELLABLE = re.compile(r'[":=,]')

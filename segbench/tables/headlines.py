@@ -18,6 +18,8 @@ from scipy.stats import kendalltau
 
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import CLEAN
+from segbench.plugins.where import where_of
+from segbench.tables.texts import by_key
 from segbench.tables.worst import KINDS
 
 RESAMPLES = 1000
@@ -59,7 +61,11 @@ def headlines(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 def _scores(
     cases: DataFrame, subject: Sequence[str], metric: str
 ) -> Iterator[tuple[str, tuple[Any, ...], DataFrame]]:
-    """(kind of number, subject, ``score`` and ``group_id`` by case id) of every network."""
+    """(kind of number, subject, ``score`` and ``group_id`` by case id) of every network.
+
+    Attacks on a part of the image do not count: another network may have been spared them.
+    """
+    cases = cases[by_key(cases, ["attack_params"], where_of) == ""]
     for _, data in cases.groupby(_DATA, sort=True, observed=True):
         networks = [*data.groupby([*subject], sort=True, observed=True)]
         for key, part in networks:

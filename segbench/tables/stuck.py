@@ -221,11 +221,11 @@ def _leads(cases: DataFrame) -> Leads:
     """
     found: Leads = defaultdict(lambda: defaultdict(dict))
     keys = [*_SAME, _threats(cases), "budget", "attack"]
-    for (*threat, attack), part in cases.groupby(keys, sort=True):
+    for (*threat, attack), part in cases.groupby(keys, sort=True, observed=True):
         if part["model"].nunique() < 2:
             continue
-        scores = part.pivot_table(index="case_id", columns="model", values=SELECTING).dropna()
-        means = scores.mean().dropna().sort_values()
+        scores = part.pivot_table(index="case_id", columns="model", values=SELECTING, observed=True)
+        means = scores.dropna().mean().dropna().sort_values()
         for model, mean in means.items():
             rivals = means.drop(model)
             if len(rivals):

@@ -44,6 +44,7 @@ ART = (
     "art/ProjectedGradientDescentNumpy:max_iter=8,norm=2",
     "art/SquareAttack:max_iter=8",
 )
+OWN = ("fspgd", "worst")  # test_fspgd.py: it aims at no label; and SEARCHES
 BRIEF = 20  # steps
 ENOUGH = 40  # steps, for an optimum on a linear network
 FP32 = Precision("fp32", "the tests compare numbers")
@@ -53,8 +54,8 @@ def variants() -> Iterator[NamedAttack]:
     """Each attack with its defaults, then with every other choice of one parameter at a time."""
     for name in [*registry.names("attacks"), *MEMBERS]:
         plugin = registry.load("attacks", name)
-        if plugin.distribution != "segbench" or not _runs(plugin.factory) or name == "worst":
-            continue  # a search is one of some corruption, see SEARCHES
+        if plugin.distribution != "segbench" or not _runs(plugin.factory) or name in OWN:
+            continue
         yield load_attack(name)
         for key, parameter in spec.parameters(plugin.factory).items():
             for choice in _choices(parameter.annotation):

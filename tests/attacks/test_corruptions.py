@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 
 from segbench.api import Budget, Goal
@@ -19,6 +20,8 @@ from segbench.data.phantoms.phantom import PhantomCXR
 from segbench.engine.noise import CaseNoise
 from segbench.errors import UserError
 from segbench.plugins.attack import NamedAttack, attack_budgets, load_attack
+from segbench.plugins.naming import attack_names, attack_spec
+from segbench_attacks.calibration import SIMILARITIES, structural_similarity
 from segbench_attacks.corruptions import CORRUPTIONS, gibbs, motion
 
 README = Path(__file__).resolve().parents[2] / "attacks" / "README.md"
@@ -200,3 +203,57 @@ def test_the_readme_states_every_level(name: str) -> None:
     assert f"| `corruption/{name}` |" in README.read_text()
     (line,) = [x for x in README.read_text().splitlines() if f"| `corruption/{name}` |" in x]
     assert ", ".join(f"{level:g}" for level in levels) in line
+
+
+CALIBRATED = [name for name in CORRUPTIONS if name not in ("ghosting", "motion")]  # see below
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+def test_calibrated_severities_are_alike_in_what_can_be_seen(
+    name: str, radiographs: Tensor
+) -> None:
+    attack: Any = load_attack(f"corruption/{name}:calibrated=ssim").attack
+    goal, severities = Goal(torch.zeros(0), torch.zeros(0)), (3, 4)
+    for severity in severities:
+        budget = Budget("severity", Fraction(severity))
+        found = attack.run(None, radiographs.clone(), goal, budget, NOISE)
+        for case in range(2):
+            seen = structural_similarity(found[case : case + 1], radiographs[case : case + 1])
+            assert seen == pytest.approx(SIMILARITIES[severity - 1], abs=0.03)
+    one = NOISE.select(torch.tensor([1]))
+    alone = attack.run(None, radiographs[1:].clone(), goal, budget, one)
+    torch.testing.assert_close(alone[0], found[1])
+
+
+def test_the_similarity_is_that_of_wang_2004() -> None:
+    """Means, variances and covariance under a Gaussian of 1.5 pixels cut at 11, by scipy."""
+    random = np.random.default_rng(0)
+    x = random.random((40, 36))
+    y = (x + 0.1 * random.standard_normal(x.shape)).clip(0, 1)
+
+    def mean(values: Any) -> Any:
+        return ndimage.gaussian_filter(values, 1.5, truncate=3.4)[5:-5, 5:-5]
+
+    own, theirs = mean(x), mean(y)
+    both = mean(x * y) - own * theirs
+    spread = mean(x * x) - own**2 + mean(y * y) - theirs**2
+    ssim = (2 * own * theirs + 1e-4) * (2 * both + 9e-4)
+    ssim /= (own**2 + theirs**2 + 1e-4) * (spread + 9e-4)
+    pair = (torch.from_numpy(values).float()[None, None] for values in (y, x))
+    assert structural_similarity(*pair) == pytest.approx(ssim.mean(), abs=1e-4)
+
+
+def test_a_corruption_that_cannot_be_as_severe_says_so(radiographs: Tensor) -> None:
+    attack: Any = load_attack("corruption/ghosting:calibrated=ssim").attack
+    goal, budget = Goal(torch.zeros(0), torch.zeros(0)), Budget("severity", Fraction(5))
+    with pytest.raises(UserError, match=r"comes no nearer than 0\.\d\d to an SSIM of 0\.6 here"):
+        attack.run(None, radiographs.clone(), goal, budget, NOISE)
+
+
+def test_calibrated_severities_are_another_attack_by_name_and_library() -> None:
+    plain, seen = load_attack("corruption/blur"), load_attack("corruption/blur:calibrated=ssim")
+    assert seen.label == "corruption/blur:calibrated=ssim"
+    specs = [attack_spec(a.label, a.parameters_text) for a in (plain, seen)]
+    assert attack_names(specs)[specs[1]] == "corruption/blur:calibrated=ssim"
+    assert attack_names(specs[1:])[specs[1]] == "corruption/blur:calibrated=ssim"
+    assert (sorted(plain.libraries), sorted(seen.libraries)) == (["scipy"], ["monai", "scipy"])

@@ -37,6 +37,20 @@ def test_attacks_count_by_the_worst_curve_and_corruptions_by_each_cases_lowest(r
     assert lines.loc["severity", "value"] == pytest.approx((0.6 + 0.7 + 0.8 + 0.8) / 4)
 
 
+def test_attacks_on_a_part_of_the_image_make_no_headline(row, frame):
+    rows = []
+    for n in range(4):
+        rows.append(_clean(row, n, jaccard=0.9))
+        rows.append(_case(row, n, attack="pgd", jaccard=0.5))
+        for attack in ("fgsm", "sea"):
+            confined = {"attack": f"{attack}:where=inside", "attack_params": '{"where": "inside"}'}
+            rows.append(_case(row, n, **confined, jaccard=0.1))
+    tables = build_tables(frame(rows))
+    assert "worst of 2 attacks, where=inside" in set(tables.curves["attack"])
+    line = tables.headlines.set_index("of").loc["linf"]
+    assert (line["attack"], line["value"]) == ("pgd", pytest.approx((0.9 + 0.5) / 2))
+
+
 def test_a_rank_is_as_sure_as_the_resamples_that_give_it(row, frame):
     random = np.random.default_rng(0)
     rows = []
