@@ -23,6 +23,7 @@ Importer = Callable[[Path, Mapping[str, str], "Dataset", Wishes], "LoadedModel"]
 """(path, options, data set, what the user says) -> the network."""
 
 KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "hf": ("segbench.networks.huggingface", ("prompt", "jitter", "points")),
     "monai-bundle": ("segbench.networks.bundles", ("config", "skip")),
     "nnunet": ("segbench.networks.nnunet", ("configuration", "folds", "checkpoint")),
 }

@@ -1,0 +1,281 @@
+"""Folders of transformers' ``save_pretrained``, tiny and at random: attacked as they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from segbench.api import Case
+from segbench.cli import main
+from segbench.data import open_dataset
+from segbench.errors import UserError
+from segbench.networks.adapt import adapt_network
+from segbench.networks.imported import read_import
+from segbench.networks.prompts import Prompt, draw, read_prompt
+from segbench.networks.wishes import Wishes
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
+
+transformers = pytest.importorskip("transformers")
+DATA = "phantom-skin:size=32,train_cases=4,test_cases=2"
+GRAY = "phantom-cxr:size=32,train_cases=4,test_cases=2"
+
+
+def segformer() -> Any:
+    config = transformers.SegformerConfig(
+        num_labels=2, num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
+        decoder_hidden_size=16,
+    )  # fmt: skip
+    return transformers.SegformerForSemanticSegmentation(config)
+
+
+def mask2former() -> Any:
+    backbone = transformers.SwinConfig(
+        image_size=32, patch_size=2, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2],
+        window_size=4, out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = transformers.Mask2FormerConfig(
+        backbone_config=backbone, num_labels=2, hidden_dim=32, feature_size=32,
+        mask_feature_size=32,
+        encoder_layers=1, decoder_layers=2, num_attention_heads=2, num_queries=5,
+        encoder_feedforward_dim=16, dim_feedforward=16,
+    )  # fmt: skip
+    return transformers.Mask2FormerForUniversalSegmentation(config)
+
+
+def sam() -> Any:
+    vision = transformers.SamVisionConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=8,
+        output_channels=16, global_attn_indexes=[0], window_size=4, mlp_dim=16, num_pos_feats=8,
+    )  # fmt: skip
+    prompt = transformers.SamPromptEncoderConfig(
+        hidden_size=16, image_size=64, patch_size=8, mask_input_channels=4
+    )
+    mask = transformers.SamMaskDecoderConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, mlp_dim=16,
+        iou_head_hidden_dim=16,
+    )  # fmt: skip
+    config = transformers.SamConfig(
+        vision_config=vision.to_dict(), prompt_encoder_config=prompt.to_dict(),
+        mask_decoder_config=mask.to_dict(),
+    )  # fmt: skip
+    return transformers.SamModel(config)
+
+
+MADE = {"segformer": segformer, "mask2former": mask2former, "sam": sam}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each network, its weights at random, large enough that its labels vary."""
+    root = tmp_path_factory.mktemp("hf")
+    for name, make in MADE.items():
+        torch.manual_seed(1)
+        network = make().eval()
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape)
+        network.save_pretrained(root / name)
+        scale = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+                 "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}  # fmt: skip
+        (root / name / "preprocessor_config.json").write_text(json.dumps(scale))
+    return root
+
+
+def loaded(text: str, data: str = DATA, **said: Any) -> tuple[Any, Any]:
+    dataset = open_dataset(data, None)
+    reference = read_import(text, Wishes(**said))
+    assert reference is not None
+    return reference.load(dataset), dataset
+
+
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    column = (1, 3, 1, 1)
+    mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
+    return (images - mean.reshape(column)) / std.reshape(column)
+
+
+def test_segformer_is_enlarged_from_a_quarter_of_the_size(saved: Path) -> None:
+    model, _ = loaded(f"hf:{saved / 'segformer'}")
+    adapted = adapt_network(model.module, [(3, 32, 32)], model.normalization, classes=2)
+    assert adapted.share == 4
+    theirs = transformers.SegformerForSemanticSegmentation.from_pretrained(saved / "segformer")
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    expected = F.interpolate(
+        theirs.eval()(pixels(images)).logits, (32, 32), mode="bilinear", align_corners=False
+    )
+    found = adapted.module(images)
+    assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    gradients = [torch.autograd.grad(z[:, 0].square().sum(), images)[0] for z in (found, expected)]
+    assert_close(*gradients, atol=1e-4, rtol=1e-3)
+
+
+def test_queries_become_semantic_scores(saved: Path) -> None:
+    model, _ = loaded(f"hf:{saved / 'mask2former'}")
+    adapted = adapt_network(model.module, [(3, 32, 32)], model.normalization, classes=2)
+    theirs = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(saved / "mask2former")
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    answer = theirs.eval()(pixels(images))
+    masks = F.interpolate(answer.masks_queries_logits, (32, 32), mode="bilinear").sigmoid()
+    weights = answer.class_queries_logits.softmax(-1)[..., :2]
+    expected = sum(weights[:, q, :, None, None] * masks[:, q, None] for q in range(5))
+    found = adapted.module(images)
+    assert_close(found.exp(), expected, atol=1e-5, rtol=1e-4)
+    gradients = [
+        torch.autograd.grad(z[:, 0].sum(), images)[0]
+        for z in (found, torch.log(expected))  # type: ignore[arg-type]
+    ]
+    assert_close(*gradients, atol=1e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize("prompt", ["box", "points", "centre"])
+def test_sam_is_prompted_from_the_label_map(prompt: str, saved: Path) -> None:
+    model, dataset = loaded(f"hf:{saved / 'sam'},prompt={prompt}")
+    case = dataset.load(dataset.entries("test")[0].case_id)
+    model.module.eval().meet(case)
+    images = torch.from_numpy(case.image)[None].requires_grad_()
+    found = model.module(images)
+    assert found.shape == (1, 1, 32, 32)
+    theirs = transformers.SamModel.from_pretrained(saved / "sam").eval()
+    (drawn,) = draw(Prompt(prompt), case)  # type: ignore[arg-type]
+    assert drawn is not None
+    asked = {}
+    if drawn.box is not None:
+        asked["input_boxes"] = torch.tensor(drawn.box).reshape(1, 1, 4) * 2
+    if drawn.points is not None:
+        asked["input_points"] = torch.tensor(drawn.points)[None, None] * 2
+        asked["input_labels"] = torch.ones(1, 1, len(drawn.points), dtype=torch.int)
+    seen = F.interpolate(images, (64, 64), mode="bilinear", antialias=True)
+    masks = theirs(pixels(seen), multimask_output=False, **asked).pred_masks[:, 0]
+    expected = F.interpolate(
+        F.interpolate(masks, (64, 64), mode="bilinear"), (32, 32), mode="bilinear"
+    )
+    assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    gradients = [torch.autograd.grad(z.square().sum(), images)[0] for z in (found, expected)]
+    assert gradients[0].any()
+    assert_close(*gradients, atol=1e-4, rtol=1e-2)
+
+
+def test_another_prompt_is_another_network(saved: Path) -> None:
+    texts = [
+        f"hf:{saved / 'sam'}{said}" for said in ("", ",prompt=box", ",jitter=3", ",prompt=centre")
+    ]
+    layers = [loaded(text)[0].facts["layers"] for text in texts]
+    assert layers[0] == layers[1]
+    assert len(set(layers)) == 3
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_folder_is_inspected_and_attacked(name: str, saved: Path, tmp_path: Path) -> None:
+    data = ["--dataset", GRAY, "--channels", "repeat", "--workspace", str(tmp_path)]
+    shown = CliRunner().invoke(main, ["inspect", f"hf:{saved / name}", *data])
+    assert shown.exit_code == 0, shown.output
+    assert "prompt      box of each class" in shown.output or name != "sam"
+    done = CliRunner().invoke(main, [
+        "attack", "-m", f"hf:{saved / name}", "-a", "pgd:steps=5", "--eps", "0.1", *data
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    rows = read_rows(Workspace(tmp_path))
+    means = rows.groupby("attack")["accuracy"].mean()
+    assert means["pgd:steps=5"] < means["clean"]
+    assert set(rows["marks"]) == {""}
+
+
+def _case(labels: np.ndarray) -> Case:
+    image = np.zeros((3, *labels.shape), np.float32)
+    return Case("a", "a", image, labels.astype(np.int64), ("background", "one", "two"))
+
+
+def test_prompts_lie_where_the_class_does() -> None:
+    labels = np.zeros((20, 30), int)
+    labels[4:9, 10:21] = 1
+    case = _case(labels)
+    box, absent = draw(Prompt("box"), case)
+    assert absent is None
+    assert box is not None
+    np.testing.assert_array_equal(box.box, [10, 4, 20, 8])
+    (centre, _), (points, _) = draw(Prompt("centre"), case), draw(Prompt("points", points=7), case)
+    assert labels[int(centre.points[0, 1]), int(centre.points[0, 0])] == 1  # type: ignore[index,union-attr]
+    assert centre.points[0, 1] == 6  # type: ignore[index,union-attr]
+    assert all(labels[int(y), int(x)] == 1 for x, y in points.points)  # type: ignore[union-attr]
+    jittered, _ = draw(Prompt("box", jitter=3), case)
+    again, _ = draw(Prompt("box", jitter=3), case)
+    np.testing.assert_array_equal(jittered.box, again.box)  # type: ignore[union-attr]
+    assert 0 < np.abs(jittered.box - box.box).max() <= 3  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize("options", [{"prompt": "circle"}, {"jitter": "-1"}, {"points": "0"}])
+def test_other_prompts_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="=".join(next(iter(options.items())))):
+        read_prompt(options)
+
+
+def _change(folder: Path, name: str, **values: Any) -> None:
+    path = folder / name
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(content | values))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("config.json", {"architectures": ["BertModel"]}, "names the network BertModel"),
+        ("config.json", {"architectures": ["EvilForSemanticSegmentation"]}, "does not have"),
+        ("config.json", {"architectures": None}, "names the network none"),
+        ("config.json", {"num_labels": 2, "decoder_hidden_size": 99}, "no weights|mismatch"),
+        ("adapter_config.json", {"base_model_name_or_path": "../other"}, "is an adapter"),
+        ("model.safetensors.index.json", {"weight_map": {"a": "../w.safetensors"}}, "outside the"),
+        ("model.safetensors.index.json", {"weight_map": {"a": "/w.safetensors"}}, "outside the"),
+        ("preprocessor_config.json", {"do_flip_channel_order": True}, "BGR"),
+        ("preprocessor_config.json", {"image_mean": "x"}, "no mean and deviation"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_network_is_refused(
+    name: str, values: dict[str, Any], words: str, saved: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(saved / "segformer", folder)
+    _change(folder, name, **values)
+    with pytest.raises(UserError, match=words) as caught:
+        loaded(f"hf:{folder}")
+    assert "\n" not in str(caught.value)
+
+
+def test_code_and_pickles_of_a_folder_are_not_run(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(saved / "segformer", folder)
+    _change(folder, "config.json", auto_map={"AutoModel": "evil.Evil"}, model_type="segformer")
+    (folder / "evil.py").write_text("import os; os.system('touch evil')")
+    loaded(f"hf:{folder}")
+    weights = folder / "model.safetensors"
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled weights are not read"):
+        loaded(f"hf:{folder}")
+    for content in (b"\xff" * 100, (1 << 40).to_bytes(8, "little") + b"{}"):
+        weights.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read by transformers"):
+            loaded(f"hf:{folder}")
+    save_file({"x": torch.zeros(1)}, weights)
+    with pytest.raises(UserError, match="holds no weights"):
+        loaded(f"hf:{folder}")
+    assert not Path("evil").exists()
+
+
+def test_volumes_and_prompts_where_none_are_taken_are_refused(saved: Path) -> None:
+    with pytest.raises(UserError, match="takes no prompt"):
+        loaded(f"hf:{saved / 'segformer'},prompt=box")
+    with pytest.raises(UserError, match="give --channels repeat"):
+        loaded(f"hf:{saved / 'sam'}", GRAY)
+    with pytest.raises(UserError, match="--normalize 'zscore' is not for prompted"):
+        loaded(f"hf:{saved / 'sam'}", DATA, normalize="zscore")
