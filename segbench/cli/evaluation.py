@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,11 @@ def resolve_request(
     """Each network that is asked for with its data; says where code of the user's runs."""
     from segbench.cli.consoles import messages
     from segbench.evaluation.plan import find_models, pair_with_data
-    from segbench.networks import ArchiveReference, ForeignReference
+    from segbench.networks import ArchiveReference, CombinedReference, ForeignReference
 
     references = find_models(request, workspace)
-    for reference in references:
+    combined = (r.members if isinstance(r, CombinedReference) else (r,) for r in references)
+    for reference in chain.from_iterable(combined):
         if isinstance(reference, (ForeignReference, ArchiveReference)):
             messages.print(f"{reference.module} is code of yours and runs here")
     pairs = pair_with_data(references, request)

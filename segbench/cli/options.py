@@ -129,6 +129,11 @@ def data_options(command: Command) -> Command:
 def own_network_options(command: Command) -> Command:
     """``--weights``, ``--normalize`` and so on: what a network of the user's own needs."""
     command = click.option(
+        "--tta",
+        type=click.Choice(["flips"]),
+        help="Also show every image flipped along all axes; the mean of the probabilities counts.",
+    )(command)
+    command = click.option(
         "--resize-logits",
         type=click.Choice(["bilinear", "bicubic", "nearest"]),
         help="How your own network's answers at a half or a quarter of the images' size are "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segbench.api import TransferAttack, WarpAttack
 from segbench.data.in_memory import SPLIT, InMemory
-from segbench.door.resolving import find_given, fit_classes
+from segbench.door.resolving import find_given, fit_classes, under_flips
 from segbench.door.undisturbed import undisturbed
 from segbench.errors import UserError
 from segbench.evaluation.fits import Fits
@@ -27,7 +27,7 @@ from segbench.plugins.dataset import load_case
 from segbench.store.workspace import Workspace
 
 _OPTIONS = (
-    "weights", "normalize", "channels", "output", "resize_logits",
+    "weights", "normalize", "channels", "output", "resize_logits", "tta",
     "precision", "device", "batch_size",
 )  # fmt: skip
 
@@ -62,7 +62,7 @@ def attack(
         seed: of the random starts.
         ignore_index: the label of pixels that are not attacked.
         workspace: where a network that is named by its spec was trained.
-        options: ``weights``, ``normalize``, ``channels``, ``output``, ``resize_logits``,
+        options: ``weights``, ``normalize``, ``channels``, ``output``, ``resize_logits``, ``tta``,
             ``precision``, ``device`` or ``batch_size``; see
             :class:`segbench.evaluation.request.Request`.
 
@@ -83,6 +83,7 @@ def attack(
         store = None if workspace is None else Workspace(Path(workspace))
         reference = _only(find_given(network, request, store), network)
         data = fit_classes(data, reference, request)
+        reference = under_flips(reference, request)
         attacked = list(
             _attacked(reference, select_data(data.name, data, SPLIT, None), cell, request)
         )

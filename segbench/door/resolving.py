@@ -19,6 +19,7 @@ from segbench.evaluation.request import select_data
 from segbench.evaluation.subject import load_subject
 from segbench.evaluation.taken import take_asked
 from segbench.networks.archive import is_archive
+from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import is_factory
 from segbench.networks.given import GivenReference, unwrapped
 from segbench.networks.imported import read_import
@@ -96,14 +97,24 @@ def find_given(
         )
     if name is not None:
         raise UserError(f"name = {name!r} is for a network in memory; {network!r} has its own name")
-    imported = read_import(network) is not None
-    alone = imported or is_checkpoint_folder(network) or is_factory(network) or is_archive(network)
+    alone = (
+        read_import(network) is not None
+        or is_checkpoint_folder(network)
+        or is_factory(network)
+        or is_archive(network)
+    )
     if workspace is None and not alone:
         raise UserError(
             f"network {network!r} is looked up among those trained in a workspace; "
             'say which, for example workspace="runs"'
         )
     return find_models(replace(request, models=(network,)), workspace or Workspace(Path()))
+
+
+def under_flips(reference: ModelReference, request: Request) -> ModelReference:
+    """The network itself, or where it is asked for the mean over its flips; by text it is that."""
+    given = isinstance(reference, GivenReference) and request.tta is not None
+    return CombinedReference((reference,), flips=True) if given else reference
 
 
 def fit_classes(data: InMemory, reference: ModelReference, options: Options) -> InMemory:

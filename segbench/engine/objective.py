@@ -98,6 +98,8 @@ class NetworkObjective:
             if goal.targeted:
                 value = -value
             if not value.requires_grad:
+                if reason := getattr(self.network.module, "no_gradient", ""):
+                    raise UserError(f"model {self.network.name} gives no gradient: {reason}")
                 raise UserError(
                     f"model {self.network.name} gives no gradient: its answer does not depend "
                     "differentiably on the image; a layer that stops it may bring a stand_in "

@@ -15,7 +15,8 @@ def describe_asked(subject: Subject, keys: Sequence[str], known: Mapping[str, Kn
     """The cells of a network by their keys, on those cases."""
     data, card = subject.data, subject.model.card
     fingerprint = data.dataset.fingerprint()
-    trained = _trained_on(card, fingerprint, known) if card else frozenset()
+    cards = dict.fromkeys(filter(None, (card, *subject.model.member_cards)))
+    trained = frozenset().union(*(_trained_on(one, fingerprint, known) for one in cards))
     groups = {entry.case_id: entry.group_id for entry in data.entries}
     return Asked(
         model=subject.name,

@@ -26,7 +26,7 @@ from segbench.evaluation.records import (
     Texts,
 )
 from segbench.networks.channels import Channels
-from segbench.networks.wishes import Resize, Wishes
+from segbench.networks.wishes import Resize, Tta, Wishes
 from segbench.plugins.spec import canonical
 
 
@@ -86,6 +86,7 @@ class Request(Options):
         normalize: what those networks expect of their images, see ``networks/normalize.py``.
         channels: how their images are brought to their channel count.
         output: which tensor of their answer is the prediction.
+        tta: what every image is also shown to every network as.
         resize_logits: how answers smaller than the images are enlarged.
         attacks: attack specs.
         eps: exact values, sorted, each once.
@@ -105,6 +106,7 @@ class Request(Options):
     channels: Channels | None = None
     output: str = ""
     resize_logits: Resize | None = None
+    tta: Tta | None = None
     attacks: Annotated[Texts, Field(min_length=1)] = ("standard",)
     eps: Eps = ()
     dataset: DataSpec | None = None
@@ -118,7 +120,7 @@ class Request(Options):
     @property
     def wishes(self) -> Wishes:
         """What is said of the networks of the user's own."""
-        return Wishes(self.normalize, self.channels, self.output, self.resize_logits)
+        return Wishes(self.normalize, self.channels, self.output, self.resize_logits, self.tta)
 
 
 @plain(frozen=True)

@@ -1,6 +1,7 @@
 """Networks named by text: found by ``resolve_models``, loaded when their data is there."""
 
 from segbench.networks.archive import ArchiveReference
+from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import ForeignReference
 from segbench.networks.hashes import source_hash, state_hash
 from segbench.networks.loaded import LoadedModel, ModelReference
@@ -10,6 +11,7 @@ from segbench.networks.trained import CheckpointReference
 __all__ = [
     "ArchiveReference",
     "CheckpointReference",
+    "CombinedReference",
     "ForeignReference",
     "LoadedModel",
     "ModelReference",

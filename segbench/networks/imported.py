@@ -25,6 +25,8 @@ Importer = Callable[[Path, Mapping[str, str], "Dataset", Wishes], "LoadedModel"]
 KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "hf": ("segbench.networks.huggingface", ("prompt", "jitter", "points")),
     "monai-bundle": ("segbench.networks.bundles", ("config", "skip")),
+    "onnx": ("segbench.networks.onnx", ()),
+    "smp": ("segbench.networks.smp", ()),
     "nnunet": ("segbench.networks.nnunet", ("configuration", "folds", "checkpoint")),
 }
 """Kind -> the module whose ``load`` imports it, and the options that it takes."""

@@ -28,6 +28,7 @@ class LoadedModel:
         wishes: all that the user says of it.
         exact: whether its gradients must be fp32.
         shown: what ``inspect`` shows of it: tiles, window, classes, prompts.
+        member_cards: of those of an ensemble's members that ``segbench train`` made.
         said: what the user should know of it, in sentences.
         oracle: compares it with what others measured, in sentences; None where nobody did.
         card: of one that ``segbench train`` made.
@@ -41,6 +42,7 @@ class LoadedModel:
     wishes: Wishes = NO_WISHES
     exact: bool = False
     card: Card | None = None
+    member_cards: tuple[Card, ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     oracle: Callable[[], Iterator[str]] | None = None

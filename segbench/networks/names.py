@@ -13,12 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from segbench.networks.archive import ArchiveReference
+from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import ForeignReference
 from segbench.networks.imported import ImportedReference
 from segbench.networks.loaded import ModelReference
 from segbench.networks.trained import CheckpointReference
 
-Named = ArchiveReference | CheckpointReference | ForeignReference | ImportedReference
+Named = (
+    ArchiveReference
+    | CheckpointReference
+    | ForeignReference
+    | ImportedReference
+    | CombinedReference
+)
 Identity = tuple[Path, Path | None]
 """Where a network lies, and its weights where they lie elsewhere."""
 
@@ -44,6 +51,8 @@ def _identity(reference: Named) -> Identity:
         return reference.folder.resolve(), None
     if isinstance(reference, (ArchiveReference, ImportedReference)):
         return reference.path.resolve(), None
+    if isinstance(reference, CombinedReference):
+        return Path(reference.name), None
     path, weights = reference.own.path, reference.weights
     place = path.resolve() if path else Path(reference.module)
     return place, weights.resolve() if weights else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segbench.errors import UserError
 from segbench.networks.archive import ArchiveReference, is_archive
+from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import ForeignReference, is_factory
 from segbench.networks.imported import ImportedReference, read_import
 from segbench.networks.loaded import ModelReference
@@ -19,6 +20,8 @@ from segbench.networks.trained import (
 )
 from segbench.networks.wishes import NO_WISHES, Wishes
 from segbench.store.workspace import Workspace
+
+_ENSEMBLE = "ensemble:"
 
 
 def resolve_models(
@@ -35,28 +38,52 @@ def resolve_models(
     Raises:
         UserError: a text means nothing, or an option belongs to none of them.
     """
-    if not texts and not weights:
-        return list(all_trained(workspace))
     files = list(weights)
     references: list[Named] = []
-    for text in texts:
-        if imported := read_import(text, wishes):
-            references.append(imported)
-        elif is_checkpoint_folder(text):
-            references.append(checkpoint_at(Path(text)))
-        elif is_factory(text):
-            file = files.pop(0) if files else None
-            references.append(ForeignReference(text, file, wishes))
-        elif text.endswith(".py"):
-            raise UserError(f"model {text!r} is a file; name what builds it in there: {text}:build")
-        elif is_archive(text):
-            if not Path(text).exists():
-                raise UserError(f"model file {text} does not exist")
-            references.append(ArchiveReference(Path(text), wishes))
-        else:
-            references += find_trained(text, workspace)
+    if texts or weights:
+        for text in texts:
+            references += _find(text, workspace, files, wishes)
+    else:
+        references += all_trained(workspace)
     _refuse_idle(references, files, wishes)
+    if wishes.tta:
+        references = [CombinedReference((reference,), flips=True) for reference in references]
     return tell_apart(references)
+
+
+def _find(text: str, workspace: Workspace, files: list[Path], wishes: Wishes) -> list[Named]:
+    """What one text means; factories take their weights from ``files``."""
+    if text.startswith(_ENSEMBLE):
+        return [_ensemble(text, workspace, files, wishes)]
+    if imported := read_import(text, wishes):
+        return [imported]
+    if is_checkpoint_folder(text):
+        return [checkpoint_at(Path(text))]
+    if is_factory(text):
+        return [ForeignReference(text, files.pop(0) if files else None, wishes)]
+    if text.endswith(".py"):
+        raise UserError(f"model {text!r} is a file; name what builds it in there: {text}:build")
+    if is_archive(text):
+        if not Path(text).exists():
+            raise UserError(f"model file {text} does not exist")
+        return [ArchiveReference(Path(text), wishes)]
+    return list(find_trained(text, workspace))
+
+
+def _ensemble(
+    text: str, workspace: Workspace, files: list[Path], wishes: Wishes
+) -> CombinedReference:
+    """``ensemble:a+b+c``, each member what ``-m`` takes and one network alone."""
+    members: list[Named] = []
+    for part in text.removeprefix(_ENSEMBLE).split("+"):
+        found = _find(part, workspace, files, wishes) if part else []
+        if len(found) != 1:
+            names = ", ".join(one.name for one in found) or "none"
+            raise UserError(f"model {text!r}: {part!r} means {names}; expected one network")
+        members += found
+    if len(members) < 2:
+        raise UserError(f"model {text!r} has one member; expected ensemble:a+b")
+    return CombinedReference(tuple(tell_apart(members)))
 
 
 def _refuse_idle(
@@ -66,7 +93,12 @@ def _refuse_idle(
 ) -> None:
     """UserError where an option for networks of the user's own finds none to belong to."""
     own = (ForeignReference, ArchiveReference, ImportedReference)
-    if not any(isinstance(reference, own) for reference in references):
+    members = [
+        member
+        for one in references
+        for member in (one.members if isinstance(one, CombinedReference) else (one,))
+    ]
+    if not any(isinstance(member, own) for member in members):
         for option, value in wishes.given().items():
             raise UserError(
                 f"{option} {value!r} belongs to no network of your own; trained ones take images "

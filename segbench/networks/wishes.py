@@ -8,6 +8,7 @@ from typing import Literal
 from segbench.networks.channels import Channels
 
 Resize = Literal["bilinear", "bicubic", "nearest"]
+Tta = Literal["flips"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Wishes:
         normalize: what they expect of their images, see ``normalize.py``.
         channels: how images are brought to their channel count, see ``channels.py``.
         output: which tensor of their answer is the prediction, see ``answers.py``.
+        tta: what every image is also shown as; the mean of the answers counts.
         resize_logits: how answers smaller than the images are enlarged.
     """
 
@@ -25,6 +27,7 @@ class Wishes:
     channels: Channels | None = None
     output: str = ""
     resize_logits: Resize | None = None
+    tta: Tta | None = None
 
     def given(self) -> dict[str, str]:
         """Those that are given, as they are written: option -> value."""

@@ -1,0 +1,190 @@
+"""``onnx:FILE``: a network as ONNX, converted where that is faithful, else a black box.
+
+It is converted by onnx2torch, and the conversion serves where its answers are onnxruntime's.
+Otherwise onnxruntime itself answers, and there is no gradient: attacks that ask for scores or
+labels alone can be run. Weights beside the file must lie in its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segbench.atomic import read_regular
+from segbench.errors import UserError
+from segbench.networks.loaded import LoadedModel
+from segbench.networks.own import own_model, wanted_images
+
+if TYPE_CHECKING:
+    from segbench.api import Dataset
+    from segbench.networks.wishes import Wishes
+
+_DYNAMIC = 64  # the size at which a conversion is compared along axes that may have any
+_TOLERANCE = 1e-3  # relative to the largest logit
+
+
+def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishes) -> LoadedModel:
+    """The network of a file.
+
+    Raises:
+        UserError: it cannot be read, takes something else than images, or reads other folders.
+    """
+    content, model = _read(path)
+    beside = _external(model, path)
+    content += b"".join(hashlib.sha256(read_regular(file)).digest() for file in beside)
+    digest = hashlib.sha256(content).hexdigest()
+    box = BlackBox(path)
+    converted, reason = _converted(model, path, box, dataset.in_channels)
+    if converted is not None:
+        found = own_model(converted, digest, dataset, wishes)
+        shown = {"onnx": "converted by onnx2torch; its answers are onnxruntime's"}
+        return replace(found, weights_sha256=digest, shown=shown)
+    box.no_gradient = (
+        f"an ONNX network that is a black box here ({reason}): attacks by scores and labels alone "
+        "can be run, such as square and rays"
+    )
+    wanted = wanted_images(wishes, dataset)
+    facts = {"source": digest, "onnxruntime": _runtime().__version__}
+    return LoadedModel(
+        box, digest, facts, True, wanted, wishes, exact=True,
+        shown={"onnx": f"a black box through onnxruntime: {reason}"},
+        said=(f"gradients cannot be had: {reason}",),
+    )  # fmt: skip
+
+
+class BlackBox(nn.Module):
+    """What onnxruntime answers: images (B, C, *spatial) -> tensors, without a gradient."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        runtime = _runtime()
+        settings = runtime.SessionOptions()
+        settings.intra_op_num_threads = torch.get_num_threads()
+        settings.log_severity_level = 4
+        try:
+            self.session = runtime.InferenceSession(
+                str(path), settings, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # it raises classes of its own, of no common kind
+            raise UserError(
+                f"{path} cannot be run by onnxruntime: {str(error).splitlines()[0]}"
+            ) from error
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            kinds = ", ".join(f"{one.name} {one.type}" for one in inputs)
+            raise UserError(f"{path} takes {kinds}; expected images alone, tensor(float)")
+        self.input, self.shape = inputs[0].name, tuple(inputs[0].shape)
+        self.outputs = tuple(output.name for output in self.session.get_outputs())
+        self.no_gradient = ""
+
+    def forward(self, images: Tensor) -> Any:
+        """Its only output, or all of them by name."""
+        given = {self.input: images.detach().cpu().numpy()}
+        found = [torch.from_numpy(np.ascontiguousarray(a)) for a in self.session.run(None, given)]
+        answers = [answer.to(images.device) for answer in found]
+        return answers[0] if len(answers) == 1 else dict(zip(self.outputs, answers, strict=True))
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"onnx: needs onnxruntime ({error}); install segbench[onnx]") from None
+    return onnxruntime
+
+
+def _read(path: Path) -> tuple[bytes, Any]:
+    """The file, and its graph without weights that lie elsewhere."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError(f"onnx: needs onnx ({error}); install segbench[onnx]") from None
+    try:
+        content = read_regular(path)
+        model = onnx.ModelProto()
+        model.ParseFromString(content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # protobuf's own, of no public class
+        raise UserError(f"{path} is no ONNX file ({type(error).__name__})") from error
+    if not model.graph.node:
+        raise UserError(f"{path} is no ONNX file: it has no graph")
+    return content, model
+
+
+def _external(model: Any, path: Path) -> list[Path]:
+    """The files beside it that hold its weights.
+
+    Raises:
+        UserError: one lies in another folder.
+    """
+    found: set[str] = set()
+    for tensor in _tensors(model):
+        if tensor.data_location == tensor.EXTERNAL:
+            found |= {entry.value for entry in tensor.external_data if entry.key == "location"}
+    for name in sorted(found):
+        file = path.parent / name
+        inside = file.resolve().parent == path.parent.resolve()
+        if Path(name).name != name or name in ("", ".", "..") or not inside:
+            raise UserError(f"{path} keeps weights at {name!r:.80}, outside its folder")
+        if not file.is_file():
+            raise UserError(f"{path} keeps weights in {name}, which is not there")
+    return [path.parent / name for name in sorted(found)]
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor anywhere in a file."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if hasattr(value, "__len__") else (value,):
+                yield from _tensors(part)
+
+
+def _converted(
+    model: Any, path: Path, box: BlackBox, channels: int
+) -> tuple[nn.Module | None, str]:
+    """The network as torch's layers; None, and why, where that is not the same network."""
+    try:
+        import onnx
+        from onnx2torch import convert
+    except ImportError as error:
+        return None, f"onnx2torch does not import ({error})"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network: nn.Module = convert(onnx.load(str(path))).eval()
+            probe = torch.rand(_probe_shape(box.shape, channels))
+            with torch.no_grad():
+                found, expected = _listed(network(probe)), _listed(box(probe))
+    except Exception as error:  # converters fail in any way
+        return None, f"onnx2torch does not convert it ({type(error).__name__}: {error})"
+    for ours, theirs in zip(found, expected, strict=True):
+        scale = float(theirs.abs().max()) or 1.0
+        if ours.shape != theirs.shape or float((ours - theirs).abs().max()) > _TOLERANCE * scale:
+            return None, "what onnx2torch makes of it answers otherwise"
+    return network, ""
+
+
+def _probe_shape(shape: tuple[Any, ...], channels: int) -> tuple[int, ...]:
+    sizes = [size if isinstance(size, int) else _DYNAMIC for size in shape]
+    sizes[0] = sizes[0] if isinstance(shape[0], int) else 2
+    if len(sizes) > 1 and not isinstance(shape[1], int):
+        sizes[1] = channels
+    return tuple(sizes)
+
+
+def _listed(answer: Any) -> list[Tensor]:
+    if isinstance(answer, dict):
+        return list(answer.values())
+    return list(answer) if isinstance(answer, (tuple, list)) else [answer]
