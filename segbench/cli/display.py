@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import (
@@ -23,57 +22,15 @@ from rich.table import Table
 from rich.text import Text
 
 from segbench.cli.consoles import console, messages
+from segbench.cli.summary import score
 from segbench.cli.terminal import plain
-from segbench.plugins.naming import attack_names, eps_names, point_names
-from segbench.tables.marks import distrusted
+from segbench.plugins.naming import attack_names, eps_names
 from segbench.tables.verdicts import FAILURES, UNCHANGED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from segbench.api import Tables
     from segbench.evaluation.grid import Cell
-
-_FIRST_COLUMN, _CURVE_COLUMN = 12, 17
-
-
-def show_summary(tables: Tables) -> None:
-    """Mean Jaccard per budget (down) and per model and attack (across), as wide as fits."""
-    fitting = max(1, (console.width - _FIRST_COLUMN) // _CURVE_COLUMN)
-    for (dataset, split), part in tables.summary.groupby(["dataset", "split"], sort=True):
-        title = f"Mean Jaccard on {dataset}, {split} split"
-        for start in range(0, len(part), fitting):
-            console.print(_curves(title, part.iloc[start : start + fitting]))
-    for note in tables.notes:
-        console.print(f"• {note}")
-
-
-def _curves(title: str, part: DataFrame) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("budget", justify="right", no_wrap=True)
-    curves = part.to_dict("records")
-    for curve in curves:
-        mark = " !" if distrusted(curve["marks"]) else ""
-        head = f"{curve['model']}{mark}\n{curve['attack']}"
-        table.add_column(head, justify="right", max_width=_CURVE_COLUMN - 2, overflow="fold")
-    for point in point_names(part):
-        if part[point].notna().any():
-            table.add_row(point, *(score(curve[point]) for curve in curves))
-    table.add_section()
-    table.add_row("AUC", *(score(curve["auc"]) for curve in curves))
-    table.add_row("drop", *(percent(curve["relative_drop"]) for curve in curves))
-    table.add_row("cases", *(str(curve["cases"]) for curve in curves))
-    return table
-
-
-def score(value: Any, decimals: int = 3, sign: str = "") -> str:
-    """A metric in decimals, a dash where there is none."""
-    return "–" if math.isnan(value) else f"{value:{sign}.{decimals}f}"
-
-
-def percent(value: Any) -> str:
-    """A share in whole percent, a dash where there is none."""
-    return "–" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
 class _Description(ProgressColumn):

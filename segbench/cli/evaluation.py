@@ -26,7 +26,8 @@ def evaluate(request: Request, workspace: Workspace) -> None:
     pairs = resolve_request(request, workspace)
 
     from segbench.cli.consoles import console
-    from segbench.cli.display import AttackProgress, progress_bar, show_summary
+    from segbench.cli.display import AttackProgress, progress_bar
+    from segbench.cli.summary import show_summary
     from segbench.evaluation.run import refuse_failures, run_grid
     from segbench.evaluation.settle import settle
     from segbench.tables.load import load_tables

@@ -30,22 +30,31 @@ _RESERVED = {
     required=False,
     type=click.Choice([*registry.KINDS, "runs", "cells"]),
 )
+@click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @workspace_option
 @click.pass_context
-def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Workspace) -> None:
+def command(
+    ctx: click.Context, what: str | None, name: str | None, as_json: bool, workspace: Workspace
+) -> None:
     """List models, attacks, datasets and reports with their parameters, or runs and stored cells.
+
+    With a NAME that one plug-in whole: its paper, every key with its meaning, an example.
 
     Exit status 3 if one of them is broken; its row says how. A damaged file is named, and status 3.
 
     \b
     segbench list
+    segbench list attacks pgd
     segbench list attacks --json
     segbench list runs
     segbench list cells
     """
     from segbench.cli.consoles import messages
 
+    if name is not None:
+        _show_one(what or "", name, as_json)
+        return
     stored, damaged = {"runs": _runs, "cells": _cells}, list[str]()
     if what in stored:
         found: dict[str, list[dict[str, Any]]] = {what: stored[what](workspace, damaged)}
@@ -60,6 +69,20 @@ def command(ctx: click.Context, what: str | None, as_json: bool, workspace: Work
         messages.print(f"left out: {sentence}", soft_wrap=True)
     if damaged or any("broken" in entry for entries in found.values() for entry in entries):
         ctx.exit(3)
+
+
+def _show_one(what: str, name: str, as_json: bool) -> None:
+    from segbench.cli.consoles import console
+    from segbench.cli.plugin_page import describe_plugin
+
+    if what not in registry.KINDS:
+        raise UserError(f"segbench list {what} takes no name; of a plug-in it shows one whole")
+    kind: registry.Kind = what
+    if as_json:
+        click.echo(json.dumps(_describe(kind, name), indent=2, default=str))
+        return
+    for line in describe_plugin(kind, name, _RESERVED[kind], console.width):
+        say(line)
 
 
 def _plugins(kind: registry.Kind) -> list[dict[str, Any]]:

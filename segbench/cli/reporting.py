@@ -20,7 +20,7 @@ def write_reports(
 ) -> list[Path]:
     """Write each format's files into a folder, then say so; with ``show``, after the summary."""
     from segbench.cli.consoles import console
-    from segbench.cli.display import show_summary
+    from segbench.cli.summary import show_summary
     from segbench.plugins.registry import load
     from segbench.plugins.report import write_report
     from segbench.tables.load import load_tables

@@ -1,0 +1,94 @@
+"""One plug-in whole: what it is, its paper, every key with its meaning, and an example."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+from segbench.cli.summary import wrapped
+from segbench.plugins import registry, spec
+from segbench.plugins.naming import spell
+
+_EXAMPLES = {
+    "models": "segbench train {}",
+    "attacks": "segbench attack -a {} --eps 4/255",
+    "datasets": "segbench attack --dataset {} --data-root DIR --eps 4/255",
+    "reports": "segbench report -f {}",
+}
+_SECTION = re.compile(r"^(Attributes|Args):\n", re.MULTILINE)
+_ITEM = re.compile(r"^    (\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)
+_LONG = 6  # characters of a decimal that people would rather write as a fraction
+_LARGEST = 255 * 40  # denominator
+
+
+def describe_plugin(
+    kind: registry.Kind, name: str, reserved: tuple[str, ...], width: int
+) -> Iterator[str]:
+    """The lines of a plug-in's page."""
+    plugin = registry.load(kind, name)
+    factory = plugin.factory
+    keys = spec.parameters(factory, reserved=reserved)
+    yield f"{kind.removesuffix('s')} {name}, of {plugin.distribution} {plugin.version}"
+    yield ""
+    for text in _paragraphs(factory):
+        yield from wrapped(text, width, "")
+        yield ""
+    meanings = _meanings(factory)
+    for key, parameter in keys.items():
+        kind_of = spec.describe(parameter.annotation)
+        first, *rest = wrapped(f"{key} = {written(parameter.default)}   ({kind_of})", width - 2, "")
+        yield f"  {first}"
+        yield from (f"      {line}" for line in rest)
+        if meaning := meanings.get(key):
+            yield from (f"      {line.strip()}" for line in wrapped(meaning, width - 6))
+    if not keys:
+        yield "  It has no keys."
+    yield ""
+    yield f"  {_EXAMPLES[kind].format(_example(name, keys))}"
+
+
+def written(default: Any) -> str:
+    """A default as a person writes it: ``1/510``, and not 0.00196078431372549."""
+    if default is inspect.Parameter.empty:
+        return "(must be given)"
+    if isinstance(default, float) and len(repr(default)) > _LONG:
+        share = Fraction(default).limit_denominator(_LARGEST)
+        if math.isclose(share, default, rel_tol=1e-15):
+            return f"{share.numerator}/{share.denominator}"
+    text = spell(default)
+    return text if text else '""'
+
+
+def _paragraphs(factory: Callable[..., Any]) -> Iterator[str]:
+    """The module's documentation, with the paper, then the factory's own, before its sections."""
+    documented = [inspect.getdoc(inspect.getmodule(factory)), inspect.getdoc(factory)]
+    for text in filter(None, documented):
+        prose = _SECTION.split(text)[0]
+        prose = re.split(r"^(?:Raises|Returns):\n", prose, flags=re.MULTILINE)[0]
+        for paragraph in prose.split("\n\n"):
+            if paragraph.strip():
+                yield " ".join(paragraph.replace("``", "`").split())
+
+
+def _meanings(factory: Callable[..., Any]) -> dict[str, str]:
+    """Key -> what its documentation says, of the class itself before those it comes from."""
+    sources = [*reversed(inspect.getmro(factory))] if inspect.isclass(factory) else [factory]
+    found: dict[str, str] = {}
+    for source in sources:
+        text = inspect.cleandoc(source.__doc__ or "")
+        for section in _SECTION.split(text)[2::2]:
+            for key, meaning in _ITEM.findall(section):
+                found[key.rstrip("_")] = " ".join(meaning.replace("``", "`").split())
+    return found
+
+
+def _example(name: str, keys: dict[str, spec.Parameter]) -> str:
+    """The plug-in with its first key that has a plain value."""
+    for key, parameter in keys.items():
+        if isinstance(parameter.default, (int, float)) and not isinstance(parameter.default, bool):
+            return f"{name}:{key}={spell(parameter.default)}"
+    return name
