@@ -16,7 +16,7 @@ from segbench.networks.bundle_network import INTENSITY, BundleNetwork, Ending, G
 from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.imported import refuse_wishes
 from segbench.networks.loaded import LoadedModel
-from segbench.networks.met import class_names_differ, clipped_data
+from segbench.networks.met import class_names_differ, clipped_data, proposed
 from segbench.training.weights import load_content
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         f"{window.get('overlap', 0.25)}, {window.get('mode', 'constant')}",
         "classes": ", ".join(names) or "not said",
     }  # fmt: skip
-    if geometry.pixdim:
-        shown["spacing"] = " x ".join(f"{size:g}" for size in geometry.pixdim) + " mm"
+    seen = _seen(intensity)
+    if dataset.spatial_dims == 3:
+        shown["data"] = proposed(seen, geometry.pixdim)
     if names and not ending.sigmoid:
         said += class_names_differ(names[1:], dataset)
     if skip:
@@ -70,7 +71,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         {"source": source_hash(module), "layers": layers_hash(module)},
         exact=True,
         shown=shown,
-        said=(*said, *clipped_data(dataset, "the bundle"), *_windows(intensity)),
+        said=(*said, *clipped_data(dataset, "the bundle", seen), *_windows(seen)),
     )
 
 
@@ -231,15 +232,22 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _windows(intensity: list[tuple[str, dict[str, Any]]]) -> tuple[str, ...]:
-    """What eps means: the window that the bundle itself looks through."""
+def _seen(intensity: list[tuple[str, dict[str, Any]]]) -> tuple[float, float] | None:
+    """The window that the bundle itself looks through."""
     for name, own in intensity:
         if name == "ScaleIntensityRange" and own.get("clip"):
-            return (
-                f"it looks through the window {own['a_min']:g} to {own['a_max']:g} of the file's "
-                "units; that window as [0, 1] makes eps mean what it can see",
-            )
-    return ()
+            return float(own["a_min"]), float(own["a_max"])
+    return None
+
+
+def _windows(seen: tuple[float, float] | None) -> tuple[str, ...]:
+    """What eps means."""
+    if seen is None:
+        return ()
+    return (
+        f"it looks through the window {seen[0]:g} to {seen[1]:g} of the file's units; that window "
+        f"as [0, 1] (window={seen[0]:g}..{seen[1]:g}) makes eps mean what it can see",
+    )
 
 
 def _classes(bundle: Bundle) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,15 +52,37 @@ class Met:
         return turned.permute(0, *(int(axis) + 1 for axis in np.argsort(self.axes)))
 
 
-def clipped_data(dataset: Dataset, who: str) -> tuple[str, ...]:
-    """The sentence about data that are clipped where a network's own training did not clip them."""
+def clipped_data(
+    dataset: Dataset, who: str, seen: tuple[float, float] | None = None
+) -> tuple[str, ...]:
+    """The sentence about data that are clipped where a network's own training did not clip them.
+
+    Args:
+        seen: the values that the network clips to itself; None where it needs them all.
+    """
+    if dataset.spatial_dims != 3:
+        return ()
+    window = str(getattr(dataset, "window", ""))
+    needed = "all values of the files" if seen is None else f"{seen[0]:g} to {seen[1]:g}"
+    if window:
+        ends = [float(end) for end in window.split("..")]
+        if seen is not None and ends[0] <= seen[0] and seen[1] <= ends[-1]:
+            return ()
+        return (f"the data are clipped to the window {window}; {who} needs {needed}",)
     lower, upper = getattr(dataset, "lower", 0), getattr(dataset, "upper", 100)
-    if dataset.spatial_dims != 3 or (lower <= 0 and upper >= 100):
+    if lower <= 0 and upper >= 100:
         return ()
     return (
-        f"the data are clipped at their percentiles {lower:g} and {upper:g}, which {who} does not "
-        "do; give lower=0,upper=100",
+        f"the data are clipped at their percentiles {lower:g} and {upper:g}; {who} needs {needed}: "
+        "give lower=0,upper=100 or a window",
     )
+
+
+def proposed(seen: tuple[float, float] | None, spacing: Sequence[float] = ()) -> str:
+    """How data are to be given to a network of volumes."""
+    window = f"window={seen[0]:g}..{seen[1]:g}" if seen else "lower=0,upper=100"
+    sizes = " x ".join(f"{size:g}" for size in spacing)
+    return f"mode=volumes,{window}" + (f", with voxels of {sizes} mm" if sizes else "")
 
 
 def class_names_differ(own: list[str], dataset: Dataset) -> tuple[str, ...]:

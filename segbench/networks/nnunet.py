@@ -12,7 +12,7 @@ from segbench.errors import UserError
 from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.imported import refuse_wishes
 from segbench.networks.loaded import LoadedModel
-from segbench.networks.met import class_names_differ, clipped_data
+from segbench.networks.met import class_names_differ, clipped_data, proposed
 from segbench.networks.nnunet_network import NnunetNetwork
 from segbench.networks.nnunet_plans import (
     Plans,
@@ -47,6 +47,8 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     if len(mirroring) > 1:
         raise UserError(f"the folds of {plans.folder} were trained with different mirroring")
     module = NnunetNetwork(folds, mirroring.pop(), plans)
+    if plans.regions and _overlap(dataset):
+        module.keep_regions()
     facts = {"source": source_hash(module), "layers": layers_hash(module)}
     return LoadedModel(
         module,
@@ -128,17 +130,34 @@ def _shown(plans: Plans, module: NnunetNetwork) -> dict[str, str]:
         "spacing": " x ".join(f"{n:g}" for n in module.spacing) + " mm, resampled to and back",
         "tiles": f"{tile}, half a tile apart, Gaussian; mirrored along axes {mirrors}",
         "classes": ", ".join(plans.labels),
+        "data": proposed(_seen(module)),
     }
 
 
+def _seen(module: NnunetNetwork) -> tuple[float, float] | None:
+    """The values that it clips to, where all its channels are CT's."""
+    if set(module.schemes) != {"CTNormalization"}:
+        return None
+    return (
+        min(facts["percentile_00_5"] for facts in module.foreground),
+        max(facts["percentile_99_5"] for facts in module.foreground),
+    )
+
+
+def _overlap(dataset: Dataset) -> bool:
+    """Whether the data's classes are regions that overlap, as its own are."""
+    entry = next(e for split in dataset.splits for e in dataset.entries(split))
+    return dataset.load(entry.case_id).regions is not None
+
+
 def _said(plans: Plans, dataset: Dataset, module: NnunetNetwork) -> tuple[str, ...]:
-    said = [*clipped_data(dataset, "nnU-Net")]
-    for scheme, facts in zip(module.schemes, module.foreground, strict=True):
-        if scheme == "CTNormalization":
-            said.append(
-                f"it clips to {facts['percentile_00_5']:g} to {facts['percentile_99_5']:g} of the "
-                "file's units; that window as [0, 1] makes eps mean what it can see"
-            )
+    seen = _seen(module)
+    said = [*clipped_data(dataset, "nnU-Net", seen)]
+    if seen:
+        said.append(
+            f"it clips to {seen[0]:g} to {seen[1]:g} of the file's units; that window as [0, 1] "
+            f"(window={seen[0]:g}..{seen[1]:g}) makes eps mean what it can see"
+        )
     if not plans.regions:
         names = [name for name, value in plans.labels.items() if value != 0]
         ordered = sorted(names, key=plans.labels.__getitem__)

@@ -47,7 +47,13 @@ class NnunetNetwork(nn.Module):
         self.reoriented = plans.plans.get("image_reader_writer") == "NibabelIOWithReorient"
         self.regions = plans.regions
         self.class_order = tuple(plans.dataset.get("regions_class_order", ()))
+        self.painted = self.regions
         self._case: _InFile | None = None
+
+    def keep_regions(self) -> None:
+        """Answer with the regions themselves, each a sigmoid, for data that overlap too."""
+        self.painted = False
+        self.output = "sigmoid"
 
     def meet(self, case: Case) -> None:
         """Where the voxels of the next case lie, and what [0, 1] means in its file's units."""
@@ -74,9 +80,10 @@ class NnunetNetwork(nn.Module):
         resampled = resample(data, shape, spacing, target, *_rule(self.data_rule))
         logits = self._predicted(resampled)
         logits = resample(logits, data.shape[1:], target, spacing, *_rule(self.logits_rule))
-        if self.regions:
+        if self.painted:
             logits = class_logits(logits, self.class_order)
-        logits = _uncropped(logits, box, inside_of=voxels.permute(0, *(a + 1 for a in order)))
+        whole = [voxels.shape[axis + 1] for axis in order]
+        logits = _uncropped(logits, box, whole, background=self.painted or not self.regions)
         return logits.permute(0, *(int(a) + 1 for a in np.argsort(order)))
 
     def _target(self, spacing: Sequence[float]) -> list[float]:
@@ -187,12 +194,15 @@ def _box(inside: Tensor) -> tuple[slice, ...]:
     return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
-def _uncropped(logits: Tensor, box: tuple[slice, ...], inside_of: Tensor) -> Tensor:
+def _uncropped(
+    logits: Tensor, box: tuple[slice, ...], shape: Sequence[int], *, background: bool
+) -> Tensor:
     """Logits of a box within the whole, background around it."""
-    shape = inside_of.shape[1:]
     sides = [(b.start, n - b.stop) for b, n in zip(box, shape, strict=True)]
     if not any(n for side in sides for n in side):
         return logits
     flat = [n for side in reversed(sides) for n in side]
-    background = F.pad(logits[:1], flat, value=_OUTSIDE)
-    return torch.cat([background, F.pad(logits[1:], flat, value=-_OUTSIDE)])
+    if not background:
+        return F.pad(logits, flat, value=-_OUTSIDE)
+    first = F.pad(logits[:1], flat, value=_OUTSIDE)
+    return torch.cat([first, F.pad(logits[1:], flat, value=-_OUTSIDE)])

@@ -141,7 +141,9 @@ def loaded(text: str, dataset: Any) -> Any:
     return reference.load(dataset)
 
 
-@pytest.mark.filterwarnings("ignore:monai.transforms.spatial:FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore:monai.transforms.spatial:FutureWarning", "ignore:NvImgCodecPydicomReader"
+)
 @pytest.mark.parametrize(
     ("network", "post", "scale"),
     [

@@ -131,7 +131,10 @@ def volumes(tmp_path: Path) -> Path:
     return root
 
 
-def data(volumes: Path, spec: str = "folder:mode=volumes,lower=0,upper=100") -> Any:
+SPEC = "folder:mode=volumes,lower=0,upper=100"
+
+
+def data(volumes: Path, spec: str = SPEC) -> Any:
     return open_dataset(spec, volumes)
 
 
@@ -246,6 +249,22 @@ def test_a_network_of_regions_has_the_datas_classes(tmp_path: Path, volumes: Pat
     model = loaded(f"nnunet:{results(tmp_path, labels=labels)}", data(volumes))
     model.module.eval().meet(data(volumes).load("c0"))
     assert model.module(torch.rand(1, 1, 9, 8, 10)).shape[1] == 3
+
+
+def test_regions_that_overlap_in_the_data_too_are_left_as_they_are(
+    tmp_path: Path, volumes: Path
+) -> None:
+    labels = {"background": 0, "whole": [1, 2], "back": [2]}
+    folder = results(tmp_path, labels=labels)
+    dataset = data(volumes, f'{SPEC},regions="whole={{1,2}}; back={{2}}"')
+    model, case = loaded(f"nnunet:{folder},folds=0", dataset), dataset.load("c0")
+    painted = loaded(f"nnunet:{folder},folds=0", data(volumes))
+    images = torch.from_numpy(case.image)[None]
+    for one in (model, painted):
+        one.module.eval().meet(case)
+    regions = model.module(images)[0]
+    assert (regions.shape[0], model.module.output) == (2, "sigmoid")
+    assert_close(painted.module(images)[0], class_logits(regions, (1, 2)))
 
 
 def test_ct_is_clipped_and_scaled_in_the_files_units(tmp_path: Path, volumes: Path) -> None:
