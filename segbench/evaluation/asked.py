@@ -15,7 +15,7 @@ def describe_asked(subject: Subject, keys: Sequence[str], known: Mapping[str, Kn
     """The cells of a network by their keys, on those cases."""
     data, card = subject.data, subject.model.card
     fingerprint = data.dataset.fingerprint()
-    cards = dict.fromkeys(filter(None, (card, *subject.model.member_cards)))
+    cards = [one for one in (card, *subject.model.member_cards) if one is not None]
     trained = frozenset().union(*(_trained_on(one, fingerprint, known) for one in cards))
     groups = {entry.case_id: entry.group_id for entry in data.entries}
     return Asked(
