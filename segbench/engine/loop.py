@@ -47,6 +47,7 @@ from segbench.engine.whole import CaseObjective, within
 from segbench.errors import UserError
 
 COMPACT_EVERY = 4
+_LONG = 16  # steps, from which on a last half without gain says something
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +55,13 @@ class Outcome:
     """What an attack made of a batch: images (B, C, *spatial), and its cost per case.
 
     Attributes:
-        zeros: of the gradients, how many were zero in every pixel.
+        zeros: of the gradients, how many were zero in every pixel; of a case that has no pixel to
+            change none counts.
         displacement: (B, dims, *spatial) in pixels, by which the images and their truth were moved;
             None where nothing moved.
         late_gain: by how much the lowest score of each case fell in the last half of its steps, in
-            the run that gained most; NaN where it was not asked that long. Of a whole attack [].
+            the run that gained most; NaN of fewer than 16 steps, or where it was done before. Of a
+            whole attack [].
     """
 
     images: Tensor
@@ -120,10 +123,12 @@ class _StepRun:
         self.network, self.attack, self.noise = network, attack, noise
         self.plan: Plan = check_plan(attack.plan(budget))
         self.leaving = self.plan.stop_early or self.plan.keep == "nearest"
+        self.tells = self.attack.needs == "gradients" and self.plan.steps >= _LONG
         self.objective = NetworkObjective(network)
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.backwards, self.zeros = self.forwards.clone(), self.forwards.clone()
         self.at_fault = self.forwards.bool()
+        self.movable = ~self.at_fault if region is None else region.flatten(1).any(1)
         self.gained = torch.full_like(self.forwards, torch.nan, dtype=torch.float64)
         self.nearest: Nearest | None = None
         self.everyone = torch.arange(len(images), device=images.device)
@@ -195,7 +200,7 @@ class _StepRun:
             if record is not None and inside:
                 score = self._suggested(feedback, context.goal)
                 record.update(alive, state.images, score)
-            if self.attack.needs == "gradients" and inside and step % COMPACT_EVERY == 0:
+            if self.tells and inside and step % COMPACT_EVERY == 0:
                 late.note(step, alive, self._suggested(feedback, context.goal))
             if self.leaving and inside and step % COMPACT_EVERY == 0:
                 done = self._done(record, state.images, feedback, context.goal, alive)
@@ -307,7 +312,8 @@ class _StepRun:
         self.backwards[cases] += self.network.samples if gradients else 0
         height = ball.flat_norm(feedback.gradient, torch.inf)
         if gradients:
-            self.zeros[cases] += self.network.samples * (height == 0)
+            nowhere = (height == 0) & self.movable[cases]
+            self.zeros[cases] += self.network.samples * nowhere
         answer = feedback.loss + height
         asked = ball.flat_norm(state.images, torch.inf)
         self.at_fault[cases] |= ~answer.isfinite() & asked.isfinite()

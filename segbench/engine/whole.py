@@ -54,7 +54,8 @@ class CaseObjective(NetworkObjective):
         height = ball.flat_norm(feedback.gradient, torch.inf)
         self._note(images, feedback.loss + height, "loss or gradient", backwards=1)
         if len(images) == len(self._index):
-            self.costs[2, self._index] += self.network.samples * (height == 0).cpu()
+            nowhere = (height == 0).cpu() & self._movable()
+            self.costs[2, self._index] += self.network.samples * nowhere
         return feedback
 
     def scores(self, images: Tensor) -> Tensor:
@@ -66,6 +67,12 @@ class CaseObjective(NetworkObjective):
         logits = super().scores(self._seen(images))
         self._note(images, ball.flat_norm(logits, torch.inf), "logits", backwards=0)
         return logits
+
+    def _movable(self) -> Tensor:
+        """Which cases (B,) have a pixel that may change: a gradient of none says nothing."""
+        if self.region is None:
+            return torch.ones(len(self._index), dtype=torch.bool)
+        return self.region.flatten(1).any(1).cpu()
 
     def _seen(self, images: Tensor) -> Tensor:
         """What the network gets to see of them.
