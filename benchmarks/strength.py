@@ -2,10 +2,12 @@
 
     python benchmarks/strength.py -m unet --dataset jsrt --data-root DIR --limit 8
 
-Runs what `segbench attack` runs, into the same workspace, so that nothing is computed twice. An
-attack with a step count takes each of --gradients; SEA shares them among its losses; the standard
-attack has its own three costs. Cases that the standard attack leaves more than 0.02 above what
-another one found are listed by name. Every network of the workspace that has all rows is shown.
+Runs what `segbench attack` runs, into the same workspace, so that nothing is computed twice and a
+run that was cut short goes on. An attack with a step count takes each of --gradients; SEA shares
+them among its losses; the standard attack has its own three costs. Several runs, of other networks
+or other attacks, add up: the page shows all that the workspace holds of these attacks. With it goes
+each attack's optimality (segbench.tables.optimality), and, with --plot, a figure. Cases that the
+standard attack leaves more than 0.02 above what another one found are listed by name.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ ATTACKS = {
     "segpgd": "segpgd:steps={n}",
     "cospgd": "cospgd:steps={n}",
     "apgd": "apgd:steps={n}",
+    "art, pgd": "art/ProjectedGradientDescent:max_iter={n}",
     **{
         f"pgd, {loss}": f"pgd:loss={loss},{LED},steps={{n}}"
         for loss in ("lovasz", "scored-hinge", "metric-hinge", "reach")
@@ -40,6 +43,7 @@ ATTACKS = {
     "sea, released": "sea:preset=eccv2024,steps={n/3}",
 }
 STANDARD = {30: "standard:cost=quick", 100: "standard", 1000: "standard:cost=thorough"}
+EVERY = [10, 20, 40, 80, 160, 320, 1200]  # that the page has columns for
 FEWEST = 4  # steps that each of SEA's losses needs
 BEHIND = 0.02
 KEYS = ["model", "dataset", "split", "budget", "case_id"]
@@ -61,38 +65,44 @@ def attack_specs(names: list[str], gradients: list[int], costs: list[int]) -> Sp
 
 
 def scores(cases: DataFrame, specs: Specs) -> DataFrame:
-    """Jaccard, one row per model, budget and case that all attacks have, one column per attack."""
+    """Jaccard, one row per model, budget and case, one column per attack; NaN where not run."""
     columns = {}
     for key, text in specs.items():
         attack = load_attack(text)
         same = cases["attack"].map(lambda label: parse(label).name) == attack.plugin.name
         own = cases[same & (cases["attack_params"] == attack.parameters_text)]
         columns[key] = own[own["budget_kind"] == "linf"].set_index(KEYS)["jaccard"]
-    return DataFrame(columns).dropna()
+    return DataFrame(columns)
+
+
+def parts(table: DataFrame) -> Iterator[tuple[tuple[str, str, float], DataFrame]]:
+    """(model, data set, eps), and the attacks that were run there on the cases that all have."""
+    for (model, dataset, _, budget), part in table.groupby(KEYS[:-1], sort=True):
+        yield (model, dataset, float(budget)), part.dropna(axis=1, how="all").dropna()
 
 
 def report(table: DataFrame, specs: Specs) -> Iterator[str]:
     """Markdown: per model and eps a table of attacks by gradients, then who is behind."""
-    numbers = sorted({n for _, n in specs})
-    names = list(dict.fromkeys(name for name, _ in specs))
     budgets = eps_names(("linf", budget) for budget in table.index.get_level_values("budget"))
-    for (model, dataset, _, budget), part in table.groupby(KEYS[:-1], sort=True):
-        eps = budgets["linf", float(budget)]
+    for (model, dataset, budget), part in parts(table):
+        run = [key for key in specs if key in part.columns]
+        numbers, names = sorted({n for _, n in run}), dict.fromkeys(name for name, _ in run)
+        eps = budgets["linf", budget]
         yield f"\n{model} on {dataset}, {eps}, {len(part)} cases; gradients a case:\n"
         yield f"| attack | {' | '.join(map(str, numbers))} |"
         yield f"|---{'|---' * len(numbers)}|"
         mean = part.mean()
         for name in names:
-            cells = [f"{mean[name, n]:.3f}" if (name, n) in specs else "" for n in numbers]
+            cells = [f"{mean[name, n]:.3f}" if (name, n) in run else "" for n in numbers]
             yield f"| {name} | {' | '.join(cells)} |"
-        yield from _behind(part, specs)
+        yield from _behind(part)
 
 
-def _behind(part: DataFrame, specs: Specs) -> Iterator[str]:
+def _behind(part: DataFrame) -> Iterator[str]:
     """What the standard attack at its default cost leaves above the best of all others."""
-    if ("standard", 100) not in specs:
+    others = part[[key for key in part.columns if key[0] != "standard"]]
+    if ("standard", 100) not in part.columns or others.empty:
         return
-    others = part[[key for key in specs if key[0] != "standard"]]
     means = others.mean()
     gap = part["standard", 100].mean() - means.min()
     name, n = means.idxmin()
@@ -101,6 +111,32 @@ def _behind(part: DataFrame, specs: Specs) -> Iterator[str]:
     for key, value in each[each > BEHIND].items():
         name, n = others.loc[key].idxmin()
         yield f"- behind on {key[-1]}: {value:+.3f} ({name}, {n})"
+
+
+def draw(table: DataFrame, path: Path) -> None:
+    """A panel per network and eps: the mean score against gradients, a line per attack."""
+    from matplotlib import pyplot
+
+    panels = list(parts(table))
+    rows = -(-len(panels) // 3)
+    figure, axes = pyplot.subplots(rows, 3, figsize=(15, 3.6 * rows), squeeze=False)
+    names = list(dict.fromkeys(name for name, _ in table.columns))
+    for axis, ((model, dataset, budget), part) in zip(axes.flat, panels, strict=False):
+        for k, name in enumerate(names):
+            mean = part.mean()
+            points = sorted((n, mean[name, n]) for other, n in part.columns if other == name)
+            style = {"color": "black", "lw": 2.5} if name == "standard" else {"color": f"C{k}"}
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", ms=3, label=name, **style)
+        axis.set(title=f"{model}\n{dataset}, {255 * budget:g}/255", xscale="log", ylim=(0, None))
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.set_axis_off()
+    handles = {t: h for a in axes.flat for h, t in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=6, frameon=False)
+    figure.supxlabel("gradients a case", y=0.05)
+    figure.supylabel("mean Jaccard")
+    figure.tight_layout(rect=(0.02, 0.08, 1, 1))
+    figure.savefig(path)
 
 
 def _numbers(text: str) -> list[int]:
@@ -114,11 +150,12 @@ def _numbers(text: str) -> list[int]:
 @click.option("--data-root", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--limit", type=int, help="At most so many cases.")
 @click.option("--eps", default="1/255,2/255,4/255,8/255", show_default=True)
-@click.option("--gradients", default="10,20,40,80,160,320", show_default=True)
+@click.option("--gradients", default=",".join(map(str, EVERY)), show_default=True)
 @click.option("--costs", default="30,100", show_default=True, help="Of 30, 100 and 1000.")
 @click.option("--device")
 @workspace_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("strength.md"))
+@click.option("--plot", type=click.Path(path_type=Path), help="An SVG of it [needs matplotlib].")
 def main(
     model: tuple[str, ...],
     attack: tuple[str, ...],
@@ -131,6 +168,7 @@ def main(
     device: str | None,
     workspace: Workspace,
     out: Path,
+    plot: Path | None,
 ) -> None:
     """Attack, compare, write."""
     specs = attack_specs(list(attack or ATTACKS), _numbers(gradients), _numbers(costs))
@@ -144,8 +182,12 @@ def main(
         "device": device,
     }
     evaluate(validated(Request, asked), workspace)
-    text = "\n".join(report(scores(load_tables(workspace).cases, specs), specs))
+    specs = attack_specs(list(ATTACKS), EVERY, list(STANDARD))
+    table = scores(load_tables(workspace).cases, specs)
+    text = "\n".join(report(table, specs))
     out.write_text(text + "\n")
+    if plot:
+        draw(table, plot)
     click.echo(text)
 
 

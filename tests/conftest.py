@@ -115,6 +115,7 @@ def row() -> Callable[..., Row]:
             "backwards": 40,
             "zero_gradients": 0.0,
             "late_gain": float("nan"),
+            "member": "",
             "seconds": 0.25,
             "precision": "fp32",
             "gradient_check": "",

@@ -29,7 +29,7 @@ QUERIES = 1000  # over which the squares of a search shrink
 
 @dataclass(frozen=True)
 class Member:
-    """One way to climb.
+    """One way to climb, known by its loss.
 
     Attributes:
         loss: what is ascended; None searches by squares and asks for no gradient.
@@ -38,6 +38,11 @@ class Member:
 
     loss: LossName | None
     radii: tuple[float, ...] = (1.0,)
+
+    @property
+    def name(self) -> str:
+        """What rows call it."""
+        return self.loss or "search"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,7 @@ class Race:
     """Each case's worst image so far, and what each member's last climb brought it.
 
     Attributes:
+        found_by: int64 (B,), the member that found it; -1 for the clean image.
         images, standing: the worst image (B, C, *spatial) and how it stands.
         gains: (B, M), the fall of the score by each member's last climb; infinite before it.
     """
@@ -122,6 +128,7 @@ class Race:
         self.images = field.clean.clone()
         self.standing = field.judged(field.clean)
         self.gains = self.standing.left.new_full((len(field.clean), len(members)), torch.inf)
+        self.found_by = torch.full_like(self.standing.left, -1, dtype=torch.int64)
         self.taken = 0  # steps of all rungs so far: the draws that a search may have used
 
     def open(self, lengths: Sequence[int]) -> None:
@@ -131,6 +138,12 @@ class Race:
             going = (self.standing.left > 0).nonzero()[:, 0]
             self._climb(m, going, self.field.clean[going], clean[going], steps, FIRST)
             self.taken += steps
+
+    def give_credit(self) -> None:
+        """Tell the engine who found each case's image."""
+        names = [member.name for member in self.members]
+        found = self.found_by.tolist()
+        self.field.objective.credit([names[m] if m >= 0 else "clean" for m in found])
 
     def go_on(self, steps: int) -> None:
         """A climb of each case's leader from the case's worst image."""
@@ -157,7 +170,7 @@ class Race:
             here, known = field.judged(images), self.standing.select(cases)
             lowest = torch.minimum(lowest, here.left)
             better = here.beats(known)
-            self.images[cases[better]] = images[better]
+            self.images[cases[better]], self.found_by[cases[better]] = images[better], m
             self.standing = here.where(better, known).put(cases, self.standing)
         self.gains[cases, m] = before - lowest
 

@@ -80,4 +80,5 @@ class Standard:
         race.open(lengths)
         for steps in programme.rungs:
             race.go_on(steps)
+        race.give_credit()
         return race.images

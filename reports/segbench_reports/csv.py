@@ -12,8 +12,9 @@ from segbench.atomic import write_atomically
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
     """Write ``rows.csv``, ``cases.csv``, ``curves.csv`` and ``summary.csv``; NaN is left empty.
 
-    Where they have lines also ``distances.csv`` (minimum-norm attacks), ``seeds.csv`` and
-    ``comparisons.csv``. Texts are written so that no spreadsheet takes one for a formula.
+    Where they have lines also ``distances.csv`` (minimum-norm attacks), ``seeds.csv``,
+    ``comparisons.csv``, ``optimality.csv`` and ``winners.csv``. Texts are written so that no
+    spreadsheet takes one for a formula.
 
     Raises:
         MachineError: the disk refused.
@@ -28,6 +29,8 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
         "distances": tables.distances,
         "seeds": tables.seeds,
         "comparisons": tables.comparisons,
+        "optimality": tables.optimality,
+        "winners": tables.winners,
     }
     frames |= {name: frame for name, frame in further.items() if not frame.empty}
     paths = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from segbench.api import TELLING, Tables, TransferMatrix
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
+from segbench_reports.suites import attacks_compared
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -53,6 +54,7 @@ def render(tables: Tables) -> str:
         *_spreads(tables.seeds),
         *_comparisons(tables.comparisons),
         *_transfers(tables.transfers),
+        *_of_attacks(tables),
         "## Notes",
         _bullets(map(_escape, tables.notes)),
     ]
@@ -170,6 +172,15 @@ def _transfers(transfers: Sequence[TransferMatrix]) -> Iterator[str]:
             for source, line in zip(scores.index, scores.to_numpy().tolist(), strict=True)
         ]
         yield _table(["Source", *map(_escape, scores.columns)], lines)
+
+
+def _of_attacks(tables: Tables) -> Iterator[str]:
+    """How the attacks compare, and who won within suites."""
+    for comparison in attacks_compared(tables):
+        yield f"## {comparison.title}"
+        yield comparison.meaning
+        lines = [[*map(_escape, line)] for line in comparison.lines]
+        yield _table([*map(_escape, comparison.heads)], lines)
 
 
 def _score_table(curves: DataFrame) -> tuple[list[str], list[list[str]]]:

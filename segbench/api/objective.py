@@ -118,6 +118,10 @@ class Objective(Protocol):
         """
         ...
 
+    def credit(self, members: Sequence[str]) -> None:
+        """Say which member of a suite found each case's image (B); rows record it as ``member``."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Feedback:

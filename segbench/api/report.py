@@ -91,6 +91,8 @@ class Tables:
         structures: mean Jaccard of each structure at every point, and by thirds of its size.
         spread: how the cases of every point are spread over [0, 1].
         costs: scores, forwards, gradients and seconds of every attack on every network.
+        optimality: how close each attack comes to the best that is known of a network.
+        winners: of suites, the share of cases whose image each member found, at every point.
         pictures: cases to look at; only of some, where pictures were kept.
     """
 
@@ -111,6 +113,8 @@ class Tables:
     structures: DataFrame = field(default_factory=_nothing)
     spread: DataFrame = field(default_factory=_nothing)
     costs: DataFrame = field(default_factory=_nothing)
+    optimality: DataFrame = field(default_factory=_nothing)
+    winners: DataFrame = field(default_factory=_nothing)
     pictures: Sequence[Picture] = ()
 
 

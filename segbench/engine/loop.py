@@ -59,6 +59,7 @@ class Outcome:
             change none counts.
         displacement: (B, dims, *spatial) in pixels, by which the images and their truth were moved;
             None where nothing moved.
+        members: of a suite, which of its members found each case's image; of all others [].
         late_gain: by how much the lowest score of each case fell in the last half of its steps, in
             the run that gained most; NaN of fewer than 16 steps, or where it was done before. Of a
             whole attack [].
@@ -70,6 +71,7 @@ class Outcome:
     zeros: list[int]
     displacement: Tensor | None = None
     late_gain: list[float] = dataclasses.field(default_factory=list)
+    members: list[str] = dataclasses.field(default_factory=list)
 
 
 def attack_batch(
@@ -104,7 +106,8 @@ def attack_batch(
     found = attack.run(objective, images.clone(), goal, budget, noise)
     check_images(found, images, "run")
     found = ball.project(found.detach(), images, budget, region)
-    return Outcome(found, *objective.costs.tolist())
+    forwards, backwards, zeros = objective.costs.tolist()
+    return Outcome(found, forwards, backwards, zeros, members=objective.members)
 
 
 class _StepRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -25,6 +26,7 @@ class CaseObjective(NetworkObjective):
         clean: the clean images (B, C, *spatial) of the cases.
         region: bool (B, 1, *spatial), where they may change; None for everywhere.
         costs: int64 (3, all cases): forwards, backwards, and gradients that were zero everywhere.
+        members: of all cases, what a suite gave credit for their image; "" until it did.
     """
 
     def __init__(
@@ -34,13 +36,15 @@ class CaseObjective(NetworkObjective):
         self.noise, self.clean, self.region = noise, clean, region
         cases = len(noise.case_ids)
         self.costs = torch.zeros(3, cases, dtype=torch.int64)
+        self.members = [""] * cases
         self._index = torch.arange(cases)
 
     def select(self, index: Tensor) -> CaseObjective:
         """The same door for some of the cases (int64, one axis)."""
         region = None if self.region is None else self.region[index]
         chosen = CaseObjective(self.network, self.noise.select(index), self.clean[index], region)
-        chosen.costs, chosen._index = self.costs, self._index[index.cpu()]
+        chosen.costs, chosen.members = self.costs, self.members
+        chosen._index = self._index[index.cpu()]
         return chosen
 
     def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
@@ -73,6 +77,11 @@ class CaseObjective(NetworkObjective):
         if self.region is None:
             return torch.ones(len(self._index), dtype=torch.bool)
         return self.region.flatten(1).any(1).cpu()
+
+    def credit(self, members: Sequence[str]) -> None:
+        """Say which member of a suite found each case's image (B)."""
+        for place, member in zip(self._index.tolist(), members, strict=True):
+            self.members[place] = member
 
     def _seen(self, images: Tensor) -> Tensor:
         """What the network gets to see of them.

@@ -89,6 +89,7 @@ def attack_cases(
         "; ".join(sorted({check for check in network.used.values() if check})),
         outcome.displacement,
         _per_case(outcome.late_gain, len(batch.cases)),
+        tuple(outcome.members or [""] * len(batch.cases)),
     )
 
 
@@ -201,6 +202,7 @@ def _case_facts(
     forwards, backwards = attacked.forwards.tolist(), attacked.backwards.tolist()
     spent, zeros = attacked.seconds.tolist(), attacked.zero_gradients.tolist()
     late = _per_case(attacked.late_gain, len(batch.cases)).tolist()
+    members = attacked.members or [""] * len(batch.cases)
     marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
     return [
         {
@@ -213,6 +215,7 @@ def _case_facts(
             "backwards": backwards[b],
             "zero_gradients": zeros[b],
             "late_gain": late[b],
+            "member": members[b],
             "seconds": spent[b] + seconds,
             "precision": attacked.precision,
             "gradient_check": attacked.gradient_check,

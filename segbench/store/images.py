@@ -29,7 +29,7 @@ RECORD = "cell.json"
 _SUFFIX = ".safetensors"
 _TENSORS = ("images", "forwards", "backwards", "seconds", "zero_gradients")
 _MOVES, _LATE = "displacement", "late_gain"
-_NAMES = ("contents", "case_ids")
+_NAMES = ("contents", "case_ids", "members")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,7 @@ class Attacked:
         gradient_check: how gradients of lower precision compare with those of fp32; "" of fp32.
         displacement: (B, dims, *spatial) in pixels, by which image and truth were moved, or None.
         late_gain: (B,), see ``engine.loop.Outcome``; None of older files.
+        members: which member of a suite found each; "" where it was no suite. () of older files.
     """
 
     contents: tuple[str, ...]
@@ -60,12 +61,18 @@ class Attacked:
     gradient_check: str = ""
     displacement: Tensor | None = None
     late_gain: Tensor | None = None
+    members: tuple[str, ...] = ()
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What it has of each case, by name."""
         found = {name: getattr(self, name) for name in (*_TENSORS, _MOVES, _LATE)}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    @property
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        """What each case is called, by attribute; those that an older file lacks are left out."""
+        return {name: getattr(self, name) for name in _NAMES if getattr(self, name)}
 
     def part(self, start: int, stop: int) -> Attacked:
         """The cases from ``start`` up to ``stop``."""
@@ -77,7 +84,7 @@ class Attacked:
 
         index = torch.as_tensor(list(places))
         changes: dict[str, Any] = {
-            **{name: tuple(getattr(self, name)[p] for p in places) for name in _NAMES},
+            **{name: tuple(own[p] for p in places) for name, own in self._names.items()},
             **{name: tensor[index.to(tensor.device)] for name, tensor in self.tensors.items()},
         }
         return replace(self, **changes)
@@ -110,6 +117,7 @@ def keep_images(
     facts = {
         "contents": json.dumps(attacked.contents),
         "case_ids": json.dumps(attacked.case_ids),
+        "members": json.dumps(attacked.members),
         "precision": attacked.precision,
         "marks": " ".join(attacked.marks),
         "gradient_check": attacked.gradient_check,
@@ -155,6 +163,7 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
             gradient_check=facts.get("gradient_check", ""),
             displacement=tensors.get(_MOVES),
             late_gain=tensors.get(_LATE),
+            members=tuple(json.loads(facts.get("members", "[]"))),
         )
         places = {content: place for place, content in enumerate(whole.contents)}
         return whole if contents is None else whole.pick([places[c] for c in contents])

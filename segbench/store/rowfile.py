@@ -58,6 +58,7 @@ COLUMNS: Mapping[str, str] = {
     "backwards": "int64",
     "zero_gradients": "double",  # share of them that were zero in every pixel; NaN of none
     "late_gain": "double",  # fall of its lowest score in the last half of its steps, NaN of none
+    "member": "string",  # of a suite, which of its members found the image; "" of other attacks
     "seconds": "double",  # this case's share of its batch
     "precision": "string",
     "gradient_check": "string",  # how gradients of lower precision compare with those of fp32
@@ -66,7 +67,7 @@ COLUMNS: Mapping[str, str] = {
 }
 """A row's columns in order, with their Arrow types. Floats may be NaN; nothing may be null."""
 
-LATER: Mapping[str, str | float] = {"gradient_check": "", "late_gain": float("nan")}
+LATER: Mapping[str, str | float] = {"gradient_check": "", "late_gain": float("nan"), "member": ""}
 """Columns that older files of this schema lack, and what is read there."""
 
 ADDRESS: Mapping[str, str] = {"cell": "string", "run": "int64", "created": "double"}

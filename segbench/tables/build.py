@@ -22,8 +22,10 @@ from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
 from segbench.tables.headlines import headlines, rank_networks
 from segbench.tables.labels import name_apart
+from segbench.tables.members import winners
 from segbench.tables.minnorm import KIND, curve_points, describe_distances, summarise_distances
 from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out, describe_units
+from segbench.tables.optimality import optimality
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
@@ -40,7 +42,7 @@ _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
 _POINTS = [*_CASE, *METRICS, "precision", "marks"]
 _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "late_gain", "seconds"]
-_WORDS = ("precision", "device", "marks")
+_WORDS = ("precision", "device", "marks", "member")
 
 
 def build_tables(
@@ -153,6 +155,8 @@ def _for_a_page(
         "structures": structures,
         "spread": plain_texts(spread_of_cases(everything)),
         "costs": plain_texts(costs(cases)),
+        "optimality": plain_texts(optimality(cases, _SUBJECT)),
+        "winners": plain_texts(winners(cases)),
     }
 
 

@@ -42,7 +42,7 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """
     slim = _slim(cases, subject)
     bounded = slim[slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN)]
-    rounded = bounded["attack_params"].map(_is_rounded).astype(bool)
+    rounded = bounded["attack_params"].map(is_rounded).astype(bool)
     bounded = bounded[(bounded["budget"] > 0) & ~rounded]
     clean = dict([*slim[slim["attack"] == CLEAN].groupby("subject")])
     found, threats = [], bounded["attack_params"].map(where_of).rename("where")
@@ -155,5 +155,6 @@ def _of_one_budget(point: DataFrame) -> DataFrame:
     return worst if one_target else worst.assign(target_jaccard=float("nan"))
 
 
-def _is_rounded(params: str) -> bool:
+def is_rounded(params: str) -> bool:
+    """Whether images under these parameters were rounded to their file's levels."""
     return bool(json.loads(params).get("quantized"))

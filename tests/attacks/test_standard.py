@@ -136,3 +136,21 @@ def test_a_target_is_approached_by_every_cost(prepared: Any, run: Any) -> None:
 
 def test_rows_record_the_version() -> None:
     assert '"version": 1' in load_attack("standard").parameters_text
+
+
+def test_every_case_is_credited_to_the_member_that_found_its_image(prepared: Any, run: Any) -> None:
+    network, images, labels = scene("three classes", prepared)
+    outcome = run(network, load_attack("standard"), images, labels, eps="0.03")
+    assert len(outcome.members) == len(images)
+    assert set(outcome.members) <= {"reach", "lovasz", "search", "clean"}
+    assert run(network, load_attack("pgd:steps=2"), images, labels).members == []
+
+
+def test_where_no_gradient_leads_the_search_is_credited(prepared: Any, run: Any) -> None:
+    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    network = prepared(Levels(), images, 3)
+    labels = network.as_labels(network.exact_logits(images))
+    outcome = run(network, load_attack("standard"), images, labels, eps="0.1")
+    changed = (outcome.images != images).flatten(1).any(1).tolist()
+    assert outcome.members == ["search" if moved else "clean" for moved in changed]
+    assert any(changed)

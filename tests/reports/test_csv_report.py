@@ -20,7 +20,7 @@ def tables(grid_rows, frame):
 
 def test_every_table_reads_back_exactly(tables, tmp_path):
     paths = csv.write(tables, tmp_path / "out")
-    names = ["rows", "cases", "curves", "summary", "comparisons"]  # no seeds: one training each
+    names = ["rows", "cases", "curves", "summary", "comparisons", "optimality"]  # one training
     assert [path.stem for path in paths] == names
     for path in paths:
         stored = getattr(tables, path.stem)
