@@ -64,6 +64,12 @@ from segbench.store.workspace import Workspace
     help="Keep the images, float32, in the workspace (see segbench export).",
 )
 @click.option(
+    "--pictures/--no-pictures",
+    default=True,
+    show_default=True,
+    help="Keep small pictures of the worst, the best and a middle case of every cell, for reports.",
+)
+@click.option(
     "--until-settled",
     is_flag=True,
     help="Attack again, by the standard suite and then its thorough form, where an attack shows "

@@ -50,6 +50,7 @@ class Options:
         boundary: whether hd95 and nsd are measured too.
         quantize: whether images rounded to their file's levels are scored too.
         save_adversarial: whether the images are kept.
+        pictures: whether small pictures of a few cases of every cell are kept, for reports.
         fresh: whether everything is computed anew, whatever is stored.
         allow_trained_cases: whether cases that a network was trained on are meant to be attacked.
         executor: ``local``, in this process; ``processes``, in several of this machine.
@@ -65,6 +66,7 @@ class Options:
     boundary: Flag = False
     quantize: Flag = False
     save_adversarial: Flag = False
+    pictures: Flag = True
     fresh: Flag = False
     allow_trained_cases: Flag = False
     executor: ExecutorName = "local"

@@ -17,6 +17,7 @@ from segbench.evaluation.cell import cell_constants, cell_facts, transfer_facts
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.goals import check_goal, check_targets
 from segbench.evaluation.grid import Cell, Grid, cut_shards, expand_grid
+from segbench.evaluation.picture import keep_telling
 from segbench.evaluation.pieces import Outcome, Piece
 from segbench.evaluation.request import DataSource, Listener, Options
 from segbench.evaluation.sources import ImageStore, Sources
@@ -154,6 +155,12 @@ class ModelWork:
                         self.subject, cell, self.workspace, quantized=view.quantized
                     )
                     append_shard(self.workspace, view.key, self.run, constants, rows)
+                    if cell.attack and self.options.pictures and not view.quantized:
+                        picked = attacked.pick(lacking)
+                        own = [some[n] for n in lacking]
+                        keep_telling(
+                            self._images.worker, self.workspace, view.key, own, picked, rows
+                        )
                     self.listener.cases(len(lacking), 0)
 
     @cached_property

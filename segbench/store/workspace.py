@@ -41,6 +41,11 @@ class Workspace:
         return self.root / "adversarial"
 
     @property
+    def pictures(self) -> Path:
+        """Small pictures of a few cases of every cell."""
+        return self.root / "pictures"
+
+    @property
     def reports(self) -> Path:
         """Rendered reports."""
         return self.root / "reports"

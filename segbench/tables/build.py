@@ -7,12 +7,12 @@ attack seeds, then over cases. Intervals resample groups, see ``stats.py``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pandas import DataFrame
 
-from segbench.api import Tables
+from segbench.api import Picture, Tables
 from segbench.errors import UserError
 from segbench.plugins.naming import CLEAN
 from segbench.store.diagnoses import Diagnosis
@@ -55,6 +55,7 @@ def build_tables(
     diagnoses: Sequence[Diagnosis] = (),
     damaged: Sequence[str] = (),
     depth: Depth = "all",
+    pictures: Callable[[DataFrame], Sequence[Picture]] = lambda named: (),
 ) -> Tables:
     """All tables of stored rows, as they bear their names.
 
@@ -68,6 +69,7 @@ def build_tables(
         damaged: sentences about files that could not be read.
         depth: how much is computed: ``cases`` alone, for the gate; ``curves``, but no pairs of
             networks, for a terminal; or all, for a report. What is not computed is empty.
+        pictures: finds those of the rows, which have the names that the tables show.
 
     Raises:
         UserError: there are no rows, or none of current weights.
@@ -84,7 +86,7 @@ def build_tables(
         *describe_units(shown),
     ]
     rows = mark_untrusted(compact(rows), diagnoses)
-    return _tabulate(rows, notes, shown.settings, runs, diagnoses, depth)
+    return _tabulate(rows, notes, shown.settings, runs, diagnoses, depth, pictures)
 
 
 def _tabulate(
@@ -94,6 +96,7 @@ def _tabulate(
     runs: Sequence[RunRecord],
     diagnoses: Sequence[Diagnosis],
     depth: Depth,
+    pictures: Callable[[DataFrame], Sequence[Picture]],
 ) -> Tables:
     """What is made of the rows that are shown."""
     named = name_apart(rows)
@@ -101,6 +104,7 @@ def _tabulate(
     seeds, attacks, provenance = _seeds(named), _parameters(named), _trace(named, runs)
     cases, distances = _cases(named)
     structures = by_structure(named) if depth == "all" else DataFrame()
+    shown = pictures(named) if depth == "all" else ()
     del named  # of a large grid there is room for one copy of what is not needed, not for three
     if depth == "cases":
         nothing = DataFrame()
@@ -139,6 +143,7 @@ def _tabulate(
         attacks=attacks,
         provenance=provenance,
         warnings=warnings,
+        pictures=shown,
         headlines=plain_texts(lines),
         **_for_a_page(everything, cases, lines, structures if depth == "all" else None),
     )

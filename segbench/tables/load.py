@@ -11,6 +11,7 @@ from segbench.store.rows import read_rows
 from segbench.store.runs import RunRecord, read_runs
 from segbench.store.workspace import Workspace
 from segbench.tables.build import Depth, build_tables
+from segbench.tables.pictures import read_pictures
 from segbench.tables.shown import last_asked, rows_of_runs
 from segbench.training.card import find_checkpoints, load_card
 
@@ -55,6 +56,7 @@ def load_tables(
         diagnoses=read_diagnoses(workspace, damaged),
         damaged=damaged,
         depth=depth,
+        pictures=lambda named: read_pictures(workspace, named),
     )
 
 

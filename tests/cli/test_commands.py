@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -278,3 +279,23 @@ def test_a_shell_is_answered_and_told_nothing_else() -> None:
     environment = {**os.environ, **asked}
     done = subprocess.run([script], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "plain,report\n", "")
+
+
+def test_an_attack_keeps_pictures_that_the_page_shows_and_no_score_depends_on_them(
+    segbench, workspace, trained, tmp_path
+) -> None:
+    attack(segbench, workspace)
+    without = shutil.copytree(trained, tmp_path / "without")
+    attack(segbench, without, "--no-pictures")
+    frames = [read_rows(Workspace(place))["jaccard"] for place in (workspace, without)]
+    pd.testing.assert_series_equal(*frames)
+    assert not Workspace(without).pictures.exists()
+    pages = {}
+    for place in (workspace, without):
+        result = segbench("report", "-f", "html", "--workspace", place)
+        assert result.exit_code == 0, result.output
+        pages[place] = (Path(place) / "reports" / "report.html").read_text(encoding="utf-8")
+    assert pages[without].count("data:image/webp") == 0
+    # Two eps of one attack, three cases each, three views of each.
+    assert pages[workspace].count("data:image/webp") == 2 * 3 * 3
+    assert "the worst case" in pages[workspace]

@@ -1,0 +1,123 @@
+"""A case before and after an attack, made small enough to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segbench.api import Case
+from segbench.engine.objective import NetworkObjective
+from segbench.evaluation.worker import Worker
+from segbench.store.images import Attacked
+from segbench.store.pictures import Kept, keep_picture, wanted
+from segbench.store.workspace import Workspace
+
+SIDE = 160
+"""Pixels; longer images are shown every so many-th pixel."""
+
+
+def keep_telling(
+    worker: Worker,
+    workspace: Workspace,
+    key: str,
+    cases: Sequence[Case],
+    attacked: Attacked,
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Keep pictures of the cases that are the worst, the best and the middle of their cell so far.
+
+    Of a network whose answers are random, or depend on its batch, none.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    if worker.network.one_by_one:
+        return
+    scores = _scores(rows)
+    chosen = wanted(workspace, key, scores)
+    places = {case.sha256: place for place, case in enumerate(cases)}
+    for content in chosen:
+        place = places[content]
+        kept = _kept(worker, cases[place], attacked.images[place])
+        keep_picture(workspace, key, scores[content], kept)
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Content -> mean Jaccard over the classes that the label has; of cases with any."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if not np.isnan(row["jaccard"]):
+            found.setdefault(row["case_sha256"], []).append(row["jaccard"])
+    return {content: float(np.mean(values)) for content, values in found.items()}
+
+
+def _kept(worker: Worker, case: Case, image: torch.Tensor) -> Kept:
+    network = worker.network
+    clean = torch.from_numpy(case.image)[None].to(network.device)
+    adversarial = image[None].to(network.device)
+    both = [
+        network.as_labels(NetworkObjective(network).scores(images))[0].cpu().numpy()
+        for images in (clean, adversarial)
+    ]
+    truth = case.labels
+    if case.ignore_index is not None:
+        truth = np.where(truth == case.ignore_index, 0, truth)
+    attacked = adversarial[0].cpu().numpy()
+    change = attacked - case.image
+    largest = float(np.abs(change).max()) or 1.0
+    views = {
+        "clean": _bytes(case.image),
+        "adversarial": _bytes(attacked),
+        "label": truth.astype(np.uint8),
+        "clean_labels": _flat(both[0], truth.ndim),
+        "adversarial_labels": _flat(both[1], truth.ndim),
+        "change": np.round(127 * _widest(change) / largest).astype(np.int8),
+    }
+    facts = {"size": " × ".join(map(str, case.image.shape[1:]))}
+    if case.spacing is not None:
+        facts["spacing"] = " × ".join(f"{step:.3g}" for step in case.spacing) + " mm"
+    if truth.ndim == 3:
+        facts["planes"] = "across the first, second and third axis, through the structure"
+    return Kept(case.sha256, tuple(_planes(views, truth)), largest, facts)
+
+
+def _bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(C, *spatial) in [0, 1] to (*spatial) or, of three channels, (*spatial, 3)."""
+    levels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    return np.moveaxis(levels, 0, -1) if len(levels) == 3 else levels[0]
+
+
+def _widest(change: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of every pixel the change of the channel that was changed most; (*spatial)."""
+    channel = np.abs(change).argmax(0)
+    return np.asarray(np.take_along_axis(change, channel[None], 0)[0])
+
+
+def _flat(labels: NDArray[Any], dims: int) -> NDArray[np.uint8]:
+    """Overlapping structures (S, *spatial) as classes 1 to S, the last one on top."""
+    if labels.ndim > dims:
+        numbers = np.arange(1, len(labels) + 1).reshape(-1, *(1,) * dims)
+        labels = (labels * numbers).max(0)
+    return labels.astype(np.uint8)
+
+
+def _planes(
+    views: Mapping[str, NDArray[Any]], truth: NDArray[Any]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The image, or of a volume three planes through the middle of its structure."""
+    if truth.ndim == 2:
+        yield _small(views)
+        return
+    inside = np.argwhere(truth > 0)
+    middle = inside.mean(0).astype(int) if len(inside) else np.array(truth.shape) // 2
+    for axis in range(3):
+        yield _small({name: np.take(view, middle[axis], axis) for name, view in views.items()})
+
+
+def _small(views: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    step = -(-max(views["label"].shape) // SIDE)
+    return {name: view[::step, ::step] for name, view in views.items()}
