@@ -82,11 +82,18 @@ class Case:
         if self.regions is not None:
             facts["regions"] = self.regions
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        digest.update(self.image.astype("<f4", copy=False).tobytes())
-        digest.update(self.labels.astype("<i8", copy=False).tobytes())
+        digest.update(_bytes(self.image, "<f4"))
+        digest.update(_bytes(self.labels, "<i8"))
         if self.valid is not None:
-            digest.update(self.valid.astype("?", copy=False).tobytes())
+            digest.update(_bytes(self.valid, "?"))
         return digest.hexdigest()
+
+
+def _bytes(array: NDArray[Any], kind: str) -> memoryview:
+    """The numbers of an array in its order, without a copy where they lie so."""
+    import numpy as np
+
+    return np.ascontiguousarray(array, dtype=kind).data.cast("B")
 
 
 @dataclass(frozen=True)

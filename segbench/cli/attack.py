@@ -15,6 +15,7 @@ from segbench.cli.options import (
     executor_options,
     own_network_options,
     precision_option,
+    tile_options,
     workspace_option,
 )
 from segbench.store.workspace import Workspace
@@ -31,6 +32,7 @@ from segbench.store.workspace import Workspace
     "[default: every checkpoint of the workspace]",
 )
 @own_network_options
+@tile_options
 @click.option(
     "-a",
     "--attack",

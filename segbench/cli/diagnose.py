@@ -14,6 +14,7 @@ from segbench.cli.options import (
     device_option,
     own_network_options,
     precision_option,
+    tile_options,
     workspace_option,
 )
 from segbench.errors import UserError
@@ -30,6 +31,7 @@ _COLOURS = {"pass": "green", "suspicious": "yellow", "fail": "red"}
 @click.command("diagnose")
 @click.argument("model", type=SpecText("models"))
 @own_network_options
+@tile_options
 @click.option("--eps", default="4/255", show_default=True, help="Budget of the comparisons.")
 @data_options
 @case_options(limit=8)

@@ -167,6 +167,30 @@ def own_network_options(command: Command) -> Command:
     )(command)
 
 
+def tile_options(command: Command) -> Command:
+    """``--tiles``, ``--overlap`` and ``--tile-weights``."""
+    command = click.option(
+        "--tile-weights",
+        type=click.Choice(["gaussian", "constant"]),
+        default="gaussian",
+        show_default=True,
+        help="Of the answers within a tile.",
+    )(command)
+    command = click.option(
+        "--overlap",
+        type=float,
+        default=0.5,
+        show_default=True,
+        help="Share of a tile that the next one has in common with it.",
+    )(command)
+    return click.option(
+        "--tiles",
+        default="",
+        help="Ask networks tile by tile, 128x128x128 or 512: volumes and large images in the "
+        "memory of one tile, with exact gradients.",
+    )(command)
+
+
 def case_options(limit: int | None = None) -> Callable[[Command], Command]:
     """``--split``, and ``--limit`` with its default."""
 

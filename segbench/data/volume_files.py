@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -166,12 +167,57 @@ def itk_bytes(
 
 
 def _itk_array(itk: Any, path: Path) -> NDArray[Any]:
+    _check_compressed(path)
     try:
         array = itk.GetArrayFromImage(itk.ReadImage(str(path)))  # (Z, Y, X[, C])
     except RuntimeError as error:
         raise OSError(" ".join(str(error).split())[-200:]) from None
     turned: NDArray[Any] = np.moveaxis(array, (0, 1, 2), (2, 1, 0))
     return turned
+
+
+def _check_compressed(path: Path) -> None:
+    """Refuse compressed voxels whose checksum is wrong, which ITK does not look at.
+
+    Raises:
+        OSError: they are damaged.
+    """
+    head, body = _parts(path)
+    pairs = (re.split("[=:]", line, maxsplit=1) for line in head.splitlines())
+    says = {pair[0].strip().lower(): pair[1].strip() for pair in pairs if len(pair) == 2}
+    file, start = path, len(head.encode("latin-1"))
+    other = says.get("elementdatafile", says.get("data file", says.get("datafile", "LOCAL")))
+    if other != "LOCAL":
+        file, start = path.parent / other, 0
+    packed = says.get("compresseddata", "").lower() == "true" or says.get("encoding") in (
+        "gzip",
+        "gz",
+    )
+    if not packed or (file == path and not body):
+        return
+    require_regular(file)
+    stream = zlib.decompressobj(wbits=47)  # zlib's and gzip's, by their first bytes
+    with file.open("rb") as opened:
+        opened.seek(start)
+        while not stream.eof and (chunk := opened.read(1 << 20)):
+            stream.decompress(chunk)
+    if not stream.eof:
+        raise OSError("its compressed voxels end before their end")
+
+
+def _parts(path: Path) -> tuple[str, bool]:
+    """The text at the beginning of a file, and whether voxels follow it."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    if start.startswith(b"NRRD"):
+        end = min(
+            (start.index(mark) + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if mark in start),
+            default=len(start),
+        )
+    else:
+        match = re.search(rb"ElementDataFile\s*=[^\n]*\n", start)
+        end = match.end() if match else len(start)
+    return start[:end].decode("latin-1"), len(start) > end
 
 
 _NUMPY_KINDS = {

@@ -182,6 +182,8 @@ class Network:
         """A copy as its device runs it fastest."""
         if self.device.type != "cuda" or self.one_by_one or "bpda" in self.marks:
             return copy  # a stand-in may be the host's
+        if getattr(self.module, "tiled", False):
+            return copy  # a graph of all tiles would hold the memory of all
         return replace(copy, module=Graphed(copy.module))
 
     def _first_answer(self, probe: Tensor) -> tuple[Tensor, Tensor]:

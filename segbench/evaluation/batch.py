@@ -40,7 +40,9 @@ class Batch:
 def collate(cases: Sequence[Case], network: Network) -> Batch:
     """Cases of one shape, stacked on the network's device."""
     images = torch.from_numpy(np.stack([case.image for case in cases]))
-    labels = torch.from_numpy(np.stack([case.labels for case in cases])).to(network.device)
+    alone = cases[0].labels[None] if len(cases) == 1 else None  # a volume is not copied
+    stacked = np.stack([case.labels for case in cases]) if alone is None else alone
+    labels = torch.from_numpy(stacked).to(network.device)
     truth = network.as_truth(labels, cases[0].ignore_index, cases[0].regions)
     if network.device.type == "cuda":
         images = images.pin_memory()

@@ -25,8 +25,7 @@ def constant_scores(case: Case) -> tuple[float, ...]:
     labels, ignored = case.labels, case.ignore_index
     known = labels if ignored is None else labels[labels != ignored]
     parts = case.regions or tuple((label,) for label in range(1, len(case.class_names)))
-    values, counts = np.unique(known, return_counts=True)
-    share = dict(zip(values.tolist(), (counts / known.size).tolist(), strict=True))
+    share = dict(enumerate((np.bincount(known.ravel()) / known.size).tolist()))
     shares = [sum(share.get(label, 0.0) for label in part) for part in parts]
     present = sum(one > 0 for one in shares)
     if case.regions is not None:

@@ -26,6 +26,7 @@ from segbench.evaluation.records import (
     Texts,
 )
 from segbench.networks.channels import Channels
+from segbench.networks.tiling import Weights
 from segbench.networks.wishes import Resize, Tta, Wishes
 from segbench.plugins.spec import canonical
 
@@ -41,7 +42,7 @@ ShardText = Annotated[str, BeforeValidator(_shard)]
 
 @dataclass(frozen=True, config=STRICT)
 class Options:
-    """How to compute; nothing here changes a result but ``precision`` and ``boundary``.
+    """How to compute; only ``precision``, ``boundary`` and ``tiles`` change a result.
 
     Attributes:
         precision: of gradients; decisions and scores are always fp32.
@@ -58,6 +59,8 @@ class Options:
         devices: one process on each, ``cuda:0`` and so on; ``all`` for every accelerator.
         case_timeout: seconds that a case may take under ``processes``, None for any.
         shard: the part of the grid to be computed, ``3/16``; None for all of it.
+        tiles: sides of the tiles that networks are asked about, ``128x128x128``; "" for the whole
+            image at once. With ``overlap`` and ``tile_weights`` it is part of the network.
     """
 
     precision: Policy = "auto"
@@ -74,6 +77,9 @@ class Options:
     devices: Texts = ()
     case_timeout: Seconds | None = None
     shard: ShardText | None = None
+    tiles: str = ""
+    overlap: float = 0.5
+    tile_weights: Weights = "gaussian"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -17,7 +17,8 @@ from segbench.errors import UserError
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.taken import entries_of
 from segbench.networks import LoadedModel, ModelReference
-from segbench.networks.adapt import adapt_network
+from segbench.networks.adapt import adapt_network, keep_declarations
+from segbench.networks.tiling import TiledNetwork, Tiles, parse_tiles
 from segbench.store.records import digest
 
 
@@ -56,11 +57,12 @@ class Subject:
 
     def prepare(self, probe: Sequence[Case], options: Options) -> Network:
         """The network made ready for the engine, on some cases of one shape."""
-        policy = "fp32" if self.model.exact or self.marks else options.precision
+        tiled = isinstance(self.module, TiledNetwork)  # of which no second copy is compared
+        policy = "fp32" if self.model.exact or self.marks or tiled else options.precision
         precision = choose_precision(self.device, policy)
         classes = len(self.data.dataset.class_names)
         network = Network(self.name, self.module, classes, self.device, precision, marks=self.marks)
-        probe = probe[:1] if isinstance(self.module, MeetsCases) else probe
+        probe = probe[:1] if tiled or isinstance(self.module, MeetsCases) else probe
         network.meet(probe)
         images = torch.stack([torch.from_numpy(case.image) for case in probe])
         labels = torch.stack([torch.from_numpy(case.labels) for case in probe]).to(self.device)
@@ -77,13 +79,20 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
         MachineError: its code failed.
     """
     model = reference.load(data.dataset)
-    keep_freed_memory()
     require_ieee_fp32()  # last: a network's own file may have asked torch for less
     device = choose_device(options.device)
-    if not model.own:
-        return Subject(reference.name, model, model.module, data, device, said=model.said)
+    tiles = parse_tiles(options.tiles, options.overlap, options.tile_weights)
+    if tiles is None:  # else what is freed is whole volumes, and is wanted back
+        keep_freed_memory()
+    if tiles and isinstance(model.module, MeetsCases):
+        raise UserError(f"model {reference.name} brings tiles of its own; leave --tiles out")
     # Of the whole split and not of the cases taken, or the padding would depend on --limit.
     shapes = {entry.shape for entry in entries_of(data.dataset, data.split)}
+    if tiles:
+        shapes = {(shape[0], *tiles.within(shape[1:])) for shape in shapes}
+    if not model.own:
+        module, how = _tiled(model.module, tiles)
+        return Subject(reference.name, model, module, data, device, how, said=model.said)
     try:
         found = adapt_network(
             model.module,
@@ -95,13 +104,23 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
         )
     except UserError as error:
         raise UserError(f"model {reference.name}: {error}") from error
+    module, how = _tiled(found.module, tiles)
     return Subject(
         reference.name,
         model,
-        found.module,
+        module,
         data,
         device,
-        found.identity,
+        f"{found.identity} {how}".strip(),
         found.marks,
         (*model.said, *found.said),
     )
+
+
+def _tiled(network: nn.Module, tiles: Tiles | None) -> tuple[nn.Module, str]:
+    """A network asked tile by tile, where tiles are wanted, and what says so in its identity."""
+    if tiles is None:
+        return network, ""
+    tiled = TiledNetwork(network, tiles)
+    keep_declarations(network, tiled)
+    return tiled, str(tiles)

@@ -167,7 +167,7 @@ class _Door:
         if plain and inverted is None and wanted is None and not fit.alone:
             module = inner
         if module is not self.network:
-            _keep_declarations(self.network, module)
+            keep_declarations(self.network, module)
         marks = ((PROBABILITIES,) if inverted else ()) + (
             (CONSTANT,) if is_constant(answers) else ()
         )
@@ -297,7 +297,7 @@ def _sentences(fit: Fit, resize: Resize) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _keep_declarations(network: nn.Module, module: nn.Module) -> None:
+def keep_declarations(network: nn.Module, module: nn.Module) -> None:
     """What a network declares beside its layers goes with it."""
     output: Output | None = getattr(network, "output", None)
     if output is not None:

@@ -1,0 +1,110 @@
+"""Peak memory of an attack on growing volumes and images, whole and by tiles.
+
+    python benchmarks/tile_memory.py 64x64x64 128x128x128 --tiles 64
+    python benchmarks/tile_memory.py 512x512x300 --tiles 128 --overlap 0.25 --only tiled
+    python benchmarks/tile_memory.py 3000x4000 --tiles 512 --only tiled
+
+Each size is a process of its own: `segbench attack` with one FGSM step, on one generated case, of a
+network with two layers of 16 channels. Its peak is the resident memory that the system has counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+NET = """
+import torch
+
+def build(in_channels, num_classes, spatial_dims):
+    conv = torch.nn.Conv2d if spatial_dims == 2 else torch.nn.Conv3d
+    torch.manual_seed(0)
+    return torch.nn.Sequential(conv(in_channels, 16, 3, padding=1), torch.nn.ReLU(),
+                               conv(16, num_classes, 3, padding=1))
+"""
+
+
+def write_case(folder: Path, sides: tuple[int, ...]) -> None:
+    """One bright ball in noise, as NIfTI of 16 bits, or as a PNG."""
+    random = np.random.default_rng(0)
+    axes = np.ogrid[tuple(slice(side) for side in sides)]
+    away = sum(((axis - side / 2) / side) ** 2 for axis, side in zip(axes, sides, strict=True))
+    ball = away < 0.06
+    values = (ball * np.uint16(120) + random.integers(0, 90, sides, dtype=np.uint8)).astype(
+        np.int16
+    )
+    for name, array in (("images", values), ("masks", ball.astype(np.uint8))):
+        (folder / name).mkdir(parents=True)
+        if len(sides) == 2:
+            from PIL import Image
+
+            pixels = array.astype(np.uint8) * (255 if name == "masks" else 1)
+            Image.fromarray(pixels).save(folder / name / "case.png")
+        else:
+            import nibabel
+
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name / "case.nii")
+
+
+def measure(sides: tuple[int, ...], tiles: str, overlap: float) -> tuple[float, float]:
+    """GiB at the peak, and seconds, of one attack."""
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        write_case(folder / "data", sides)
+        (folder / "net.py").write_text(NET)
+        mode = ":mode=volumes,window=0..210" if len(sides) == 3 else ""
+        command = [sys.executable, "-m", "segbench", "attack", "-m", "net.py:build", "-a", "fgsm",
+                   "--eps", "4/255", "--dataset", f"folder{mode}", "--data-root", "data",
+                   "--batch-size", "1"]  # fmt: skip
+        if tiles:
+            command += ["--tiles", tiles, "--overlap", str(overlap)]
+        start = time.perf_counter()
+        environment = {**os.environ, "SEGBENCH_CONFIG_DIR": text}
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        seconds = time.perf_counter() - start
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, seconds
+
+
+def main() -> None:
+    """Print a line for each size, smallest first: a process's peak never falls."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sizes", nargs="+", help="such as 128x128x128 or 3000x4000")
+    parser.add_argument("--tiles", default="64")
+    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--only", choices=["tiled", "whole"])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one is not None:
+        peak, seconds = measure(
+            tuple(map(int, asked.sizes[0].split("x"))), asked.one, asked.overlap
+        )
+        print(f"{peak:.2f} {seconds:.0f}")
+        return
+    print(f"{'size':>14} {'how':>12} {'peak GiB':>9} {'seconds':>8}")
+    for size in asked.sizes:
+        for how, tiles in (("whole", ""), ("tiled", asked.tiles)):
+            if asked.only in (None, how):
+                own = [
+                    sys.executable,
+                    __file__,
+                    size,
+                    "--one",
+                    tiles,
+                    "--overlap",
+                    str(asked.overlap),
+                ]
+                done = subprocess.run(own, check=True, capture_output=True, text=True)
+                peak, seconds = done.stdout.split()
+                print(f"{size:>14} {tiles or 'whole':>12} {peak:>9} {seconds:>8}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
