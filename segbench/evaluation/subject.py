@@ -66,7 +66,7 @@ class Subject:
         network.meet(probe)
         images = torch.stack([torch.from_numpy(case.image) for case in probe])
         labels = torch.stack([torch.from_numpy(case.labels) for case in probe]).to(self.device)
-        truth = network.as_truth(labels, probe[0].ignore_index)
+        truth = network.as_truth(labels, probe[0].ignore_index, probe[0].regions)
         network.prepare(images.to(self.device), truth)
         return network
 
