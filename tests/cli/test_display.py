@@ -24,7 +24,7 @@ def test_a_cell_that_is_busy_says_with_what_until_a_case_is_there() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=200)
     progress = Progress(console=console, auto_refresh=False)
     shown = AttackProgress(progress)
-    shown.model("unet", 2, 3)
+    shown.model("unet", 6)
     shown.cell("unet", Cell(load_attack("uap"), Budget("linf", Fraction(8, 255))))
     shown.busy("fitting on 7 cases, epoch 1 of 5")
     said = "unet · uap 8/255 · fitting on 7 cases, epoch 1 of 5"
