@@ -37,9 +37,17 @@ class Saturated(Dark):
         return torch.tanh(1e5 * super().forward(images))
 
 
+@pytest.mark.parametrize("where", ["", ",where=outside"])
 @pytest.mark.parametrize(("kind", "runs"), [(Dark, 1), (Saturated, 3)])
-def test_only_what_is_in_doubt_is_attacked_again(kind: Any, runs: int, tmp_path: Path) -> None:
-    asked = {"attacks": ["pgd:steps=4"], "eps": ["16/255"], "device": "cpu", "precision": "fp32"}
+def test_only_what_is_in_doubt_is_attacked_again_and_only_there(
+    kind: Any, runs: int, where: str, tmp_path: Path
+) -> None:
+    asked = {
+        "attacks": [f"pgd:steps=4{where}"],
+        "eps": ["16/255"],
+        "device": "cpu",
+        "precision": "fp32",
+    }
     request = validated(Request, asked)
     data = select_data(DATA, load_dataset(DATA), "test", None)
     pairs, store = [(Ready(kind), data)], Workspace(tmp_path)
@@ -49,6 +57,7 @@ def test_only_what_is_in_doubt_is_attacked_again(kind: Any, runs: int, tmp_path:
     tables = load_tables(store, run=records)
     attacks = set(tables.cases["attack"])
     assert any(attack.startswith("standard") for attack in attacks) == (runs > 1)
+    assert all(where[1:] in attack for attack in attacks - {"clean"})
     at = tables.cases[tables.cases["budget"] == float(Fraction(16, 255))]
     if runs > 1:
         least = at.groupby("attack")["jaccard"].mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segbench.tables.build import build_tables
+from segbench.tables.stuck import stuck_budgets
 
 
 def _curve(make, attack, scores, **given):
@@ -107,3 +108,17 @@ def test_a_network_far_ahead_under_one_attack_alone_is_a_sign(row, frame):
 def test_a_network_that_is_ahead_throughout_or_by_little_is_none(of_one, of_other, row, frame):
     tables = build_tables(frame(_of_two(row, of_one, of_other)))
     assert not any("ahead" in sign for sign in _signs(tables))
+
+
+def test_attacks_on_a_part_of_the_image_are_judged_apart(row, frame):
+    inside = {"attack_params": '{"where": "inside"}'}
+    rows = _curve(row, "pgd", {4: 0.2, 8: 0.1})
+    rows += _curve(row, "pgd:where=inside", {4: 0.7, 8: 0.72}, **inside)
+    rows += _curve(row, "sea:where=inside", {4: 0.7, 8: 0.4}, **inside)
+    tables = build_tables(frame(rows))
+    [sign] = _signs(tables)
+    assert "under pgd:where=inside: it leaves 0.020 more at 8/255" in sign
+    assert "at 8/255 others leave 0.320 less" in sign  # than sea, and not than pgd's 0.62
+    assert stuck_budgets(tables.cases) == {}  # sea settles it
+    alone = build_tables(frame(rows[: -2 * 3])).cases
+    assert stuck_budgets(alone) == {("unet@jsrt#0", "inside"): {8 / 255}}
