@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +41,7 @@ from segbench.engine.returned import (
     check_plan,
     check_state,
 )
+from segbench.engine.subsets import select, select_context, select_goal
 from segbench.engine.warp import warped
 from segbench.engine.whole import CaseObjective, within
 from segbench.errors import UserError
@@ -159,7 +159,7 @@ class _StepRun:
                 continue
             if self.plan.stop_early:
                 keep = (best_score[alive] > 0).nonzero()[:, 0]
-                alive, context = alive[keep], _select_context(context, keep)
+                alive, context = alive[keep], select_context(context, keep)
             if not len(alive):
                 break
             found = self._one_restart(dataclasses.replace(context, restart=restart), alive)
@@ -210,8 +210,8 @@ class _StepRun:
                 if done.any():
                     finished[alive[done]] = state.images[done]
                     keep = (~done).nonzero()[:, 0]
-                    alive, context = alive[keep], _select_context(context, keep)
-                    state, feedback = _select(state, keep), _select(feedback, keep)
+                    alive, context = alive[keep], select_context(context, keep)
+                    state, feedback = select(state, keep), select(feedback, keep)
                     if not len(alive):
                         break
             state = check_state(self.attack.step(context, state, feedback), context.images, "step")
@@ -259,7 +259,7 @@ class _StepRun:
         goal = self.context.goal
 
         def score(images: Tensor, cases: Tensor) -> Tensor:
-            return self._scores(images, _select_goal(goal, cases), cases)
+            return self._scores(images, select_goal(goal, cases), cases)
 
         record = Nearest(self.context.images, context.budget.eps, self.attack.norm, score)
         record.update(cases, context.images, clean)
@@ -283,7 +283,7 @@ class _StepRun:
         done = self._suggested(feedback, goal) <= 0
         if done.any():
             some = done.nonzero()[:, 0]
-            done[some] = self._scores(images[some], _select_goal(goal, some), cases[some]) <= 0
+            done[some] = self._scores(images[some], select_goal(goal, some), cases[some]) <= 0
         return done
 
     def _scores(self, images: Tensor, goal: Goal, cases: Tensor) -> Tensor:
@@ -349,35 +349,3 @@ def _goal(context: Context, state: State) -> Goal:
     if isinstance(state, WeightedState):
         return dataclasses.replace(context.goal, weights=state.weights)
     return context.goal
-
-
-def _select(record: Any, index: Tensor) -> Any:
-    """A State or Feedback of some of its cases: every tensor has the case as its first axis."""
-    chosen = {
-        f.name: value[index]
-        for f in dataclasses.fields(record)
-        if isinstance(value := getattr(record, f.name), Tensor)
-    }
-    return dataclasses.replace(record, **chosen)
-
-
-def _select_goal(goal: Goal, index: Tensor) -> Goal:
-    start = None if goal.start is None else goal.start[index]
-    clean = None if goal.clean_features is None else goal.clean_features[index]
-    return dataclasses.replace(
-        goal,
-        labels=goal.labels[index],
-        truth=goal.truth[index],
-        start=start,
-        clean_features=clean,
-    )
-
-
-def _select_context(context: Context, index: Tensor) -> Context:
-    return dataclasses.replace(
-        context,
-        images=context.images[index],
-        goal=_select_goal(context.goal, index),
-        noise=context.noise.select(index),
-        region=None if context.region is None else context.region[index],
-    )
