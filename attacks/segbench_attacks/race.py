@@ -1,117 +1,52 @@
-"""A race of losses for each case: short climbs, the rest of the steps to whoever still gains.
+"""A race for each case: some ways to climb, and the rest of the steps to whoever brought most.
 
 No loss is the strongest at every budget and on every network: what turns a whole organ at 8/255
-moves nothing at 1/255. So each member of a race climbs a little from the clean image, and from then
-on each case's climbs go to the member whose last one brought that case most, from the case's worst
-image so far. A case at the worst score leaves. Choices are the original network's, in fp32.
+moves nothing at 1/255. Each member of a race climbs from where it starts, and each further climb of
+a case goes to the member whose last one brought that case most, from the case's worst image so far.
+A case at the worst score leaves. Choices are the original network's, in fp32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from segbench.api import Budget, Context, Feedback, Goal, Noise, Objective
-from segbench.engine.ball import per_case, project, scaled
-from segbench_attacks.apgd_search import risen
-from segbench_attacks.losses import LossName, named_loss, tracked_loss
-from segbench_attacks.pgd import cosine, gathered
-from segbench_attacks.square import Search, Square
-from segbench_attacks.steps import Norm, ascend
-from segbench_attacks.threshold import left_to_do
+from segbench.engine.ball import project
+from segbench_attacks.climbs import BySteps, by_steps, climb, search
+from segbench_attacks.field import Field
+from segbench_attacks.losses import LossName
+from segbench_attacks.steps import Norm, random_point
 
-FIRST, AGAIN, LAST = 1.0, 0.5, 0.05  # steps as shares of eps: of a first climb, of later ones
-QUERIES = 1000  # over which the squares of a search shrink
+FIRST, AGAIN = 1.0, 0.5  # the first step as a share of eps: of a first climb, of later ones
 
 
 @dataclass(frozen=True)
 class Member:
-    """One way to climb, known by its loss.
+    """One way to climb.
 
     Attributes:
         loss: what is ascended; None searches by squares and asks for no gradient.
         radii: the balls of its first climb, equal parts of the steps, as shares of the budget.
+        start: where its first climb starts: the ``clean`` image, or a ``random`` point of the ball.
+        attack: an attack by steps that takes the place of its first climb, and its name.
     """
 
     loss: LossName | None
     radii: tuple[float, ...] = (1.0,)
+    start: Literal["clean", "random"] = "clean"
+    attack: tuple[str, Callable[[Norm, int], BySteps]] | None = None
 
     @property
     def name(self) -> str:
         """What rows call it."""
-        return self.loss or "search"
-
-
-@dataclass(frozen=True, eq=False)
-class Standing:
-    """By what two images of a case are compared.
-
-    Attributes:
-        left: what is left to do (B,), in [0, 1].
-        loss: cross-entropy (B,), higher is worse for the network; it decides between equals.
-    """
-
-    left: Tensor
-    loss: Tensor
-
-    def beats(self, other: Standing) -> Tensor:
-        """bool (B,)."""
-        equal = self.left == other.left
-        return (self.left < other.left) | (equal & risen(self.loss, other.loss))
-
-    def where(self, chosen: Tensor, other: Standing) -> Standing:
-        """This one for the chosen cases (B,), the other for the rest."""
-        left = torch.where(chosen, self.left, other.left)
-        return Standing(left, torch.where(chosen, self.loss, other.loss))
-
-    def put(self, index: Tensor, whole: Standing) -> Standing:
-        """``whole`` with these in the places ``index`` (int64, one axis)."""
-        left = whole.left.index_copy(0, index, self.left)
-        return Standing(left, whole.loss.index_copy(0, index, self.loss))
-
-    def select(self, index: Tensor) -> Standing:
-        """Those of the cases at ``index`` (int64, one axis)."""
-        return Standing(self.left[index], self.loss[index])
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """The cases of a race, or some of them: what stays the same.
-
-    Attributes:
-        clean: the clean images (B, C, *spatial).
-    """
-
-    objective: Objective
-    clean: Tensor
-    goal: Goal
-    budget: Budget
-    noise: Noise
-    norm: Norm
-
-    def select(self, index: Tensor) -> Field:
-        """The cases at ``index`` (int64, one axis)."""
-        goal = replace(self.goal, labels=self.goal.labels[index], truth=self.goal.truth[index])
-        return replace(
-            self,
-            objective=self.objective.select(index),
-            clean=self.clean[index],
-            goal=goal,
-            noise=self.noise.select(index),
-        )
-
-    def answered(self, logits: Tensor) -> Standing:
-        """How images stand by these logits themselves."""
-        left = left_to_do(logits, self.goal, structures=self.goal.structures)
-        return Standing(left, tracked_loss("ce", logits, self.goal))
-
-    def judged(self, images: Tensor) -> Standing:
-        """How images (B, C, *spatial) stand by the original network."""
-        left = self.objective.remaining(images, self.goal)
-        return Standing(left, tracked_loss("ce", self.objective.scores(images), self.goal))
+        if self.attack:
+            return self.attack[0]
+        name = self.loss or "search"
+        return name if self.start == "clean" else f"{name} from a random start"
 
 
 class Race:
@@ -132,11 +67,14 @@ class Race:
         self.taken = 0  # steps of all rungs so far: the draws that a search may have used
 
     def open(self, lengths: Sequence[int]) -> None:
-        """A climb of each member from the clean image, of so many steps each."""
-        clean = self.standing.left
+        """A climb of each member from where it starts, of so many steps each."""
+        clean, field = self.standing.left, self.field
         for m, steps in enumerate(lengths):
-            going = (self.standing.left > 0).nonzero()[:, 0]
-            self._climb(m, going, self.field.clean[going], clean[going], steps, FIRST)
+            going, start = (self.standing.left > 0).nonzero()[:, 0], field.clean
+            if self.members[m].start == "random":
+                start = random_point(field.context, field.norm)
+                start = project(start, field.clean, field.budget)
+            self._climb(m, going, start[going], clean[going], steps, FIRST)
             self.taken += steps
 
     def give_credit(self) -> None:
@@ -162,6 +100,8 @@ class Race:
         member, field = self.members[m], self.field.select(cases)
         if member.loss is None:
             found: tuple[Tensor, ...] = (search(field, start, self.taken, steps),)
+        elif member.attack and first == FIRST:
+            found = by_steps(field, member.attack[1](field.norm, steps))
         else:
             radii = member.radii if first == FIRST else (1.0,)
             found = climb(field, start, member.loss, radii, steps, first)
@@ -173,68 +113,3 @@ class Race:
             self.images[cases[better]], self.found_by[cases[better]] = images[better], m
             self.standing = here.where(better, known).put(cases, self.standing)
         self.gains[cases, m] = before - lowest
-
-
-def climb(
-    field: Field,
-    start: Tensor,
-    loss: LossName,
-    radii: tuple[float, ...],
-    steps: int,
-    first: float,
-) -> tuple[Tensor, Tensor]:
-    """The iterate with the lowest score by its own logits, and the last one (B, C, *spatial).
-
-    Steps fall along half a cosine and follow the gathered gradients. Only what lies within the
-    budget counts.
-    """
-    images, velocity, goal = start, torch.zeros_like(start), field.goal
-    lowest, standing = start, None
-    for step in range(steps):
-        radius = radii[step * len(radii) // steps]
-        progress = step / steps
-
-        def value(logits: Tensor, goal: Goal, progress: float = progress) -> Tensor:
-            return named_loss(loss, logits, goal, progress)
-
-        feedback = field.objective.value_and_grad(images, value, goal)
-        if step == 0:
-            goal = replace(goal, start=feedback.logits)
-        if radius <= 1:
-            here = field.answered(feedback.logits)
-            if standing is None:
-                lowest, standing = images, here
-            better = here.beats(standing)
-            lowest = torch.where(per_case(better, images), images, lowest)
-            standing = here.where(better, standing)
-        velocity = gathered(velocity, feedback.gradient)
-        length = cosine(progress, first, LAST) * field.budget.eps
-        images = ascend(images, velocity, length, field.norm)
-        after = radii[min((step + 1) * len(radii) // steps, len(radii) - 1)]
-        images = project(images, field.clean, scaled(field.budget, after))
-    return project(lowest, field.clean, field.budget), images
-
-
-def search(field: Field, start: Tensor, asked: int, queries: int) -> Tensor:
-    """The best of so many squares (Andriushchenko et al., ECCV 2020) put on ``start``.
-
-    ``asked`` queries have gone before; a start of the clean images opens with stripes.
-    """
-    square = Square(
-        steps=QUERIES, norm="l2" if field.norm == "l2" else "linf", loss_="soft-jaccard"
-    )
-    context = Context(field.clean, field.goal, field.budget, field.noise)
-    loss = torch.full_like(start.flatten(1)[:, 0], -torch.inf)
-    untouched = (start == field.clean).flatten(1).all(1)
-    opened = torch.where(per_case(untouched, start), square.init(context).images, start)
-    state = Search(opened, start, loss, asked)
-    for _ in range(queries):
-        images = project(state.images, field.clean, field.budget)
-        logits = field.objective.scores(images)
-        value = square.loss(logits, field.goal, 0.0)
-        value = -value if field.goal.targeted else value
-        feedback = Feedback(value, torch.zeros_like(images), logits)
-        moved = square.step(context, replace(state, images=images), feedback)
-        assert isinstance(moved, Search)
-        state = moved
-    return project(state.best, field.clean, field.budget)

@@ -8,12 +8,27 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from segbench.api import Budget, BudgetKind, Goal, Noise, Objective
+from segbench_attacks.field import Field
 from segbench_attacks.goals import check_goal
-from segbench_attacks.race import Field, Member, Race
+from segbench_attacks.race import Member, Race
+from segbench_attacks.sea import SEA
+from segbench_attacks.steps import Norm
 
 REACH = Member("reach", radii=(1.25, 1.0))
-LOVASZ, HINGE, JSD, CE = Member("lovasz"), Member("metric-hinge"), Member("jsd"), Member("ce")
-SEARCH = Member(None)
+LOVASZ, SEARCH = Member("lovasz"), Member(None)
+# What only `thorough` can afford: other basins, by other losses, starts and balls.
+AGAIN = Member("reach", radii=(1.5, 1.25, 1.0, 1.0), start="random")
+SCORED = Member("scored-reach", radii=(1.25, 1.0))
+HINGE = Member("metric-hinge", radii=(1.25, 1.0))
+
+
+def released(norm: Norm, steps: int) -> SEA:
+    """SEA by its released losses, which share the steps."""
+    assert norm != "l1"
+    return SEA(steps // 3, norm, preset="eccv2024")
+
+
+RELEASED = Member("weighted-ce", attack=("sea", released))
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,7 @@ class Programme:
     """What a case's steps are spent on.
 
     Attributes:
-        openings: who climbs from the clean image, and for how many steps.
+        openings: who climbs, and for how many steps.
         rungs: the steps of each further climb, from the case's worst image, by its leader.
     """
 
@@ -33,7 +48,16 @@ PROGRAMMES = {
     "quick": Programme(((REACH, 30),), ()),
     "standard": Programme(((REACH, 85), (LOVASZ, 15), (SEARCH, 10)), ()),
     "thorough": Programme(
-        tuple((member, 50) for member in (REACH, LOVASZ, HINGE, JSD, CE, SEARCH)), (75,) * 10
+        (
+            (REACH, 250),
+            (AGAIN, 150),
+            (SCORED, 150),
+            (HINGE, 100),
+            (LOVASZ, 100),
+            (RELEASED, 150),
+            (SEARCH, 200),
+        ),
+        (50, 50),
     ),
 }
 
@@ -48,7 +72,9 @@ class Standard:
     measurements are in ``docs/strength.md``.
 
     Attributes:
-        cost: ``standard``, ``quick`` (about 30 gradients a case) or ``thorough`` (about 1000).
+        cost: ``standard``, ``quick`` (about 30 gradients a case, all in that climb) or ``thorough``
+            (about 1000: further losses, a random start, the released SEA and a longer search; no
+            transfer, which takes a source, and which reports join to it in the worst of all).
         norm: ``linf`` or ``l2``.
         target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
             from the truth.

@@ -1,6 +1,7 @@
 """Spec text to values: ``pgd:steps=40,restarts=5`` and ``8/255``; the only parser of such text.
 
-Grammar: ``name`` or ``family/name``, then optionally ``:key=value,key=value``. A value may be
+Grammar: ``name`` or ``family/name``, then optionally ``:key=value,key=value``. ``name@1`` is short
+for ``name:version=1``, as suites are cited whose versions are frozen. A value may be
 quoted with ``"`` and may then hold commas, colons and a whole spec of its own. Values are typed by
 the plug-in's own parameters, so a plug-in's signature is its documentation and its validation.
 """
@@ -21,6 +22,7 @@ from segbench.errors import UserError
 from segbench.plugins.suggest import suggest
 
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*(/[\w.+-]+)?")
+_VERSIONED = re.compile(r"(?P<name>[^@]+)@(?P<version>\d+)")
 _EPS = "expected a number of zero or more such as 0.03 or 8/255"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
 _ITEM = re.compile(r'\s*([A-Za-z_]\w*)\s*=\s*("[^"]*"|[^,"]*)\s*(,|$)')
@@ -52,9 +54,15 @@ def parse(text: str) -> Spec:
         UserError: the text is not a spec.
     """
     name, colon, rest = text.strip().partition(":")
+    version = {}
+    if versioned := _VERSIONED.fullmatch(name):
+        name, version = versioned["name"], {"version": versioned["version"]}
     if not _NAME.fullmatch(name) or (colon and not rest):
         raise UserError(f"{text!r} is not a spec; expected name or name:key=value,key=value")
-    return Spec(name, parse_parameters(rest, text))
+    params = parse_parameters(rest, text)
+    if version and "version" in params:
+        raise UserError(f"{text!r}: the version is given twice")
+    return Spec(name, version | params)
 
 
 def parse_parameters(rest: str, text: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -10,8 +11,16 @@ import torch
 from torch import Tensor, nn
 from toys import Dense, Gains, dense_scene, scores
 
+from segbench.api import Budget, Goal
+from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
+from segbench.engine.noise import CaseNoise
+from segbench.engine.whole import CaseObjective
+from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
+from segbench_attacks.climbs import by_steps
+from segbench_attacks.field import Field
+from segbench_attacks.sea import SEA
 from segbench_attacks.standard import PROGRAMMES
 
 COSTS = {"quick": 30, "standard": 100, "thorough": 1000}
@@ -134,8 +143,11 @@ def test_a_target_is_approached_by_every_cost(prepared: Any, run: Any) -> None:
         assert reached > scores(network, images, target).mean()
 
 
-def test_rows_record_the_version() -> None:
+def test_rows_record_the_version_and_none_but_that_is_known() -> None:
     assert '"version": 1' in load_attack("standard").parameters_text
+    assert load_attack("standard@1").parameters_text == load_attack("standard").parameters_text
+    with pytest.raises(UserError, match="version='2' is not one of 1"):
+        load_attack("standard@2")
 
 
 def test_every_case_is_credited_to_the_member_that_found_its_image(prepared: Any, run: Any) -> None:
@@ -154,3 +166,14 @@ def test_where_no_gradient_leads_the_search_is_credited(prepared: Any, run: Any)
     changed = (outcome.images != images).flatten(1).any(1).tolist()
     assert outcome.members == ["search" if moved else "clean" for moved in changed]
     assert any(changed)
+
+
+def test_an_attack_by_steps_is_run_as_the_engine_runs_it(prepared: Any, run: Any) -> None:
+    network, images, labels = scene("three classes", prepared)
+    noise = CaseNoise(0, ("a", "b", "c"), images.device, ("a", "b", "c"))
+    budget, goal = Budget("linf", Fraction("0.02")), Goal(labels, labels)
+    sea = SEA(12, preset="eccv2024")
+    field = Field(CaseObjective(network, noise, images), images, goal, budget, noise, "linf")
+    own = [scores(network, found, labels) for found in by_steps(field, sea)]
+    engines = attack_batch(network, sea, images, goal, budget, noise).images
+    torch.testing.assert_close(torch.minimum(*own), scores(network, engines, labels))

@@ -87,6 +87,14 @@ def test_the_grammar(text: str, name: str | None, params: dict[str, str]) -> Non
         assert parse(text) == Spec(name, params)
 
 
+def test_a_suite_is_cited_with_its_version() -> None:
+    assert parse("standard@1") == parse("standard:version=1")
+    assert parse("standard@1:cost=quick") == parse("standard:cost=quick,version=1")
+    for text in ("standard@", "standard@x", "@1", "standard@1@1", "standard@1:version=1"):
+        with pytest.raises(UserError):
+            parse(text)
+
+
 def test_a_key_given_twice_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="'steps' is given twice"):
         parse("pgd:steps=4,steps=5")

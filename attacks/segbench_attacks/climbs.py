@@ -1,0 +1,118 @@
+"""The ways to climb that a race is run among: by a loss, by an attack's steps, by squares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from segbench.api import Budget, Context, Feedback, Goal, Plan, State
+from segbench.engine.ball import per_case, project, scaled
+from segbench_attacks.field import Field
+from segbench_attacks.losses import LossName, named_loss
+from segbench_attacks.pgd import cosine, gathered
+from segbench_attacks.square import Search, Square
+from segbench_attacks.steps import ascend
+
+LAST = 0.05  # the last step of a climb as a share of eps
+QUERIES = 1000  # over which the squares of a search shrink
+
+
+class BySteps(Protocol):
+    """What is asked of an attack by steps; see ``segbench.api.StepAttack``."""
+
+    def plan(self, budget: Budget) -> Plan: ...  # noqa: D102
+    def init(self, context: Context) -> State: ...  # noqa: D102
+    def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor: ...  # noqa: D102
+    def step(self, context: Context, state: State, feedback: Feedback) -> State: ...  # noqa: D102
+
+
+def climb(
+    field: Field,
+    start: Tensor,
+    loss: LossName,
+    radii: tuple[float, ...],
+    steps: int,
+    first: float,
+) -> tuple[Tensor, Tensor]:
+    """The iterate with the lowest score by its own logits, and the last one (B, C, *spatial).
+
+    Steps fall along half a cosine and follow the gathered gradients. Only what lies within the
+    budget counts.
+    """
+    images, velocity, goal = start, torch.zeros_like(start), field.goal
+    lowest, standing = start, None
+    for step in range(steps):
+        radius = radii[step * len(radii) // steps]
+        progress = step / steps
+
+        def value(logits: Tensor, goal: Goal, progress: float = progress) -> Tensor:
+            return named_loss(loss, logits, goal, progress)
+
+        feedback = field.objective.value_and_grad(images, value, goal)
+        if step == 0:
+            goal = replace(goal, start=feedback.logits)
+        if radius <= 1:
+            here = field.answered(feedback.logits)
+            if standing is None:
+                lowest, standing = images, here
+            better = here.beats(standing)
+            lowest = torch.where(per_case(better, images), images, lowest)
+            standing = here.where(better, standing)
+        velocity = gathered(velocity, feedback.gradient)
+        length = cosine(progress, first, LAST) * field.budget.eps
+        images = ascend(images, velocity, length, field.norm)
+        after = radii[min((step + 1) * len(radii) // steps, len(radii) - 1)]
+        images = project(images, field.clean, scaled(field.budget, after))
+    return project(lowest, field.clean, field.budget), images
+
+
+def by_steps(field: Field, attack: BySteps) -> tuple[Tensor, Tensor]:
+    """Of one restart of an attack the iterate with the lowest score by its own logits; the last.
+
+    What the engine does with it by itself, but that no case leaves early.
+    """
+    plan, context = attack.plan(field.budget), field.context
+    state, lowest, standing = attack.init(context), field.clean, None
+    for step in range(plan.steps):
+        radius = plan.radii[step] if plan.radii else 1.0
+        images = project(state.images, field.clean, scaled(field.budget, radius))
+
+        def value(logits: Tensor, goal: Goal, progress: float = step / plan.steps) -> Tensor:
+            return attack.loss(logits, goal, progress)
+
+        feedback = field.objective.value_and_grad(images, value, field.goal)
+        if radius <= 1:
+            here = field.answered(feedback.logits)
+            better = torch.ones_like(here.left).bool() if standing is None else here.beats(standing)
+            lowest = torch.where(per_case(better, images), images, lowest)
+            standing = here if standing is None else here.where(better, standing)
+        state = attack.step(context, replace(state, images=images), feedback)
+    return lowest, project(state.images, field.clean, field.budget)
+
+
+def search(field: Field, start: Tensor, asked: int, queries: int) -> Tensor:
+    """The best of so many squares (Andriushchenko et al., ECCV 2020) put on ``start``.
+
+    ``asked`` queries have gone before; a start of the clean images opens with stripes.
+    """
+    square = Square(
+        steps=QUERIES, norm="l2" if field.norm == "l2" else "linf", loss_="soft-jaccard"
+    )
+    context = field.context
+    loss = torch.full_like(start.flatten(1)[:, 0], -torch.inf)
+    untouched = (start == field.clean).flatten(1).all(1)
+    opened = torch.where(per_case(untouched, start), square.init(context).images, start)
+    state = Search(opened, start, loss, asked)
+    for _ in range(queries):
+        images = project(state.images, field.clean, field.budget)
+        logits = field.objective.scores(images)
+        value = square.loss(logits, field.goal, 0.0)
+        value = -value if field.goal.targeted else value
+        feedback = Feedback(value, torch.zeros_like(images), logits)
+        moved = square.step(context, replace(state, images=images), feedback)
+        assert isinstance(moved, Search)
+        state = moved
+    return project(state.best, field.clean, field.budget)
