@@ -23,8 +23,8 @@ from segbench.cli.terminal import flush, forgiving_streams, plain
 from segbench.errors import MachineError, Terminated, UserError
 
 COMMANDS = (
-    "demo", "train", "attack", "report", "export", "check", "run", "list", "inspect", "diagnose",
-    "doctor", "coverage",
+    "demo", "train", "attack", "report", "export", "export-model", "check", "run", "list",
+    "inspect", "diagnose", "doctor", "coverage",
 )  # fmt: skip
 
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -45,7 +45,7 @@ class CommandGroup(click.Group):
         """The command of the file of that name."""
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"segbench.cli.{name}")
+        module = importlib.import_module(f"segbench.cli.{name.replace('-', '_')}")
         return module.command  # type: ignore[no-any-return]
 
     def resolve_command(

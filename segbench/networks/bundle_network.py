@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from segbench.errors import UserError
@@ -20,6 +21,24 @@ if TYPE_CHECKING:
 _SPACING = 0.01  # relative; a case whose spacing is further away would be resampled
 
 
+PAD_MODES = {"constant": "constant", "edge": "replicate", "replicate": "replicate"}
+"""MONAI's ways to pad, as torch calls them."""
+
+
+@dataclass(frozen=True)
+class Padding:
+    """``DivisiblePadd``: up to multiples of ``size``, at the end alone or on both sides."""
+
+    size: int
+    mode: str
+    end: bool
+
+    def sides(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+        """What is added before and after each axis."""
+        missing = [-n % self.size for n in shape]
+        return [(0, n) if self.end else (n // 2, n - n // 2) for n in missing]
+
+
 @dataclass(frozen=True)
 class Geometry:
     """What a bundle wants of the axes of its images.
@@ -28,11 +47,13 @@ class Geometry:
         axcodes: of ``Orientationd``; "" where axes stay as in the file.
         pixdim: of ``Spacingd``, in mm; () where any spacing will do. -1 leaves an axis alone.
         transposed: whether pictures have their axes swapped, as MONAI's readers give them.
+        pad: of ``DivisiblePadd``.
     """
 
     axcodes: str = ""
     pixdim: tuple[float, ...] = ()
     transposed: bool = True
+    pad: Padding | None = None
 
 
 @dataclass(frozen=True)
@@ -99,13 +120,23 @@ class BundleNetwork(nn.Module):
         if met is None:
             raise UserError("a MONAI bundle must be told of a case before it is asked")
         scaled = [self._scaled(self._turn(met.in_units(image))) for image in images]
-        logits = self._predicted(torch.stack(scaled))
+        logits = self._padded(torch.stack(scaled))
         return torch.stack([self._back(one) for one in logits]) - self.shift
 
     def _scaled(self, image: Tensor) -> Tensor:
         for name, arguments in self.intensity:
             image = INTENSITY[name](image, **arguments)
         return image
+
+    def _padded(self, images: Tensor) -> Tensor:
+        if self.geometry.pad is None:
+            return self._predicted(images)
+        sides = self.geometry.pad.sides(images.shape[2:])
+        flat = [n for side in reversed(sides) for n in side]
+        logits = self._predicted(F.pad(images, flat, mode=self.geometry.pad.mode))
+        for axis, (before, _) in enumerate(sides, 2):
+            logits = logits.narrow(axis, before, images.shape[axis])
+        return logits
 
     def _predicted(self, images: Tensor) -> Tensor:
         if self.window is None:

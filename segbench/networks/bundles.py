@@ -12,7 +12,14 @@ from torch import nn
 
 from segbench.errors import UserError
 from segbench.networks.bundle_config import Bundle, Config, open_bundle
-from segbench.networks.bundle_network import INTENSITY, BundleNetwork, Ending, Geometry
+from segbench.networks.bundle_network import (
+    INTENSITY,
+    PAD_MODES,
+    BundleNetwork,
+    Ending,
+    Geometry,
+    Padding,
+)
 from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.imported import refuse_wishes
 from segbench.networks.loaded import LoadedModel
@@ -45,7 +52,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     skip = frozenset(filter(None, options.get("skip", "").split("+")))
     network = _network(bundle)
     said = _load_weights(bundle, network)
-    geometry, intensity = _preprocessing(bundle.config, skip)
+    geometry, intensity = _preprocessing(bundle.config, skip, dataset.spatial_dims)
     ending = _ending(bundle.config, skip)
     window = _window(bundle.config, dataset.spatial_dims)
     module = BundleNetwork(network, intensity, geometry, window, ending)
@@ -70,6 +77,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         state_hash(module),
         {"source": source_hash(module), "layers": layers_hash(module)},
         exact=True,
+        licence=_licence(bundle),
         shown=shown,
         said=(*said, *clipped_data(dataset, "the bundle", seen), *_windows(seen)),
     )
@@ -146,9 +154,10 @@ def _name_of(item: Any) -> str:
 
 
 def _preprocessing(
-    config: Config, skip: frozenset[str]
+    config: Config, skip: frozenset[str], dims: int
 ) -> tuple[Geometry, list[tuple[str, dict[str, Any]]]]:
-    axcodes = ""
+    axcodes, transposed = "", True
+    pad: Padding | None = None
     pixdim: tuple[float, ...] = ()
     intensity: list[tuple[str, dict[str, Any]]] = []
     for where, name, arguments in _transforms(config, "preprocessing"):
@@ -160,6 +169,12 @@ def _preprocessing(
             axcodes = str(own.get("axcodes", "RAS"))
         elif name == "Spacing":
             pixdim = tuple(map(float, _listed(own.get("pixdim", []))))
+        elif name == "Transpose" and own.get("indices") == [0, 2, 1] and dims == 2:
+            transposed = not transposed
+        elif name == "DivisiblePad":
+            pad = _padding(config, where, own)
+        elif pad is not None:
+            raise UserError(f"{config.file}: {where} is {name}d, after DivisiblePadd")
         elif name in INTENSITY:
             _require_arguments(config, where, INTENSITY[name], own)
             intensity.append((name, own))
@@ -170,7 +185,18 @@ def _preprocessing(
             )
     if axcodes and sorted(axcodes.translate(str.maketrans("LPI", "RAS"))) != ["A", "R", "S"]:
         raise UserError(f"{config.file}: Orientationd has axcodes {axcodes!r}")
-    return Geometry(axcodes, pixdim), intensity
+    return Geometry(axcodes, pixdim, transposed, pad), intensity
+
+
+def _padding(config: Config, where: str, own: Mapping[str, Any]) -> Padding:
+    """What ``DivisiblePadd`` says."""
+    sizes = own.get("k", 0)
+    mode, method = own.get("mode", "constant"), own.get("method", "symmetric")
+    if not (isinstance(sizes, int) and sizes > 0 and mode in PAD_MODES) or method not in (
+        "symmetric", "end",
+    ):  # fmt: skip
+        raise UserError(f"{config.file}: {where} pads by k={sizes}, {mode}, {method}")
+    return Padding(sizes, PAD_MODES[mode], method == "end")
 
 
 def _require_arguments(config: Config, where: str, scale: Any, own: Mapping[str, Any]) -> None:
@@ -248,6 +274,16 @@ def _windows(seen: tuple[float, float] | None) -> tuple[str, ...]:
         f"it looks through the window {seen[0]:g} to {seen[1]:g} of the file's units; that window "
         f"as [0, 1] (window={seen[0]:g}..{seen[1]:g}) makes eps mean what it can see",
     )
+
+
+def _licence(bundle: Bundle) -> str:
+    """What its metadata, or the first line of its licence, say."""
+    said = bundle.metadata.get("license") or bundle.metadata.get("licence")
+    if said:
+        return str(said)
+    content = bundle.read("LICENSE") or b""
+    lines = content[:2000].decode(errors="replace").splitlines()
+    return next((line.strip() for line in lines if line.strip()), "")
 
 
 def _classes(bundle: Bundle) -> list[str]:

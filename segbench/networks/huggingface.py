@@ -6,6 +6,7 @@ of transformers' own; no code of the folder is run, nothing outside it is read o
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -53,7 +54,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     _check_files(path)
     network = _load(name, path)
     scale = _scale(path)
-    facts = {"class": name, "labels": _labels(config)}
+    facts = {"class": name, "labels": _labels(config), "licence": _licence(path) or "not said"}
     if name in _PROMPTED:
         return _prompted(network, config, options, dataset, wishes, scale, facts)
     if options:
@@ -69,7 +70,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         said = ("no preprocessor_config.json says how its images are scaled; see --normalize",)
     model = own_model(body, source_hash(body), dataset, wishes)
     shown = {**facts, "scale": wishes.normalize or "pixels in 0 to 1"}
-    return replace(model, shown=shown, said=said)
+    return replace(model, shown=shown, said=said, licence=facts["licence"])
 
 
 def _prompted(
@@ -100,6 +101,7 @@ def _prompted(
         state_hash(module),
         {"source": source_hash(module), "layers": layers_hash(module)},
         exact=True,
+        licence=facts["licence"],
         shown={
             "class": facts["class"],
             "prompt": f"{prompt.kind} of each class, from the label map"
@@ -202,6 +204,17 @@ def _scale(path: Path) -> tuple[list[float], list[float]] | None:
         return [float(m) * share for m in mean], [float(s) * share for s in std]
     except (TypeError, ValueError, ZeroDivisionError):
         raise UserError(f"{path}/preprocessor_config.json has no mean and deviation") from None
+
+
+def _licence(path: Path) -> str:
+    """The ``license:`` of its README's head, which is what the hub reads too."""
+    try:
+        lines = read_regular(path / "README.md")[:10_000].decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    head = itertools.takewhile(lambda line: line.strip() != "---", lines[1:])
+    said = [line.partition(":")[2].strip() for line in head if line.startswith("license:")]
+    return said[0] if said and lines[0].strip() == "---" else ""
 
 
 def _labels(config: Mapping[str, Any]) -> str:

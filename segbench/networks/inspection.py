@@ -43,6 +43,8 @@ def inspect_network(
     yield "FLOPs", f"{_flops(module, one) / 1e9:.3g} billion for an image of {case.image.shape}"
     yield "answer", _answer(adapted, classes)
     yield from model.shown.items()
+    if model.licence:
+        yield "licence", model.licence
     if stride or not model.shown:
         padding = f"images are padded to multiples of {stride}" if stride else "unknown"
         yield "stride", padding

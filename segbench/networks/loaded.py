@@ -29,6 +29,7 @@ class LoadedModel:
         exact: whether its gradients must be fp32.
         shown: what ``inspect`` shows of it: tiles, window, classes, prompts.
         member_cards: of those of an ensemble's members that ``segbench train`` made.
+        licence: what its files say that it is under; "" where they say nothing.
         said: what the user should know of it, in sentences.
         oracle: compares it with what others measured, in sentences; None where nobody did.
         card: of one that ``segbench train`` made.
@@ -43,6 +44,7 @@ class LoadedModel:
     exact: bool = False
     card: Card | None = None
     member_cards: tuple[Card, ...] = ()
+    licence: str = ""
     shown: Mapping[str, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     oracle: Callable[[], Iterator[str]] | None = None

@@ -55,6 +55,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         state_hash(module),
         facts,
         exact=True,
+        licence=str(plans.dataset.get("licence") or plans.dataset.get("license") or ""),
         shown=_shown(plans, module),
         said=_said(plans, dataset, module),
         oracle=lambda: agreement(plans, module, dataset),

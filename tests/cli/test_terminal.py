@@ -108,6 +108,7 @@ def test_no_name_is_read_as_markup_or_reaches_the_terminal_raw(
         ("list", "runs", *at),
         ("inspect", hostile / NAME, "--dataset", DATA, *at),
         ("diagnose", hostile / NAME, "--eps", "8/255", "--limit", "2", *at),
+        ("export-model", hostile / NAME, "--out", hostile / "left", "--dataset", DATA, *at),
         ("train", "unet:width=4,depth=2", "--dataset", DATA, "--epochs", "12", *at),
         ("doctor", *at),
     ]  # fmt: skip
@@ -205,6 +206,10 @@ def lines(workspace: Path) -> dict[str, tuple[int, tuple[str | Path, ...]]]:
         "diagnose": (0, ("diagnose", "unet:width=4,depth=2", "--limit", "2", *at)),
         "doctor": (0, ("doctor", *at)),
         "export": (0, ("export", *at)),
+        "export-model": (
+            0,
+            ("export-model", "unet:width=4,depth=2", "--out", workspace / "left", *at),
+        ),
         "inspect": (0, ("inspect", "unet:width=4,depth=2", "--dataset", DATA, *at)),
         "list": (0, ("list", "cells", *at)),
         "report": (0, ("report", *at)),

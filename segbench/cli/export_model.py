@@ -1,0 +1,82 @@
+"""segbench export-model: a network with its card, in a form that others load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segbench.cli.options import (
+    DEFAULT_DATASET,
+    SpecText,
+    data_options,
+    own_network_options,
+    workspace_option,
+)
+from segbench.cli.terminal import say
+from segbench.data import open_dataset
+from segbench.errors import UserError
+from segbench.store.workspace import Workspace, check_writable
+
+
+@click.command("export-model")
+@click.argument("model", type=SpecText("models"))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the files.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["safetensors", "monai-bundle"]),
+    default="safetensors",
+    show_default=True,
+    help="A MONAI bundle is made of networks that were trained as monai/NAME.",
+)
+@own_network_options
+@data_options
+@workspace_option
+def command(
+    model: str,
+    out: Path,
+    form: str,
+    weights: tuple[Path, ...],
+    dataset: str | None,
+    data_root: Path | None,
+    workspace: Workspace,
+    **said: Any,
+) -> None:
+    """Write MODEL's weights with a card: where it is from, its hashes, what it expects of images.
+
+    MODEL is what attack -m takes. Of a network that segbench trained, the folder is a checkpoint
+    that -m takes too.
+
+    \b
+    segbench export-model unet --out my_unet
+    segbench export-model monai/SegResNet --format monai-bundle --out my_bundle
+    """
+    from segbench.export.model import describe_model, export_bundle, export_weights
+    from segbench.networks import CheckpointReference, resolve_models
+    from segbench.networks.wishes import Wishes
+
+    references = resolve_models([model], workspace, weights, Wishes(**said))
+    if len(references) > 1:
+        names = ", ".join(reference.name for reference in references)
+        raise UserError(f"model {model!r} means several networks; name one of {names}")
+    (reference,) = references
+    spec = dataset or DEFAULT_DATASET
+    if dataset is None and isinstance(reference, CheckpointReference):
+        spec = reference.card.dataset_spec
+    check_writable(out)
+    data = open_dataset(spec, data_root)
+    loaded = reference.load(data)
+    description = describe_model(reference.name, model, loaded, data)
+    if form == "monai-bundle":
+        written = export_bundle(out, description, loaded, data)
+    else:
+        written = export_weights(out, description, loaded)
+    for path in written:
+        say(f"wrote {path}")
