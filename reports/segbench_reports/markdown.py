@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.api import TELLING, Tables, TransferMatrix
+from segbench.api import TELLING, Tables, TransferMatrix, plain
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
 from segbench_reports.suites import attacks_compared
@@ -29,7 +29,23 @@ _ABSENT = "-"
 _LEVEL = 0.05
 _SHORT = 12  # hexadecimal digits of a hash; the CSV report has them all
 # Columns set to the left.
-_TEXT = {"Model", "Against", "Source", "Attack", "Norm", "Marks", "Of", "Name", "SHA-256"}
+_TEXT = {
+    "Model",
+    "Against",
+    "Source",
+    "Attack",
+    "Norm",
+    "Marks",
+    "Of",
+    "Name",
+    "SHA-256",
+    "Data set",
+    "Split",
+    "Network",
+    "Weights, SHA-256",
+    "By",
+    "Mark",
+}
 
 Row = dict[Hashable, Any]
 
@@ -56,7 +72,7 @@ def render(tables: Tables) -> str:
         *_transfers(tables.transfers),
         *_of_attacks(tables),
         "## Notes",
-        _bullets(map(_escape, tables.notes)),
+        _bullets(map(escape, tables.notes)),
     ]
     if tables.attacks:
         sections += ["## Attacks", _bullets(_attacks(tables.attacks))]
@@ -67,12 +83,12 @@ def render(tables: Tables) -> str:
 def _scores(summary: DataFrame) -> Iterator[str]:
     """A heading per data set and split, a table per kind of budget."""
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
-        yield f"## {_escape(str(dataset))}, {_escape(str(split))} split"
+        yield f"## {escape(str(dataset))}, {escape(str(split))} split"
         for kind, meaning in _BUDGETS.items():
             curves = part[part["budget_kind"] == kind]
             if not curves.empty:
                 yield f"Mean Jaccard {meaning}, with its 95 % interval."
-                yield _table(*_score_table(curves))
+                yield markdown_table(*_score_table(curves))
 
 
 def _spreads(seeds: DataFrame) -> Iterator[str]:
@@ -150,28 +166,28 @@ def _point_tables(
         lines = []
         for key, curve in part.groupby([*names, "attack", "attack_params"], sort=True):
             cells = {point["eps"]: cell(point) for point in curve.to_dict("records")}
-            line = [_escape(str(name)) for name in key[:-1]]
+            line = [escape(str(name)) for name in key[:-1]]
             line += [cells.get(eps, _ABSENT) for eps in every]
             lines.append([*line, str(curve[count].min())])
         shown = ["clean" if eps == "0" else str(eps) for eps in every]
-        yield f"{_escape(str(dataset))}, {_escape(str(split))} split, {_BUDGETS[str(kind)]}:"
-        yield _table([*heads, "Attack", *shown, count.capitalize()], lines)
+        yield f"{escape(str(dataset))}, {escape(str(split))} split, {_BUDGETS[str(kind)]}:"
+        yield markdown_table([*heads, "Attack", *shown, count.capitalize()], lines)
 
 
 def _transfers(transfers: Sequence[TransferMatrix]) -> Iterator[str]:
     """A matrix of targets (across) under the images of sources (down) per attack and eps."""
     for matrix in transfers:
         yield (
-            f"Transfer on {_escape(matrix.dataset)}, {_escape(matrix.split)} split: mean Jaccard "
+            f"Transfer on {escape(matrix.dataset)}, {escape(matrix.split)} split: mean Jaccard "
             f"of each network (across) on images made against another (down) by "
-            f"{_escape(matrix.attack)} at eps {matrix.eps}."
+            f"{escape(matrix.attack)} at eps {matrix.eps}."
         )
         scores = matrix.scores
         lines = [
-            [_escape(str(source)), *(_number(value, "{:.3f}") for value in line)]
+            [escape(str(source)), *(_number(value, "{:.3f}") for value in line)]
             for source, line in zip(scores.index, scores.to_numpy().tolist(), strict=True)
         ]
-        yield _table(["Source", *map(_escape, scores.columns)], lines)
+        yield markdown_table(["Source", *map(escape, scores.columns)], lines)
 
 
 def _of_attacks(tables: Tables) -> Iterator[str]:
@@ -179,8 +195,8 @@ def _of_attacks(tables: Tables) -> Iterator[str]:
     for comparison in attacks_compared(tables):
         yield f"## {comparison.title}"
         yield comparison.meaning
-        lines = [[*map(_escape, line)] for line in comparison.lines]
-        yield _table([*map(_escape, comparison.heads)], lines)
+        lines = [[*map(escape, line)] for line in comparison.lines]
+        yield markdown_table([*map(escape, comparison.heads)], lines)
 
 
 def _score_table(curves: DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -195,12 +211,12 @@ def _score_table(curves: DataFrame) -> tuple[list[str], list[list[str]]]:
     heads += ["Cases", "Marks"] if marked else ["Cases"]
     lines = []
     for row in curves.to_dict("records"):
-        line = [_escape(row["model"]), _escape(row["attack"])]
+        line = [escape(row["model"]), escape(row["attack"])]
         line += [_point(row, name) for name in points]
         if attacked:
             line += [_number(row["relative_drop"], "{:.1%}"), _number(row["auc"], "{:.3f}")]
         line.append(_cases(row))
-        lines.append([*line, _escape(row["marks"])] if marked else line)
+        lines.append([*line, escape(row["marks"])] if marked else line)
     return heads, lines
 
 
@@ -225,7 +241,7 @@ def _cases(row: Row) -> str:
 def _distances(distances: DataFrame) -> Iterator[str]:
     """A table per data set and split of what minimum-norm attacks needed."""
     for (dataset, split), part in distances.groupby(["dataset", "split"], sort=True):
-        yield f"## Distances, {_escape(str(dataset))}, {_escape(str(split))} split"
+        yield f"## Distances, {escape(str(dataset))}, {escape(str(split))} split"
         yield (
             "The smallest distance at which a case's Jaccard falls below the threshold; quantiles "
             "with their 95 % order-statistic interval over groups."
@@ -233,8 +249,8 @@ def _distances(distances: DataFrame) -> Iterator[str]:
         heads = ["Model", "Attack", "Norm", "Below", "Lower quartile", "Median", "Upper quartile"]
         lines = [
             [
-                _escape(row["model"]),
-                _escape(row["attack"]),
+                escape(row["model"]),
+                escape(row["attack"]),
                 row["norm"],
                 f"{row['below']:g}",
                 *(_distance(row, name) for name in ("quartile_low", "median", "quartile_high")),
@@ -242,7 +258,7 @@ def _distances(distances: DataFrame) -> Iterator[str]:
             ]
             for row in part.to_dict("records")
         ]
-        yield _table([*heads, "Cases that fell"], lines)
+        yield markdown_table([*heads, "Cases that fell"], lines)
 
 
 def _fallen(row: Row) -> str:
@@ -269,31 +285,31 @@ def _distance(row: Row, name: str) -> str:
 def _attacks(attacks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for label, parameters in sorted(attacks.items()):
         settings = ", ".join(f"{key} = {value}" for key, value in sorted(parameters.items()))
-        yield f"**{_escape(label)}**: {_escape(settings) or 'no parameters'}"
+        yield f"**{escape(label)}**: {escape(settings) or 'no parameters'}"
 
 
 def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
     """What was measured, on what, and by which software."""
     hashes = [
-        [kind, _escape(name), f"`{identity[:_SHORT]}`"]
+        [kind, escape(name), f"`{identity[:_SHORT]}`"]
         for kind, key in (("weights", "weights"), ("data", "datasets"))
         for name, identity in provenance.get(key, {}).items()
     ]
-    yield _table(["Of", "Name", "SHA-256"], hashes)
+    yield markdown_table(["Of", "Name", "SHA-256"], hashes)
     facts = [
         ("Precision", provenance.get("precisions", [])),
         ("Device", provenance.get("devices", [])),
         ("Versions", [f"{k} {' and '.join(v)}" for k, v in provenance.get("versions", {}).items()]),
         ("Git commit", provenance.get("git_commits", [])),
     ]
-    yield _bullets(f"{name}: {_escape(', '.join(values))}" for name, values in facts if values)
+    yield _bullets(f"{name}: {escape(', '.join(values))}" for name, values in facts if values)
 
 
 def _bullets(lines: Iterator[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table whose columns line up in plain text too; text to the left, numbers to the right."""
     columns = list(zip(heads, *lines, strict=True))
     widths = [max(3, *map(len, column)) for column in columns]
@@ -313,6 +329,6 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([pad(heads), pad(rule), *map(pad, lines)])
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
-    return re.sub(r"([\\`*|<])", r"\\\1", text).replace("\n", " ")
+    return re.sub(r"([\\`*|<])", r"\\\1", plain(text)).replace("\n", " ")

@@ -83,15 +83,16 @@ def build_tables(
     notes = [
         *(f"Left out: {sentence}" for sentence in damaged),
         *describe_left_out(shown, retrained, left_out=strict),
-        *describe_units(shown),
     ]
+    units = [*describe_units(shown)]
     rows = mark_untrusted(compact(rows), diagnoses)
-    return _tabulate(rows, notes, shown.settings, runs, diagnoses, depth, pictures)
+    return _tabulate(rows, notes, units, shown.settings, runs, diagnoses, depth, pictures)
 
 
 def _tabulate(
     rows: DataFrame,
     first_notes: Sequence[str],
+    units: Sequence[str],
     settings: Mapping[str, str],
     runs: Sequence[RunRecord],
     diagnoses: Sequence[Diagnosis],
@@ -136,6 +137,7 @@ def _tabulate(
         transfers=list(transfer_matrices(curves)),
         notes=[
             *warnings,
+            *units,
             *collect_notes(cases, seeds),
             *describe_worst(worst),
             *describe_distances(distances),

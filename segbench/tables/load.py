@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pandas import DataFrame
+
 from segbench.api import Tables
 from segbench.errors import UserError
 from segbench.store.diagnoses import read_diagnoses
@@ -23,6 +25,7 @@ def load_tables(
     every: bool = False,
     strict: bool = False,
     depth: Depth = "all",
+    pair: tuple[str, str] | None = None,
 ) -> Tables:
     """What is shown of a workspace; a damaged file is left out, and a note names it.
 
@@ -32,6 +35,7 @@ def load_tables(
         every: all networks that ever bore a name.
         strict: leaves out networks whose checkpoint has other weights by now.
         depth: how much is computed, see ``build_tables``.
+        pair: two names, or parts of names; only these two networks are shown.
 
     Raises:
         UserError: there are no rows to show, or the store is of an older segbench.
@@ -47,8 +51,9 @@ def load_tables(
     wanted = [run] if isinstance(run, RunRecord) else run
     shown = rows_of_runs(rows, wanted) if wanted else last_asked(rows, runs, every=every)
     del rows
+    rows = shown.rows if pair is None else _of_pair(shown.rows, pair)
     return build_tables(
-        shown.rows,
+        rows,
         shown=shown,
         current={} if run or every else _present_weights(workspace),
         strict=strict,
@@ -58,6 +63,28 @@ def load_tables(
         depth=depth,
         pictures=lambda named: read_pictures(workspace, named),
     )
+
+
+def _of_pair(rows: DataFrame, pair: tuple[str, str]) -> DataFrame:
+    """The rows of two networks.
+
+    Raises:
+        UserError: a name is none of theirs, or of several, or both are of one.
+    """
+    names = sorted(set(rows["model"].astype("str")))
+    chosen = [_choose(names, name) for name in pair]
+    if chosen[0] == chosen[1]:
+        raise UserError(f"{pair[0]!r} and {pair[1]!r} are one network, {chosen[0]}")
+    return rows[rows["model"].isin(chosen)]
+
+
+def _choose(names: Sequence[str], wanted: str) -> str:
+    """The one network whose name this is, or a part of."""
+    found = [wanted] if wanted in names else [name for name in names if wanted in name]
+    if len(found) == 1:
+        return found[0]
+    known = f"{', '.join(found)} all bear it" if found else f"there are {', '.join(names)}"
+    raise UserError(f"no one network is meant by {wanted!r}: {known}")
 
 
 def _present_weights(workspace: Workspace) -> dict[str, str]:

@@ -102,6 +102,7 @@ def test_no_name_is_read_as_markup_or_reaches_the_terminal_raw(
         ("run", grid, *at),
         ("report", *at),
         ("export", *at),
+        ("leaderboard", hostile / "runs", "--out", hostile / "board"),
         ("check", "--golden", golden, "--update", *at),
         ("check", "--golden", golden, "--all", *at),
         ("list", "cells", *at),

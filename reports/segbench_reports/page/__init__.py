@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -62,6 +62,37 @@ def render(tables: Tables) -> str:
             frame=svg,
         )
     )
+
+
+def render_board(tables: Tables) -> str:
+    """A page of the headlines alone: each data set, version, split, kind and budget apart."""
+    style, script = _read("page.css"), _read("page.js")
+    keys = ["dataset", "split", "of", "largest", "dataset_fingerprint"]
+    boards = []
+    for key, part in tables.headlines.groupby(keys, sort=True):
+        dataset, split, of, largest, sha = cast(tuple[str, str, str, float, str], key)
+        kind = words.KINDS.get(of, of).partition(",")[0]
+        reach = f", to {words.budget(largest, of)}" if of in words.NORMS else ""
+        boards.append(
+            {
+                "title": f"{dataset} ({sha[:8]}), {split} split: {kind}{reach}",
+                "lines": part.sort_values(
+                    ["value", "model"], ascending=[False, True], kind="stable"
+                ).to_dict("records"),
+            }
+        )
+    page: str = (
+        _environment()
+        .get_template("board.html.j2")
+        .render(
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+            boards=boards,
+            notes=tables.notes,
+        )
+    )
+    return page
 
 
 def _data(tables: Tables, dataset: str, split: str) -> dict[str, Any]:

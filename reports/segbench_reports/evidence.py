@@ -1,0 +1,187 @@
+"""Evidence: what was measured and what not, in the order in which a quality manager asks.
+
+Every sentence is made of a table; where nothing was measured the document says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from segbench.api import Tables
+from segbench.atomic import write_atomically
+from segbench_reports.markdown import escape, markdown_table
+
+_THREATS = {
+    "linf": "an adversary who may change every pixel by at most eps (L∞), of the [0, 1] range",
+    "l2": "an adversary who may change the image by at most eps in the Euclidean norm (L2)",
+    "l1": "an adversary who may change the image by at most eps in the sum of all pixels (L1)",
+    "severity": "changes that come up by themselves (corruptions), at severities 1 to 5",
+    "area": "a patch that covers a share of the image",
+}
+
+
+def write(tables: Tables, directory: Path) -> Sequence[Path]:
+    """Write ``evidence.md``; the same rows give the same bytes.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    path = directory / "evidence.md"
+    write_atomically(path, render(tables).encode())
+    return [path]
+
+
+def render(tables: Tables) -> str:
+    """The whole document."""
+    sections = [
+        "# Evidence of robustness testing",
+        "This document claims what is measured here and no more. An attacked score is an upper "
+        "bound: a stronger "
+        "attack may find a lower one. Nothing here proves robustness, safety or fitness for a "
+        "clinical purpose.",
+        "## 1 Threat model",
+        *_threats(tables),
+        "## 2 Data",
+        *_data(tables),
+        "## 3 Networks",
+        *_networks(tables),
+        "## 4 Attacks, and how their strength was checked",
+        *_attacks(tables),
+        "## 5 Results, with their uncertainty",
+        *_results(tables),
+        "## 6 Limits",
+        *_limits(tables),
+        "## 7 Software, machine and identity",
+        *_identity(tables),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _threats(tables: Tables) -> Iterator[str]:
+    kinds = [kind for kind in _THREATS if (tables.summary["budget_kind"] == kind).any()]
+    if not kinds:
+        yield "None: only clean images were scored."
+    for kind in kinds:
+        own = tables.curves[(tables.curves["budget_kind"] == kind) & (tables.curves["budget"] > 0)]
+        points = own.sort_values("budget", kind="stable")["eps"].drop_duplicates()
+        yield f"- {_THREATS[kind]}: {', '.join(map(str, points))}."
+    missing = [text for kind, text in _THREATS.items() if kind not in kinds]
+    if missing:
+        yield "Not tested: " + "; ".join(missing) + "."
+
+
+def _data(tables: Tables) -> Iterator[str]:
+    lines = []
+    for (dataset, split), part in tables.cases.groupby(
+        ["dataset", "split"], observed=True, sort=True
+    ):
+        cases, groups = part["case_id"].nunique(), part["group_id"].nunique()
+        sha = tables.provenance.get("datasets", {}).get(dataset, "")
+        lines.append(
+            [escape(str(dataset)), escape(str(split)), str(cases), str(groups), f"`{sha}`"]
+        )
+    yield markdown_table(["Data set", "Split", "Cases", "Groups", "SHA-256"], lines)
+    yield "A group is a patient where the data say so; cases of one group are not independent."
+
+
+def _networks(tables: Tables) -> Iterator[str]:
+    weights = tables.provenance.get("weights", {})
+    yield markdown_table(
+        ["Network", "Weights, SHA-256"],
+        [[escape(str(name)), f"`{sha}`"] for name, sha in sorted(weights.items())],
+    )
+
+
+def _attacks(tables: Tables) -> Iterator[str]:
+    for label, parameters in sorted(tables.attacks.items()):
+        settings = ", ".join(f"{key} = {value}" for key, value in sorted(parameters.items()))
+        yield f"- {escape(label)}: {escape(settings) or 'no parameters'}."
+    marked = tables.summary[tables.summary["marks"].str.contains("stuck", regex=False)]
+    several = tables.summary["attack"].nunique() > 1
+    yield (
+        "Every adversarial image was checked, in double precision, to lie within its budget. "
+        "The stored scores were "
+        "searched for signs of an attack that was stuck: scores that rise with the budget, "
+        "gradients that are zero "
+        f"everywhere{', an attack that others beat by far' if several else ''}. {len(marked)} of "
+        f"{len(tables.summary)} curves bear such a sign."
+    )
+    diagnosed = [note for note in tables.notes if "segbench diagnose (" in note]
+    if diagnosed:
+        yield "Checks for gradient masking (`segbench diagnose`):"
+        yield "\n".join(f"- {escape(note)}" for note in diagnosed)
+    else:
+        yield "No network was examined for gradient masking (`segbench diagnose`)."
+
+
+def _results(tables: Tables) -> Iterator[str]:
+    lines = []
+    for line in tables.headlines.sort_values(["dataset", "split", "of", "model"]).to_dict(
+        "records"
+    ):
+        value = f"{line['value']:.3f}"
+        if not math.isnan(line["low"]):
+            value += f" [{line['low']:.3f}, {line['high']:.3f}]"
+        names = [escape(str(line[name])) for name in ("dataset", "split", "model", "of", "attack")]
+        lines.append([*names, value, f"{line['cases']} / {line['groups']}", line["doubt"]])
+    heads = [
+        "Data set",
+        "Split",
+        "Network",
+        "Against",
+        "By",
+        "Mean Jaccard",
+        "Cases / groups",
+        "Mark",
+    ]
+    yield markdown_table(heads, lines)
+    yield (
+        "*clean*: the mean over cases. A norm: the mean height of the lowest curve found, from "
+        "no change to the "
+        "largest eps. *severity*: the mean of each case's lowest score. In brackets the 95 % "
+        "interval over groups."
+    )
+    if tables.comparisons.empty:
+        yield "Networks were not compared: there is one, or they share no case."
+        return
+    main = tables.comparisons[tables.comparisons["main"]]
+    told = int((main["p_holm"] <= 0.05).sum())
+    yield (
+        f"Of {len(main)} paired comparisons {told} differ by more than chance at 5 %, corrected by "
+        "Holm for all of a data set."
+    )
+
+
+def _limits(tables: Tables) -> Iterator[str]:
+    if tables.warnings:
+        yield "\n".join(f"- {escape(warning)}" for warning in tables.warnings)
+    else:
+        yield "No sign was found that speaks against a number."
+    yield (
+        "The interval is over the cases of this split; it says nothing of other hospitals, "
+        "devices or trainings"
+        + (
+            " (several seeds were trained, see the report)."
+            if len(tables.seeds)
+            else ", of which one is shown."
+        )
+    )
+
+
+def _identity(tables: Tables) -> Iterator[str]:
+    facts = [
+        (
+            "Versions",
+            [f"{k} {' and '.join(v)}" for k, v in tables.provenance.get("versions", {}).items()],
+        ),
+        ("Devices", tables.provenance.get("devices", [])),
+        ("Precision of gradients", tables.provenance.get("precisions", [])),
+        ("Git commits", tables.provenance.get("git_commits", [])),
+        ("Runs", tables.provenance.get("runs", [])),
+    ]
+    yield "\n".join(
+        f"- {name}: {escape(', '.join(values)) if values else 'not recorded'}"
+        for name, values in facts
+    )

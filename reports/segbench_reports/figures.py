@@ -1,0 +1,165 @@
+"""Figures for a paper: curves and pictures as PDF, SVG and PNG, by matplotlib.
+
+No titles inside, one style file, colours that people with any colour vision can tell apart, text
+that stays text. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segbench.api import Picture, Tables, plain
+from segbench.atomic import write_atomically
+from segbench.errors import UserError
+from segbench_reports.page.counted import counted
+from segbench_reports.page.pictures import diverging, outlined
+from segbench_reports.page.words import NORMS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from segbench_reports.page.svg import Value
+
+STYLE = Path(__file__).with_name("paper.mplstyle")
+_FORMATS = ("pdf", "svg", "png")
+_NO_DATE: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+_LINES = ("-", "--", ":", "-.")
+_GALLERY = 6  # pictures of a figure
+_TRUTH, _CLEAN, _ATTACKED = (0, 158, 115), (86, 180, 233), (213, 94, 0)
+
+
+def write(tables: Tables, directory: Path) -> Sequence[Path]:
+    """Write ``figures/*.pdf``, ``.svg`` and ``.png``: curves of all networks and of each, pictures.
+
+    Raises:
+        UserError: matplotlib is not installed.
+        MachineError: the disk refused.
+    """
+    try:
+        import matplotlib
+        import matplotlib.style
+    except ImportError:
+        raise UserError(
+            "figures are drawn by matplotlib, which is absent; pip install 'segbench[figures]'"
+        ) from None
+    written = []
+    with matplotlib.rc_context(), matplotlib.style.context(STYLE):
+        for name, figure in _figures(tables):
+            for kind in _FORMATS:
+                file = io.BytesIO()
+                figure.savefig(file, format=kind, metadata=_NO_DATE[kind])
+                path = directory / "figures" / f"{name}.{kind}"
+                write_atomically(path, file.getvalue())
+                written.append(path)
+    return written
+
+
+def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
+    pairs = tables.summary[["dataset", "split"]].drop_duplicates().sort_values(["dataset", "split"])
+    for dataset, split in pairs.itertuples(index=False, name=None):
+        for kind in NORMS:
+            curves = counted(tables, dataset, split, kind)
+            if curves:
+                yield _name(dataset, split, kind, "worst"), _curves(curves, kind, bands=True)
+            for model in curves:
+                own = _of_network(tables, dataset, split, kind, model)
+                if len(own) > 1:
+                    yield _name(dataset, split, kind, model), _curves(own, kind, bands=False)
+        shown = [p for p in tables.pictures if (p.dataset, p.split) == (dataset, split)]
+        worst = [picture for picture in shown if picture.kind == "worst"] or shown
+        if worst:
+            yield _name(dataset, split, "pictures"), _gallery(worst[:_GALLERY])
+
+
+def _of_network(
+    tables: Tables, dataset: str, split: str, kind: str, model: str
+) -> dict[str, list[Value]]:
+    from segbench_reports.page.svg import Value
+
+    curves = tables.curves
+    own = curves[
+        (curves["metric"] == "jaccard")
+        & (curves["dataset"] == dataset)
+        & (curves["split"] == split)
+        & (curves["budget_kind"] == kind)
+        & (curves["model"] == model)
+    ]
+    return {
+        str(attack): [
+            Value(p["budget"], p["eps"], p["mean"], p["low"], p["high"])
+            for p in part.to_dict("records")
+        ]
+        for attack, part in own.groupby("attack", sort=True)
+    }
+
+
+def _curves(curves: dict[str, list[Value]], kind: str, *, bands: bool) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.add_subplot()
+    names: dict[float, str] = {}
+    for number, (name, values) in enumerate(curves.items()):
+        at = [value.budget for value in values]
+        names |= {value.budget: "0" if value.budget == 0 else value.name for value in values}
+        style = _LINES[number // 7 % len(_LINES)]
+        (line,) = axes.plot(at, [v.mean for v in values], style, marker="o", label=_text(name))
+        sure = [value for value in values if not math.isnan(value.low)]
+        if bands and len(sure) > 1:
+            axes.fill_between(
+                [v.budget for v in sure], [v.low for v in sure], [v.high for v in sure],
+                color=line.get_color(), alpha=0.15, linewidth=0,
+            )  # fmt: skip
+    axes.set_ylim(0, 1)
+    axes.set_xlim(left=0)
+    axes.set_xticks(sorted(names), [names[at] for at in sorted(names)], rotation=45, ha="right")
+    axes.set_xlabel(f"eps ({NORMS[kind]})")
+    axes.set_ylabel("mean Jaccard")
+    axes.legend()
+    return figure
+
+
+def _gallery(pictures: Sequence[Picture]) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 1.7 * len(pictures)))
+    for row, picture in enumerate(pictures):
+        plane = picture.planes[0]
+        views = (
+            outlined(plane["clean"], [(plane["label"], _TRUTH), (plane["clean_labels"], _CLEAN)]),
+            outlined(
+                plane["adversarial"],
+                [(plane["label"], _TRUTH), (plane["adversarial_labels"], _ATTACKED)],
+            ),
+            diverging(plane["change"]),
+        )
+        words = (
+            "clean",
+            f"{picture.attack}, {picture.eps}",
+            f"change, ±{255 * picture.scale:.2g}/255",
+        )
+        for column, (view, word) in enumerate(zip(views, words, strict=True)):
+            axes = figure.add_subplot(len(pictures), 3, 3 * row + column + 1)
+            axes.imshow(view, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_xlabel(_text(word))
+    return figure
+
+
+def _text(text: str) -> str:
+    """As it is: a dollar sign begins no formula, an underscore does not hide a line."""
+    return "\u200b" * text.startswith("_") + plain(text).replace("$", r"\$")
+
+
+def _name(*parts: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=@#-]+", "_", "-".join(parts)).lstrip(".")[:150]

@@ -1,0 +1,86 @@
+"""segbench compare: two networks on the same cases, and whether they differ by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from segbench.cli.options import workspace_option
+from segbench.errors import UserError
+from segbench.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_LEVEL = 0.05
+
+
+@click.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@workspace_option
+def command(first: str, second: str, workspace: Workspace) -> None:
+    """Compare two networks case by case: difference, chance, wins and losses.
+
+    A and B are names of the report, or as much of them as only one network bears.
+
+    \b
+    segbench compare nlcen unet
+    """
+    from segbench.cli.summary import wrapped
+    from segbench.cli.terminal import say
+    from segbench.tables.load import load_tables
+
+    tables = load_tables(workspace, pair=(first, second))
+    for line in _shown(tables.comparisons):
+        say(line)
+    for note in tables.warnings:
+        for text in wrapped(f"• {note}", 80):
+            say(text)
+
+
+def _shown(lines: DataFrame) -> Iterator[str]:
+    """A block per data set, a line per attack and budget."""
+    if lines.empty:
+        raise UserError("these two networks share no case under the same attack; nothing is paired")
+    for (dataset, split), part in lines.groupby(["dataset", "split"], sort=True):
+        model, against = part["model"].iloc[0], part["against"].iloc[0]
+        yield f"{model} minus {against}, mean Jaccard on {dataset}, {split} split"
+        width = max(len("attack"), *(len(str(attack)) for attack in part["attack"]))
+        yield _line(width, "attack", "eps", "difference", "", "p", "win/tie/loss", "groups")
+        for point in part.to_dict("records"):
+            yield _line(width, *_cells(point))
+        yield (
+            f"p: exchanging the two at random, a group at a time, corrected by Holm for these "
+            f"{part['tests'].iloc[0]} tests; * at most {_LEVEL:g}."
+        )
+        if (part["doubt"] != "").any():
+            yield "° its interval rests on few groups, or owes its width to very few patients."
+        weak = part[part["groups_needed"] > part["groups"]]
+        if len(weak):
+            yield (
+                f"{len(weak)} of {len(part)} rest on too few groups to tell a difference of 0.02 "
+                f"apart; up to {weak['groups_needed'].max()} would be needed."
+            )
+        yield ""
+
+
+def _cells(point: dict[Any, Any]) -> Iterator[str]:
+    told = point["p_holm"] <= _LEVEL
+    yield str(point["attack"])
+    yield "clean" if point["eps"] == "0" else str(point["eps"])
+    yield f"{point['difference']:+.3f}{'*' if told else ''}{'°' if point['doubt'] else ''}"
+    low, high = point["low"], point["high"]
+    yield "" if low != low else f"[{low:+.3f}, {high:+.3f}]"
+    yield "–" if point["p_holm"] != point["p_holm"] else f"{point['p_holm']:.3f}"
+    yield f"{point['wins']}/{point['ties']}/{point['losses']}"
+    yield str(point["groups"])
+
+
+def _line(width: int, attack: str, *cells: str) -> str:
+    sizes = (11, 12, 19, 8, 14, 8)
+    return f"  {attack:<{width}}" + "".join(
+        cell.rjust(size) for cell, size in zip(cells, sizes, strict=True)
+    )

@@ -1,0 +1,77 @@
+"""Two networks in the terminal, and several workspaces on one board."""
+
+from __future__ import annotations
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from segbench.store.rows import read_rows
+from segbench.store.workspace import Workspace
+
+
+def attack(segbench, workspace, *more):
+    words = ("attack", "-a", "ifgsm", "--eps", "2/255,8/255", "--workspace", workspace, *more)
+    result = segbench(*words)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture
+def two(segbench, workspace):
+    """A workspace with two networks under one attack."""
+    models = workspace / "models"
+    (first,) = models.iterdir()
+    data = first.name.partition("@")[2].partition("#")[0]
+    spec = "phantom-cxr:size=32,train_cases=24,test_cases=6"
+    assert data.startswith("phantom-cxr")
+    result = segbench("train", "unet:width=6,depth=2", "--dataset", spec, "--epochs", "3",
+                      "--workspace", workspace)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    attack(segbench, workspace, "--no-pictures")
+    return workspace
+
+
+def test_a_pair_is_compared_by_parts_of_its_names(segbench, two):
+    result = segbench("compare", "width=4", "width=6", "--workspace", two)
+    assert result.exit_code == 0, result.output
+    assert "minus" in result.output.splitlines()[0]
+    lines = [line.split() for line in result.output.splitlines() if line.startswith("  ifgsm  ")]
+    assert [line[1] for line in lines] == ["2/255", "8/255"]
+    rows = read_rows(Workspace(two))
+    means = rows.groupby(["model", "attack", "budget"])["jaccard"].mean()
+    clean = means.xs("clean", level="attack").droplevel("budget")
+    said = next(line for line in result.output.splitlines() if line.startswith("  clean"))
+    assert f"{abs(clean.iloc[0] - clean.iloc[1]):.3f}" in said
+    assert "corrected by Holm for these 3 tests" in result.output
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("unet", "width=6"), "all bear it"),
+        (("nlcen", "width=6"), "there are unet"),
+        (("width=6", "width=6"), "are one network"),
+    ],
+)
+def test_a_name_that_means_no_one_network_is_refused(segbench, two, names, said):
+    result = segbench("compare", *names, "--workspace", two)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_workspaces_are_merged_by_network_and_other_data_stand_apart(segbench, workspace, tmp_path):
+    attack(segbench, workspace, "--no-pictures")
+    again = shutil.copytree(workspace, tmp_path / "again")
+    other = shutil.copytree(workspace / "models", tmp_path / "other" / "models").parent
+    more = "phantom-cxr:size=32,train_cases=24,test_cases=9"
+    attack(segbench, other, "--dataset", more, "--no-pictures")
+    out = tmp_path / "board"
+    result = segbench("leaderboard", workspace, again, other, "--out", out)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(out / "leaderboard.csv")
+    assert len(table) == 4  # clean and L-infinity, of either data; the copy counts once
+    assert table["dataset_fingerprint"].nunique() == 2
+    page = (out / "leaderboard.html").read_text(encoding="utf-8")
+    assert page.count('<section aria-labelledby="board-') == 4
+    assert "Content-Security-Policy" in page

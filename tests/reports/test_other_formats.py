@@ -1,0 +1,165 @@
+"""JSON, LaTeX, JUnit, evidence, figures, leaderboard: the tables' numbers, and no name obeyed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from segbench.plugins.naming import point_names
+from segbench.plugins.registry import load
+from segbench.tables.build import build_tables
+from segbench_reports import evidence, junit, latex
+from segbench_reports import json as json_report
+
+FORMATS = ("json", "latex", "junit", "evidence", "leaderboard", "markdown", "csv")
+HOSTILE = [
+    "<script>",
+    "a|b",
+    "back\\slash{}",
+    "=cmd()",
+    "[red]",
+    "\x1b[2J",
+    "\u202egnp",
+    "50%_&#$^~",
+]
+
+
+@pytest.fixture
+def tables(grid_rows, frame):
+    return build_tables(frame(grid_rows()))
+
+
+def _hostile(name, grid_rows, frame):
+    rows = [r | {"model": name + r["model"], "dataset": name, "case_id": name + r["case_id"],
+                 "attack": r["attack"] if r["attack"] == "clean" else name + r["attack"]}
+            for r in grid_rows(patients=4)]  # fmt: skip
+    return build_tables(frame(rows))
+
+
+def test_json_is_strict_and_holds_every_table(tables):
+    def refuse(text):
+        raise ValueError(text)
+
+    found = json.loads(json_report.render(tables), parse_constant=refuse)
+    assert found["schema"] == json_report.SCHEMA
+    for name in json_report.TABLES:
+        table = getattr(tables, name)
+        assert len(found[name]) == len(table)
+        assert not found[name] or set(found[name][0]) == set(table.columns)
+    assert found["curves"][0]["mean"] == pytest.approx(tables.curves["mean"].iloc[0], rel=1e-11)
+    assert found["summary"][0]["half_eps"] == "infinity"
+    assert found["notes"] == list(tables.notes)
+
+
+def test_latex_has_every_score_and_the_best_of_each_attack_in_bold(tables):
+    text = latex.render(tables)
+    for line in tables.summary.to_dict("records"):
+        for name in point_names(tables.summary):
+            assert f"{line[name]:.3f}" in text
+    worst = tables.summary[tables.summary["attack"] == "pgd"]
+    assert f"\\textbf{{{worst['8/255'].max():.3f}}}" in text
+    assert f"\\textbf{{{worst['8/255'].min():.3f}}}" not in text
+    for line in re.findall(r"^nlcen.*$", text, flags=re.MULTILINE):
+        assert line.count("&") == 6
+        assert line.endswith(r"\\")
+
+
+def test_junit_fails_the_curves_that_are_not_to_be_trusted(row, frame):
+    rows = [row(), row(attack="fgsm", marks="stuck"), row(attack="sea", marks="other-data")]
+    suite = ET.fromstring(junit.render(build_tables(frame(rows))))
+    failed = {
+        case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None
+    }
+    assert "unet@jsrt#0 under fgsm" in failed
+    assert "unet@jsrt#0 under sea" not in failed
+    assert int(suite.get("failures")) == len(failed)
+
+
+def test_evidence_claims_what_was_measured_and_says_what_was_not(tables, row, frame):
+    text = evidence.render(tables)
+    sections = re.findall(r"^## (\d) ", text, flags=re.MULTILINE)
+    assert sections == ["1", "2", "3", "4", "5", "6", "7"]
+    assert "at most eps (L∞), of the [0, 1] range: 2/255, 8/255." in text
+    assert re.search(r"Not tested: .*corruptions", text)
+    assert "No network was examined for gradient masking" in text
+    for line in tables.headlines.to_dict("records"):
+        assert f"{line['value']:.3f} [{line['low']:.3f}, {line['high']:.3f}]" in text
+    for sha in tables.provenance["weights"].values():
+        assert sha in text
+    clean = {"attack": "clean", "attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+    assert "None: only clean images were scored." in evidence.render(
+        build_tables(frame([row(**clean)]))
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_rows_give_the_same_bytes(name, grid_rows, frame, tmp_path):
+    rows = grid_rows(patients=4)
+    write = load("reports", name).factory
+    first = write(build_tables(frame(rows)), tmp_path / "a")
+    again = frame(rows[::-1]).sort_values("case_id", kind="stable")
+    second = write(build_tables(again), tmp_path / "b")
+    for one, other in zip(first, second, strict=True):
+        if one.name != "rows.csv":  # in the order of the store
+            assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_text_in_every_format(name, grid_rows, frame, tmp_path):
+    tables = _hostile(name, grid_rows, frame)
+    texts = {}
+    for form in FORMATS:
+        for path in load("reports", form).factory(tables, tmp_path / form):
+            texts[path.name] = path.read_text(encoding="utf-8")
+    for text in texts.values():
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
+    assert ET.fromstring(texts["report.junit.xml"]).tag == "testsuite"
+    json.loads(texts["report.json"])
+    assert "<script>" not in texts["evidence.md"].replace("\\<script>", "")
+    assert texts["leaderboard.html"].count("<script>") == 1
+    for line in texts["leaderboard.csv"].splitlines():
+        assert not line.startswith(("=", "+", "-", "@"))
+    body = re.sub(r"\\[a-zA-Z]+\{\}|\\[&%$#_{}]", "", texts["tables.tex"])
+    assert not re.search(r"(?<!\\)[#_^~]", re.sub(r"%.*", "", body, count=1))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")
+def test_latex_typesets(tables, tmp_path):
+    (path,) = latex.write(tables, tmp_path)
+    whole = (
+        "\\documentclass{article}\\usepackage{booktabs,textcomp}\\usepackage[T1]{fontenc}"
+        f"\\begin{{document}}\\input{{{path}}}\\end{{document}}"
+    )
+    (tmp_path / "whole.tex").write_text(whole)
+    subprocess.run(["pdflatex", "-halt-on-error", "whole.tex"], cwd=tmp_path, check=True)
+
+
+def test_figures_are_drawn_the_same_for_the_same_rows(tables, tmp_path):
+    pytest.importorskip("matplotlib", reason="could not import 'matplotlib'")
+    write = load("reports", "figures").factory
+    first, second = write(tables, tmp_path / "a"), write(tables, tmp_path / "b")
+    assert {path.suffix for path in first} == {".pdf", ".svg", ".png"}
+    assert len(first) == 3 * 3  # of all networks, and of each
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    svg = next(path for path in first if path.suffix == ".svg").read_text()
+    assert "mean Jaccard</text>" in svg  # text stays text
+
+
+def test_without_matplotlib_figures_say_how_to_get_it(tables, tmp_path, monkeypatch):
+    from segbench.errors import UserError
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r"pip install 'segbench\[figures\]'"):
+        load("reports", "figures").factory(tables, tmp_path)
+
+
+def test_a_half_eps_that_is_never_reached_is_infinite(tables):
+    assert math.isinf(tables.summary["half_eps"].iloc[0])
