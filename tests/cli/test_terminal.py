@@ -119,10 +119,7 @@ def test_no_name_is_read_as_markup_or_reaches_the_terminal_raw(
         assert result.exit_code == 0, (line, result.output)
         assert not UNSAFE.search(result.output), (line, result.output)
         told += result.output
-    assert {str(line[0]) for line in lines} == set(COMMANDS) - {
-        "demo",
-        "coverage",
-    }  # which take no names
+    assert {str(line[0]) for line in lines} == set(COMMANDS) - {"demo", "coverage", "compare"}
     for words in (
         f"reference scores to {plain(str(golden))}",
         f"{SHOWN}/net.py is code of yours",
