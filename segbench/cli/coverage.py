@@ -32,7 +32,7 @@ t, boot   beside it: mean ± t standard errors, and the percentile bootstrap"""
 
 @click.command("coverage")
 @click.option(
-    "--trials", type=at_least(100), default=2000, show_default=True, help="Samples per line."
+    "--trials", type=at_least(10), default=2000, show_default=True, help="Samples per line."
 )
 def command(trials: int) -> None:
     """Count how often the intervals of reports hold the truth, on scores of known distributions.
@@ -58,7 +58,7 @@ def command(trials: int) -> None:
     for name, spreads in (("14 scores", SPREADS), ("one score", SINGLE)):
         for cases in CASES:
             for fallen in (0.0, 0.02):
-                power = simulate_gate(cases, fallen, max(100, trials // 4), spreads)
+                power = simulate_gate(cases, fallen, max(10, trials // 4), spreads)
                 closed = (_percent(power.paired), _percent(power.plain))
                 say(_line(name, str(cases), f"{fallen:g}", *closed))
     say("")
@@ -66,7 +66,7 @@ def command(trials: int) -> None:
     for level, name in ((0.25, "lower quartile"), (0.5, "median"), (0.75, "upper quartile")):
         for sizes in SIZES:
             for groups in GROUPS[1:]:
-                held = simulate_quantile(level, sizes, groups, max(100, trials // 4))
+                held = simulate_quantile(level, sizes, groups, max(10, trials // 4))
                 say(_line(name, sizes, str(groups), _percent(held)))
 
 

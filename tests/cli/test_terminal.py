@@ -201,6 +201,7 @@ def lines(workspace: Path) -> dict[str, tuple[int, tuple[str | Path, ...]]]:
     return {
         "attack": (0, ("attack", "-a", "fgsm", "--eps", "4/255", *at)),
         "check": (1, ("check", "--golden", workspace / "golden.csv", *at)),
+        "coverage": (0, ("coverage", "--trials", "10")),
         "diagnose": (0, ("diagnose", "unet:width=4,depth=2", "--limit", "2", *at)),
         "doctor": (0, ("doctor", *at)),
         "export": (0, ("export", *at)),
@@ -209,6 +210,7 @@ def lines(workspace: Path) -> dict[str, tuple[int, tuple[str | Path, ...]]]:
             ("export-model", "unet:width=4,depth=2", "--out", workspace / "left", *at),
         ),
         "inspect": (0, ("inspect", "unet:width=4,depth=2", "--dataset", DATA, *at)),
+        "leaderboard": (0, ("leaderboard", workspace, "--out", workspace / "board")),
         "list": (0, ("list", "cells", *at)),
         "report": (0, ("report", *at)),
         "run": (0, ("run", grid, *at)),
@@ -238,7 +240,7 @@ def files(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_size for path in found}
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo", "compare"}))
 def test_a_reader_that_leaves_changes_neither_status_nor_files(
     name: str, attacked: Path, broken_pipe: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +260,7 @@ def test_a_reader_that_leaves_changes_neither_status_nor_files(
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo", "compare"}))
 def test_a_poor_alphabet_changes_neither_status_nor_files(
     name: str, encoding: str, attacked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
