@@ -41,7 +41,8 @@ from segbench.store.workspace import Workspace
     show_default=True,
     type=SpecText("attacks"),
     help="Attack spec, for example pgd:steps=40,restarts=5, or a class of your own, path.py:Class "
-    "or module:Class:key=value. Repeatable.",
+    "or module:Class:key=value; where=inside, outside, border:R or mask:FOLDER keeps any to a "
+    "part of the image. Repeatable.",
 )
 @click.option(
     "--eps",

@@ -6,12 +6,14 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
 from segbench.cli.summary import wrapped
 from segbench.plugins import registry, spec
 from segbench.plugins.naming import spell
+from segbench.plugins.where import FORMS, WHERE, may_be_confined
 
 _EXAMPLES = {
     "models": "segbench train {}",
@@ -19,6 +21,7 @@ _EXAMPLES = {
     "datasets": "segbench attack --dataset {} --data-root DIR --eps 4/255",
     "reports": "segbench report -f {}",
 }
+_CONFINED = "the part of the image that it may perturb; all of it is scored."
 _SECTION = re.compile(r"^(Attributes|Args):\n", re.MULTILINE)
 _ITEM = re.compile(r"^    (\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)
 _LONG = 6  # characters of a decimal that people would rather write as a fraction
@@ -45,10 +48,13 @@ def describe_plugin(
         yield from (f"      {line}" for line in rest)
         if meaning := meanings.get(key):
             yield from (f"      {line.strip()}" for line in wrapped(meaning, width - 6))
-    if not keys:
+    if kind == "attacks" and may_be_confined(factory):
+        yield f"  {WHERE} = none   ({FORMS})"
+        yield from (f"      {line.strip()}" for line in wrapped(_CONFINED, width - 6))
+    elif not keys:
         yield "  It has no keys."
     yield ""
-    yield f"  {_EXAMPLES[kind].format(_example(name, keys))}"
+    yield f"  {_command(kind, factory).format(_example(name, keys, factory))}"
 
 
 def written(default: Any) -> str:
@@ -86,8 +92,20 @@ def _meanings(factory: Callable[..., Any]) -> dict[str, str]:
     return found
 
 
-def _example(name: str, keys: dict[str, spec.Parameter]) -> str:
-    """The plug-in with its first key that has a plain value."""
+def _command(kind: registry.Kind, factory: Callable[..., Any]) -> str:
+    """How it is used; an attack that brings its budgets needs no eps."""
+    if kind == "attacks" and hasattr(factory, "budgets"):
+        return "segbench attack -a {}"
+    return _EXAMPLES[kind]
+
+
+def _example(name: str, keys: dict[str, spec.Parameter], factory: Callable[..., Any]) -> str:
+    """The plug-in with what must be given, or its first key that has a plain value."""
+    if is_dataclass(factory):
+        given = [f for f in fields(factory) if f.init and f.default is MISSING]
+        needed = [f.name.rstrip("_") for f in given if f.default_factory is MISSING]
+        if needed:
+            return f"{name}:{','.join(f'{key}=...' for key in needed)}"
     for key, parameter in keys.items():
         if isinstance(parameter.default, (int, float)) and not isinstance(parameter.default, bool):
             return f"{name}:{key}={spell(parameter.default)}"

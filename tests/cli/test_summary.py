@@ -98,3 +98,20 @@ def test_every_plug_in_has_a_page(segbench, kind):
 )
 def test_a_default_is_written_as_people_do(default, text):
     assert written(default) == text
+
+
+@pytest.mark.parametrize(
+    ("attack", "confined", "example"),
+    [
+        ("pgd", True, "segbench attack -a pgd:steps=40 --eps 4/255"),
+        ("patch", True, "segbench attack -a patch:epochs=20"),
+        ("worst", False, "segbench attack -a worst:attack=..."),
+        ("frequency", False, "segbench attack -a frequency:steps=40 --eps 4/255"),
+    ],
+)
+def test_an_attacks_page_says_whether_it_can_be_confined_and_how_it_is_run(
+    segbench, attack, confined, example
+):
+    text = segbench("list", "attacks", attack).output
+    assert ("where = none   (inside, outside, border:R or mask:FOLDER)" in text) == confined
+    assert text.rstrip().endswith(example)
