@@ -18,6 +18,7 @@ from segbench.api import Case, Entry
 from segbench.atomic import require_regular
 from segbench.data.coding import ALL_IGNORED, IGNORE_INDEX, Coding, list_values
 from segbench.data.faults import BadFileError, short_name
+from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.data.sources import Source
 from segbench.errors import UserError
 from segbench.plugins.registry import suggest
@@ -79,6 +80,20 @@ class FileDataset(ABC):
     def left_out(self) -> Sequence[str]:
         """What lies beside the cases and is none, in sentences."""
         return ()
+
+    @property
+    def regrid(self) -> Regrid:
+        """What becomes of a volume's own grid."""
+        return OWN_GRID
+
+    def network_shapes(self) -> set[tuple[int, ...]]:
+        """The shapes (C, *spatial) that networks are shown, where cases stay on their own grid."""
+        sources = (source for some in self._sources.values() for source in some)
+        return {
+            (source.shape[0], *self.regrid.network_grid(source.shape[1:], spacing))
+            for source in sources
+            if (spacing := getattr(source, "spacing", None)) is not None
+        }
 
     @property
     def ignored_is_outside(self) -> bool:

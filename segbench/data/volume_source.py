@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segbench.api import Intensity
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.pairing import Pair
+from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.data.resize import resize_image, resize_labels
 from segbench.data.sources import Picture, structure_bits
 from segbench.data.volume_cache import VOLUMES
@@ -64,6 +65,11 @@ class VolumeSource:
         """All files."""
         return self.pair.files
 
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """mm along the axes of its file, or slice."""
+        return self.header.spacing[: len(self.shape) - 1]
+
     def picture(self) -> Picture:
         """The image at ``shape``, scaled by the window of its whole volume, per channel."""
         read = [VOLUMES.get(path, self.window, self._scaled(path)) for path in self.pair.images]
@@ -112,12 +118,9 @@ def volume_sources(
     mode: Mode,
     window: Window,
     group_of: Callable[[str], str] = str,
-    size: int = 0,
+    regrid: Regrid = OWN_GRID,
 ) -> list[VolumeSource]:
-    """The cases of matched volumes, their headers read; faults are noted in ``faults``.
-
-    ``size`` 0 keeps the grid, another makes every slice a square, every volume a cube.
-    """
+    """The cases of matched volumes, their headers read; faults are noted in ``faults``."""
     sources: list[VolumeSource] = []
     for pair in pairs:
         try:
@@ -131,7 +134,7 @@ def volume_sources(
                 f"has {channels} channels, {sources[0].image.name} has {sources[0].shape[0]}",
             )
         axes = 3 if mode == "volumes" else 2
-        shape = (channels, *((size,) * axes if size else header.shape[:axes]))
+        shape = (channels, *regrid.case_grid(header.shape[:axes], header.spacing[:axes]))
         group = pair.group or group_of(pair.case_id)
         volume = VolumeSource(pair, group, shape, header, window)
         slices = range(header.shape[2]) if mode == "slices" else ()

@@ -182,7 +182,7 @@ class Network:
         """A copy as its device runs it fastest."""
         if self.device.type != "cuda" or self.one_by_one or "bpda" in self.marks:
             return copy  # a stand-in may be the host's
-        if getattr(self.module, "tiled", False):
+        if any(getattr(part, "tiled", False) for part in self.module.modules()):
             return copy  # a graph of all tiles would hold the memory of all
         return replace(copy, module=Graphed(copy.module))
 

@@ -23,6 +23,7 @@ from segbench.evaluation.records import (
     Paths,
     Seconds,
     Seeds,
+    Share,
     Texts,
 )
 from segbench.networks.channels import Channels
@@ -78,7 +79,7 @@ class Options:
     case_timeout: Seconds | None = None
     shard: ShardText | None = None
     tiles: str = ""
-    overlap: float = 0.5
+    overlap: Share = 0.5
     tile_weights: Weights = "gaussian"
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from segbench.api import Case, MeetsCases
+from segbench.data.file_dataset import FileDataset
+from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision, require_ieee_fp32
@@ -18,6 +20,7 @@ from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.taken import entries_of
 from segbench.networks import LoadedModel, ModelReference
 from segbench.networks.adapt import adapt_network, keep_declarations
+from segbench.networks.on_spacing import OnSpacing
 from segbench.networks.tiling import TiledNetwork, Tiles, parse_tiles
 from segbench.store.records import digest
 
@@ -57,7 +60,8 @@ class Subject:
 
     def prepare(self, probe: Sequence[Case], options: Options) -> Network:
         """The network made ready for the engine, on some cases of one shape."""
-        tiled = isinstance(self.module, TiledNetwork)  # of which no second copy is compared
+        parts = self.module.modules()  # of tiles no second copy is compared
+        tiled = any(isinstance(part, TiledNetwork) for part in parts)
         policy = "fp32" if self.model.exact or self.marks or tiled else options.precision
         precision = choose_precision(self.device, policy)
         classes = len(self.data.dataset.class_names)
@@ -88,10 +92,18 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
         raise UserError(f"model {reference.name} brings tiles of its own; leave --tiles out")
     # Of the whole split and not of the cases taken, or the padding would depend on --limit.
     shapes = {entry.shape for entry in entries_of(data.dataset, data.split)}
+    regrid = getattr(data.dataset, "regrid", OWN_GRID)
+    if regrid.score_on == "original":
+        if isinstance(model.module, MeetsCases):
+            raise UserError(
+                f"model {reference.name} resamples by itself; leave spacing= and score_on= out"
+            )
+        assert isinstance(data.dataset, FileDataset)
+        shapes = data.dataset.network_shapes()
     if tiles:
         shapes = {(shape[0], *tiles.within(shape[1:])) for shape in shapes}
     if not model.own:
-        module, how = _tiled(model.module, tiles)
+        module, how = _surrounded(model.module, tiles, regrid)
         return Subject(reference.name, model, module, data, device, how, said=model.said)
     try:
         found = adapt_network(
@@ -104,7 +116,7 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
         )
     except UserError as error:
         raise UserError(f"model {reference.name}: {error}") from error
-    module, how = _tiled(found.module, tiles)
+    module, how = _surrounded(found.module, tiles, regrid)
     return Subject(
         reference.name,
         model,
@@ -117,10 +129,15 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     )
 
 
-def _tiled(network: nn.Module, tiles: Tiles | None) -> tuple[nn.Module, str]:
-    """A network asked tile by tile, where tiles are wanted, and what says so in its identity."""
-    if tiles is None:
-        return network, ""
-    tiled = TiledNetwork(network, tiles)
-    keep_declarations(network, tiled)
-    return tiled, str(tiles)
+def _surrounded(network: nn.Module, tiles: Tiles | None, regrid: Regrid) -> tuple[nn.Module, str]:
+    """A network asked tile by tile and at a spacing, where either is wanted; and its identity."""
+    module, said = network, []
+    if tiles is not None:
+        module = TiledNetwork(module, tiles)
+        said.append(str(tiles))
+    if regrid.score_on == "original":
+        module = OnSpacing(module, regrid)
+        said.append(f"at {regrid.spacing} mm")
+    if module is not network:
+        keep_declarations(network, module)
+    return module, " ".join(said)

@@ -33,6 +33,7 @@ from segbench.data.faults import BadFileError, Faults
 from segbench.data.file_dataset import FileDataset
 from segbench.data.pairing import SUFFIXES, Pair, is_volume, stem_of, suffix_of
 from segbench.data.rasters import inspect_mask
+from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
 from segbench.data.resize import check_size
 from segbench.data.roots import require_root
 from segbench.data.scale import parse_range
@@ -77,6 +78,8 @@ class Dicom(FileDataset):
         ignore: mask value that is neither trained on nor scored; of mask files.
         nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
             none is the larger of 1 mm and one pixel.
+        spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
+        score_on: resampled, or original, where networks alone are shown the resampled image.
     """
 
     modality: Kind = ""
@@ -93,14 +96,14 @@ class Dicom(FileDataset):
     regions: str = ""
     ignore: int | None = None
     nsd_tolerance: float | None = None
+    spacing: str = ""
+    score_on: ScoreOn = "resampled"
     root: Path | None = None
 
     @property
     def resize_rule(self) -> str:
         """One sentence."""
-        sides = " x ".join([str(self.size)] * self.spatial_dims)
-        grid = f"resized to {sides}" if self.size else "kept on its own grid"
-        return f"{self._window.rule}; every case is {grid} and scored there"
+        return f"{self._window.rule}; every case is {self.regrid.rule} and scored there"
 
     @property
     def left_out(self) -> Sequence[str]:
@@ -221,7 +224,8 @@ class Dicom(FileDataset):
             pair = Pair(names[one.uid], (one.files[0],), (mask,), group=one.patient)
             structures = () if is_volume(mask) else self._named_by([h for _, h in labels.values()])
             axes = 3 if self.mode == "volumes" else 2
-            shape = (1, *((self.size,) * axes if self.size else one.header.shape[:axes]))
+            own = one.header.shape[:axes], one.header.spacing[:axes]
+            shape = (1, *self.regrid.case_grid(*own))
             volume = SeriesSource(
                 pair, one.patient, shape, one.header, self._window, None, one, structures
             )
@@ -292,6 +296,11 @@ class Dicom(FileDataset):
             return {}
         files = [path for path in sorted(folder.iterdir()) if suffix_of(path) in SUFFIXES]
         return {stem_of(path): path for path in files}
+
+    @property
+    def regrid(self) -> Regrid:
+        """``size``, or ``spacing``."""
+        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
 
     @property
     def _window(self) -> Window:

@@ -17,6 +17,7 @@ from segbench.data.mask_reading import read_all_masks
 from segbench.data.pairing import Pair, find_pairs, is_volume
 from segbench.data.patterns import pairs_by_pattern, pairs_by_table, structure_names
 from segbench.data.raster_source import raster_sources
+from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
 from segbench.data.resize import check_size
 from segbench.data.roots import require_root
 from segbench.data.scale import Scale, parse_range
@@ -60,6 +61,8 @@ class Folder(FileDataset):
         upper: percentile that becomes 1.
         nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
             none is the larger of 1 mm and one pixel.
+        spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
+        score_on: resampled, or original, where networks alone are shown the resampled image.
     """
 
     split: str = ""
@@ -83,6 +86,8 @@ class Folder(FileDataset):
     range: str = ""
     bits: int = 0
     window: str = ""
+    spacing: str = ""
+    score_on: ScoreOn = "resampled"
     root: Path | None = None
 
     @property
@@ -95,6 +100,8 @@ class Folder(FileDataset):
             else "kept at the size of its files"
         )
         scale = ""
+        if self.spacing:
+            grid = self.regrid.rule
         if self._holds_volumes:
             scale = f"; {self._window.rule}, canonical axes, {self.mode}"
         elif self._ends:
@@ -127,9 +134,11 @@ class Folder(FileDataset):
                 mode=self.mode,
                 window=self._window,
                 group_of=group_of,
-                size=self.size,
+                regrid=self.regrid,
             )
         else:
+            if self.spacing:
+                raise UserError(f"spacing={self.spacing} is for volumes, whose files know theirs")
             scale = Scale(self._ends, self.bits)
             sources = raster_sources(
                 pairs,
@@ -201,6 +210,11 @@ class Folder(FileDataset):
         if self.range and self.window:
             raise UserError("range= and window= say the same thing twice; leave one out")
         return parse_range(self.range, "range") or parse_range(self.window, "window")
+
+    @property
+    def regrid(self) -> Regrid:
+        """``size``, or ``spacing``."""
+        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
 
     @property
     def _window(self) -> Window:

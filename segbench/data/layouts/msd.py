@@ -16,6 +16,7 @@ from segbench.data.faults import Faults
 from segbench.data.file_dataset import FileDataset
 from segbench.data.layouts.described import described_coding, read_description
 from segbench.data.pairing import Pair, find_pairs, is_volume, stem_of
+from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
 from segbench.data.resize import check_size
 from segbench.data.roots import require_root
 from segbench.data.scale import parse_range
@@ -42,6 +43,8 @@ class MSD(FileDataset):
         nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
             none is the larger of 1 mm and one pixel.
         window: values that become 0 and 1, ``-1000..400``; "" for the percentiles.
+        spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
+        score_on: resampled, or original, where networks alone are shown the resampled image.
     """
 
     mode: Mode = "slices"
@@ -53,20 +56,16 @@ class MSD(FileDataset):
     split_seed: int = 0
     nsd_tolerance: float | None = None
     window: str = ""
+    spacing: str = ""
+    score_on: ScoreOn = "resampled"
     root: Path | None = None
 
     @property
     def resize_rule(self) -> str:
         """One sentence."""
-        grid = (
-            f"resized to {' x '.join([str(self.size)] * self.spatial_dims)}, images linearly with "
-            "anti-aliasing and labels to the nearest voxel,"
-            if self.size
-            else "kept on its own grid"
-        )
         return (
-            f"{self.mode} in canonical axes, {self._window.rule}; every case is {grid} and scored "
-            "there"
+            f"{self.mode} in canonical axes, {self._window.rule}; every case is {self.regrid.rule} "
+            "and scored there"
         )
 
     def find(self) -> Mapping[str, Sequence[Source]]:
@@ -76,7 +75,12 @@ class MSD(FileDataset):
         table = read_split_table(self._folder / self.split) if self.split else None
         pairs, group_of = self._pairs(faults), group_rule("", table)
         sources = volume_sources(
-            pairs, faults, mode=self.mode, window=self._window, group_of=group_of, size=self.size
+            pairs,
+            faults,
+            mode=self.mode,
+            window=self._window,
+            group_of=group_of,
+            regrid=self.regrid,
         )
         self._check_modalities(sources, faults)
         faults.raise_any()
@@ -127,6 +131,11 @@ class MSD(FileDataset):
                 sources[0].image,
                 f"has {sources[0].shape[0]} channels, dataset.json names {len(named)}",
             )
+
+    @property
+    def regrid(self) -> Regrid:
+        """``size``, or ``spacing``."""
+        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
 
     @property
     def _window(self) -> Window:

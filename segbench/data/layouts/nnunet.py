@@ -23,6 +23,7 @@ from segbench.data.file_dataset import FileDataset
 from segbench.data.layouts.described import described_coding, read_description
 from segbench.data.pairing import SUFFIXES, VOLUME_SUFFIXES, Pair, normal
 from segbench.data.raster_source import raster_sources
+from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
 from segbench.data.resize import check_size
 from segbench.data.roots import require_root
 from segbench.data.scale import Scale, parse_range
@@ -55,6 +56,8 @@ class NnUNet(FileDataset):
         split_seed: another seed, another split.
         nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
             none is the larger of 1 mm and one pixel.
+        spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
+        score_on: resampled, or original, where networks alone are shown the resampled image.
     """
 
     split: str = ""
@@ -66,14 +69,14 @@ class NnUNet(FileDataset):
     test_fraction: float = 0.3
     split_seed: int = 0
     nsd_tolerance: float | None = None
+    spacing: str = ""
+    score_on: ScoreOn = "resampled"
     root: Path | None = None
 
     @property
     def resize_rule(self) -> str:
         """One sentence."""
-        sides = " x ".join([str(self.size)] * self.spatial_dims)
-        grid = f"resized to {sides}" if self.size else "kept on its own grid"
-        return f"{self._window.rule}; every case is {grid} and scored there"
+        return f"{self._window.rule}; every case is {self.regrid.rule} and scored there"
 
     @property
     def left_out(self) -> Sequence[str]:
@@ -92,7 +95,7 @@ class NnUNet(FileDataset):
         sources: Sequence[Source]
         if self._ending in VOLUME_SUFFIXES:
             sources = volume_sources(
-                self._pairs, self._faults, mode=self.mode, window=self._window, size=self.size
+                self._pairs, self._faults, mode=self.mode, window=self._window, regrid=self.regrid
             )
         else:
             scale = Scale(parse_range(self.window, "window"))
@@ -205,6 +208,11 @@ class NnUNet(FileDataset):
                 self._faults.add(
                     source.image, f"has {source.shape[0]} channels, dataset.json names {len(names)}"
                 )
+
+    @property
+    def regrid(self) -> Regrid:
+        """``size``, or ``spacing``."""
+        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
 
     @property
     def _window(self) -> Window:
