@@ -34,6 +34,7 @@ _EXPECTED = {
     "float_type": "a number",
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a whole number from {ge} up",
+    "less_than": "a number below {lt:g}",
     "less_than_equal": "a whole number up to {le}",
     "literal_error": "{expected}",
     "path_type": "a path",
