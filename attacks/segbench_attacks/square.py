@@ -121,7 +121,7 @@ class Square:
         side = side_in_l2(square_side(spatial, self.p_init, asked / self.steps), spatial)
         shape = (2 * len(spatial) + 1 + channels,)
         numbers = context.noise.uniform(context.restart * self.steps + asked, shape)
-        return moved_norm(context, best, numbers, side)
+        return moved_norm(context, best, aimed(context, numbers, side, squares=2), side)
 
     def _square(self, context: Context, best: Tensor, asked: int) -> Tensor:
         """The best image, moved across the ball in one square per case."""
@@ -129,6 +129,7 @@ class Square:
         side = square_side(spatial, self.p_init, asked / self.steps)
         draw = context.restart * self.steps + asked
         numbers = context.noise.uniform(draw, (len(spatial) + channels,))
+        numbers = aimed(context, numbers, side)
         inside = torch.ones_like(best[:, :1], dtype=torch.bool)
         for axis, length in enumerate(spatial):
             start = (numbers[:, axis] * (length - side + 1)).floor()
@@ -142,6 +143,28 @@ class Square:
         moved = torch.where(inside, torch.where(signs > 0, high, low), best)
         idle = per_case((moved == best).flatten(1).all(1), best)
         return torch.where(idle & inside, torch.where(signs > 0, low, high), moved)
+
+
+def aimed(context: Context, numbers: Tensor, side: int, squares: int = 1) -> Tensor:
+    """Numbers (B, squares * dims + ...) of which the first place squares, each on its region.
+
+    Where a case may change in a part only, each square's middle is one of that part's pixels, drawn
+    by the first of its numbers, or as near to it as the edge allows.
+    """
+    if context.region is None:
+        return numbers
+    spatial, flat = context.images.shape[2:], context.region.flatten(1)
+    dims, part = len(spatial), ~flat.all(1) & flat.any(1)
+    room = torch.tensor(spatial, device=numbers.device) - side
+    found = numbers.clone()
+    for square in range(squares):
+        rank = (numbers[:, square * dims] * flat.sum(1)).long()  # which of its pixels
+        place = (flat.cumsum(1) > rank[:, None]).long().argmax(1)
+        middle = torch.stack(torch.unravel_index(place, spatial), 1)
+        corner = (middle - side // 2).clamp_min(0).minimum(room)
+        at = slice(square * dims, (square + 1) * dims)
+        found[:, at] = torch.where(part[:, None], (corner + 0.5) / (room + 1), numbers[:, at])
+    return found
 
 
 def square_side(spatial: list[int], p_init: float, progress: float) -> int:

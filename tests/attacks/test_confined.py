@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from toys import Curved
 
-from segbench.api import Budget, Goal, MinimumNorm, StepAttack
+from segbench.api import Budget, Context, Goal, MinimumNorm, StepAttack
 from segbench.engine import ball
 from segbench.engine.loop import attack_batch
 from segbench.engine.noise import CaseNoise
 from segbench.errors import ContractError, MachineError, UserError
 from segbench.plugins.attack import NamedAttack, load_attack
 from segbench.plugins.where import may_be_confined
+from segbench_attacks.square import aimed
 
 
 def scene(*shape: int, classes: int = 2) -> tuple[Tensor, Tensor]:
@@ -164,3 +166,27 @@ def test_the_last_word_names_the_case_that_changed_where_it_may_not() -> None:
     ball.check(found, images, budget, "mine", ("a", "b", "c"))
     with pytest.raises(MachineError, match="attack mine changed case b where it may not"):
         ball.check(found, images, budget, "mine", ("a", "b", "c"), region)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("spatial", [(20, 24), (8, 9, 10)])
+def test_squares_are_put_where_they_may_change_something(norm: str, spatial: Any) -> None:
+    images = torch.full((4, 1, *spatial), 0.5)
+    region = torch.zeros_like(images, dtype=torch.bool)
+    region[0, 0, 0, 0], region[1, 0, -1, -1], region[2] = True, True, True
+    noise = CaseNoise(0, tuple("abcd"), images.device)
+    budget = Budget(norm, Fraction(1, 10))  # type: ignore[arg-type]
+    nothing = Goal(torch.zeros(0), torch.zeros(0))
+    context, dims = Context(images, nothing, budget, noise, region=region), len(spatial)
+    for draw, side in itertools.product(range(20), (1, 3, 5)):
+        numbers = noise.uniform(draw, (2 * dims + 3,))
+        found = aimed(context, numbers, side, squares=2)
+        room = torch.tensor(spatial) - side + 1
+        for square in range(2):
+            at = slice(square * dims, (square + 1) * dims)
+            corner = (found[:, at] * room).floor().long()
+            for case in (0, 1):
+                covered = tuple(slice(c, c + side) for c in corner[case].tolist())
+                assert region[case, 0][covered].any()
+            assert torch.equal(found[2:, at], numbers[2:, at])  # all of it, or nothing: as ever
+        assert torch.equal(found[:, 2 * dims :], numbers[:, 2 * dims :])
