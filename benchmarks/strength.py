@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 from pandas import DataFrame
 
+from segbench.api import Tables
 from segbench.cli.evaluation import evaluate
 from segbench.cli.options import workspace_option
 from segbench.evaluation.records import validated
@@ -113,6 +114,28 @@ def _behind(part: DataFrame) -> Iterator[str]:
         yield f"- behind on {key[-1]}: {value:+.3f} ({name}, {n})"
 
 
+def optimality(tables: Tables, specs: Specs) -> Iterator[str]:
+    """Markdown: how close attacks come to the best known curve of their network."""
+    known = [(load_attack(text), f"{name} ({n})") for (name, n), text in specs.items()]
+    named = {
+        label: name
+        for label, parameters in tables.attacks.items()
+        for attack, name in known
+        if parse(label).name == attack.plugin.name and parameters == attack.parameters
+    }
+    rows = tables.optimality[tables.optimality["attack"].isin(named)]
+    if rows.empty:
+        return
+    table = rows.pivot_table(index="attack", columns=["model", "dataset"], values="optimality")
+    table = table.rename(named).sort_values(list(table.columns), ascending=False)
+    yield "\nOptimality, over the eps above:\n"
+    yield f"| attack (gradients) | {' | '.join(f'{m} on {d}' for m, d in table.columns)} |"
+    yield f"|---{'|---' * len(table.columns)}|"
+    for name, values in table.iterrows():
+        cells = ["" if value != value else f"{value:.3f}" for value in values]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
 def draw(table: DataFrame, path: Path) -> None:
     """A panel per network and eps: the mean score against gradients, a line per attack."""
     from matplotlib import pyplot
@@ -155,6 +178,7 @@ def _numbers(text: str) -> list[int]:
 @click.option("--device")
 @workspace_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("strength.md"))
+@click.option("--show", is_flag=True, help="Attack nothing; show what the workspace holds.")
 @click.option("--plot", type=click.Path(path_type=Path), help="An SVG of it [needs matplotlib].")
 def main(
     model: tuple[str, ...],
@@ -168,6 +192,7 @@ def main(
     device: str | None,
     workspace: Workspace,
     out: Path,
+    show: bool,
     plot: Path | None,
 ) -> None:
     """Attack, compare, write."""
@@ -181,10 +206,12 @@ def main(
         "limit": limit,
         "device": device,
     }
-    evaluate(validated(Request, asked), workspace)
+    if not show:
+        evaluate(validated(Request, asked), workspace)
     specs = attack_specs(list(ATTACKS), EVERY, list(STANDARD))
-    table = scores(load_tables(workspace).cases, specs)
-    text = "\n".join(report(table, specs))
+    tables = load_tables(workspace, every=True)
+    table = scores(tables.cases, specs)
+    text = "\n".join([*report(table, specs), *optimality(tables, specs)])
     out.write_text(text + "\n")
     if plot:
         draw(table, plot)
