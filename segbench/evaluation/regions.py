@@ -44,13 +44,26 @@ def case_region(where: str, case: Case) -> NDArray[np.bool_]:
     """The pixels (*spatial) of a case that may change; there may be none."""
     if folder := mask_folder(where):
         return case_mask(folder, case, 2).astype(bool)
-    labels, ignored = case.labels, case.ignore_index
-    known = np.ones(labels.shape, bool) if ignored is None else np.not_equal(labels, ignored)
+    labels, ignored = _structures(case), case.ignore_index
+    known = np.ones(labels.shape, bool) if ignored is None else np.not_equal(case.labels, ignored)
     if where == "inside":
         return known & np.greater(labels, 0)
     if where == "outside":
         return known & np.equal(labels, 0)
     return _border(labels, known, border_radius(where))
+
+
+def _structures(case: Case) -> NDArray[np.int64]:
+    """The labels; where structures overlap, a number for each set of them that a pixel is in.
+
+    0 is none of them: what no structure is made of is background.
+    """
+    if case.regions is None:
+        return case.labels
+    found = np.zeros_like(case.labels)
+    for s, part in enumerate(case.regions):
+        found += np.isin(case.labels, part).astype(np.int64) << s
+    return found
 
 
 def _border(

@@ -146,10 +146,8 @@ def moved_along(network: Network, batch: Batch, attacked: Attacked) -> Batch:
     """The batch with the truth that its attacked images show: where they were moved, moved too."""
     if attacked.displacement is None:
         return batch
-    labels = torch.from_numpy(np.stack([case.labels for case in batch.cases]))
     moves = attacked.displacement.to(network.device)
-    truth = warped_labels(labels.to(network.device), moves)
-    return replace(batch, truth=network.as_truth(truth, batch.cases[0].ignore_index))
+    return replace(batch, truth=warped_labels(batch.truth, moves))
 
 
 def surface_scores(

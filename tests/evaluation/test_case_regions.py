@@ -68,6 +68,17 @@ def test_a_border_is_what_has_another_class_within_r_pixels(
         assert found[place] == expected, place
 
 
+def test_of_structures_that_overlap_each_outline_counts_and_what_none_is_made_of_is_outside() -> (
+    None
+):
+    labels = np.array([[0, 0, 3, 3, 1, 1, 2, 2]])
+    image, names = np.zeros((1, 1, 8), np.float32), ("b", "whole", "core")
+    one = Case("a", "a", image, labels, names, regions=((1, 2), (2,)))  # 3 belongs to neither
+    np.testing.assert_array_equal(case_region("inside", one), [[0, 0, 0, 0, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(case_region("outside", one), [[1, 1, 1, 1, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(case_region("border:1", one), [[0, 0, 0, 1, 1, 1, 1, 0]])
+
+
 def test_a_case_of_one_class_has_no_border_and_one_without_structures_no_inside() -> None:
     empty = Case("a", "a", np.zeros((1, 4, 4), np.float32), np.zeros((4, 4), np.int64), ("b", "1"))
     assert not case_region("border:9", empty).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ import torch
 from toys import Gains, Mixed, Ready, Silence
 
 import segbench
+from segbench.api import Budget, Case
+from segbench.engine.network import Network
+from segbench.engine.precision import Precision
 from segbench.errors import UserError
-from segbench.evaluation.grid import Grid
+from segbench.evaluation.batch import collate
+from segbench.evaluation.grid import Cell, Grid
 from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import DataSource, Options
+from segbench.evaluation.score import evaluate_batch
 from segbench.plugins.attack import load_attack
 from segbench.store.images import kept_cells
 from segbench.store.rows import read_rows
@@ -65,6 +71,30 @@ def test_a_network_of_single_pixels_does_not_mind_a_shift(tmp_path: Path, shift:
     assert (rows["jaccard"].dropna() == 1).all()
     assert (rows["hd95"].dropna() == 0).all()
     assert (rows["linf"] > 0.2).all()
+
+
+class Structures(torch.nn.Module):
+    """The second structure lies within the first."""
+
+    output = "sigmoid"
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 20 * torch.cat([images - 0.3, images - 0.6], 1)
+
+
+def test_structures_that_overlap_move_with_the_image(shift: str) -> None:
+    images = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+    labels = (images[:, 0] > 0.3).long() + (images[:, 0] > 0.6).long()
+    network, batch = Structures(), []
+    for n, (image, mask) in enumerate(zip(images.numpy(), labels.numpy(), strict=True)):
+        names = ("background", "whole", "core")
+        batch.append(Case(f"{n}", f"{n}", image, mask, names, regions=((1, 2), (2,))))
+    prepared = Network("net", network, 3, torch.device("cpu"), Precision("fp32", "exact"))
+    prepared.prepare(images)
+    cell = Cell(load_attack(shift), Budget("severity", Fraction(2)))
+    rows = pd.DataFrame(evaluate_batch(prepared, collate(batch, prepared), cell))
+    assert (rows["linf"] > 0.3).all()
+    assert (rows["jaccard"] == 1).all()
 
 
 def test_kept_images_bring_their_displacement_and_are_scored_as_before(
