@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     help="Write the JSON of a shields.io endpoint badge.",
 )
 @click.option(
+    "--plan",
+    "planned",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Only say what a grid file will cost here, by what its like has cost.",
+)
+@click.option(
     "--validate",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     multiple=True,
@@ -63,6 +69,7 @@ def command(
     update: bool,
     format: str,
     badge: Path | None,
+    planned: Path | None,
     validate: tuple[Path, ...],
     workspace: Workspace,
 ) -> None:
@@ -75,6 +82,7 @@ def command(
     segbench check --golden golden.csv --update      once, then commit golden.csv and its cases
     segbench check --golden golden.csv               in CI, after segbench attack
     segbench check --validate golden.csv --validate grid.toml
+    segbench check --plan grid.toml                  what it will cost
     """
     from segbench.cli import EXIT_REGRESSION
     from segbench.cli.consoles import console
@@ -83,8 +91,14 @@ def command(
         for path in validate:
             console.print(f"{path}: {_validated(path)}", soft_wrap=True)
         return
+    if planned:
+        from segbench.cli.planning import plan
+
+        for line in plan(planned, workspace):
+            console.print(line, soft_wrap=True)
+        return
     if golden is None:
-        raise UserError("segbench check needs --golden FILE, or --validate FILE")
+        raise UserError("segbench check needs --golden FILE, --validate FILE or --plan FILE")
     if update:
         console.print(_update(golden, workspace), soft_wrap=True)
         return

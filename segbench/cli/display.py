@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segbench.cli.consoles import console, messages
+from segbench.cli.pace import Pace
 from segbench.cli.summary import score
 from segbench.cli.terminal import plain
 from segbench.plugins.naming import attack_names, eps_names
@@ -33,12 +35,28 @@ if TYPE_CHECKING:
     from segbench.evaluation.grid import Cell
 
 
+_EVERY = 30  # seconds between two lines in a pipe
+
+
 class _Description(ProgressColumn):
     """What a task is at; rich's own would read it as markup."""
 
     def render(self, task: Task) -> Text:
         """The description, as it is."""
         return Text(plain(task.description))
+
+
+class _Pace(ProgressColumn):
+    """What the task says of its pace; rich's own estimate where it says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._remaining = TimeRemainingColumn()
+
+    def render(self, task: Task) -> Text:
+        """Gradients per second and time left."""
+        said = task.fields.get("pace", "")
+        return Text(said) if said else self._remaining.render(task)
 
 
 @contextmanager
@@ -50,7 +68,7 @@ def progress_bar() -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _Pace(),
     )
     with Progress(*columns, console=messages) as progress:
         yield progress
@@ -66,36 +84,57 @@ def show(progress: Progress, task: TaskID, text: str, **changes: float) -> None:
 class AttackProgress:
     """Shows a run of cells; an ``evaluation.request.Listener``."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, planned: Mapping[str, int] | None = None) -> None:
         self.progress = progress
-        self.task = progress.add_task("loading", total=None)
+        self.task = progress.add_task("loading", total=None, pace="")
+        self.pace = Pace(planned or {})
         self.computed = 0
         self.found = 0
         self._total = 0
         self._cell = ""
+        self._label = ""
+        self._whole = sum(self.pace.planned.values())
+        self._told = time.monotonic()
 
     def model(self, name: str, scores: int) -> None:
         """More scores to come."""
         self._total += scores
-        self.progress.update(self.task, description=name, total=self._total)
+        total = max(self._whole, self._total)
+        self.progress.update(self.task, description=name, total=total)
 
     def cell(self, model: str, cell: Cell) -> None:
         """Another line of text."""
         point = (cell.budget.kind, cell.budget.eps)
         what = f"{cell.label} {eps_names([point])[point]}" if cell.attack else cell.label
-        self._cell = f"{model} · {what}"
+        self._cell, self._label = f"{model} · {what}", cell.label
+        self.pace.begin()
         show(self.progress, self.task, self._cell)
 
     def busy(self, what: str) -> None:
         """What a cell is at before its first case, or between two."""
         show(self.progress, self.task, " · ".join(filter(None, (self._cell, what))))
 
+    def gradients(self, count: int) -> None:
+        """So many more."""
+        self.pace.gradients += count
+
     def cases(self, computed: int, found: int) -> None:
         """So many scores more."""
         self.progress.update(self.task, description=self._cell)
         self.computed += computed
         self.found += found
-        self.progress.advance(self.task, computed + found)
+        self.pace.cases(self._label, computed, found)
+        self.progress.update(self.task, advance=computed + found, pace=self.pace.said())
+        self._tell()
+
+    def _tell(self) -> None:
+        """In a pipe, where no bar can be redrawn: now and then a line of how far it is."""
+        now = time.monotonic()
+        if not self.progress.console.is_terminal and now - self._told >= _EVERY:
+            self._told = now
+            done, total = self.computed + self.found, max(self._whole, self._total)
+            line = f"{done} of {total} scores, {self.pace.said()}"
+            self.progress.console.print(line, soft_wrap=True)
 
     def warn(self, sentence: str) -> None:
         """A line above the bar."""

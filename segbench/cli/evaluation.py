@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from segbench.api import Dataset
+    from segbench.evaluation.grid import Grid
     from segbench.evaluation.request import DataSource, Request
     from segbench.networks import ModelReference
     from segbench.store.workspace import Workspace
@@ -33,7 +35,7 @@ def evaluate(request: Request, workspace: Workspace) -> None:
     from segbench.tables.load import load_tables
 
     with progress_bar() as progress:
-        listener = AttackProgress(progress)
+        listener = AttackProgress(progress, planned_scores(pairs, grid))
         argv = (Path(sys.argv[0]).name, *sys.argv[1:])
         records = [run_grid(pairs, grid, workspace, request, listener, argv)]
         if request.until_settled:
@@ -46,6 +48,15 @@ def evaluate(request: Request, workspace: Workspace) -> None:
     )
     for record in records:
         refuse_failures(record)
+
+
+def planned_scores(pairs: list[tuple[ModelReference, DataSource]], grid: Grid) -> dict[str, int]:
+    """Scores of the whole grid by what its cells are called, so that time left is of it all."""
+    from segbench.evaluation.grid import expand_grid
+
+    cases = sum(len(data.entries) for _, data in pairs)
+    cells = Counter(cell.label for cell in expand_grid(grid))
+    return {label: count * cases for label, count in cells.items()}
 
 
 def say_own_attacks(texts: Iterable[str]) -> None:

@@ -172,6 +172,9 @@ class Quiet:
     def cases(self, computed: int, found: int) -> None:
         """Nothing."""
 
+    def gradients(self, count: int) -> None:
+        """Nothing."""
+
     def warn(self, sentence: str) -> None:
         """A warning of the line that has called ``segbench.evaluate``."""
         frame, level = sys._getframe(), 1

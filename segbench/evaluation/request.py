@@ -161,6 +161,10 @@ class Listener(Protocol):
         """Cases of the cell are there: computed now, or found in the store."""
         ...
 
+    def gradients(self, count: int) -> None:
+        """So many gradients were taken for the cases that come next."""
+        ...
+
     def warn(self, sentence: str) -> None:
         """Something the user must know; the run goes on."""
         ...

@@ -85,6 +85,8 @@ class ModelWork:
             self.listener.cases(value, 0)
         elif word == "busy":
             self.listener.busy(value)
+        elif word == "gradients":
+            self.listener.gradients(value)
         else:
             self.listener.warn(value)
 
@@ -161,6 +163,8 @@ class ModelWork:
                         keep_telling(
                             self._images.worker, self.workspace, view.key, own, picked, rows
                         )
+                    if view is views[0]:
+                        self.listener.gradients(int(attacked.pick(lacking).backwards.sum()))
                     self.listener.cases(len(lacking), 0)
 
     @cached_property

@@ -68,11 +68,11 @@ def compare_golden(
     if not 0 <= tolerance < math.inf:
         raise UserError(f"tolerance {tolerance} is not a number of zero or more, such as 0.01")
     measured = {row_key(row): row for row in current.to_dict("records")}
-    names = {(key[:3], parse_name(key[3]), key[4:]) for key in measured}
     pairs = []
     for expected in golden.to_dict("records"):
         row = measured.pop(row_key(expected), None)
         pairs.append((row, expected, _paired(row_key(expected), now, then) if row else None))
+    names = {(key[:3], parse_name(key[3]), key[4:]) for key in measured}  # in no golden row
     chances = holm(np.array([_chance(interval) for *_, interval in pairs], np.float64))
     lines = [
         _compare(row, expected, interval, float(chance), tolerance, names, today)

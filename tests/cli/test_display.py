@@ -58,10 +58,12 @@ def test_the_gate_shows_what_changed_failures_first_and_counts_the_rest(said: io
     before = golden(steps_1=0.9, steps_2=0.8, steps_3=0.7, steps_4=0.6, steps_5=0.5)
     now = golden(steps_1=0.9, steps_2=0.8, steps_3=0.9, steps_4=0.5, steps_6=0.5)
     show_gate(compare_golden(now, before, 0.01), 0.01, every=False)
-    found = re.findall(r"(pgd:steps=\d) at 8/255\s+(\S+)\s+(\S+)\s+(\S+)\s+(\w+)", said.getvalue())
+    found = re.findall(
+        r"(pgd:steps=\d) at 8/255\s+(\S+)\s+(\S+)\s+(\S+)\s+([\w-]+)", said.getvalue()
+    )
     assert found == [
         ("pgd:steps=4", "0.6000", "0.5000", "-0.1000", "REGRESSION"),
-        ("pgd:steps=5", "0.5000", "–", "–", "MISSING"),
+        ("pgd:steps=5", "0.5000", "–", "–", "OTHER-ATTACK"),
         ("pgd:steps=3", "0.7000", "0.9000", "+0.2000", "better"),
         ("pgd:steps=6", "–", "0.5000", "–", "new"),
     ]

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segbench.cli import gate_formats
@@ -78,6 +79,10 @@ def test_other_cases_are_named_be_they_as_many(store, tmp_path):
 def test_another_attack_is_not_a_missing_one(store, tmp_path):
     compared = _compare(store(), store(attack_params='{"restarts": 5, "steps": 40}'), tmp_path)
     assert compared["verdict"].tolist() == ["OTHER-ATTACK"] * 2 + ["new"] * 2
+    both = [store(attack_params=f'{{"steps": {steps}}}') for steps in (10, 20)]
+    golden = pd.concat([golden_table(tables) for tables in both])
+    kept = compare_golden(golden_table(both[0]), golden, 0.01)
+    assert kept["verdict"].tolist() == ["ok"] * 2 + ["MISSING"] * 2
     other = _compare(store(), store(attack="sea"), tmp_path)
     assert other["verdict"].tolist() == ["MISSING"] * 2 + ["new"] * 2
 

@@ -176,7 +176,7 @@ class Processes:
         assert worker.piece is not None
         if word == "begun" and self.timeout:
             worker.deadline = time.monotonic() + self.timeout * len(worker.piece.lacking)
-        elif word in ("busy", "warn", "cases"):
+        elif word in ("busy", "warn", "cases", "gradients"):
             work.tell(word, value)
         return None
 

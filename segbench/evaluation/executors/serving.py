@@ -48,6 +48,10 @@ class Telling:
         """Pass on what was computed."""
         self.connection.send(("cases", computed))
 
+    def gradients(self, count: int) -> None:
+        """Pass it on."""
+        self.connection.send(("gradients", count))
+
     def warn(self, sentence: str) -> None:
         """Pass it on."""
         self.connection.send(("warn", sentence))
