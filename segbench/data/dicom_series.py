@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.volume_files import READ_ERRORS
 from segbench.data.volumes import VolumeHeader
+from segbench.engine.memory import free_bytes
 from segbench.errors import UserError
 
 RADIOGRAPHS = ("CR", "DX", "MG", "RG", "PX")
 VOLUMES = ("CT", "MR", "PT", "NM")
 LABELS = ("SEG", "RTSTRUCT")
+_WIDEST = 16  # bytes of a voxel while its series is read
 _UNEVEN = 0.05  # of the distance of slices, by which one may differ
 _TILT = 0.01  # of the step from slice to slice, that may lie within the slice
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -175,6 +177,7 @@ def _is_dicom(path: Path) -> bool:
 
 def _as_series(uid: str, slices: Sequence[Slice]) -> Series:
     first = slices[0]
+    _bound(slices)
     for one in slices:
         check_gray(one)
         for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
@@ -203,6 +206,18 @@ def _as_series(uid: str, slices: Sequence[Slice]) -> Series:
         tuple(ordered),
         _header(_TO_RAS @ matrix, ordered),
     )
+
+
+def _bound(slices: Sequence[Slice]) -> None:
+    """Refuse what memory cannot hold, from the headers alone."""
+    first = slices[0]
+    count = len(slices) * int(first.header.get("Rows", 0)) * int(first.header.get("Columns", 0))
+    if count * _WIDEST > (free := free_bytes()):
+        raise BadFileError(
+            first.path,
+            f"is one of {len(slices)} slices of {count * _WIDEST:,} bytes once they are read, but "
+            f"{free:,} bytes of memory are free",
+        )
 
 
 def _step(

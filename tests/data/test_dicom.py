@@ -237,6 +237,43 @@ def test_mask_files_beside_must_lie_where_the_series_lies(tmp_path: Path) -> Non
         load_dataset("dicom:window=0..9", tmp_path)
 
 
+@pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless"])
+def test_compressed_pixels_are_those_they_were(syntax: str, tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 3000, SHAPE)
+    for n in range(2):
+        sources = series(tmp_path / f"s{n}", values, patient=f"p{n}")
+        segmentation(tmp_path / f"seg{n}.dcm", sources, {"liver": values > 1500})
+    plain = load_dataset("dicom:window=-1000..1000", tmp_path).load("p0")
+    for path in sorted((tmp_path / "s0").iterdir()):
+        one = pydicom.dcmread(path)
+        one.compress(getattr(pydicom.uid, syntax), generate_instance_uid=False)
+        one.save_as(path)
+    packed = load_dataset("dicom:window=-1000..1000", tmp_path).load("p0")
+    np.testing.assert_array_equal(packed.image, plain.image)
+    np.testing.assert_array_equal(packed.labels, plain.labels)
+
+
+def test_pixels_that_cannot_be_decoded_are_one_sentence(tmp_path: Path) -> None:
+    scene(tmp_path)
+    path = sorted((tmp_path / "s0").iterdir())[1]
+    one = pydicom.dcmread(path)
+    one.PixelData = one.PixelData[:-20]
+    one.save_as(path)
+    with pytest.raises(UserError, match=rf"{path.name} has pixels that cannot be read"):
+        load_dataset("dicom:window=0..9", tmp_path).load("p0")
+
+
+def test_a_series_that_memory_cannot_hold_is_refused_from_its_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segbench.data import dicom_series
+
+    scene(tmp_path)
+    monkeypatch.setattr(dicom_series, "free_bytes", lambda: 16 * 5 * 8 * 6 - 1)
+    with pytest.raises(UserError, match="is one of 5 slices of 3,840 bytes once they are read"):
+        load_dataset("dicom:window=0..9", tmp_path)
+
+
 def drop(one: Any, n: int) -> None:
     if n == 2:
         one.ImagePositionPatient = [3, -4, 5 + 2.5 * 1]
