@@ -75,8 +75,9 @@ def find_pairs(images: Path, masks: Path, faults: Faults, rois: Path | None = No
         faults.add(folder, "is missing; expected a folder of files")
     if missing:
         return []
-    cases = _channels_of(list_files(images, faults))
-    masks_of = _owners(list_files(masks, faults), cases, faults)
+    mask_files = list_files(masks, faults)
+    cases = _channels_of(list_files(images, faults), {stem_of(path) for path in mask_files})
+    masks_of = _owners(mask_files, cases, faults)
     rois_of = _owners(list_files(rois, faults), cases, faults) if rois else {}
     pairs = []
     for stem, files in sorted(cases.items()):
@@ -150,11 +151,16 @@ def _refuse_same_names(files: Sequence[Path], faults: Faults) -> None:
         seen[stem] = path
 
 
-def _channels_of(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Case -> its files: one, or where all names end so, the channels _0000, _0001, ... of each."""
+def _channels_of(files: Sequence[Path], masks: set[str]) -> dict[str, list[Path]]:
+    """Case -> its files: one, or where all names end so, the channels _0000, _0001, ... of each.
+
+    Not where masks are called as the files are: cameras count IMG_0000, IMG_0001, ... too.
+    """
     stems = {stem_of(path): path for path in files}
     matches = [_CHANNEL.fullmatch(stem) for stem in stems]
-    if not matches or not all(matches) or all(m and m[2] != "0000" for m in matches):
+    counted = any(match and match[2] == "0000" for match in matches)
+    own = {mask.casefold() for mask in masks} | {_bare_mask(mask) for mask in masks}
+    if not all(matches) or not counted or own & {stem.casefold() for stem in stems}:
         return {stem: [path] for stem, path in stems.items()}
     cases: dict[str, list[Path]] = defaultdict(list)
     for stem, match in zip(stems, matches, strict=True):

@@ -86,6 +86,17 @@ def test_channels_of_their_own_are_one_image(tmp_path: Path) -> None:
         np.testing.assert_array_equal(case.image[k], own)
 
 
+@pytest.mark.parametrize("ending", ["", "_mask"])
+def test_a_camera_s_numbers_are_no_channels(ending: str, tmp_path: Path) -> None:
+    names = [f"IMG_000{n}" for n in range(3)]
+    masks = [f"{name}{ending}.png" for name in names]
+    files(tmp_path, [f"{name}.png" for name in names], masks)
+    data = load_dataset("folder", tmp_path)
+    found = [e.case_id for split in data.splits for e in data.entries(split)]
+    assert sorted(found) == names
+    assert data.in_channels == 1
+
+
 def test_left_and_right_are_one_structure_unless_masks_keeps_them_apart(tmp_path: Path) -> None:
     left, right = np.zeros((8, 9)), np.zeros((8, 9))
     left[1:4, 1:4], right[1:4, 6:8] = 255, 255

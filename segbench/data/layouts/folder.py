@@ -42,7 +42,8 @@ class Folder(FileDataset):
         rois: folder (or pattern) of masks of what counts, or a mask value of what does not: there
             nothing is attacked nor scored.
         table: a CSV file of paths instead (image, mask, and if known patient, split, roi).
-        split: a CSV file in it (case_id, split, optionally group); "" for the seeded rule.
+        split: a CSV file in it (case_id, split, optionally group); "" for all cases, or the seeded
+            rule where some are trained on.
         test_fraction: share of cases that the seeded rule puts in test, whole groups together.
         split_seed: another seed, another split.
         group_regex: finds the group (patient) in a file's name; "" makes each file its own.
