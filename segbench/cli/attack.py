@@ -27,9 +27,9 @@ from segbench.store.workspace import Workspace
     "--model",
     multiple=True,
     type=SpecText("models"),
-    help="A trained spec, a checkpoint folder, module:factory, path.py:factory, or a "
-    "TorchScript or torch.export file. Repeatable.  "
-    "[default: every checkpoint of the workspace]",
+    help="A trained spec, a checkpoint folder, module:factory, path.py:factory, a TorchScript or "
+    "torch.export file, what another library saved (monai-bundle:DIR, nnunet:DIR, hf:DIR, smp:DIR, "
+    "onnx:FILE), or ensemble:A+B. Repeatable.  [default: every checkpoint of the workspace]",
 )
 @own_network_options
 @tile_options

@@ -159,6 +159,8 @@ def _said(plans: Plans, dataset: Dataset, module: NnunetNetwork) -> tuple[str, .
             f"it clips to {seen[0]:g} to {seen[1]:g} of the file's units; that window as [0, 1] "
             f"(window={seen[0]:g}..{seen[1]:g}) makes eps mean what it can see"
         )
+    if any(validation_dice(plans, fold) for fold in plans.folds):
+        said.append("segbench inspect compares its clean Dice with validation/summary.json")
     if not plans.regions:
         names = [name for name, value in plans.labels.items() if value != 0]
         ordered = sorted(names, key=plans.labels.__getitem__)
