@@ -119,7 +119,10 @@ class Network:
             behaviour = self._behaviour(probe, logits)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
-                raise
+                reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
+                raise MachineError(
+                    f"model {self.name} answers one batch of images and fails on another: {reason}"
+                ) from error
             raise MachineError(
                 f"model {self.name} does not fit in memory, not even with one image of shape "
                 f"{tuple(probe.shape[1:])}"

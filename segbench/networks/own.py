@@ -31,11 +31,16 @@ def own_model(
 ) -> LoadedModel:
     """A network of the user's own, with what they say of it.
 
+    Args:
+        exact: whether it is a file that holds its code and weights; ``source`` is then all of it.
+
     Raises:
         UserError: that does not fit the data set.
     """
     wanted = wanted_images(wishes, dataset)
-    facts: dict[str, Any] = {"source": source, "layers": layers_hash(network)}
+    facts: dict[str, Any] = {"source": source}
+    if not exact:
+        facts["layers"] = layers_hash(network)
     if wanted:
         facts["normalization"] = asdict(wanted)
     if wishes.resize_logits:

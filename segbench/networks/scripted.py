@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 import zipfile
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,19 +88,25 @@ class ScriptedNetwork(nn.Module):
 class ExportedNetwork(nn.Module):
     """An exported program as a module: it is in the mode it was exported in, for good.
 
-    A program exported for batches of one gets its images one by one.
+    A program exported for batches of one size gets its images in such batches, the last filled up
+    with its last image.
     """
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
         self.program = program
-        self.one_by_one = _batch_size(program) == 1
+        self.batch = _batch_size(program)
 
     def forward(self, images: Tensor) -> Any:
         """What the program returns."""
-        if not self.one_by_one or len(images) == 1:
+        if self.batch is None or len(images) == self.batch:
             return self.program(images)
-        answers = [self.program(image[None]) for image in images]
+        answers = []
+        for part in torch.split(images, self.batch):
+            lacking = part[-1:].expand(self.batch - len(part), *part.shape[1:])
+            answer = self.program(torch.cat([part, lacking]))
+            kept = itemgetter(slice(len(part)))
+            answers.append(torch.utils._pytree.tree_map(kept, answer))
         return torch.utils._pytree.tree_map(lambda *parts: torch.cat(parts), *answers)
 
     def train(self, mode: bool = True) -> Self:

@@ -266,12 +266,13 @@ def test_a_torchscript_archive_answers_as_its_network(tmp_path: Path) -> None:
     assert_close(loaded(IMAGES), net(IMAGES))
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [1, 2, 4, 0])
 def test_an_exported_archive_answers_as_its_network(tmp_path: Path, batch: int) -> None:
-    """Also one that was exported for single images."""
+    """Also one that was exported for single images, or for a batch of another size."""
     net = Net().eval()
-    shapes = ({0: torch.export.Dim("batch")},) if batch > 1 else None
-    program = torch.export.export(net, (IMAGES[:batch],), dynamic_shapes=shapes)
+    shapes = None if batch else ({0: torch.export.Dim("batch")},)
+    example = torch.rand(batch or 2, 1, 12, 10)
+    program = torch.export.export(net, (example,), dynamic_shapes=shapes)
     torch.export.save(program, tmp_path / "net.pt2")
     loaded = adapt_network(open_archive(tmp_path / "net.pt2"), [SHAPE]).module
     images = torch.rand(3, 1, 12, 10)

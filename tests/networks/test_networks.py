@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import pickle
 import sys
@@ -29,6 +30,7 @@ from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import DataSource, Options, select_data
 from segbench.evaluation.score import evaluate_batch
 from segbench.networks import (
+    ArchiveReference,
     CheckpointReference,
     ForeignReference,
     LoadedModel,
@@ -226,6 +228,19 @@ def test_a_file_or_module_that_is_not_there_is_named(tmp_path: Path) -> None:
         load(f"{tmp_path}/absent.py:build")
     with pytest.raises(UserError, match="No module named 'absent_package'"):
         load("absent_package:build")
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pt2"])
+def test_an_archive_is_what_its_bytes_are(name: str, tmp_path: Path) -> None:
+    path, net = tmp_path / name, nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU()).eval()
+    images = torch.rand(2, 1, 32, 32)
+    if name.endswith(".pt2"):
+        torch.export.save(torch.export.export(net, (images,)), path)
+    else:
+        torch.jit.trace(net, images).save(str(path))  # type: ignore[no-untyped-call]
+    loaded = ArchiveReference(path).load(DATASET)
+    assert loaded.facts == {"source": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert torch.equal(loaded.module(images), net(images))
 
 
 class Bomb:
