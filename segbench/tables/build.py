@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame
 
 from segbench.api import Picture, Tables
@@ -194,23 +196,35 @@ def _nothing_to_show(retrained: Sequence[str]) -> str:
 
 def _average_classes(rows: DataFrame) -> DataFrame:
     """One row per case and attack seed: mean over classes; false positives are summed."""
-    keys = [*_CASE, "seed"]
-    by_seed = rows.groupby(keys, sort=True, observed=True)
-    scores = by_seed[_MEANS].mean()
-    scores["false_positives"] = by_seed["false_positives"].sum()
-    for column in _WORDS:
-        scores[column] = join_words(rows, keys, column)
-    return scores.reset_index()
+    scores, number = _averaged(rows, [*_CASE, "seed"], _MEANS)
+    scores["false_positives"] = rows["false_positives"].groupby(number).sum().to_numpy()
+    return scores
 
 
 def _average_seeds(scores: DataFrame) -> DataFrame:
     """One row per case: mean over its attack seeds."""
-    by_case = scores.groupby(_CASE, sort=True, observed=True)
-    cases = by_case[[*_MEANS, "false_positives"]].mean()
-    cases["seeds"] = by_case.size()
+    cases, number = _averaged(scores, _CASE, [*_MEANS, "false_positives"])
+    return cases.assign(seeds=np.bincount(number))
+
+
+def _averaged(
+    rows: DataFrame, keys: list[str], means: list[str]
+) -> tuple[DataFrame, NDArray[np.int64]]:
+    """One row per combination of keys, in order, and the number of each row's; words are joined."""
+    number = np.asarray(rows.groupby(keys, sort=True, observed=True).ngroup(), np.int64)
+    first = np.unique(number, return_index=True)[1]
+    found = rows[keys].iloc[first].reset_index(drop=True)
+    single = len(first) == len(rows)  # then there is nothing to average
+    for column in means:
+        own = rows[column].iloc[first] if single else rows[column].groupby(number).mean()
+        found[column] = own.to_numpy(np.float64)
     for column in _WORDS:
-        cases[column] = join_words(scores, _CASE, column)
-    return cases.reset_index()
+        if single or rows[column].nunique() == 1:
+            found[column] = rows[column].iloc[first].reset_index(drop=True)
+        else:
+            said = join_words(rows[[column]].assign(number=number), ["number"], column)
+            found[column] = said.reindex(range(len(found)))
+    return found, number
 
 
 def _parameters(rows: DataFrame) -> dict[str, Any]:

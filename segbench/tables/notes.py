@@ -60,7 +60,18 @@ def collect_notes(cases: DataFrame, seeds: Mapping[tuple[str, str], Sequence[int
         f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
         for (model, attack), values in seeds.items()
     ]
-    return [*notes, *_confined(cases), *_quantized(cases), *_METHOD]
+    return [*notes, *_confined(cases), *_quantized(cases), *_METHOD, *_boundaries(cases)]
+
+
+def _boundaries(cases: DataFrame) -> Iterator[str]:
+    """What the boundary metrics are, where they were measured."""
+    if cases["hd95"].notna().any():
+        yield (
+            "hd95 is the 95th percentile of the distances between the two surfaces, both ways, in "
+            "mm (pixels without a spacing), and the image diagonal where the structure was lost; "
+            "nsd is the share of both surfaces that lies within the tolerance of the other: 1 mm "
+            "or one pixel, whichever is longer, unless the data set says otherwise."
+        )
 
 
 def _marked(summary: DataFrame) -> Iterator[str]:
