@@ -73,7 +73,8 @@ def gone_far(
     # A search may find nothing worse in few queries; what keeps the best may keep the clean image,
     # and so may SEA with the released losses, which see but what is still right, by class.
     keeps_clean = {getattr(attack.attack, key, None) for key in ("keep", "preset")}
-    few = attack.attack.budget_kind == "severity"  # ways to go, and perhaps none that is worse
+    # A single climb, which is all that the quick suite makes, may end no lower than it began.
+    few = attack.attack.budget_kind == "severity" or getattr(attack.attack, "cost", "") == "quick"
     if attack.attack.needs == "scores" or few or not keeps_clean.isdisjoint({"best", "eccv2024"}):
         risen |= scores(network, found, truth) <= scores(network, images, truth)
     return risen
