@@ -143,22 +143,22 @@ def draw(table: DataFrame, path: Path) -> None:
     panels = list(parts(table))
     rows = -(-len(panels) // 3)
     figure, axes = pyplot.subplots(rows, 3, figsize=(15, 3.6 * rows), squeeze=False)
-    names = list(dict.fromkeys(name for name, _ in table.columns))
+    names, colours = list(dict.fromkeys(n for n, _ in table.columns)), pyplot.get_cmap("tab20")
     for axis, ((model, dataset, budget), part) in zip(axes.flat, panels, strict=False):
         for k, name in enumerate(names):
             mean = part.mean()
             points = sorted((n, mean[name, n]) for other, n in part.columns if other == name)
-            style = {"color": "black", "lw": 2.5} if name == "standard" else {"color": f"C{k}"}
+            style = {"color": "black", "lw": 2.5} if name == "standard" else {"color": colours(k)}
             if points:
                 axis.plot(*zip(*points, strict=True), marker="o", ms=3, label=name, **style)
-        axis.set(title=f"{model}\n{dataset}, {255 * budget:g}/255", xscale="log", ylim=(0, None))
+        axis.set(title=f"{model}\n{dataset}, {255 * budget:g}/255", xscale="log")
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
     handles = {t: h for a in axes.flat for h, t in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=6, frameon=False)
-    figure.supxlabel("gradients a case", y=0.05)
+    figure.supxlabel("gradients a case", y=0.12)
     figure.supylabel("mean Jaccard")
-    figure.tight_layout(rect=(0.02, 0.08, 1, 1))
+    figure.tight_layout(rect=(0.02, 0.14, 1, 1))
     figure.savefig(path)
 
 
