@@ -40,7 +40,7 @@ other attack at the same budget by less than half as much."""
 STUCK = "stuck"
 """The mark of a curve with such a sign."""
 
-_ADVICE = "give it more steps or restarts, or `-a standard`, and see segbench diagnose for a reason"
+_ADVICE = "give it more steps or restarts, or `-a {}`, and see segbench diagnose for a reason"
 _UNUSED = {*METRICS, "linf", "l2", "forwards", "backwards", "seconds", "group_id"} - {SELECTING}
 Scores = dict[float, "Series[float]"]  # by budget, of each case
 Leads = dict[tuple[Any, ...], dict[str, dict[str, float]]]  # by threat and budget, model, attack
@@ -83,8 +83,14 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
             ]
             if signs:
                 listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
-                sentences.append(f"{who} under {attack}: {listed}: {_ADVICE}.")
+                sentences.append(f"{who} under {attack}: {listed}: {_advice(str(attack))}.")
     return sentences
+
+
+def _advice(attack: str) -> str:
+    """What to do: of the standard suite itself, its thorough form."""
+    stronger = "standard:cost=thorough" if attack.startswith("standard") else "standard"
+    return _ADVICE.format(stronger)
 
 
 def mark_stuck(cases: DataFrame, subject: list[str]) -> DataFrame:

@@ -371,12 +371,13 @@ def test_an_interrupted_training_says_how_it_goes_on(
 def test_what_segbench_warns_of_is_a_line(
     segbench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def warn(*_given: object, **_more: object) -> None:
+    def warn(*_given: object, **_more: object) -> list[Path]:
         from segbench import errors
 
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn_explicit(f"weights {HOSTILE} are half", UserWarning, errors.__file__, 1)
+        return []
 
     monkeypatch.setattr("segbench.cli.reporting.write_reports", warn)
     assert segbench("report").stderr == f"Note: weights {SHOWN} are half\n"

@@ -76,7 +76,7 @@ def test_what_the_pages_show_is_a_package_on_equal_terms(
     cells = json.loads(segbench("list", "cells", "--json").stdout)["cells"]
     assert {cell["attack"] for cell in cells} == {"clean", "my-mifgsm:decay=0.5"}
     assert cells[0]["model"] == "plain-width=4@discs#0"
-    done = segbench("report", "-f", "html")
+    done = segbench("report", "-f", "poster")
     assert done.returncode == 0, done.stderr
     assert "plain-width=4" in (tmp_path / "runs" / "reports" / "summary.html").read_text()
     broken = segbench("attack", "-a", "broken", "--eps", "4/255")
