@@ -156,13 +156,14 @@ class ModelWork:
                     constants = cell_constants(
                         self.subject, cell, self.workspace, quantized=view.quantized
                     )
-                    append_shard(self.workspace, view.key, self.run, constants, rows)
                     if cell.attack and self.options.pictures and not view.quantized:
+                        # Before the rows: what fails here has none, and is said to have failed.
                         picked = attacked.pick(lacking)
                         own = [some[n] for n in lacking]
                         keep_telling(
                             self._images.worker, self.workspace, view.key, own, picked, rows
                         )
+                    append_shard(self.workspace, view.key, self.run, constants, rows)
                     if view is views[0]:
                         self.listener.gradients(int(attacked.pick(lacking).backwards.sum()))
                     self.listener.cases(len(lacking), 0)
