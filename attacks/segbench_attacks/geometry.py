@@ -9,6 +9,7 @@ every network would seem to be fooled by a shift of one pixel.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Protocol
@@ -77,15 +78,15 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Geometry(Plausible):
+class Geometry(Plausible, ABC):
     """What the changes of place share."""
 
     motion: ClassVar[Motion]
 
     @staticmethod
+    @abstractmethod
     def count(dims: int) -> int:
-        """How many parameters it has."""
-        raise NotImplementedError
+        """How many parameters it has in so many dimensions."""
 
     def warp(
         self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +18,17 @@ from click.testing import CliRunner, Result
 from segbench.cli import main
 from segbench.errors import UserError
 from segbench.evaluation.executors.choose import find_seats
-from segbench.evaluation.pieces import CASES_AT_ONCE, Piece, Shard, own_cases, parse_shard
+from segbench.evaluation.executors.processes import Processes
+from segbench.evaluation.executors.processes import _Worker as Worker
+from segbench.evaluation.executors.serving import Seat
+from segbench.evaluation.pieces import (
+    CASES_AT_ONCE,
+    Outcome,
+    Piece,
+    Shard,
+    own_cases,
+    parse_shard,
+)
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
 from segbench.store import rowfile
@@ -129,6 +141,52 @@ def test_a_signal_ends_a_run_with_its_status_and_a_word(tmp_path: Path) -> None:
     [run] = read_runs(Workspace(tmp_path / "runs"))
     assert (run.status, run.reason) == ("interrupted", "SIGTERM")
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+class Told:
+    """A work that is told what begins."""
+
+    def __init__(self) -> None:
+        self.begun: list[Piece] = []
+
+    def begin(self, piece: Piece) -> None:
+        self.begun.append(piece)
+
+    def compute(self, piece: Piece) -> Outcome:
+        raise AssertionError("pieces are computed elsewhere")
+
+    def tell(self, word: str, value: object) -> None: ...
+
+
+def test_a_worker_that_died_with_nothing_to_do_is_replaced_and_no_case_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    seat = Seat("cpu", 1)
+    pool = Processes(Request(), Workspace(tmp_path), 1, [seat])
+
+    def begin(_seat: Seat) -> Worker:
+        here, there = context.Pipe()
+        process = context.Process(target=time.sleep, args=(0,))
+        process.start()
+        worker = Worker(process, here, _seat)
+        pool._workers.append(worker)
+        ends.append(there)
+        return worker
+
+    ends: list[object] = []
+    monkeypatch.setattr(pool, "_begin", begin)
+    pool._idle.clear()
+    dead = begin(seat)
+    dead.process.join()
+    told = Told()
+    waiting = deque([Piece("unet", 0, ("key",), {"a": (0,)})])
+    pool._hand_out(told, waiting, lambda piece: False)
+    assert dead not in pool._workers
+    assert dead.piece is None
+    [alive] = pool._workers
+    assert alive.piece is told.begun[0]
+    alive.stop()
 
 
 @pytest.mark.parametrize("fitted", [False, True])

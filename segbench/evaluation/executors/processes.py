@@ -97,8 +97,9 @@ class Processes:
     def close(self) -> None:
         """Stop every worker; what they had not stored is lost."""
         for worker in self._workers:
-            if worker.piece is None and worker.process.is_alive():
-                worker.connection.send(None)
+            if worker.piece is None:
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    worker.connection.send(None)
                 worker.process.join(_PATIENCE)
             worker.stop()
         self._workers.clear()
@@ -114,6 +115,7 @@ class Processes:
         self, work: Work, waiting: deque[Piece], abandoned: Callable[[Piece], bool]
     ) -> None:
         """Give every worker that has nothing to do a piece, and begin those that are wanted."""
+        self._dismiss_dead()
         free = [worker for worker in self._workers if worker.piece is None]
         while waiting and (free or self._idle):
             piece = waiting.popleft()
@@ -123,6 +125,19 @@ class Processes:
             work.begin(piece)
             with suppress(BrokenPipeError, ConnectionResetError):  # whoever waits for it hears
                 worker.hand(piece)
+
+    def _dismiss_dead(self) -> None:
+        """Free the seats of workers that died with nothing to do, so that no case is blamed."""
+        for worker in list(self._workers):
+            if worker.piece is None and not worker.process.is_alive():
+                self._dismiss(worker)
+
+    def _dismiss(self, worker: _Worker) -> str:
+        """Another worker may take its seat; by what it ended."""
+        ended = worker.stop()
+        self._workers.remove(worker)
+        self._idle.append(worker.seat)
+        return ended
 
     def _begin(self, seat: Seat) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -182,10 +197,8 @@ class Processes:
 
     def _replace(self, worker: _Worker, waiting: deque[Piece], why: str | None) -> Outcome | None:
         """A worker is gone: its piece, case by case, goes back; a single case is at fault."""
-        piece, ended = worker.piece, worker.stop()
+        piece, ended = worker.piece, self._dismiss(worker)
         assert piece is not None
-        self._workers.remove(worker)
-        self._idle.append(worker.seat)
         if len(piece.lacking) > 1:
             waiting.extendleft(reversed(list(piece.cut(1))))
             return None
