@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,12 +48,18 @@ class Faults:
         Raises:
             UserError: the first hundred faults, and how many more there are.
         """
-        if not self.found:
-            return
-        found = list(dict.fromkeys(self.found))
-        named = "; ".join(found[:NAMED])
-        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
-        raise UserError(f"{self.root}: cannot use {what}: {named}{more}")
+        if self.found:
+            raise UserError(f"{self.root}: cannot use {what}: {listed(self.found)}")
+
+
+def listed(faults: Iterable[str]) -> str:
+    """The first hundred of them, each once, and how many more there are.
+
+    Every slice of a volume may have the same to say of its one file.
+    """
+    found = list(dict.fromkeys(faults))
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return "; ".join(found[:NAMED]) + more
 
 
 def short_name(path: Path) -> str:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from segbench import __version__
 from segbench.api import Case, Dataset
+from segbench.data.faults import listed
 from segbench.data.file_dataset import READING
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.case_cache import CaseCache
@@ -72,7 +73,7 @@ class CaseIndex:
                     self._known.setdefault(case.case_id, _know(case))
                     self.verify(case)
             if cases.unreadable:
-                raise UserError("cannot use this data: " + "; ".join(cases.unreadable.values()))
+                raise UserError(f"cannot use this data: {listed(cases.unreadable.values())}")
             self._write()
         return {entry.case_id: self._known[entry.case_id] for entry in entries}
 
