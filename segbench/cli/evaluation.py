@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from segbench.api import Dataset
+    from segbench.cli.display import AttackProgress
     from segbench.evaluation.grid import Grid
     from segbench.evaluation.request import DataSource, Request
     from segbench.networks import ModelReference
+    from segbench.store.runs import RunRecord
     from segbench.store.workspace import Workspace
 
 
@@ -41,13 +43,19 @@ def evaluate(request: Request, workspace: Workspace) -> None:
         if request.until_settled:
             records = settle(pairs, request, workspace, records[0], listener)
     show_summary(load_tables(workspace, run=records, depth="curves"))
-    console.print(
-        f"{records[-1].run_id}: {listener.computed} scores computed, {listener.found} found in "
-        f"{workspace.results}",
-        soft_wrap=True,
-    )
+    console.print(_outcome(records[-1], listener, workspace), soft_wrap=True)
     for record in records:
         refuse_failures(record)
+
+
+def _outcome(record: RunRecord, listener: AttackProgress, workspace: Workspace) -> str:
+    if not record.number:
+        return (
+            f"{workspace.root} cannot be written, so nothing was recorded; all {listener.found} "
+            "scores were found in it"
+        )
+    computed = f"{record.run_id}: {listener.computed} scores computed"
+    return f"{computed}, {listener.found} found in {workspace.results}"
 
 
 def planned_scores(pairs: list[tuple[ModelReference, DataSource]], grid: Grid) -> dict[str, int]:

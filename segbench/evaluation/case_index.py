@@ -10,6 +10,7 @@ compared with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
 
@@ -64,7 +65,7 @@ class CaseIndex:
 
         Raises:
             UserError: some cannot be read; all of them are named.
-            MachineError: see ``verify``, or the disk refused.
+            MachineError: see ``verify``.
         """
         entries = [entry for shard in cases.shards for entry in shard]
         if any(entry.case_id not in self._known for entry in entries):
@@ -74,7 +75,8 @@ class CaseIndex:
                     self.verify(case)
             if cases.unreadable:
                 raise UserError(f"cannot use this data: {listed(cases.unreadable.values())}")
-            self._write()
+            with suppress(MachineError):  # only a memory: the images are read again
+                self._write()
         return {entry.case_id: self._known[entry.case_id] for entry in entries}
 
     def verify(self, case: Case) -> None:

@@ -64,6 +64,12 @@ class ModelRun:
         self._look_at_clean_score()
         self._run(executor, [piece for piece in pieces if piece not in clean])
 
+    def look_up(self) -> int:
+        """How many scores are missing; of a case whose image alone is to be kept, one."""
+        pieces = self._missing_pieces()
+        self._look_at_clean_score()
+        return sum(max(1, len(views)) for piece in pieces for views in piece.lacking.values())
+
     def _run(self, executor: Executor, pieces: Sequence[Piece]) -> None:
         answered: set[tuple[int, str]] = set()
         outcomes = executor.run(self.work, pieces, lambda piece: piece.cell in self._abandoned)

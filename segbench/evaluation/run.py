@@ -27,6 +27,7 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.model_run import ModelRun
 from segbench.evaluation.pieces import parse_shard
 from segbench.evaluation.request import DataSource, Listener, Options
+from segbench.evaluation.stored import look_up
 from segbench.evaluation.work import open_work
 from segbench.networks import ModelReference
 from segbench.store.rows import compact_run
@@ -48,7 +49,8 @@ def run_grid(
     """Evaluate the grid on each model and its data; the run's record, which is stored too.
 
     What is finished stays finished: whatever stops a run, the rows it stored are kept and the same
-    command goes on from there.
+    command goes on from there. A workspace that cannot be written is read: what is asked of it must
+    all be stored, and the record, whose number is 0, is not.
 
     Args:
         options: how to compute, or the whole request that it is part of; the record has all of it.
@@ -58,10 +60,16 @@ def run_grid(
         UserError, MachineError: no network can be used at all. Where one of several networks, or
             single cases, failed the run is done and its record says so; see ``refuse_failures``.
     """
-    check_writable(workspace.root)
     for (_, data), attack in product(models, grid.attacks):
         check_goal(data, attack)
-    record = begin_run(workspace, _new_record(models, grid, options, argv))
+    record = _new_record(models, grid, options, argv)
+    try:
+        check_writable(workspace.root)
+    except MachineError:
+        if not workspace.results.is_dir():
+            raise  # nothing can be stored there
+        return look_up(models, grid, workspace, options, listener, record)
+    record = begin_run(workspace, record)
     run = _Run(workspace, record, grid, options, listener)
     try:
         evaluate = run.evaluate if len(models) == 1 else run.evaluate_or_note
