@@ -4,8 +4,9 @@
     python benchmarks/tile_memory.py 512x512x300 --tiles 128 --overlap 0.25 --only tiled
     python benchmarks/tile_memory.py 3000x4000 --tiles 512 --only tiled
 
-Each size is a process of its own: `segbench attack` with one FGSM step, on one generated case, of a
-network with two layers of 16 channels. Its peak is the resident memory that the system has counted.
+Each size is a process of its own: `segbench attack` by PGD, one step unless said, on one generated
+case (a volume, or a picture in colour), of a network with two layers of 16 channels unless said.
+Its peak is the resident memory that the system has counted.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ import torch
 def build(in_channels, num_classes, spatial_dims):
     conv = torch.nn.Conv2d if spatial_dims == 2 else torch.nn.Conv3d
     torch.manual_seed(0)
-    return torch.nn.Sequential(conv(in_channels, 16, 3, padding=1), torch.nn.ReLU(),
-                               conv(16, num_classes, 3, padding=1))
+    return torch.nn.Sequential(conv(in_channels, WIDTH, 3, padding=1), torch.nn.ReLU(),
+                               conv(WIDTH, num_classes, 3, padding=1))
 """
 
 
 def write_case(folder: Path, sides: tuple[int, ...]) -> None:
-    """One bright ball in noise, as NIfTI of 16 bits, or as a PNG."""
+    """One bright ball in noise, as NIfTI of 16 bits, or as a PNG in colour."""
     random = np.random.default_rng(0)
     axes = np.ogrid[tuple(slice(side) for side in sides)]
     away = sum(((axis - side / 2) / side) ** 2 for axis, side in zip(axes, sides, strict=True))
@@ -46,24 +47,28 @@ def write_case(folder: Path, sides: tuple[int, ...]) -> None:
         if len(sides) == 2:
             from PIL import Image
 
-            pixels = array.astype(np.uint8) * (255 if name == "masks" else 1)
-            Image.fromarray(pixels).save(folder / name / "case.png")
+            pixels = array.astype(np.uint8)
+            shown = np.stack([pixels, 255 - pixels, pixels // 2], -1)
+            picture = Image.fromarray(pixels * 255 if name == "masks" else shown)
+            picture.save(folder / name / "case.png")
         else:
             import nibabel
 
             nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name / "case.nii")
 
 
-def measure(sides: tuple[int, ...], tiles: str, overlap: float) -> tuple[float, float]:
+def measure(
+    sides: tuple[int, ...], tiles: str, overlap: float, steps: int, width: int
+) -> tuple[float, float]:
     """GiB at the peak, and seconds, of one attack."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         write_case(folder / "data", sides)
-        (folder / "net.py").write_text(NET)
+        (folder / "net.py").write_text(NET.replace("WIDTH", str(width)))
         mode = ":mode=volumes,window=0..210" if len(sides) == 3 else ""
-        command = [sys.executable, "-m", "segbench", "attack", "-m", "net.py:build", "-a", "fgsm",
-                   "--eps", "4/255", "--dataset", f"folder{mode}", "--data-root", "data",
-                   "--batch-size", "1"]  # fmt: skip
+        command = [sys.executable, "-m", "segbench", "attack", "-m", "net.py:build",
+                   "-a", f"pgd:steps={steps}", "--eps", "4/255", "--dataset", f"folder{mode}",
+                   "--data-root", "data", "--batch-size", "1"]  # fmt: skip
         if tiles:
             command += ["--tiles", tiles, "--overlap", str(overlap)]
         start = time.perf_counter()
@@ -79,29 +84,24 @@ def main() -> None:
     parser.add_argument("sizes", nargs="+", help="such as 128x128x128 or 3000x4000")
     parser.add_argument("--tiles", default="64")
     parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--width", type=int, default=16, help="channels of the network")
     parser.add_argument("--only", choices=["tiled", "whole"])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one is not None:
-        peak, seconds = measure(
-            tuple(map(int, asked.sizes[0].split("x"))), asked.one, asked.overlap
-        )
+        sides = tuple(map(int, asked.sizes[0].split("x")))
+        peak, seconds = measure(sides, asked.one, asked.overlap, asked.steps, asked.width)
         print(f"{peak:.2f} {seconds:.0f}")
         return
     print(f"{'size':>14} {'how':>12} {'peak GiB':>9} {'seconds':>8}")
     for size in asked.sizes:
         for how, tiles in (("whole", ""), ("tiled", asked.tiles)):
             if asked.only in (None, how):
-                own = [
-                    sys.executable,
-                    __file__,
-                    size,
-                    "--one",
-                    tiles,
-                    "--overlap",
-                    str(asked.overlap),
-                ]
-                done = subprocess.run(own, check=True, capture_output=True, text=True)
+                own = [sys.executable, __file__, size, "--one", tiles]
+                for name in ("overlap", "steps", "width"):
+                    own += [f"--{name}", str(getattr(asked, name))]
+                done = subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True)
                 peak, seconds = done.stdout.split()
                 print(f"{size:>14} {tiles or 'whole':>12} {peak:>9} {seconds:>8}", flush=True)
 

@@ -19,7 +19,6 @@ from segbench.data.rasters import read_mask
 from segbench.data.resize import resize_image, resize_labels
 from segbench.data.scale import to_unit
 from segbench.data.sources import Picture
-from segbench.data.volume_cache import VOLUMES
 from segbench.data.volume_source import VolumeSource
 from segbench.data.volumes import read_label_volume
 
@@ -58,7 +57,7 @@ class SeriesSource(VolumeSource):
                 return read_label_volume(path), None
             return read_structures(path, self._series, self.structures), None
 
-        labels, _ = VOLUMES.get(path, ("labels", self._series.uid, self.structures), read)
+        labels, _ = self._read(path, ("labels", self._series.uid, self.structures), read)
         return resize_labels(
             labels if self.depth is None else labels[..., self.depth], self.shape[1:]
         )

@@ -72,6 +72,7 @@ def to_unit(values: NDArray[np.number], scale: Intensity) -> NDArray[np.float32]
             values.astype(np.float32) / np.float32(scale.high), 1
         )
         return unit
-    wide = (values.astype(np.float64) - scale.low) / (scale.high - scale.low)
-    unit = np.clip(wide, 0, 1).astype(np.float32)
-    return unit
+    wide = values.astype(np.float64)
+    wide -= scale.low  # in place: a volume is large
+    wide /= scale.high - scale.low
+    return np.clip(wide, 0, 1, out=wide).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from segbench.data.pairing import Pair
 from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.data.resize import resize_image, resize_labels
 from segbench.data.sources import Picture, structure_bits
-from segbench.data.volume_cache import VOLUMES
+from segbench.data.volume_cache import VOLUMES, Record
 from segbench.data.volumes import (
     VolumeHeader,
     inspect_volume,
@@ -72,14 +72,15 @@ class VolumeSource:
 
     def picture(self) -> Picture:
         """The image at ``shape``, scaled by the window of its whole volume, per channel."""
-        read = [VOLUMES.get(path, self.window, self._scaled(path)) for path in self.pair.images]
+        read = [self._read(path, self.window, self._scaled(path)) for path in self.pair.images]
         scaled = read[0][0] if len(read) == 1 else np.concatenate([pixels for pixels, _ in read])
         maps: tuple[Intensity, ...] = tuple(scale for _, scales in read for scale in scales)
         pixels = scaled if self.depth is None else scaled[..., self.depth]
         old, new = pixels.shape[1:], self.shape[1:]
         spacing = (s * a / b for s, a, b in zip(self.header.spacing, old, new, strict=False))
+        resized = resize_image(pixels, new)
         return Picture(
-            resize_image(pixels, new).copy(),
+            resized if self.depth is None else resized.copy(),
             intensity=maps,
             spacing=tuple(spacing),
             affine=self.header.affine,
@@ -95,8 +96,12 @@ class VolumeSource:
         """The voxels at ``shape`` where the region's mask is not 0."""
         return None if self.pair.roi is None else self._labels(self.pair.roi) != 0
 
+    def _read(self, path: Path, settings: Hashable, read: Callable[[], Record]) -> Record:
+        """What a file holds; of slices it is kept for the next of them."""
+        return read() if self.depth is None else VOLUMES.get(path, settings, read)
+
     def _labels(self, path: Path) -> NDArray[np.integer]:
-        labels, _ = VOLUMES.get(path, "labels", lambda: (read_label_volume(path), None))
+        labels, _ = self._read(path, "labels", lambda: (read_label_volume(path), None))
         return resize_labels(
             labels if self.depth is None else labels[..., self.depth], self.shape[1:]
         )

@@ -90,7 +90,7 @@ def _shrunk(delta: Tensor, room: Tensor, threshold: Tensor) -> Tensor:
 
 def distances(images: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     """The L-infinity and L2 distances (B,), in float64, of images (B, C, *spatial)."""
-    delta = images.double() - clean
+    delta = images.double().sub_(clean)
     return flat_norm(delta, torch.inf), flat_norm(delta, 2)
 
 
@@ -109,7 +109,7 @@ def check(
     Raises:
         MachineError: the attack broke its contract; it is named with the case and the excess.
     """
-    delta = images.double() - clean
+    delta = images.double().sub_(clean)
     if budget.kind in _ORDERS:
         order = _ORDERS[budget.kind]
         own = flat_norm(delta, order)

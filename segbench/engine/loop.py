@@ -186,7 +186,7 @@ class _StepRun:
 
     def _one_restart(self, context: Context, cases: Tensor) -> Tensor:
         """The images that one restart ends with, for those cases of the batch, in that order."""
-        alive, finished, whole = cases, self.context.images.clone(), context
+        alive, finished, whole = cases, torch.empty_like(self.context.images), context
         record = self._record(context, cases)
         late = LateGain(len(self.everyone), self.plan.steps, self.everyone.device)
         state = check_state(self.attack.init(context), context.images, "init")
@@ -216,6 +216,7 @@ class _StepRun:
                         break
             state = check_state(self.attack.step(context, state, feedback), context.images, "step")
             state = self._projected(state, context, step + 1)
+            del feedback  # of a volume the next answer needs its memory
         finished[alive] = state.images
         self.gained = torch.fmax(self.gained, late.gain())
         self._refuse_faults()

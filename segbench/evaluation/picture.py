@@ -57,42 +57,67 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _kept(worker: Worker, case: Case, image: torch.Tensor) -> Kept:
     network = worker.network
-    clean = torch.from_numpy(case.image)[None].to(network.device)
-    adversarial = image[None].to(network.device)
-    both = [
-        network.as_labels(NetworkObjective(network).scores(images))[0].cpu().numpy()
-        for images in (clean, adversarial)
-    ]
-    truth = case.labels
+    truth, attacked = case.labels, image[None].to(network.device)
     if case.ignore_index is not None:
         truth = np.where(truth == case.ignore_index, 0, truth)
-    attacked = adversarial[0].cpu().numpy()
-    change = attacked - case.image
-    largest = float(np.abs(change).max()) or 1.0
-    views = {
-        "clean": _bytes(case.image),
-        "adversarial": _bytes(attacked),
-        "label": truth.astype(np.uint8),
-        "clean_labels": _flat(both[0], truth.ndim),
-        "adversarial_labels": _flat(both[1], truth.ndim),
-        "change": np.round(127 * _widest(change) / largest).astype(np.int8),
+
+    def answer(images: torch.Tensor) -> NDArray[np.uint8]:
+        labels = network.as_labels(NetworkObjective(network).scores(images))[0]
+        return _flat(labels.cpu().numpy(), truth.ndim)
+
+    whole = {
+        "clean": case.image,
+        "adversarial": attacked[0].cpu().numpy(),
+        "label": truth,
+        "clean_labels": answer(torch.from_numpy(case.image)[None].to(network.device)),
+        "adversarial_labels": answer(attacked),
     }
+    change = whole["adversarial"] - case.image
+    largest = float(max(change.max(), -change.min())) or 1.0
     facts = {"size": " × ".join(map(str, case.image.shape[1:]))}
     if case.spacing is not None:
         facts["spacing"] = " × ".join(f"{step:.3g}" for step in case.spacing) + " mm"
     if truth.ndim == 3:
         facts["planes"] = "across the first, second and third axis, through the structure"
-    return Kept(case.sha256, tuple(_planes(views, truth)), largest, facts)
+    planes = tuple(_small(_views(plane, largest)) for plane in _planes(whole))
+    return Kept(case.sha256, planes, largest, facts)
+
+
+def _planes(whole: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
+    """The image, or of a volume three planes through the middle of its structure."""
+    truth = whole["label"]
+    if truth.ndim == 2:
+        yield whole
+        return
+    inside = truth > 0
+    for axis in range(3):
+        counts = inside.sum(tuple({0, 1, 2} - {axis}))
+        places = np.arange(len(counts))
+        middle = int(counts @ places / counts.sum()) if counts.any() else len(counts) // 2
+        yield {name: np.take(view, middle, axis - 3) for name, view in whole.items()}
+
+
+def _views(plane: Mapping[str, NDArray[Any]], largest: float) -> dict[str, NDArray[Any]]:
+    """Images (C, H, W) and labels (H, W) as they are kept, the change as a share of the largest."""
+    change = _widest(plane["adversarial"] - plane["clean"])
+    return {
+        "clean": _bytes(plane["clean"]),
+        "adversarial": _bytes(plane["adversarial"]),
+        "label": plane["label"].astype(np.uint8),
+        "clean_labels": plane["clean_labels"],
+        "adversarial_labels": plane["adversarial_labels"],
+        "change": np.round(127 * change / largest).astype(np.int8),
+    }
 
 
 def _bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(C, *spatial) in [0, 1] to (*spatial) or, of three channels, (*spatial, 3)."""
+    """(C, H, W) in [0, 1] to (H, W) or, of three channels, (H, W, 3)."""
     levels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
     return np.moveaxis(levels, 0, -1) if len(levels) == 3 else levels[0]
 
 
 def _widest(change: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of every pixel the change of the channel that was changed most; (*spatial)."""
+    """Of every pixel the change of the channel that was changed most; (H, W)."""
     channel = np.abs(change).argmax(0)
     return np.asarray(np.take_along_axis(change, channel[None], 0)[0])
 
@@ -103,19 +128,6 @@ def _flat(labels: NDArray[Any], dims: int) -> NDArray[np.uint8]:
         numbers = np.arange(1, len(labels) + 1).reshape(-1, *(1,) * dims)
         labels = (labels * numbers).max(0)
     return labels.astype(np.uint8)
-
-
-def _planes(
-    views: Mapping[str, NDArray[Any]], truth: NDArray[Any]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """The image, or of a volume three planes through the middle of its structure."""
-    if truth.ndim == 2:
-        yield _small(views)
-        return
-    inside = np.argwhere(truth > 0)
-    middle = inside.mean(0).astype(int) if len(inside) else np.array(truth.shape) // 2
-    for axis in range(3):
-        yield _small({name: np.take(view, middle[axis], axis) for name, view in views.items()})
 
 
 def _small(views: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import torch
@@ -60,14 +60,16 @@ class Subject:
 
     def prepare(self, probe: Sequence[Case], options: Options) -> Network:
         """The network made ready for the engine, on some cases of one shape."""
-        parts = self.module.modules()  # of tiles no second copy is compared
-        tiled = any(isinstance(part, TiledNetwork) for part in parts)
+        tiled = any(isinstance(part, TiledNetwork) for part in self.module.modules())
+        # Of tiles no second copy is compared.
         policy = "fp32" if self.model.exact or self.marks or tiled else options.precision
         precision = choose_precision(self.device, policy)
         classes = len(self.data.dataset.class_names)
         network = Network(self.name, self.module, classes, self.device, precision, marks=self.marks)
         probe = probe[:1] if tiled or isinstance(self.module, MeetsCases) else probe
         network.meet(probe)
+        if isinstance(self.module, TiledNetwork):  # whose answer to a part is like that to all
+            probe = [_part(probe[0], self.module.tiles)]
         images = torch.stack([torch.from_numpy(case.image) for case in probe])
         labels = torch.stack([torch.from_numpy(case.labels) for case in probe]).to(self.device)
         truth = network.as_truth(labels, probe[0].ignore_index, probe[0].regions)
@@ -127,6 +129,18 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
         found.marks,
         (*model.said, *found.said),
     )
+
+
+def _part(case: Case, tiles: Tiles) -> Case:
+    """A case cut down to two tiles that overlap by half; the same where it has no more."""
+    spatial, spare = case.image.shape[1:], True
+    place: list[slice] = [slice(None)]
+    for side, whole in zip(tiles.within(spatial), spatial, strict=True):
+        length = min(whole, side + side // 2) if spare else side
+        spare = spare and length == side
+        first = (whole - length) // 2
+        place.append(slice(first, first + length))
+    return replace(case, image=case.image[tuple(place)], labels=case.labels[tuple(place[1:])])
 
 
 def _surrounded(network: nn.Module, tiles: Tiles | None, regrid: Regrid) -> tuple[nn.Module, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +64,46 @@ def test_what_is_no_tile_is_one_sentence(room: Path, segbench) -> None:
                         "folder", "--data-root", room, "--tiles", wrong)  # fmt: skip
         assert done.exit_code == 2
         assert words in " ".join(done.stderr.split())
+
+
+ASKED = """
+import torch
+
+class Asked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images):
+        with open("asked.txt", "a") as file:
+            print(len(images), *images.shape[2:], file=file)
+        return torch.cat([self.gain * images, 1 - images], 1)
+
+def build():
+    return Asked()
+"""
+
+
+def test_a_network_is_made_ready_on_two_tiles_and_not_on_all(room: Path, segbench) -> None:
+    """Clean scores, a gradient (two passes), its scores and two pictures are of all the image."""
+    Path("net.py").write_text(ASKED)
+    done = segbench("attack", "-m", "net.py:build", "-a", "fgsm", "--eps", "1/255", "--dataset",
+                    "folder", "--data-root", room, "--tiles", "12", "--overlap", "0.25",
+                    "--batch-size", "1", "--limit", "1")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    asked = Path("asked.txt").read_text().split("\n")
+    tiles, passes = 4 * 5, 1 + 2 + 1 + 2
+    ready = len([line for line in asked if line == "1 12 12"]) - tiles * passes
+    assert 0 < ready < tiles
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_volume_is_that_of_a_few_copies_of_it(monkeypatch) -> None:
+    """Labels of 8 bytes a voxel, two logits of 4, and what a loss and its gradient need of them."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what is freed is given back at once
+    own = Path(__file__).parents[2] / "benchmarks" / "tile_memory.py"
+    command = [sys.executable, str(own), "96x96x96", "192x160x160", "--tiles", "32", "--only",
+               "tiled", "--overlap", "0", "--width", "2", "--steps", "2"]  # fmt: skip
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
+    small, large = (float(line.split()[2]) * 2**30 for line in lines[1:3])
+    assert (large - small) / (192 * 160 * 160 - 96**3) < 90
