@@ -14,11 +14,11 @@ from segbench.api import Intensity
 from segbench.data.dicom_labels import read_structures
 from segbench.data.dicom_series import Series, Slice, read_pixels, read_series, whole_bits
 from segbench.data.faults import BadFileError
-from segbench.data.pairing import Pair, is_volume
+from segbench.data.pairing import is_volume
 from segbench.data.rasters import read_mask
 from segbench.data.resize import resize_image, resize_labels
 from segbench.data.scale import to_unit
-from segbench.data.sources import Picture
+from segbench.data.sources import PairSource, Picture
 from segbench.data.volume_source import VolumeSource
 from segbench.data.volumes import read_label_volume
 
@@ -64,39 +64,11 @@ class SeriesSource(VolumeSource):
 
 
 @dataclass(frozen=True)
-class RadiographSource:
+class RadiographSource(PairSource):
     """A radiograph, bright where it is to be seen bright, and a mask file beside it."""
 
-    pair: Pair
-    group_id: str
-    shape: tuple[int, ...]
     one: Slice
     ends: tuple[float, float] | None = None
-
-    @property
-    def case_id(self) -> str:
-        """The pair's."""
-        return self.pair.case_id
-
-    @property
-    def pair_id(self) -> str:
-        """The same."""
-        return self.pair.case_id
-
-    @property
-    def image(self) -> Path:
-        """The DICOM file."""
-        return self.pair.image
-
-    @property
-    def mask(self) -> Path:
-        """The mask file."""
-        return self.pair.mask
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Both."""
-        return self.pair.files
 
     def picture(self) -> Picture:
         """The image at ``shape``."""

@@ -15,43 +15,15 @@ from segbench.data.raster_header import RasterHeader
 from segbench.data.rasters import inspect_image, inspect_mask, needs_range, read_image, read_mask
 from segbench.data.resize import resize_image, resize_labels
 from segbench.data.scale import OWN_SCALE, Scale
-from segbench.data.sources import Picture, structure_bits
+from segbench.data.sources import PairSource, Picture, structure_bits
 
 
 @dataclass(frozen=True)
-class RasterSource:
+class RasterSource(PairSource):
     """An image and its masks; ``shape`` (C, H, W) is what they are resized to."""
 
-    pair: Pair
-    group_id: str
-    shape: tuple[int, ...]
     scale: Scale = OWN_SCALE
     field_of_view_mm: float | None = None  # the side of a square image, where known
-
-    @property
-    def case_id(self) -> str:
-        """The pair's."""
-        return self.pair.case_id
-
-    @property
-    def pair_id(self) -> str:
-        """The same."""
-        return self.pair.case_id
-
-    @property
-    def image(self) -> Path:
-        """The first image file."""
-        return self.pair.image
-
-    @property
-    def mask(self) -> Path:
-        """The first mask file."""
-        return self.pair.mask
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All files."""
-        return self.pair.files
 
     def picture(self) -> Picture:
         """The image at ``shape``, its files being its channels where there are several."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segbench.api import Intensity
 from segbench.data.faults import BadFileError
+from segbench.data.pairing import Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,40 @@ class Source(Protocol):
     def valid(self) -> NDArray[np.bool_] | None:
         """Which pixels (*spatial) count, None for all; raises BadFileError."""
         ...
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """A case of matched files; ``shape`` (C, *spatial) is what they are resized to."""
+
+    pair: Pair
+    group_id: str
+    shape: tuple[int, ...]
+
+    @property
+    def case_id(self) -> str:
+        """The pair's."""
+        return self.pair.case_id
+
+    @property
+    def pair_id(self) -> str:
+        """The same."""
+        return self.pair.case_id
+
+    @property
+    def image(self) -> Path:
+        """The first image file."""
+        return self.pair.image
+
+    @property
+    def mask(self) -> Path:
+        """The first mask file."""
+        return self.pair.mask
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files."""
+        return self.pair.files
 
 
 def structure_bits(

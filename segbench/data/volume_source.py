@@ -15,7 +15,7 @@ from segbench.data.faults import BadFileError, Faults
 from segbench.data.pairing import Pair
 from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.data.resize import resize_image, resize_labels
-from segbench.data.sources import Picture, structure_bits
+from segbench.data.sources import PairSource, Picture, structure_bits
 from segbench.data.volume_cache import VOLUMES, Record
 from segbench.data.volumes import (
     VolumeHeader,
@@ -30,12 +30,9 @@ Mode = Literal["slices", "volumes"]
 
 
 @dataclass(frozen=True)
-class VolumeSource:
+class VolumeSource(PairSource):
     """A volume, or its axial slice at ``depth``; ``shape`` is (C, X, Y[, Z]), canonical axes."""
 
-    pair: Pair
-    group_id: str
-    shape: tuple[int, ...]
     header: VolumeHeader
     window: Window
     depth: int | None = None
@@ -44,26 +41,6 @@ class VolumeSource:
     def case_id(self) -> str:
         """The pair's, and which slice."""
         return self.pair_id if self.depth is None else f"{self.pair_id}_z{self.depth:03d}"
-
-    @property
-    def pair_id(self) -> str:
-        """The volume's."""
-        return self.pair.case_id
-
-    @property
-    def image(self) -> Path:
-        """The first image file."""
-        return self.pair.image
-
-    @property
-    def mask(self) -> Path:
-        """The first mask file."""
-        return self.pair.mask
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All files."""
-        return self.pair.files
 
     @property
     def spacing(self) -> tuple[float, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segbench.atomic import read_regular
 from segbench.data.coding import Coding
+from segbench.data.faults import Faults
+from segbench.data.sources import Source
 from segbench.data.values import ValueMap, region_map
 from segbench.errors import UserError
 
@@ -60,6 +62,18 @@ def described_coding(labels: Any, path: Path) -> Coding:
         )
     pairs = tuple((value, label) for label, value in enumerate(values))
     return Coding(tuple(name for _, name in ordered), pairs, ignored)
+
+
+def check_channels(
+    sources: Sequence[Source], description: Mapping[str, Any], faults: Faults
+) -> None:
+    """Note every image that has not as many channels as the description names."""
+    named = description.get("channel_names", description.get("modality"))
+    for source in sources if isinstance(named, dict) else ():
+        if source.shape[0] != len(named):
+            faults.add(
+                source.image, f"has {source.shape[0]} channels, dataset.json names {len(named)}"
+            )
 
 
 def _region_coding(

@@ -30,15 +30,13 @@ from segbench.data.dicom_series import (
 )
 from segbench.data.dicom_source import RadiographSource, SeriesSource
 from segbench.data.faults import BadFileError, Faults
-from segbench.data.file_dataset import FileDataset
+from segbench.data.layouts.volumes import VolumeLayout
 from segbench.data.pairing import SUFFIXES, Pair, is_volume, stem_of, suffix_of
 from segbench.data.rasters import inspect_mask
-from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
+from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
-from segbench.data.roots import require_root
-from segbench.data.scale import parse_range
 from segbench.data.sources import Source
-from segbench.data.splits import SplitTable, group_rule, read_split_table, split_pairs
+from segbench.data.splits import group_rule
 from segbench.data.survey import (
     MaskValues,
     Survey,
@@ -50,14 +48,13 @@ from segbench.data.survey import (
 from segbench.data.values import ValueMap, read_values
 from segbench.data.volume_source import Mode
 from segbench.data.volumes import inspect_volume, same_place
-from segbench.data.window import Window
 from segbench.errors import UserError
 
 Kind = Literal["", "CT", "MR", "PT", "NM", "CR", "DX", "MG", "RG", "PX"]
 
 
 @dataclass(frozen=True)
-class Dicom(FileDataset):
+class Dicom(VolumeLayout):
     """Every series, or radiograph, under a folder, with its patient as group.
 
     Attributes:
@@ -81,6 +78,8 @@ class Dicom(FileDataset):
         spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
         score_on: resampled, or original, where networks alone are shown the resampled image.
     """
+
+    name = "dicom"
 
     modality: Kind = ""
     mode: Mode = "volumes"
@@ -106,11 +105,6 @@ class Dicom(FileDataset):
         return f"{self._window.rule}; every case is {self.regrid.rule} and scored there"
 
     @property
-    def left_out(self) -> Sequence[str]:
-        """Series without labels, and files that are not DICOM."""
-        return tuple(self._faults.notes)
-
-    @property
     def splits_by_rule(self) -> bool:
         """Whether nobody has said who is in which split."""
         return not self.split
@@ -125,21 +119,9 @@ class Dicom(FileDataset):
                 f"{self._folder}: no series has labels (a SEG or RTSTRUCT that refers to it, or a "
                 "file of its name in labels/)"
             )
-        table = self._split_table
         pairs = {source.pair_id: source.pair for source in sources}
-        splits = split_pairs(
-            list(pairs.values()),
-            group_rule("", table),
-            self._folder,
-            table,
-            self.test_fraction,
-            self.split_seed,
-        )
-        split_of = {case: name for name, cases in splits.items() for case in cases}
-        found: dict[str, list[Source]] = {name: [] for name in splits}
-        for source in sources:
-            found[split_of[source.pair_id]].append(source)
-        return found
+        group_of = group_rule("", self._split_table)
+        return self._divided(sources, list(pairs.values()), group_of)
 
     def read_coding(self) -> Coding:
         """What the segmentations are called, or the values of all mask files suggest."""
@@ -296,27 +278,6 @@ class Dicom(FileDataset):
             return {}
         files = [path for path in sorted(folder.iterdir()) if suffix_of(path) in SUFFIXES]
         return {stem_of(path): path for path in files}
-
-    @property
-    def regrid(self) -> Regrid:
-        """``size``, or ``spacing``."""
-        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
-
-    @property
-    def _window(self) -> Window:
-        return Window(self.lower, self.upper, parse_range(self.window, "window"))
-
-    @cached_property
-    def _split_table(self) -> SplitTable | None:
-        return read_split_table(self._folder / self.split) if self.split else None
-
-    @cached_property
-    def _folder(self) -> Path:
-        return require_root("dicom", self.root)
-
-    @cached_property
-    def _faults(self) -> Faults:
-        return Faults(self._folder)
 
 
 def _case_names(series: Sequence[Series]) -> dict[str, str]:

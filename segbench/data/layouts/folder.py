@@ -12,26 +12,24 @@ from numpy.typing import NDArray
 
 from segbench.data.coding import ALL_IGNORED, Coding
 from segbench.data.faults import Faults
-from segbench.data.file_dataset import FileDataset
+from segbench.data.layouts.volumes import VolumeLayout
 from segbench.data.mask_reading import read_all_masks
 from segbench.data.pairing import Pair, find_pairs, is_volume
 from segbench.data.patterns import pairs_by_pattern, pairs_by_table, structure_names
 from segbench.data.raster_source import raster_sources
-from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
+from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
-from segbench.data.roots import require_root
 from segbench.data.scale import Scale, parse_range
 from segbench.data.sources import Source
-from segbench.data.splits import SplitTable, group_rule, read_split_table, split_pairs
+from segbench.data.splits import group_rule
 from segbench.data.survey import explained_coding, infer_coding, structure_coding
 from segbench.data.values import ValueMap, read_values
 from segbench.data.volume_source import Mode, volume_sources
-from segbench.data.window import Window
 from segbench.errors import UserError
 
 
 @dataclass(frozen=True)
-class Folder(FileDataset):
+class Folder(VolumeLayout):
     """Images and masks of matching names: PNG, JPEG, TIFF, BMP, GIF; NIfTI, NRRD, MetaImage.
 
     Attributes:
@@ -65,6 +63,8 @@ class Folder(FileDataset):
         spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
         score_on: resampled, or original, where networks alone are shown the resampled image.
     """
+
+    name = "folder"
 
     split: str = ""
     test_fraction: float = 0.3
@@ -111,17 +111,11 @@ class Folder(FileDataset):
             scale = f"; {self.bits} bits become 0 to 1"
         return f"every case is {grid} and scored at that resolution{scale}"
 
-    @property
-    def left_out(self) -> Sequence[str]:
-        """Files that belong to no case."""
-        return tuple(self._pairing_faults.notes)
-
     def find(self) -> Mapping[str, Sequence[Source]]:
         """The cases, split."""
         check_size(self.size)
         if self.channels not in (0, 1, 3):
             raise UserError(f"channels={self.channels} is not 1 (gray), 3 (RGB) or 0 (as stored)")
-        faults = Faults(self._folder)
         group_of = group_rule(self.group_regex, self._split_table)
         pairs = self._pairs
         sources: Sequence[Source]
@@ -131,7 +125,7 @@ class Folder(FileDataset):
                 raise UserError(f"{option} is for images, not for volumes")
             sources = volume_sources(
                 pairs,
-                faults,
+                self._faults,
                 mode=self.mode,
                 window=self._window,
                 group_of=group_of,
@@ -143,22 +137,14 @@ class Folder(FileDataset):
             scale = Scale(self._ends, self.bits)
             sources = raster_sources(
                 pairs,
-                faults,
+                self._faults,
                 group_of=group_of,
                 size=self.size,
                 channels=self.channels,
                 scale=scale,
             )
-        self._pairing_faults.found.extend(faults.found)
-        self._pairing_faults.raise_any()
-        splits = split_pairs(
-            pairs, group_of, self._folder, self._split_table, self.test_fraction, self.split_seed
-        )
-        split_of = {case: name for name, cases in splits.items() for case in cases}
-        found: dict[str, list[Source]] = {name: [] for name in splits}
-        for source in sources:
-            found[split_of[source.pair_id]].append(source)
-        return found
+        self._faults.raise_any()
+        return self._divided(sources, pairs, group_of)
 
     def read_coding(self) -> Coding:
         """The coding that is given, or that the values of all masks together suggest."""
@@ -212,34 +198,13 @@ class Folder(FileDataset):
             raise UserError("range= and window= say the same thing twice; leave one out")
         return parse_range(self.range, "range") or parse_range(self.window, "window")
 
-    @property
-    def regrid(self) -> Regrid:
-        """``size``, or ``spacing``."""
-        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
-
-    @property
-    def _window(self) -> Window:
-        return Window(self.lower, self.upper, self._ends)
-
     @cached_property
     def _value_map(self) -> ValueMap | None:
         return read_values(self.values, self.regions, self.classes, self._ignore, self._folder)
 
     @cached_property
-    def _folder(self) -> Path:
-        return require_root("folder", self.root)
-
-    @cached_property
-    def _split_table(self) -> SplitTable | None:
-        return read_split_table(self._folder / self.split) if self.split else None
-
-    @cached_property
-    def _pairing_faults(self) -> Faults:
-        return Faults(self._folder)
-
-    @cached_property
     def _pairs(self) -> list[Pair]:
-        faults, root = self._pairing_faults, self._folder
+        faults, root = self._faults, self._folder
         if self.table:
             if self.images or self.masks or self.rois:
                 raise UserError("table= names all files; leave images=, masks= and rois= out")

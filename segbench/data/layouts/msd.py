@@ -12,23 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from segbench.data.coding import Coding
-from segbench.data.faults import Faults
-from segbench.data.file_dataset import FileDataset
-from segbench.data.layouts.described import described_coding, read_description
+from segbench.data.layouts.described import check_channels, described_coding, read_description
+from segbench.data.layouts.volumes import VolumeLayout
 from segbench.data.pairing import Pair, find_pairs, is_volume, stem_of
-from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
+from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
-from segbench.data.roots import require_root
-from segbench.data.scale import parse_range
 from segbench.data.sources import Source
-from segbench.data.splits import group_rule, read_split_table, split_pairs
+from segbench.data.splits import group_rule
 from segbench.data.volume_source import Mode, volume_sources
-from segbench.data.window import Window
 from segbench.errors import UserError
 
 
 @dataclass(frozen=True)
-class MSD(FileDataset):
+class MSD(VolumeLayout):
     """``dataset.json``, ``imagesTr`` and ``labelsTr``; the unlabelled ``imagesTs`` is left alone.
 
     Attributes:
@@ -46,6 +42,8 @@ class MSD(FileDataset):
         spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
         score_on: resampled, or original, where networks alone are shown the resampled image.
     """
+
+    name = "msd"
 
     mode: Mode = "slices"
     size: int = 0
@@ -71,27 +69,18 @@ class MSD(FileDataset):
     def find(self) -> Mapping[str, Sequence[Source]]:
         """The labelled volumes."""
         check_size(self.size)
-        faults = Faults(self._folder)
-        table = read_split_table(self._folder / self.split) if self.split else None
-        pairs, group_of = self._pairs(faults), group_rule("", table)
+        pairs, group_of = self._pairs(), group_rule("", self._split_table)
         sources = volume_sources(
             pairs,
-            faults,
+            self._faults,
             mode=self.mode,
             window=self._window,
             group_of=group_of,
             regrid=self.regrid,
         )
-        self._check_modalities(sources, faults)
-        faults.raise_any()
-        splits = split_pairs(
-            pairs, group_of, self._folder, table, self.test_fraction, self.split_seed
-        )
-        split_of = {case: name for name, cases in splits.items() for case in cases}
-        found: dict[str, list[Source]] = {name: [] for name in splits}
-        for source in sources:
-            found[split_of[source.pair_id]].append(source)
-        return found
+        check_channels(sources, self._description, self._faults)
+        self._faults.raise_any()
+        return self._divided(sources, pairs, group_of)
 
     def read_coding(self) -> Coding:
         """``labels`` of dataset.json: number to name, or name to number or numbers."""
@@ -104,11 +93,11 @@ class MSD(FileDataset):
         count = sum(map(is_volume, folder.iterdir())) if folder.is_dir() else 0
         return (f"{count} volumes of imagesTs/ have no labels and are left out",) if count else ()
 
-    def _pairs(self, faults: Faults) -> list[Pair]:
+    def _pairs(self) -> list[Pair]:
         """As dataset.json lists them, else as the two folders hold them."""
         listed = self._description.get("training")
         if not listed:
-            return find_pairs(self._folder / "imagesTr", self._folder / "labelsTr", faults)
+            return find_pairs(self._folder / "imagesTr", self._folder / "labelsTr", self._faults)
         pairs = []
         for item in listed:
             try:
@@ -119,31 +108,10 @@ class MSD(FileDataset):
                 ) from None
             absent = [path for path in (image, mask) if not path.is_file()]
             for path in absent:
-                faults.add(path, "is listed in dataset.json but is not there")
+                self._faults.add(path, "is listed in dataset.json but is not there")
             if not absent:
                 pairs.append(Pair(stem_of(image), (image,), (mask,)))
         return sorted(pairs, key=lambda pair: pair.case_id)
-
-    def _check_modalities(self, sources: Sequence[Source], faults: Faults) -> None:
-        named = self._description.get("modality", self._description.get("channel_names"))
-        if sources and isinstance(named, dict) and len(named) != sources[0].shape[0]:
-            faults.add(
-                sources[0].image,
-                f"has {sources[0].shape[0]} channels, dataset.json names {len(named)}",
-            )
-
-    @property
-    def regrid(self) -> Regrid:
-        """``size``, or ``spacing``."""
-        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
-
-    @property
-    def _window(self) -> Window:
-        return Window(self.lower, self.upper, parse_range(self.window, "window"))
-
-    @cached_property
-    def _folder(self) -> Path:
-        return require_root("msd", self.root)
 
     @property
     def _description_file(self) -> Path:

@@ -18,19 +18,16 @@ from typing import Any
 
 from segbench.atomic import read_regular
 from segbench.data.coding import Coding
-from segbench.data.faults import Faults
-from segbench.data.file_dataset import FileDataset
-from segbench.data.layouts.described import described_coding, read_description
+from segbench.data.layouts.described import check_channels, described_coding, read_description
+from segbench.data.layouts.volumes import VolumeLayout, by_split
 from segbench.data.pairing import SUFFIXES, VOLUME_SUFFIXES, Pair, normal
 from segbench.data.raster_source import raster_sources
-from segbench.data.regrid import Regrid, ScoreOn, parse_spacing
+from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
-from segbench.data.roots import require_root
-from segbench.data.scale import Scale, parse_range
+from segbench.data.scale import Scale
 from segbench.data.sources import Source
 from segbench.data.splits import seeded_splits
 from segbench.data.volume_source import Mode, volume_sources
-from segbench.data.window import Window
 from segbench.errors import UserError
 
 _EXPECTED = "a folder such as Dataset004_Hippocampus with dataset.json, imagesTr and labelsTr"
@@ -39,7 +36,7 @@ _PARTS = (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"))
 
 
 @dataclass(frozen=True)
-class NnUNet(FileDataset):
+class NnUNet(VolumeLayout):
     """``DatasetXXX_NAME`` with ``imagesTr/CASE_0000.nii.gz`` and ``labelsTr/CASE.nii.gz``.
 
     Attributes:
@@ -60,6 +57,8 @@ class NnUNet(FileDataset):
         score_on: resampled, or original, where networks alone are shown the resampled image.
     """
 
+    name = "nnunet"
+
     split: str = ""
     mode: Mode = "volumes"
     size: int = 0
@@ -79,11 +78,6 @@ class NnUNet(FileDataset):
         return f"{self._window.rule}; every case is {self.regrid.rule} and scored there"
 
     @property
-    def left_out(self) -> Sequence[str]:
-        """Images without labels."""
-        return tuple(self._faults.notes)
-
-    @property
     def splits_by_rule(self) -> bool:
         """Whether nobody has said who is in which split."""
         return not self.split and not any(pair.split for pair in self._pairs)
@@ -98,15 +92,11 @@ class NnUNet(FileDataset):
                 self._pairs, self._faults, mode=self.mode, window=self._window, regrid=self.regrid
             )
         else:
-            scale = Scale(parse_range(self.window, "window"))
+            scale = Scale(self._ends)
             sources = raster_sources(self._pairs, self._faults, size=self.size, scale=scale)
-        self._check_channels(sources)
+        check_channels(sources, self._description, self._faults)
         self._faults.raise_any()
-        split_of = self._split_of()
-        found: dict[str, list[Source]] = {name: [] for name in ("train", "test")}
-        for source in sources:
-            found.setdefault(split_of[source.pair_id], []).append(source)
-        return found
+        return by_split(sources, self._split_of(), ("train", "test"))
 
     def read_coding(self) -> Coding:
         """``labels`` of dataset.json."""
@@ -201,23 +191,6 @@ class NnUNet(FileDataset):
                 found[match[1]].append(path)
         return found
 
-    def _check_channels(self, sources: Sequence[Source]) -> None:
-        names = self._description.get("channel_names", self._description.get("modality"))
-        for source in sources:
-            if isinstance(names, dict) and source.shape[0] != len(names):
-                self._faults.add(
-                    source.image, f"has {source.shape[0]} channels, dataset.json names {len(names)}"
-                )
-
-    @property
-    def regrid(self) -> Regrid:
-        """``size``, or ``spacing``."""
-        return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
-
-    @property
-    def _window(self) -> Window:
-        return Window(self.lower, self.upper, parse_range(self.window, "window"))
-
     @property
     def _ending(self) -> str:
         ending = self._description.get("file_ending", ".nii.gz")
@@ -228,10 +201,6 @@ class NnUNet(FileDataset):
             )
         return str(ending)
 
-    @cached_property
-    def _folder(self) -> Path:
-        return require_root("nnunet", self.root)
-
     @property
     def _description_file(self) -> Path:
         return self._folder / "dataset.json"
@@ -239,10 +208,6 @@ class NnUNet(FileDataset):
     @cached_property
     def _description(self) -> Mapping[str, Any]:
         return read_description(self._description_file, _EXPECTED)
-
-    @cached_property
-    def _faults(self) -> Faults:
-        return Faults(self._folder)
 
 
 def _without_split(pair: Pair) -> Pair:
