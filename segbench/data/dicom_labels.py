@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.data.dicom_series import Series, import_pydicom
+from segbench.data.dicom_frames import Slice, import_pydicom
+from segbench.data.dicom_series import Series
 from segbench.data.faults import BadFileError
 from segbench.data.volume_files import READ_ERRORS
 from segbench.errors import UserError
 
+PREDICTION = "segbench prediction"  # the model name of what writes such a file
 _HALF = 0.5  # of a fraction that a segmentation may give, from which a pixel is in
+
+
+def import_highdicom() -> Any:
+    """highdicom.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import highdicom
+    except ImportError:
+        raise UserError(
+            "DICOM segmentations are read and written by highdicom, which is not installed; "
+            "pip install 'segbench[dicom]'"
+        ) from None
+    return highdicom
 
 
 def referenced_series(header: Any) -> set[str]:
@@ -26,6 +45,11 @@ def referenced_series(header: Any) -> set[str]:
             for series in study.get("RTReferencedSeriesSequence", ()):
                 found.add(str(series.SeriesInstanceUID))
     return found
+
+
+def is_prediction(header: Any) -> bool:
+    """Whether segbench has written it: what a network answers is no label."""
+    return str(header.get("ManufacturerModelName", "")) == PREDICTION
 
 
 def structure_names(header: Any) -> tuple[str, ...]:
@@ -66,23 +90,31 @@ def read_structures(path: Path, series: Series, names: Sequence[str]) -> NDArray
 
 def _segments(content: Any, series: Series, path: Path) -> dict[str, NDArray[np.bool_]]:
     """Name -> (Z, rows, columns), by the slices that the segmentation refers to."""
-    try:
-        import highdicom
-    except ImportError:
-        raise UserError(
-            "DICOM segmentations are read by highdicom, which is not installed; "
-            "pip install 'segbench[dicom]'"
-        ) from None
+    highdicom = import_highdicom()
     segmentation = highdicom.seg.Segmentation.from_dataset(content)
-    uids = [str(one.header.SOPInstanceUID) for one in series.slices]
-    pixels = segmentation.get_pixels_by_source_instance(
-        uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    pixels = np.concatenate(
+        [_of_sources(segmentation, list(some)) for _, some in groupby(series.slices, _of_frames)]
     )  # (Z, rows, columns, segments)
     numbers = segmentation.segment_numbers
     labels = [segmentation.get_segment_description(number).segment_label for number in numbers]
     if len(set(labels)) < len(labels):
         raise BadFileError(path, "has two segments of one name")
     return {str(name): pixels[..., n] >= _HALF for n, name in enumerate(labels)}
+
+
+def _of_frames(one: Slice) -> str | None:
+    """The file of a frame; None of a file that holds one picture."""
+    return None if one.frame is None else str(one.header.SOPInstanceUID)
+
+
+def _of_sources(segmentation: Any, slices: Sequence[Slice]) -> NDArray[np.floating]:
+    """What it has of those slices, all of files of their own or all of one file."""
+    lenient = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True}
+    if uid := _of_frames(slices[0]):
+        numbers = [one.frame + 1 for one in slices if one.frame is not None]
+        return segmentation.get_pixels_by_source_frame(uid, numbers, **lenient)  # type: ignore[no-any-return]
+    uids = [str(one.header.SOPInstanceUID) for one in slices]
+    return segmentation.get_pixels_by_source_instance(uids, **lenient)  # type: ignore[no-any-return]
 
 
 def _contours(content: Any, series: Series, path: Path) -> dict[str, NDArray[np.bool_]]:

@@ -16,11 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.data.dicom_frames import (
+    Slice,
+    check_gray,
+    import_pydicom,
+    read_slices,
+    slices_of,
+)
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.volume_files import READ_ERRORS
 from segbench.data.volumes import VolumeHeader
 from segbench.engine.memory import free_bytes
-from segbench.errors import UserError
 
 RADIOGRAPHS = ("CR", "DX", "MG", "RG", "PX")
 VOLUMES = ("CT", "MR", "PT", "NM")
@@ -29,19 +35,6 @@ _WIDEST = 16  # bytes of a voxel while its series is read
 _UNEVEN = 0.05  # of the distance of slices, by which one may differ
 _TILT = 0.01  # of the step from slice to slice, that may lie within the slice
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """One image file, its header read."""
-
-    path: Path
-    header: Any
-
-    @property
-    def inverted(self) -> bool:
-        """Whether its numbers fall with brightness."""
-        return str(self.header.get("PhotometricInterpretation", "")) == "MONOCHROME1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,23 +49,8 @@ class Series:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """One for each slice."""
-        return tuple(one.path for one in self.slices)
-
-
-def import_pydicom() -> Any:
-    """pydicom.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import pydicom
-    except ImportError:
-        raise UserError(
-            "DICOM is read by pydicom, which is not installed; pip install 'segbench[dicom]'"
-        ) from None
-    return pydicom
+        """Each once, in that order."""
+        return tuple(dict.fromkeys(one.path for one in self.slices))
 
 
 def read_headers(root: Path, faults: Faults) -> Iterator[tuple[Path, Any]]:
@@ -98,7 +76,12 @@ def sort_series(headers: Sequence[tuple[Path, Any]], faults: Faults) -> list[Ser
     """Volumes, each of the slices of one series; what cannot be one is noted in ``faults``."""
     groups: dict[str, list[Slice]] = defaultdict(list)
     for path, header in headers:
-        groups[str(header.get("SeriesInstanceUID", path.parent))].append(Slice(path, header))
+        try:
+            slices = slices_of(path, header)
+        except BadFileError as error:
+            faults.catch(error)
+            continue
+        groups[str(header.get("SeriesInstanceUID", path.parent))] += slices
     found = []
     for uid, slices in sorted(groups.items()):
         try:
@@ -116,34 +99,9 @@ def read_series(series: Series) -> NDArray[np.float64]:
     """
     from nibabel.orientations import apply_orientation, io_orientation
 
-    stored = np.stack([read_pixels(one.path).T for one in series.slices], -1)
+    stored = np.stack([values.T for values in read_slices(series.slices)], -1)
     turned: NDArray[np.float64] = apply_orientation(stored, io_orientation(series.header.affine))
     return turned[None]
-
-
-def read_pixels(path: Path) -> NDArray[np.float64]:
-    """(rows, columns) of one file, its rescale applied, and no display window.
-
-    Raises:
-        BadFileError: they cannot be read, or are not gray.
-    """
-    pydicom = import_pydicom()
-    from pydicom.pixels.processing import apply_modality_lut
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = pydicom.dcmread(path)
-            stored = content.pixel_array
-            values: NDArray[np.float64] = np.asarray(apply_modality_lut(stored, content), float)
-    except (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadFileError(path, f"has pixels that cannot be read ({reason})") from None
-    if values.ndim != 2 or values.shape != (content.Rows, content.Columns):
-        raise BadFileError(path, f"holds {values.shape} numbers; expected one gray picture")
-    if not np.isfinite(values).all():
-        raise BadFileError(path, "holds pixels that are NaN or infinite")
-    return values
 
 
 def whole_bits(header: Any) -> int | None:
@@ -154,20 +112,6 @@ def whole_bits(header: Any) -> int | None:
     )
     whole = slope == 1 and intercept.is_integer() and "ModalityLUTSequence" not in header
     return int(header.BitsStored) if whole else None
-
-
-def check_gray(one: Slice) -> None:
-    """Refuse a file that is no gray picture of one frame.
-
-    Raises:
-        BadFileError: it is not.
-    """
-    header, path = one.header, one.path
-    if int(header.get("NumberOfFrames", 1) or 1) > 1:
-        raise BadFileError(path, "holds several frames; expected one picture per file")
-    photometric = header.get("PhotometricInterpretation", "none")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise BadFileError(path, f"is {photometric}; expected gray (MONOCHROME1 or MONOCHROME2)")
 
 
 def _is_dicom(path: Path) -> bool:
@@ -182,13 +126,13 @@ def _as_series(uid: str, slices: Sequence[Slice]) -> Series:
         check_gray(one)
         for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
             if tag not in one.header:
-                raise BadFileError(one.path, f"has no {tag}, so that its place is not known")
+                raise one.fault(f"has no {tag}, so that its place is not known")
         for tag in ("Rows", "Columns", "PhotometricInterpretation"):
             if one.header[tag].value != first.header[tag].value:
-                raise BadFileError(one.path, f"has another {tag} than {first.path.name}")
+                raise one.fault(f"has another {tag} than {first.name}")
         for tag in ("ImageOrientationPatient", "PixelSpacing"):
             if not np.allclose(one.header[tag].value, first.header[tag].value, atol=1e-3):
-                raise BadFileError(one.path, f"has another {tag} than {first.path.name}")
+                raise one.fault(f"has another {tag} than {first.name}")
     row, column = np.reshape(np.asarray(first.header.ImageOrientationPatient, float), (2, 3))
     normal = np.cross(row, column)
     places = [np.asarray(one.header.ImagePositionPatient, float) for one in slices]
@@ -230,12 +174,11 @@ def _step(
     heights = steps @ normal
     usual = float(np.median(heights))
     for n, height in enumerate(heights):
-        pair = f"{slices[n].path.name} and {slices[n + 1].path.name}"
+        pair = f"{slices[n].name} and {slices[n + 1].name}"
         if height < _UNEVEN * max(usual, 1e-3):
-            raise BadFileError(slices[n].path, f"and {slices[n + 1].path.name} are at one place")
+            raise slices[n].fault(f"and {slices[n + 1].name} are at one place")
         if abs(height - usual) > _UNEVEN * usual:
-            raise BadFileError(
-                slices[n].path,
+            raise slices[n].fault(
                 f"is {height:.3g} mm from the next slice, and others {usual:.3g} mm: there are "
                 f"slices missing between {pair}",
             )
@@ -279,7 +222,12 @@ def series_beside(path: Path) -> Series:
     uid = own[0].SeriesInstanceUID
     return _as_series(
         str(uid),
-        [Slice(file, header) for file, header in headers if header.SeriesInstanceUID == uid],
+        [
+            one
+            for file, header in headers
+            if header.SeriesInstanceUID == uid
+            for one in slices_of(file, header)
+        ],
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.api import Intensity
+from segbench.data.dicom_frames import Slice, read_pixels
 from segbench.data.dicom_labels import read_structures
-from segbench.data.dicom_series import Series, Slice, read_pixels, read_series, whole_bits
+from segbench.data.dicom_series import Series, read_series, whole_bits
 from segbench.data.faults import BadFileError
 from segbench.data.pairing import is_volume
 from segbench.data.rasters import read_mask
@@ -51,6 +52,11 @@ class SeriesSource(VolumeSource):
 
         return read
 
+    def raw_mask(self) -> NDArray[np.integer]:
+        """The mask file's values at ``shape``; of segmentations, a bit for each structure."""
+        masks = [self._labels(path) for path in self.pair.masks]
+        return np.bitwise_or.reduce(masks) if self.structures else masks[0]
+
     def _labels(self, path: Path) -> NDArray[np.integer]:
         def read() -> tuple[NDArray[np.integer], None]:
             if is_volume(path):
@@ -72,7 +78,7 @@ class RadiographSource(PairSource):
 
     def picture(self) -> Picture:
         """The image at ``shape``."""
-        values, header = read_pixels(self.image)[None], self.one.header
+        values, header = read_pixels(self.one)[None], self.one.header
         bits = whole_bits(header)
         low, high = self.ends or _stored_range(header, self.image)
         known = Intensity(low, high, bits)

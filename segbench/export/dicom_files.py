@@ -1,12 +1,16 @@
 """A changed case as a derived DICOM series: the files of its source, with other pixels and UIDs.
 
-A slice's stored numbers are moved as the image was changed, rounded towards the clean ones, so that
-the written series differs from its source by no more than the attack, in the units of the modality.
+A picture's stored numbers are moved as the image was changed, rounded towards the clean ones: the
+written series differs from its source by no more than the attack, in the units of the modality.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,15 @@ from numpy.typing import NDArray
 
 from segbench.api import Case
 from segbench.atomic import write_atomically
-from segbench.data.dicom_series import Series, import_pydicom, read_pixels, series_beside
+from segbench.data.dicom_frames import Slice, import_pydicom, read_slices, slices_of
+from segbench.data.dicom_series import Series, series_beside
 from segbench.errors import UserError
 
 _FP32 = 2.0**-22  # as in own_values.py
 
 
 def write_series(folder: Path, image: NDArray[np.float32], case: Case, source: Path) -> Path:
-    """The folder of the written files, ``folder``: one for each slice of the case.
+    """The folder of the written files, ``folder``: one for each file that the case is of.
 
     Raises:
         UserError: the case was resized, so that its pixels are not those of the files.
@@ -30,73 +35,88 @@ def write_series(folder: Path, image: NDArray[np.float32], case: Case, source: P
     """
     pydicom = import_pydicom()
     series_uid = pydicom.uid.generate_uid()
-    change = _stored_change(image.astype(np.float64) - case.image, case)
-    for path, moved in _slices(change, case, source):
+    change = (image[0].astype(np.float64) - case.image[0]) * _span(case)
+    for path, planes in groupby(stored_planes(change, case, source), lambda plane: plane[0].path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = pydicom.dcmread(path)
             if content.file_meta.TransferSyntaxUID.is_compressed:
                 content.decompress()
-        _derive(content, moved, series_uid, pydicom.uid.generate_uid())
-        write_atomically(folder / f"{path.stem}.dcm", _bytes(content))
+        _derive(content, list(planes), series_uid, pydicom.uid.generate_uid())
+        write_atomically(written_file(folder, path), dicom_bytes(content))
     return folder
+
+
+def written_file(folder: Path, path: Path) -> Path:
+    """What a file of the source is called among those written."""
+    return folder / f"{path.stem}.dcm"
 
 
 def series_change(folder: Path, case: Case, source: Path) -> NDArray[np.float64]:
     """By how much a written series differs from its source, (1, *spatial), in units of [0, 1]."""
-    planes = [
-        (read_pixels(folder / f"{path.stem}.dcm") - read_pixels(path)).T
-        for path, _ in _slices(None, case, source)
-    ]
-    (scale,) = case.intensity or ()
-    if case.image.ndim == 3 and case.depth is None:  # a radiograph
-        return planes[0].T[None] / (scale.high - scale.low)
-    turned = _turned(np.stack(planes, -1), series_beside(source))
-    change = turned if case.depth is None else turned[..., 0]
-    return change[None] / (scale.high - scale.low)
+    planes = stored_planes(np.zeros(case.image.shape[1:]), case, source)
+    own = [one for one, _ in planes]
+    written = [replace(one, path=written_file(folder, one.path)) for one in own]
+    pairs = zip(read_slices(written), read_slices(own), strict=True)
+    changes = [(after - before) / _span(case) for after, before in pairs]
+    if _is_radiograph(case):
+        return changes[0][None]
+    turned = _turned(np.stack([change.T for change in changes], -1), series_beside(source))
+    return (turned if case.depth is None else turned[..., 0])[None]
 
 
-def _stored_change(change: NDArray[np.float64], case: Case) -> NDArray[np.float64]:
-    """A change of the image, (*spatial), in units of the modality."""
-    (scale,) = case.intensity or ()
-    units: NDArray[np.float64] = change[0] * (scale.high - scale.low)
-    return units
+def stored_planes(
+    values: NDArray[Any], case: Case, source: Path
+) -> list[tuple[Slice, NDArray[Any]]]:
+    """Numbers (*spatial) of a case as they lie in its files: each picture's (rows, columns).
 
-
-def _slices(
-    change: NDArray[np.float64] | None, case: Case, source: Path
-) -> list[tuple[Path, NDArray[np.float64]]]:
-    """Each file of the case, and the change of its pixels (rows, columns)."""
+    Raises:
+        UserError: the case was resized, or is a slice across those of its series.
+    """
     from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 
-    nothing = np.zeros(case.image.shape[1:]) if change is None else change
-    if case.image.ndim == 3 and case.depth is None:  # a radiograph
-        if read_pixels(source).shape != nothing.shape:
+    if _is_radiograph(case):
+        one = _radiograph(source)
+        if (one.header.Rows, one.header.Columns) != values.shape:
             raise _resized(case)
-        return [(source, nothing)]
+        return [(one, values)]
     series = series_beside(source)
-    volume = nothing if case.depth is None else nothing[..., None]
-    if volume.shape[:2] != series.header.shape[:2]:
+    shape = series.header.shape
+    if values.shape != (shape if case.depth is None else shape[:2]):
         raise _resized(case)
-    if case.depth is not None:
-        whole = np.zeros(series.header.shape)
-        whole[..., case.depth] = nothing
-        volume = whole
+    if case.depth is None:
+        whole, used = values, np.ones(shape, bool)
+    else:
+        whole, used = np.zeros(shape, values.dtype), np.zeros(shape, bool)
+        whole[..., case.depth], used[..., case.depth] = values, True
     canonical = np.array([[0, 1], [1, 1], [2, 1]])
     back = ornt_transform(canonical, io_orientation(series.header.affine))
-    stored = apply_orientation(volume, back)  # (columns, rows, slices)
-    planes = [(path, stored[..., n].T) for n, path in enumerate(series.files)]
-    if case.depth is None:
-        return planes
-    marks = np.zeros(series.header.shape, bool)
-    marks[..., case.depth] = True
-    used = apply_orientation(marks, back).all(axis=(0, 1))
-    if used.sum() != 1:
+    stored = apply_orientation(whole, back)  # (columns, rows, slices)
+    there = apply_orientation(used, back).all(axis=(0, 1))
+    if not there.any():
         raise UserError(
             f"case {case.case_id} is a slice across the slices of its series; attack whole volumes "
             "(mode=volumes) to export it as DICOM"
         )
-    return [planes[int(np.argmax(used))]]
+    return [(series.slices[n], stored[..., n].T) for n in np.flatnonzero(there)]
+
+
+def _is_radiograph(case: Case) -> bool:
+    return case.image.ndim == 3 and case.depth is None
+
+
+def _radiograph(path: Path) -> Slice:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = import_pydicom().dcmread(path, stop_before_pixels=True)
+    (one,) = slices_of(path, header)
+    return one
+
+
+def _span(case: Case) -> float:
+    """How many units of the modality [0, 1] is."""
+    (scale,) = case.intensity or ()
+    return scale.high - scale.low
 
 
 def _turned(stored: NDArray[np.float64], series: Series) -> NDArray[np.float64]:
@@ -106,31 +126,41 @@ def _turned(stored: NDArray[np.float64], series: Series) -> NDArray[np.float64]:
     return turned
 
 
-def _derive(content: Any, change: NDArray[np.float64], series_uid: str, uid: str) -> None:
+def _derive(
+    content: Any, planes: Sequence[tuple[Slice, NDArray[np.float64]]], series_uid: str, uid: str
+) -> None:
     """Other pixels and identities, in place; the patient and the study are the same."""
-    slope = float(content.get("RescaleSlope", 1))
-    stored, moved = content.pixel_array.astype(np.int64), change / slope
-    level = np.rint(moved)
-    near = np.abs(moved - level) <= _FP32 * np.abs(level).clip(1) * 2**12
-    moved = np.where(near, level, np.trunc(moved)).astype(np.int64)
+    stored = content.pixel_array.astype(np.int64)
+    frames = stored.reshape(-1, *stored.shape[-2:])
     bits, signed = int(content.BitsStored), bool(content.PixelRepresentation)
     least = -(2 ** (bits - 1)) if signed else 0
-    values = np.clip(stored + moved, least, least + 2**bits - 1)
+    for one, change in planes:
+        moved = change / float(one.header.get("RescaleSlope", 1))
+        level = np.rint(moved)
+        near = np.abs(moved - level) <= _FP32 * np.abs(level).clip(1) * 2**12
+        whole = np.where(near, level, np.trunc(moved)).astype(np.int64)
+        frame = frames[one.frame or 0]
+        frame[:] = np.clip(frame + whole, least, least + 2**bits - 1)
     kind = f"<{'i' if signed else 'u'}{int(content.BitsAllocated) // 8}"
-    content.PixelData = values.astype(kind).tobytes()
+    content.PixelData = stored.astype(kind).tobytes()
     content["PixelData"].VR = "OW" if int(content.BitsAllocated) > 8 else "OB"
     content.SeriesInstanceUID, content.SOPInstanceUID = series_uid, uid
     content.file_meta.MediaStorageSOPInstanceUID = uid
     content.ImageType = ["DERIVED", *list(content.get("ImageType", ["", "SECONDARY"]))[1:]]
+    shared = content.get("SharedFunctionalGroupsSequence", ())
+    for group in (*shared, *content.get("PerFrameFunctionalGroupsSequence", ())):
+        for element in group:
+            if element.keyword.endswith("FrameTypeSequence"):
+                (kind_of,) = element.value
+                kind_of.FrameType = ["DERIVED", *list(kind_of.FrameType)[1:]]
     content.DerivationDescription = "adversarial perturbation by segbench"
     for tag in ("SmallestImagePixelValue", "LargestImagePixelValue"):
         if tag in content:
             del content[tag]
 
 
-def _bytes(content: Any) -> bytes:
-    from io import BytesIO
-
+def dicom_bytes(content: Any) -> bytes:
+    """A file of it."""
     file = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,148 +1,31 @@
 """DICOM: series as they lie in the patient, labels of three kinds, what is refused by name."""
 
-from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dicom_files import (
+    AXIAL,
+    RANDOM,
+    SAGITTAL,
+    SHAPE,
+    UID,
+    by_world,
+    dataset,
+    pixels,
+    scene,
+    segmentation,
+    series,
+)
 
 from segbench.data import load_dataset
 from segbench.errors import UserError
 from segbench.export.image_files import read_change, write_image
 
 pydicom = pytest.importorskip("pydicom")
-highdicom = pytest.importorskip("highdicom")
 nibabel = pytest.importorskip("nibabel")
-
-UID = pydicom.uid.generate_uid
-RANDOM = np.random.default_rng(0)
-SHAPE = (5, 8, 6)  # slices, rows, columns
-AXIAL = ([1, 0, 0], [0, 1, 0])
-SAGITTAL = ([0, 1, 0], [0, 0, -1])
-
-
-def dataset(modality: str, patient: str, series: str, study: str) -> Any:
-    meta = pydicom.dataset.FileMetaDataset()
-    storage = {
-        "CT": pydicom.uid.CTImageStorage,
-        "MR": pydicom.uid.MRImageStorage,
-        "DX": pydicom.uid.DigitalXRayImageStorageForPresentation,
-        "RTSTRUCT": pydicom.uid.RTStructureSetStorage,
-    }[modality]
-    meta.MediaStorageSOPClassUID = storage
-    meta.MediaStorageSOPInstanceUID = UID()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    one = pydicom.Dataset()
-    one.file_meta = meta
-    one.SOPClassUID, one.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
-    one.Modality, one.PatientID, one.PatientName = modality, patient, "A^B"
-    one.PatientBirthDate = one.PatientSex = one.StudyDate = one.StudyTime = ""
-    one.AccessionNumber = one.StudyID = one.ReferringPhysicianName = ""
-    one.StudyInstanceUID, one.SeriesInstanceUID, one.SeriesNumber = study, series, 1
-    one.FrameOfReferenceUID = study
-    one.Manufacturer = "none"
-    return one
-
-
-def pixels(one: Any, values: np.ndarray, slope: float = 1, intercept: float = 0) -> Any:
-    one.Rows, one.Columns = values.shape
-    one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-    one.BitsAllocated, one.BitsStored, one.HighBit = 16, 12, 11
-    one.PixelRepresentation = 0
-    one.RescaleSlope, one.RescaleIntercept = slope, intercept
-    one.PixelData = values.astype("<u2").tobytes()
-    one["PixelData"].VR = "OW"
-    return one
-
-
-def series(
-    folder: Path,
-    values: np.ndarray,
-    *,
-    modality: str = "CT",
-    patient: str = "p0",
-    axes: Any = AXIAL,
-    change: Callable[[Any, int], None] = lambda one, n: None,
-) -> list[Any]:
-    """Stored numbers (slices, rows, columns), 2.5 mm apart, in files of names in no order."""
-    folder.mkdir(parents=True)
-    uid, study = UID(), UID()
-    row, column = map(np.array, axes)
-    normal = np.cross(row, column)
-    found = []
-    for n in RANDOM.permutation(len(values)).tolist():
-        one = pixels(dataset(modality, patient, uid, study), values[n], 1, -1000)
-        one.ImageOrientationPatient = [*row.tolist(), *column.tolist()]
-        one.ImagePositionPatient = (normal * 2.5 * n + [3, -4, 5]).tolist()
-        one.PixelSpacing, one.SliceThickness = [0.5, 0.75], 2.5
-        one.InstanceNumber = len(values) - n  # as it should not be relied on
-        change(one, n)
-        one.save_as(folder / f"{RANDOM.integers(10**9)}", enforce_file_format=True)
-        found.append(one)
-    places = [np.array(one.get("ImagePositionPatient", (0, 0, 0)), float) for one in found]
-    return [found[n] for n in np.argsort([place @ normal for place in places])]
-
-
-def segmentation(path: Path, sources: list[Any], masks: dict[str, np.ndarray]) -> None:
-    """A SEG of masks (slices, rows, columns)."""
-    code = highdicom.sr.coding.CodedConcept("85756007", "SCT", "Tissue")
-    described = [
-        highdicom.seg.SegmentDescription(
-            number,
-            name,
-            code,
-            code,
-            highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for number, name in enumerate(masks, start=1)
-    ]
-    made = highdicom.seg.Segmentation(
-        sources,
-        np.stack(list(masks.values()), -1).astype(np.uint8),
-        highdicom.seg.SegmentationTypeValues.BINARY,
-        described,
-        series_instance_uid=UID(),
-        series_number=9,
-        sop_instance_uid=UID(),
-        instance_number=1,
-        manufacturer="none",
-        manufacturer_model_name="none",
-        software_versions="1",
-        device_serial_number="1",
-        omit_empty_frames=False,
-    )
-    made.save_as(path)
-
-
-def scene(folder: Path, axes: Any = AXIAL, patients: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Hounsfield units and mask, (slices, rows, columns), of the first patient; all have a SEG."""
-    kept = []
-    for n in range(patients):
-        values = RANDOM.integers(0, 3000, SHAPE)
-        mask = RANDOM.random(SHAPE) > 0.5
-        sources = series(folder / f"s{n}", values, patient=f"p{n}", axes=axes)
-        segmentation(folder / f"seg{n}.dcm", sources, {"liver": mask})
-        kept.append((values - 1000, mask))
-    return kept[0]
-
-
-def by_world(case: Any, axes: Any) -> Callable[[int, int, int], tuple[int, ...]]:
-    """(slice, row, column) -> the canonical voxel at the same place in the patient."""
-    from nibabel.orientations import inv_ornt_aff, io_orientation
-
-    row, column = map(np.array, axes)
-    shape = [SHAPE[2], SHAPE[1], SHAPE[0]]
-    canonical = case.affine @ inv_ornt_aff(io_orientation(case.affine), shape)
-    back = np.linalg.inv(canonical)
-
-    def place(k: int, r: int, c: int) -> tuple[int, ...]:
-        lps = np.array([3, -4, 5]) + 2.5 * k * np.cross(row, column) + 0.5 * r * column
-        lps = lps + 0.75 * c * row
-        voxel = back @ [-lps[0], -lps[1], lps[2], 1]
-        return tuple(np.rint(voxel[:3]).astype(int).tolist())
-
-    return place
 
 
 @pytest.mark.parametrize("axes", [AXIAL, SAGITTAL], ids=["axial", "sagittal"])
@@ -375,3 +258,66 @@ def test_a_changed_case_is_written_as_a_derived_series_and_reads_back(
     source = pydicom.dcmread(case.source)
     assert len(uids) == 1
     assert str(source.SeriesInstanceUID) not in uids
+
+
+def test_structures_in_files_of_their_own_are_put_together(tmp_path: Path) -> None:
+    values, masks = RANDOM.integers(0, 9, SHAPE), RANDOM.random((2, *SHAPE)) > 0.5
+    for n in range(2):
+        sources = series(tmp_path / f"s{n}", values, patient=f"p{n}")
+        for name, mask in zip(("left", "right"), masks & ~masks[::-1], strict=True):
+            segmentation(tmp_path / f"{name}{n}.dcm", sources, {name: mask})
+    data = load_dataset("dicom:window=0..9", tmp_path)
+    assert data.class_names == ("background", "left", "right")
+    case, place = data.load("p0"), by_world(data.load("p0"), AXIAL)
+    right = np.where(masks[0] == masks[1], 0, np.where(masks[0], 1, 2))
+    for at in np.ndindex(*SHAPE):
+        assert case.labels[place(*at)] == right[at]
+    segmentation(tmp_path / "again0.dcm", sources, {"left": masks[0]})
+    with pytest.raises(UserError, match=r"left1\.dcm outlines 'left' in a series where again0"):
+        load_dataset("dicom:window=0..9", tmp_path)
+
+
+def codestream(one: Any) -> Any:
+    """The same file, its pixels as JPEG 2000 without loss."""
+    from PIL import Image
+
+    packed = BytesIO()
+    picture = Image.fromarray(one.pixel_array.astype(np.uint16))
+    picture.save(packed, "JPEG2000", no_jp2=True, irreversible=False)
+    one.PixelData = pydicom.encaps.encapsulate([packed.getvalue()])
+    one.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    return one
+
+
+def test_jpeg_2000_is_read_to_the_bit(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 4096, (5, 40, 40))
+    for n in range(2):
+        sources = series(tmp_path / f"s{n}", values, patient=f"p{n}")
+        segmentation(tmp_path / f"seg{n}.dcm", sources, {"liver": values > 1500})
+    plain = load_dataset("dicom:window=-1000..3095", tmp_path).load("p0")
+    for path in sorted((tmp_path / "s0").iterdir()):
+        codestream(pydicom.dcmread(path)).save_as(path)
+    packed = load_dataset("dicom:window=-1000..3095", tmp_path).load("p0")
+    np.testing.assert_array_equal(packed.image, plain.image)
+
+
+def test_a_compression_that_nothing_here_reads_is_refused_with_what_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene(tmp_path)
+    path = sorted((tmp_path / "s0").iterdir())[0]
+    one = pydicom.dcmread(path)
+    for syntax, remedy in (
+        (pydicom.uid.JPEGLosslessSV1, "pip install python-gdcm"),
+        (pydicom.uid.JPEG2000Lossless, r"pip install 'segbench\[dicom\]'"),
+        (pydicom.uid.MPEG2MPML, "decompress it"),
+    ):
+        one.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 no picture"])
+        one.file_meta.TransferSyntaxUID = syntax
+        one.save_as(path)
+        with monkeypatch.context() as patch:
+            decoder = pydicom.pixels.decoders.base.Decoder
+            patch.setattr(decoder, "is_available", property(lambda _: False))
+            words = rf"{path.name} is compressed as .*, which nothing here reads; {remedy}"
+            with pytest.raises(UserError, match=words):
+                load_dataset("dicom:window=0..9", tmp_path).load("p0")

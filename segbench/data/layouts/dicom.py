@@ -17,21 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.coding import Coding, count_values
-from segbench.data.dicom_labels import referenced_series, structure_names
+from segbench.data.dicom_frames import Slice, check_gray
+from segbench.data.dicom_labels import is_prediction, referenced_series, structure_names
 from segbench.data.dicom_series import (
     LABELS,
     RADIOGRAPHS,
     VOLUMES,
     Series,
-    Slice,
-    check_gray,
     read_headers,
     sort_series,
 )
 from segbench.data.dicom_source import RadiographSource, SeriesSource
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.layouts.volumes import VolumeLayout
-from segbench.data.pairing import SUFFIXES, Pair, is_volume, stem_of, suffix_of
+from segbench.data.pairing import SUFFIXES, Pair, stem_of, suffix_of
 from segbench.data.rasters import inspect_mask
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
@@ -162,12 +161,7 @@ class Dicom(VolumeLayout):
         for path, header in headers:
             by_kind[str(header.get("Modality", ""))].append((path, header))
         kind = self._chosen(by_kind)
-        labels = {
-            uid: (path, header)
-            for name in LABELS
-            for path, header in by_kind[name]
-            for uid in referenced_series(header)
-        }
+        labels = self._labels([file for name in LABELS for file in by_kind[name]])
         if kind in RADIOGRAPHS:
             return list(self._radiographs(by_kind[kind]))
         if kind == "CT" and not self.window:
@@ -176,6 +170,25 @@ class Dicom(VolumeLayout):
                 "window=-1000..400"
             )
         return self._volumes(sort_series(by_kind[kind], self._faults), labels)
+
+    def _labels(self, files: Sequence[tuple[Path, Any]]) -> dict[str, list[tuple[Path, Any]]]:
+        """Series -> the segmentations and contours that are about it; no predictions."""
+        own = [file for file in files if is_prediction(file[1])]
+        if own:
+            self._faults.note(f"{len(own)} segmentations are predictions, and no labels")
+        found: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
+        for path, header in files:
+            for uid in referenced_series(header) if (path, header) not in own else ():
+                taken = {name: other for other, one in found[uid] for name in structure_names(one)}
+                for name in structure_names(header):
+                    if name in taken:
+                        self._faults.add(
+                            path,
+                            f"outlines {name!r} in a series where {taken[name].name} does; leave "
+                            "one of them out",
+                        )
+                found[uid].append((path, header))
+        return found
 
     def _chosen(self, by_kind: Mapping[str, Sequence[Any]]) -> str:
         there = [kind for kind in by_kind if kind in (*VOLUMES, *RADIOGRAPHS)]
@@ -191,20 +204,22 @@ class Dicom(VolumeLayout):
         return there[0]
 
     def _volumes(
-        self, series: Sequence[Series], labels: Mapping[str, tuple[Path, Any]]
+        self, series: Sequence[Series], labels: Mapping[str, Sequence[tuple[Path, Any]]]
     ) -> list[SeriesSource | RadiographSource]:
         found: list[SeriesSource | RadiographSource] = []
         unlabelled = 0
         names = _case_names(series)
+        outlined = _named_by([header for files in labels.values() for _, header in files])
         for one in series:
-            mask = labels[one.uid][0] if one.uid in labels else self._beside(one, names[one.uid])
-            if mask is None:
+            masks = tuple(path for path, _ in labels.get(one.uid, ()))
+            structures = outlined if masks else ()
+            masks = masks or self._beside(one, names[one.uid])
+            if not masks:
                 unlabelled += 1
                 continue
-            if is_volume(mask) and not self._fits(mask, one):
+            if not structures and not self._fits(masks[0], one):
                 continue
-            pair = Pair(names[one.uid], (one.files[0],), (mask,), group=one.patient)
-            structures = () if is_volume(mask) else self._named_by([h for _, h in labels.values()])
+            pair = Pair(names[one.uid], (one.files[0],), masks, group=one.patient)
             axes = 3 if self.mode == "volumes" else 2
             own = one.header.shape[:axes], one.header.spacing[:axes]
             shape = (1, *self.regrid.case_grid(*own))
@@ -245,9 +260,9 @@ class Dicom(VolumeLayout):
             self._faults.note(f"{unlabelled} images have no mask in labels/ and are left out")
         return found
 
-    def _beside(self, series: Series, name: str) -> Path | None:
+    def _beside(self, series: Series, name: str) -> tuple[Path, ...]:
         keys = (name, series.uid, series.files[0].parent.name, series.patient)
-        return next((self._masks[key] for key in keys if key in self._masks), None)
+        return tuple(self._masks[key] for key in keys if key in self._masks)[:1]
 
     def _fits(self, mask: Path, series: Series) -> bool:
         try:
@@ -262,10 +277,6 @@ class Dicom(VolumeLayout):
             return False
         return True
 
-    def _named_by(self, headers: Sequence[Any]) -> tuple[str, ...]:
-        names = [name for header in headers for name in structure_names(header)]
-        return tuple(dict.fromkeys(names))
-
     @property
     def _structures(self) -> tuple[str, ...]:
         first = self._cases[0]
@@ -278,6 +289,12 @@ class Dicom(VolumeLayout):
             return {}
         files = [path for path in sorted(folder.iterdir()) if suffix_of(path) in SUFFIXES]
         return {stem_of(path): path for path in files}
+
+
+def _named_by(headers: Sequence[Any]) -> tuple[str, ...]:
+    """What they outline, each once."""
+    names = [name for header in headers for name in structure_names(header)]
+    return tuple(dict.fromkeys(names))
 
 
 def _case_names(series: Sequence[Series]) -> dict[str, str]:
