@@ -35,14 +35,23 @@ def constant_scores(case: Case) -> tuple[float, ...]:
     return (0.0, *(one / present for one in shares))
 
 
-def no_better(clean: Sequence[float], constant: Sequence[Sequence[float]], case: Case) -> str:
+def answer_names(case: Case) -> Sequence[str]:
+    """What the answers of ``constant_scores`` are called."""
+    return case.class_names if case.regions is None else ("nothing", "everything")
+
+
+def no_better(
+    clean: Sequence[float], constant: Sequence[Sequence[float]], names: Sequence[str]
+) -> str:
     """The constant answer that scores no less than the clean ones do; "" where none does.
 
-    ``clean`` and ``constant`` are of the same cases, of which ``case`` is one.
+    ``clean`` and ``constant`` are of the same cases; ``names`` see ``answer_names``.
     """
     means = [fmean(answer) for answer in zip(*constant, strict=True)]
     best = int(np.argmax(means))
     if fmean(clean) > min(means[best] + _SLACK, 1 - _SLACK):  # all right is right
         return ""
-    name = case.class_names[best] if case.regions is None else ("nothing", "everything")[best]
-    return f"{name} everywhere (mean Jaccard {means[best]:.3f}; the network has {fmean(clean):.3f})"
+    return (
+        f"{names[best]} everywhere (mean Jaccard {means[best]:.3f}; the network has "
+        f"{fmean(clean):.3f})"
+    )

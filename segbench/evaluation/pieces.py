@@ -23,6 +23,9 @@ class Piece:
             are to be kept.
         fitted: whether what the cell needs is fitted once for all its cases, so that the piece is
             better left whole.
+        shape: of the cases' images, (C, *spatial).
+        images: the key under which the cell's images may be kept. Several networks may ask for
+            those of one; two pieces of one key and case at once would make them twice.
     """
 
     model: str
@@ -30,6 +33,13 @@ class Piece:
     keys: tuple[str, ...]
     lacking: Mapping[str, tuple[int, ...]]
     fitted: bool = False
+    shape: tuple[int, ...] = ()
+    images: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """Whether it is of the clean cell, which is the first of every grid."""
+        return self.cell == 0
 
     @property
     def scores(self) -> int:
@@ -44,6 +54,27 @@ class Piece:
             yield replace(self, lacking={name: self.lacking[name] for name in some})
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a piece took, on the clock of whoever computed it.
+
+    Attributes:
+        place: the device, and on a processor the number of threads.
+        seconds: of all of it, once the network was there and ready.
+        ready: seconds until then; 0 where it was there already.
+        made: images that were made, not found.
+        making: seconds that took; their ``gradients``, and ``forwards`` passes.
+    """
+
+    place: str
+    seconds: float
+    ready: float = 0.0
+    made: int = 0
+    making: float = 0.0
+    gradients: int = 0
+    forwards: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What became of a piece: every case that is in neither list has its rows in the store.
@@ -51,16 +82,15 @@ class Outcome:
     Attributes:
         unreadable: (case id, why) of cases that could not be loaded.
         errors: (case id, why) of cases on which the attack, or the network, failed.
+        fatal: why nothing of this network can be computed; then nothing else is said.
+        spent: None where the piece did not come to its end.
     """
 
     piece: Piece
     unreadable: tuple[tuple[str, str], ...] = ()
     errors: tuple[tuple[str, UserError | MachineError], ...] = ()
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether a case of it has rows now."""
-        return len(self.unreadable) + len(self.errors) < len(self.piece.lacking)
+    fatal: UserError | MachineError | None = None
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True)

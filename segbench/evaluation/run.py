@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic_core import to_jsonable_python
 
-from segbench import __version__
-from segbench.engine.precision import choose_device, device_name
+from segbench.engine.precision import choose_device
 from segbench.errors import MachineError, UserError
-from segbench.evaluation.case_index import Known
-from segbench.evaluation.executors import Executor, open_executor
+from segbench.evaluation.costs import Costs, place_of
+from segbench.evaluation.executors import Local
+from segbench.evaluation.executors.choose import check_executor, open_executor
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Grid
+from segbench.evaluation.model_plan import Part, find_missing, plan_model
 from segbench.evaluation.model_run import ModelRun
+from segbench.evaluation.new_record import new_record
+from segbench.evaluation.parts import SharePart
 from segbench.evaluation.pieces import parse_shard
-from segbench.evaluation.request import DataSource, Listener, Options
+from segbench.evaluation.request import DataSource, Listener, Options, Request
 from segbench.evaluation.stored import look_up
-from segbench.evaluation.work import open_work
+from segbench.evaluation.work import ModelWork, open_work
+from segbench.evaluation.work_off import work_off
 from segbench.networks import ModelReference
 from segbench.store.rows import compact_run
-from segbench.store.runs import Asked, Code, Failure, RunRecord, begin_run, now, write_run
+from segbench.store.runs import Failure, RunRecord, begin_run, now, write_run
 from segbench.store.workspace import Workspace, check_writable
 
 _DARK = 1 / 8  # of a file's range: what no image reaches is hardly what was meant
@@ -45,6 +42,7 @@ def run_grid(
     options: Options,
     listener: Listener,
     argv: Sequence[str] = (),
+    part: Part | None = None,
 ) -> RunRecord:
     """Evaluate the grid on each model and its data; the run's record, which is stored too.
 
@@ -55,35 +53,40 @@ def run_grid(
     Args:
         options: how to compute, or the whole request that it is part of; the record has all of it.
         argv: the command, where it was one.
+        part: what of the grid is to be computed; None for all, or what the options say.
 
     Raises:
         UserError, MachineError: no network can be used at all. Where one of several networks, or
             single cases, failed the run is done and its record says so; see ``refuse_failures``.
     """
+    check_executor(options)
     for (_, data), attack in product(models, grid.attacks):
         check_goal(data, attack)
-    record = _new_record(models, grid, options, argv)
+    part = part or _share(options)
+    record = new_record(models, grid, options, argv)
     try:
         check_writable(workspace.root)
     except MachineError:
         if not workspace.results.is_dir():
             raise  # nothing can be stored there
-        return look_up(models, grid, workspace, options, listener, record)
+        return look_up(models, grid, workspace, options, listener, record, part)
     record = begin_run(workspace, record)
-    run = _Run(workspace, record, grid, options, listener)
+    run = _Run(workspace, record, grid, options, listener, alone=len(models) == 1)
     try:
-        evaluate = run.evaluate if len(models) == 1 else run.evaluate_or_note
-        with closing(open_executor(options, workspace, record.number)) as executor:
-            for place, (reference, data) in enumerate(models):
-                evaluate(place, reference, data, executor)
+        run.evaluate(models, part)
         run.refuse_nothing()
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         run.end(status, str(error) or getattr(error, "name", type(error).__name__))
         raise
     run.end("done", None)
-    compact_run(workspace, run.record.run_id, {key for one in run.asked for key in one.cells})
+    keys = {key for one in run.record.asked for key in one.cells}
+    compact_run(workspace, run.record.run_id, keys)
     return run.record
+
+
+def _share(options: Options) -> Part | None:
+    return SharePart(parse_shard(options.shard)) if options.shard else None
 
 
 def refuse_failures(record: RunRecord) -> None:
@@ -111,7 +114,11 @@ def _name(failure: Failure) -> str:
 
 
 class _Run:
-    """A run that has begun: what it has asked for so far, and its record on the disk."""
+    """A run that has begun: what it has asked for so far, and its record on the disk.
+
+    Args:
+        alone: whether there is but one network; what goes wrong with it ends the run.
+    """
 
     def __init__(
         self,
@@ -120,69 +127,99 @@ class _Run:
         grid: Grid,
         options: Options,
         listener: Listener,
+        *,
+        alone: bool,
     ) -> None:
-        self.workspace, self.record = workspace, record
+        self.workspace, self.record, self.alone = workspace, record, alone
         self.grid, self.options, self.listener = grid, options, listener
-        self.asked: list[Asked] = []
-        self.failures: list[Failure] = []
+        self.runs: list[ModelRun] = []
+        self.left_out: list[Failure] = []
         self.errors: list[UserError | MachineError] = []
         self.succeeded = False
+        self.costs = Costs(workspace)
         self._start = time.monotonic()
 
-    def evaluate_or_note(
-        self, place: int, reference: ModelReference, data: DataSource, executor: Executor
+    def evaluate(
+        self, models: Sequence[tuple[ModelReference, DataSource]], part: Part | None
     ) -> None:
-        """One model; where it cannot be used, that is noted, and the next one has its turn."""
-        try:
-            self.evaluate(place, reference, data, executor)
-            self.succeeded = True
-        except (UserError, MachineError) as error:
-            self.errors.append(error)
-            name = reference.name
-            self.listener.warn(f"left out: {name}: {error}")
-            left_out = Failure(model=name, attack="", budget="", case_id="", reason=str(error))
-            self.failures.append(left_out)
+        """Compute what is missing: network by network here, or of all at once in a pool."""
+        if not isinstance(self.options, Request) or self.options.executor == "local":
+            place = place_of(choose_device(self.options.device), torch.get_num_threads())
+            for number, (reference, data) in enumerate(models):
+                with self._noting(reference.name), self._opened(reference, data) as work:
+                    run = self._plan(work, number, part)
+                    work_off([run], Local(work, place), self.listener, self.costs)
+                    self._finish(run)
+            return
+        with closing(open_executor(self.options, self.workspace, self.record.number)) as executor:
+            for number, (reference, data) in enumerate(models):
+                with self._noting(reference.name), self._opened(reference, data) as work:
+                    self._plan(work, number, part)
+            work_off(self.runs, executor, self.listener, self.costs)
+        for run in self.runs:
+            with self._noting(run.plan.name):
+                self._finish(run)
 
     def refuse_nothing(self) -> None:
         """Raise the first error where no network at all could be used."""
         if self.errors and not self.succeeded:
             raise self.errors[0]
 
-    def evaluate(
-        self, place: int, reference: ModelReference, data: DataSource, executor: Executor
-    ) -> None:
-        """One model; its part of the record is written before anything is computed."""
+    def _opened(self, reference: ModelReference, data: DataSource) -> Any:
         run, options = self.record.number, self.options
-        shard = parse_shard(options.shard) if options.shard else None
-        with open_work(
-            reference, data, self.grid, self.workspace, run, options, self.listener
-        ) as work:
-            planned = ModelRun(work, shard, place)
-            self.asked.append(planned.asked)
-            self._warn(self.asked[-1], work.known)
-            for sentence in work.subject.said:
-                self.listener.warn(f"{work.subject.name}: {sentence}")
-            self._write()
-            try:
-                planned.compute(executor)
-            finally:
-                self.failures += planned.failures
-                self.asked[-1] = planned.asked
-        if planned.errors and len(planned.errors) == len(work.cells) - 1:
-            raise planned.errors[0]  # every attack failed on every case: the network's fault
+        return open_work(reference, data, self.grid, self.workspace, run, options, self.listener)
+
+    @contextmanager
+    def _noting(self, name: str) -> Iterator[None]:
+        """Of several networks, one that cannot be used is noted, and the next has its turn."""
+        try:
+            yield
+        except (UserError, MachineError) as error:
+            if self.alone:
+                raise
+            self.errors.append(error)
+            self.listener.warn(f"left out: {name}: {error}")
+            left_out = Failure(model=name, attack="", budget="", case_id="", reason=str(error))
+            self.left_out.append(left_out)
+
+    def _plan(self, work: ModelWork, number: int, part: Part | None) -> ModelRun:
+        """One network's part, which the record names before anything of it is computed."""
+        plan = plan_model(work, number)
+        missing = find_missing(work, plan, part)
+        run = ModelRun(plan, missing, self.workspace, self.listener)
+        self.runs.append(run)
+        self._warn(run)
+        for sentence in work.subject.said:
+            self.listener.warn(f"{work.subject.name}: {sentence}")
+        self._write()
+        return run
+
+    def _finish(self, run: ModelRun) -> None:
+        """Raise what went wrong with a network as a whole."""
+        if run.error:
+            raise run.error
+        if run.errors and len(run.errors) == len(run.plan.cells) - 1:
+            raise run.errors[0]  # every attack failed on every case: the network's fault
+        self.succeeded = True
 
     def end(self, status: str, reason: str | None) -> None:
         """The last word of the record."""
+        self.costs.save()
         self._write(status=status, reason=reason, finished=now())
 
     def _write(self, **changes: Any) -> None:
         seconds = round(time.monotonic() - self._start, 3)
-        changes |= {"asked": tuple(self.asked), "failures": tuple(self.failures)}
+        failures = [failure for run in self.runs for failure in run.failures]
+        changes |= {
+            "asked": tuple(run.asked for run in self.runs),
+            "failures": (*failures, *self.left_out),
+        }
         self.record = self.record.model_copy(update={**changes, "seconds": seconds})
         write_run(self.workspace, self.record)
 
-    def _warn(self, asked: Asked, known: Mapping[str, Known]) -> None:
+    def _warn(self, run: ModelRun) -> None:
         """What relates the cases to the network's training, before hours are spent on them."""
+        asked, known = run.asked, run.plan.known
         trained = sum(case.trained for case in asked.cases)
         if trained and not self.options.allow_trained_cases:
             self.listener.warn(
@@ -199,70 +236,3 @@ class _Run:
                 f"{asked.model}: {asked.dataset} is not, or no longer, the data set of its card; "
                 "its rows are marked"
             )
-
-
-def _new_record(
-    models: Sequence[tuple[ModelReference, DataSource]],
-    grid: Grid,
-    options: Options,
-    argv: Sequence[str],
-) -> RunRecord:
-    names = ("torch", "numpy", "monai", "adversarial-robustness-toolbox")
-    folders = {Path(m).parent for r, _ in models if (m := _own_file(r))}
-    return RunRecord(
-        started=now(),
-        host=platform.node(),
-        pid=os.getpid(),
-        argv=tuple(argv),
-        options=to_jsonable_python(asdict(options), fallback=str) | describe_grid(models, grid),
-        versions={"segbench": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in names},
-        device=device_name(choose_device(options.device)),
-        threads=torch.get_num_threads(),
-        code=tuple(code for folder in sorted(folders) if (code := _code(folder))),
-    )
-
-
-def describe_grid(
-    models: Sequence[tuple[ModelReference, DataSource]], grid: Grid
-) -> dict[str, Any]:
-    """The grid as it was asked for, in plain values."""
-    return {
-        "models": [reference.name for reference, _ in models],
-        "data": [
-            {"spec": data.spec, "split": data.split, "cases": len(data.entries)}
-            for _, data in models
-        ],
-        "attacks": {attack.label: attack.parameters for attack in grid.attacks},
-        "eps": [str(eps) for eps in grid.eps],
-        "seeds": list(grid.seeds),
-    }
-
-
-def _own_file(reference: ModelReference) -> str | None:
-    """The file of a network of the user's own."""
-    module = getattr(reference, "module", None)
-    return module if isinstance(module, str) and Path(module).is_file() else None
-
-
-def _code(folder: Path) -> Code | None:
-    """The commit of the project that a folder lies in, None where it lies in none."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    return Code(
-        folder=top or str(folder),
-        commit=commit,
-        dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
-    )
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from segbench.engine.warp import warped
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import collate
 from segbench.evaluation.cell import cell_constants, cell_facts
+from segbench.evaluation.costs import Sums
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.regions import region_of
@@ -42,6 +44,7 @@ class ImageStore:
     def __init__(self, worker: Worker, workspace: Workspace, run: int, options: Options) -> None:
         self.worker, self.workspace, self.run, self.options = worker, workspace, run, options
         self._kept: tuple[str, dict[str, Path]] = ("", {})
+        self._made = Sums()
 
     def images(self, cell: Cell, key: str, cases: Sequence[Case], *, keep: bool) -> Images:
         """The images of some cases of one shape; what was kept is checked like what is fresh.
@@ -63,13 +66,23 @@ class ImageStore:
         """Which of the cases have no kept images, or are to be made anew."""
         return set(contents) - (set() if self.options.fresh else self._kept_of(key).keys())
 
+    def take_made(self) -> Sums:
+        """What was made since the last time that somebody asked."""
+        made, self._made = self._made, Sums()
+        return made
+
     def _kept_of(self, key: str) -> dict[str, Path]:
         if self._kept[0] != key:
             self._kept = key, kept_cases(self.workspace, key)
         return self._kept[1]
 
     def _make(self, cell: Cell, key: str, cases: Sequence[Case], keep: bool) -> Attacked:
+        begun = time.monotonic()
         attacked = self.worker.attack(cell, cases)
+        if cell.attack:
+            seconds = time.monotonic() - begun
+            gradients, forwards = attacked.backwards.sum(), attacked.forwards.sum()
+            self._made += Sums(len(cases), seconds, int(gradients), int(forwards))
         if keep:
             self.worker.network.require_unchanged()
             record = cell_constants(self.worker.subject, cell, self.workspace)
@@ -145,6 +158,10 @@ class Sources:
         if store.missing(key, [case.sha256 for case in cases]):
             self.busy(f"making images against {subject.name}")
         return store.images(own, key, cases, keep=True)
+
+    def take_made(self) -> Sums:
+        """What was made against them since the last time that somebody asked."""
+        return sum((store.take_made() for store in self._stores.values()), Sums())
 
     def _subject(self, text: str) -> Subject:
         if text not in self._subjects:

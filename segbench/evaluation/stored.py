@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from segbench.errors import UserError
 from segbench.evaluation.grid import Grid
+from segbench.evaluation.model_plan import Part, find_missing, plan_model
 from segbench.evaluation.model_run import ModelRun
-from segbench.evaluation.pieces import parse_shard
 from segbench.evaluation.request import DataSource, Listener, Options
 from segbench.evaluation.work import open_work
 from segbench.networks import ModelReference
@@ -22,19 +22,24 @@ def look_up(
     options: Options,
     listener: Listener,
     record: RunRecord,
+    part: Part | None,
 ) -> RunRecord:
     """The record of a run that finds everything; nothing is computed, and nothing written.
 
     Raises:
         UserError, MachineError: something is missing, or a network or its data cannot be used.
     """
-    shard = parse_shard(options.shard) if options.shard else None
     asked, missing = [], 0
     for place, (reference, data) in enumerate(models):
         with open_work(reference, data, grid, workspace, 0, options, listener) as work:
-            planned = ModelRun(work, shard, place)
-            missing += planned.look_up()
-            asked.append(planned.asked)
+            plan = plan_model(work, place)
+            found = find_missing(work, plan, part)
+        run = ModelRun(plan, found, workspace, listener)
+        run.look_at_clean_score()
+        # Of a case whose image alone is to be kept, one.
+        lacks = [views for piece in found.pieces for views in piece.lacking.values()]
+        missing += sum(max(1, len(views)) for views in lacks)
+        asked.append(run.asked)
     if missing:
         raise UserError(
             f"folder {workspace.root} cannot be written, and {missing} of the scores asked for are "

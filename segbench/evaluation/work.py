@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from segbench.api import Case, FittedAttack, TransferAttack
+import torch
+
+from segbench.api import Case, TransferAttack
 from segbench.engine.network import ChangedNetworkError
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.case_index import CaseIndex, Known
 from segbench.evaluation.cell import cell_constants, cell_facts, transfer_facts
+from segbench.evaluation.costs import place_of
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.goals import check_goal, check_targets
 from segbench.evaluation.grid import Cell, Grid, cut_shards, expand_grid
 from segbench.evaluation.picture import keep_telling
-from segbench.evaluation.pieces import Outcome, Piece
+from segbench.evaluation.pieces import Outcome, Piece, Spent
 from segbench.evaluation.request import DataSource, Listener, Options
 from segbench.evaluation.sources import ImageStore, Sources
 from segbench.evaluation.subject import Subject, load_subject
@@ -38,12 +41,13 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class ModelWork:
-    """A loaded network, its cases and its cells; an ``executors.Work``.
+    """A loaded network, its cases and its cells.
 
     Attributes:
         known: every case that can be read.
         cases: loads them, shard by shard.
         cells: each cell with its views, the first under the key of its images.
+        loading: seconds until the network was loaded.
     """
 
     subject: Subject
@@ -56,39 +60,23 @@ class ModelWork:
     known: Mapping[str, Known]
     sources: Sources
     cells: Sequence[tuple[Cell, Sequence[View]]]
-    _begun: set[int] = field(default_factory=set)
+    loading: float = 0.0
 
     @property
     def keys(self) -> list[str]:
         """Of every view of every cell, in order."""
         return [view.key for _, views in self.cells for view in views]
 
-    def is_fitted(self, cell: Cell) -> bool:
-        """Whether the cell's attack learns of other cases first."""
-        attack: object = cell.attack.attack if cell.attack else None
-        return isinstance(attack, FittedAttack)
-
     def keeps(self, cell: Cell) -> bool:
         """Whether its images are to be kept here; a transfer's are kept with its source's."""
         own = cell.attack and not isinstance(cell.attack.attack, TransferAttack)
         return bool(own) and self.options.save_adversarial
 
-    def begin(self, piece: Piece) -> None:
-        """Tell the listener, at the first piece of a cell."""
-        if piece.cell not in self._begun:
-            self._begun.add(piece.cell)
-            self.listener.cell(self.subject.name, self.cells[piece.cell][0])
-
-    def tell(self, word: str, value: Any) -> None:
-        """Tell the listener."""
-        if word == "cases":
-            self.listener.cases(value, 0)
-        elif word == "busy":
-            self.listener.busy(value)
-        elif word == "gradients":
-            self.listener.gradients(value)
-        else:
-            self.listener.warn(value)
+    def images_key(self, cell: Cell, views: Sequence[View]) -> str:
+        """The key under which images of a cell are kept, where they are; "" of the clean one."""
+        if cell.attack and isinstance(cell.attack.attack, TransferAttack):
+            return self.sources.key(cell, cell.attack.attack)
+        return views[0].key if cell.attack else ""
 
     def compute(self, piece: Piece) -> Outcome:
         """Attack and score the cases of a piece, and store their rows.
@@ -101,6 +89,8 @@ class ModelWork:
             raise MachineError(
                 f"{self.subject.name}, its attacks or its data were changed while the run went on"
             )
+        ready = self._make_ready()
+        begun = time.monotonic()
         wanted = {name: [views[n] for n in places] for name, places in piece.lacking.items()}
         task = _Task(cell, views, wanted)
         errors: list[tuple[str, UserError | MachineError]] = []
@@ -113,7 +103,25 @@ class ModelWork:
                 self._compute_cases(task, todo, errors)
                 tried |= {case.case_id for case in todo}
         unread = [(name, self.cases.unreadable[name]) for name in wanted if name not in tried]
-        return Outcome(piece, tuple(unread), tuple(errors))
+        made = self._images.take_made() + self.sources.take_made()
+        spent = Spent(
+            place_of(self.subject.device, torch.get_num_threads()),
+            time.monotonic() - begun,
+            ready,
+            made.cases,
+            made.seconds,
+            made.gradients,
+            made.forwards,
+        )
+        return Outcome(piece, tuple(unread), tuple(errors), spent=spent)
+
+    def _make_ready(self) -> float:
+        """Seconds that it took to load the network and to prepare it; 0 if it was there."""
+        if "_images" in vars(self):
+            return 0.0
+        begun = time.monotonic()
+        _ = self._images
+        return self.loading + time.monotonic() - begun
 
     def _compute_cases(
         self,
@@ -203,7 +211,9 @@ def open_work(
     """
     for attack in grid.attacks:
         check_goal(data, attack)
+    begun = time.monotonic()
     subject = load_subject(reference, data, options)
+    loading = time.monotonic() - begun
     cases = CaseCache(data.dataset, cut_shards(data.entries))
     try:
         index = CaseIndex(data.dataset, workspace)
@@ -217,7 +227,7 @@ def open_work(
             (cell, _views(subject, cell, options, sources, fits)) for cell in expand_grid(grid)
         ]
         yield ModelWork(
-            subject, workspace, run, options, listener, cases, index, known, sources, cells
+            subject, workspace, run, options, listener, cases, index, known, sources, cells, loading
         )
     finally:
         cases.close()

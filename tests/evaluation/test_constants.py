@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from segbench.api import Case
-from segbench.evaluation.constants import constant_scores, no_better
+from segbench.evaluation.constants import answer_names, constant_scores, no_better
 from segbench.metrics import regions
 
 RANDOM = np.random.default_rng(0)
@@ -47,8 +47,10 @@ def test_a_network_is_better_or_it_is_said_what_it_is_not_better_than() -> None:
     labels = np.zeros((4, 4))
     labels[:3] = 1
     one = case(labels)
-    constants = [constant_scores(one)]
-    assert no_better([0.8], constants, one) == ""
-    assert no_better([0.7], constants, one).startswith("a everywhere (mean Jaccard 0.750; the net")
-    assert no_better([0.0], [(0.0, 0.0)], one).startswith("background everywhere")
-    assert no_better([1.0], [(1.0, 0.5)], one) == ""  # of cases without foreground, all right
+    constants, names = [constant_scores(one)], answer_names(one)
+    assert no_better([0.8], constants, names) == ""
+    assert no_better([0.7], constants, names).startswith(
+        "a everywhere (mean Jaccard 0.750; the net"
+    )
+    assert no_better([0.0], [(0.0, 0.0)], names).startswith("background everywhere")
+    assert no_better([1.0], [(1.0, 0.5)], names) == ""  # of cases without foreground, all right

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +22,6 @@ from segbench.evaluation.executors.processes import _Worker as Worker
 from segbench.evaluation.executors.serving import Seat
 from segbench.evaluation.pieces import (
     CASES_AT_ONCE,
-    Outcome,
     Piece,
     Shard,
     own_cases,
@@ -31,6 +29,7 @@ from segbench.evaluation.pieces import (
 )
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
+from segbench.evaluation.schedule import Queue
 from segbench.store import rowfile
 from segbench.store.rows import read_rows
 from segbench.store.runs import read_runs
@@ -144,16 +143,13 @@ def test_a_signal_ends_a_run_with_its_status_and_a_word(tmp_path: Path) -> None:
 
 
 class Told:
-    """A work that is told what begins."""
+    """Is told what begins."""
 
     def __init__(self) -> None:
         self.begun: list[Piece] = []
 
     def begin(self, piece: Piece) -> None:
         self.begun.append(piece)
-
-    def compute(self, piece: Piece) -> Outcome:
-        raise AssertionError("pieces are computed elsewhere")
 
     def tell(self, word: str, value: object) -> None: ...
 
@@ -180,8 +176,9 @@ def test_a_worker_that_died_with_nothing_to_do_is_replaced_and_no_case_is_blamed
     dead = begin(seat)
     dead.process.join()
     told = Told()
-    waiting = deque([Piece("unet", 0, ("key",), {"a": (0,)})])
-    pool._hand_out(told, waiting, lambda piece: False)
+    queue = Queue()
+    queue.add("unet", [Piece("unet", 0, ("key",), {"a": (0,)})])
+    pool._hand_out(queue, told)
     assert dead not in pool._workers
     assert dead.piece is None
     [alive] = pool._workers

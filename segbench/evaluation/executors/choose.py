@@ -7,27 +7,37 @@ import torch
 from segbench.engine.precision import choose_device
 from segbench.errors import UserError
 from segbench.evaluation.executors.executor import Executor
-from segbench.evaluation.executors.local import Local
 from segbench.evaluation.executors.processes import Processes
 from segbench.evaluation.executors.serving import Seat
 from segbench.evaluation.request import Options, Request
 from segbench.store.workspace import Workspace
 
 
-def open_executor(options: Options, workspace: Workspace, run: int) -> Executor:
-    """What the options ask for.
+def open_executor(request: Request, workspace: Workspace, run: int) -> Executor:
+    """The pool of workers that a request asks for.
 
     Raises:
-        UserError: they contradict each other, or a device cannot be used.
+        UserError: its options contradict each other, or a device cannot be used.
+    """
+    seats = find_seats(request)
+    return Processes(request, workspace, run, seats, request.case_timeout)
+
+
+def check_executor(options: Options) -> None:
+    """Refuse options of an executor that another one was asked for.
+
+    Raises:
+        UserError: such, or what is asked for is not named by text and other processes are to read
+            it again.
     """
     if options.executor == "local":
         for option in ("workers", "devices", "case_timeout"):
             if getattr(options, option):
                 raise UserError(f"{option.replace('_', '-')} belongs to the executor processes")
-        return Local()
-    if not isinstance(options, Request):
-        raise UserError("the executor processes needs networks and data that are named by text")
-    return Processes(options, workspace, run, find_seats(options), options.case_timeout)
+    elif not isinstance(options, Request):
+        raise UserError(
+            f"the executor {options.executor} needs networks and data that are named by text"
+        )
 
 
 def find_seats(options: Options) -> list[Seat]:

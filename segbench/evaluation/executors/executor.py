@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from segbench.evaluation.pieces import Outcome, Piece
+from segbench.evaluation.schedule import Queue
 
 
-class Work(Protocol):
-    """One network on its data, ready to work in this process."""
+class Told(Protocol):
+    """Hears how the work goes."""
 
     def begin(self, piece: Piece) -> None:
-        """Tell whoever listens that a piece begins."""
-        ...
-
-    def compute(self, piece: Piece) -> Outcome:
-        """Store the rows of a piece's cases.
-
-        Raises:
-            UserError, MachineError: nothing of this network can be computed.
-        """
+        """A piece begins."""
         ...
 
     def tell(self, word: str, value: Any) -> None:
-        """Tell whoever listens what was said elsewhere: ``busy``, ``warn`` or ``cases``."""
+        """What a worker said: ``busy``, ``warn``, ``cases`` or ``gradients``."""
         ...
 
 
 class Executor(Protocol):
-    """Works off pieces, here or elsewhere; closed by whoever made it."""
+    """Works off a queue, here or elsewhere; closed by whoever made it."""
 
-    def run(
-        self, work: Work, pieces: Sequence[Piece], abandoned: Callable[[Piece], bool]
-    ) -> Iterator[Outcome]:
-        """What became of each piece, in any order; those that are abandoned by then are left out.
+    @property
+    def workers(self) -> int:
+        """How many pieces are computed at a time."""
+        ...
 
-        Raises:
-            UserError, MachineError: no piece of this network can be computed.
+    @property
+    def place(self) -> str:
+        """Where they are computed; see ``Spent``."""
+        ...
+
+    def run(self, queue: Queue, told: Told) -> Iterator[Outcome]:
+        """What became of each piece, in any order.
+
+        Whoever hears of it may open and discard what waits in the queue, before the next is asked
+        for.
         """
         ...
 

@@ -1,8 +1,8 @@
 """A pool of processes on this machine: one per device, or several that share the cores.
 
-A worker loads a network once and is handed pieces of it, one after another. One that dies, or takes
-too long, costs its piece: the piece is cut into single cases, so that the case that killed it is
-found and named, and another worker takes its place.
+A worker loads a network once and is handed pieces of it, one after another. Where one dies, another
+takes its place, and its piece is tried again in single cases, so that a case that kills whoever
+computes it is found and named; see ``Deaths``. One that takes too long is ended.
 """
 
 from __future__ import annotations
@@ -10,19 +10,23 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import torch
+
 from segbench.errors import MachineError
-from segbench.evaluation.executors.executor import Work
+from segbench.evaluation.costs import place_of
+from segbench.evaluation.executors.deaths import Deaths
+from segbench.evaluation.executors.executor import Told
 from segbench.evaluation.executors.serving import Seat, serve
-from segbench.evaluation.pieces import CASES_AT_ONCE, Outcome, Piece
+from segbench.evaluation.pieces import Outcome, Piece
 from segbench.evaluation.request import Request
+from segbench.evaluation.schedule import Queue
 from segbench.store.workspace import Workspace
 
 _PATIENCE = 5.0  # seconds that a worker has to end by itself
@@ -34,6 +38,8 @@ class _Worker:
 
     Attributes:
         piece: what it was handed and has not answered for.
+        model: the network that it has loaded, or is to load.
+        begun: whether it has said that the network of its piece is there.
         deadline: when it has had enough time for that, on the monotonic clock.
     """
 
@@ -41,12 +47,16 @@ class _Worker:
     connection: Connection
     seat: Seat
     piece: Piece | None = None
+    model: str | None = None
+    begun: bool = False
     deadline: float = float("inf")
 
     def hand(self, piece: Piece) -> None:
         """Give it a piece; the clock starts when it says that it has begun."""
-        self.piece, self.deadline = piece, float("inf")
-        self.connection.send(piece)
+        self.piece, self.model = piece, piece.model
+        self.begun, self.deadline = False, float("inf")
+        with suppress(BrokenPipeError, ConnectionResetError):  # whoever waits for it hears
+            self.connection.send(piece)
 
     def stop(self) -> str:
         """End it now, if it has not ended; by what it did: a status or a signal."""
@@ -81,16 +91,24 @@ class Processes:
 
     def __post_init__(self) -> None:
         self._idle = list(self.seats)
+        self._deaths = Deaths(self.workers)
 
-    def run(
-        self, work: Work, pieces: Sequence[Piece], abandoned: Callable[[Piece], bool]
-    ) -> Iterator[Outcome]:
-        """See ``Executor``; pieces are begun in their order."""
-        waiting = deque(part for piece in pieces for part in self._parts(piece))
-        while waiting or any(worker.piece for worker in self._workers):
-            self._hand_out(work, waiting, abandoned)
+    @property
+    def workers(self) -> int:
+        """How many pieces are computed at a time."""
+        return len(self.seats)
+
+    @property
+    def place(self) -> str:
+        """That of the first worker."""
+        return place_of(torch.device(self.seats[0].device), self.seats[0].threads)
+
+    def run(self, queue: Queue, told: Told) -> Iterator[Outcome]:
+        """See ``Executor``."""
+        while queue or any(worker.piece for worker in self._workers):
+            self._hand_out(queue, told)
             for worker in self._ready():
-                outcome = self._hear(work, worker, waiting)
+                outcome = self._hear(worker, queue, told)
                 if outcome:
                     yield outcome
 
@@ -104,27 +122,16 @@ class Processes:
             worker.stop()
         self._workers.clear()
 
-    def _parts(self, piece: Piece) -> Iterator[Piece]:
-        """What is handed out at once: so many cases that every worker has something to do."""
-        if piece.fitted:
-            return iter([piece])
-        share = -(-len(piece.lacking) // len(self.seats))
-        return piece.cut(max(1, min(CASES_AT_ONCE, share)))
-
-    def _hand_out(
-        self, work: Work, waiting: deque[Piece], abandoned: Callable[[Piece], bool]
-    ) -> None:
+    def _hand_out(self, queue: Queue, told: Told) -> None:
         """Give every worker that has nothing to do a piece, and begin those that are wanted."""
         self._dismiss_dead()
-        free = [worker for worker in self._workers if worker.piece is None]
-        while waiting and (free or self._idle):
-            piece = waiting.popleft()
-            if abandoned(piece):
-                continue
-            worker = free.pop() if free else self._begin(self._idle.pop(0))
-            work.begin(piece)
-            with suppress(BrokenPipeError, ConnectionResetError):  # whoever waits for it hears
+        for worker in [worker for worker in self._workers if worker.piece is None]:
+            if piece := queue.take(worker.model):
+                told.begin(piece)
                 worker.hand(piece)
+        while self._idle and (piece := queue.take()):
+            told.begin(piece)
+            self._begin(self._idle.pop(0)).hand(piece)
 
     def _dismiss_dead(self) -> None:
         """Free the seats of workers that died with nothing to do, so that no case is blamed."""
@@ -165,43 +172,42 @@ class Processes:
         now = time.monotonic()
         return [worker for worker in busy if worker.connection in said or worker.deadline <= now]
 
-    def _hear(self, work: Work, worker: _Worker, waiting: deque[Piece]) -> Outcome | None:
-        """What a worker has to say; the outcome of its piece, where that is known now.
-
-        Raises:
-            UserError, MachineError: nothing of this network can be computed.
-        """
+    def _hear(self, worker: _Worker, queue: Queue, told: Told) -> Outcome | None:
+        """What a worker has to say; the outcome of its piece, where that is known now."""
         if not worker.connection.poll():
-            return self._replace(worker, waiting, f"took longer than {self.timeout:g} s a case")
+            return self._replace(worker, queue, f"took longer than {self.timeout:g} s a case")
         try:
             word, value = worker.connection.recv()
         except (EOFError, ConnectionResetError):
-            return self._replace(worker, waiting, None)
-        return self._obey(work, worker, word, value)
+            return self._replace(worker, queue, None)
+        return self._obey(worker, word, value, queue, told)
 
-    def _obey(self, work: Work, worker: _Worker, word: str, value: Any) -> Outcome | None:
-        if word == "error":
-            raise value
+    def _obey(
+        self, worker: _Worker, word: str, value: Any, queue: Queue, told: Told
+    ) -> Outcome | None:
         if word == "bug":
             raise RuntimeError(f"in a worker on {worker.seat.device}:\n{value}")
+        assert worker.piece is not None
         if word == "outcome":
             piece, worker.piece = worker.piece, None
-            assert piece is not None
-            return Outcome(piece, value.unreadable, value.errors)
-        assert worker.piece is not None
-        if word == "begun" and self.timeout:
-            worker.deadline = time.monotonic() + self.timeout * len(worker.piece.lacking)
-        elif word in ("busy", "warn", "cases", "gradients"):
-            work.tell(word, value)
+            queue.done(piece)
+            outcome: Outcome = value
+            return replace(outcome, piece=piece)  # the queue knows its own
+        if word == "begun":
+            worker.begun = True
+            self._deaths.loaded(worker.piece.model)
+            if self.timeout:
+                worker.deadline = time.monotonic() + self.timeout * len(worker.piece.lacking)
+        else:
+            told.tell(word, value)
         return None
 
-    def _replace(self, worker: _Worker, waiting: deque[Piece], why: str | None) -> Outcome | None:
-        """A worker is gone: its piece, case by case, goes back; a single case is at fault."""
+    def _replace(self, worker: _Worker, queue: Queue, slow: str | None) -> Outcome | None:
+        """A worker is gone: what becomes of its piece; ``slow`` says that it had had its time."""
         piece, ended = worker.piece, self._dismiss(worker)
         assert piece is not None
-        if len(piece.lacking) > 1:
-            waiting.extendleft(reversed(list(piece.cut(1))))
-            return None
-        [case_id] = piece.lacking
-        reason = why or f"ended the process that computed it ({ended})"
-        return Outcome(piece, errors=((case_id, MachineError(reason)),))
+        if slow and len(piece.lacking) == 1:
+            queue.done(piece)
+            [case_id] = piece.lacking
+            return Outcome(piece, errors=((case_id, MachineError(slow)),))
+        return self._deaths.judge(piece, ended, queue, begun=worker.begun)

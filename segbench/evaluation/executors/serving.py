@@ -1,10 +1,11 @@
-"""What a worker process does: it reads the request again, and answers for one piece at a time."""
+"""What a worker does: it reads the request again, and answers for one piece at a time."""
 
 from __future__ import annotations
 
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -15,9 +16,11 @@ from segbench.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from segbench.evaluation.grid import Cell
-    from segbench.evaluation.pieces import Piece
+    from segbench.evaluation.pieces import Outcome, Piece
     from segbench.evaluation.request import Request
     from segbench.evaluation.work import ModelWork
+
+Tell = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class Seat:
 
 
 class Telling:
-    """A listener that passes on to the parent what its own listener is told."""
+    """A listener that passes on what only a worker can know."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
 
     def model(self, name: str, scores: int) -> None:
         """The parent has said so already."""
@@ -42,75 +45,61 @@ class Telling:
 
     def busy(self, what: str) -> None:
         """Pass it on."""
-        self.connection.send(("busy", what))
+        self._tell("busy", what)
 
     def cases(self, computed: int, found: int) -> None:
         """Pass on what was computed."""
-        self.connection.send(("cases", computed))
+        self._tell("cases", computed)
 
     def gradients(self, count: int) -> None:
         """Pass it on."""
-        self.connection.send(("gradients", count))
+        self._tell("gradients", count)
 
     def warn(self, sentence: str) -> None:
         """Pass it on."""
-        self.connection.send(("warn", sentence))
+        self._tell("warn", sentence)
 
 
-def serve(connection: Connection, request: Request, root: Path, run: int, seat: Seat) -> None:
-    """Take pieces until there are no more, or the parent is gone.
+class Server:
+    """A worker with the network that it is at.
 
-    Sends ``("begun", None)`` when a piece's network is there, ``("outcome", Outcome)`` when it is
-    done, ``("error", exception)`` where nothing of its network can be computed, and ``("bug",
-    traceback)`` where segbench is at fault; in between what a listener is told.
+    Args:
+        tell: takes what a listener is told, and ``begun`` when a piece's network is there.
+        request: the whole of what is asked for.
+        root: the workspace.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to decide
-    os.environ["OMP_NUM_THREADS"] = str(seat.threads)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError), ExitStack() as opened:
-        _Server(connection, replace(request, device=seat.device), root, run, seat, opened).serve()
 
-
-class _Server:
-    """A worker with the network that it is at."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        request: Request,
-        root: Path,
-        run: int,
-        seat: Seat,
-        opened: ExitStack,
-    ) -> None:
-        from segbench.store.workspace import Workspace
-
-        self.connection, self.request, self.run = connection, request, run
-        self.workspace, self.seat, self.opened = Workspace(root), seat, opened
-        self.work: ModelWork | None = None
-
-    def serve(self) -> None:
-        """Until there is no piece any more."""
+    def __init__(self, tell: Tell, request: Request, root: Path, run: int, seat: Seat) -> None:
         import torch
 
-        torch.set_num_threads(self.seat.threads)
-        while (piece := self.connection.recv()) is not None:
-            self.connection.send(self._answer(piece))
+        from segbench.store.workspace import Workspace
 
-    def _answer(self, piece: Piece) -> tuple[str, Any]:
+        os.environ["OMP_NUM_THREADS"] = str(seat.threads)
+        torch.set_num_threads(seat.threads)
+        self._request, self._run = replace(request, device=seat.device), run
+        self._workspace, self._tell = Workspace(root), tell
+        self._opened = ExitStack()
+        self._work: ModelWork | None = None
+
+    def answer(self, piece: Piece) -> Outcome:
+        """Compute a piece; what comes back can be read by another process."""
+        from segbench.evaluation.pieces import Outcome
+
         try:
-            work = self._work(piece.model)
-            self.connection.send(("begun", None))
+            work = self._work_on(piece.model)
+            self._tell("begun", None)
             outcome = work.compute(piece)
         except (UserError, MachineError) as error:
-            return "error", type(error)(str(error))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise
-        except Exception:
-            return "bug", traceback.format_exc()
+            return Outcome(piece, fatal=_plain(error))
         errors = tuple((name, _plain(error)) for name, error in outcome.errors)
-        return "outcome", replace(outcome, errors=errors)
+        return replace(outcome, errors=errors)
 
-    def _work(self, model: str) -> ModelWork:
+    def close(self) -> None:
+        """Let go of the network."""
+        self._work = None
+        self._opened.close()
+
+    def _work_on(self, model: str) -> ModelWork:
         """The network of that name, loaded where it is not the one at hand.
 
         Raises:
@@ -119,16 +108,40 @@ class _Server:
         from segbench.evaluation.plan import find_models, pair_with_data, plan_grid
         from segbench.evaluation.work import open_work
 
-        if self.work is None or self.work.subject.name != model:
-            self.opened.close()
-            pairs = pair_with_data(find_models(self.request, self.workspace), self.request)
+        if self._work is None or self._work.subject.name != model:
+            self.close()
+            pairs = pair_with_data(find_models(self._request, self._workspace), self._request)
             named = {reference.name: (reference, data) for reference, data in pairs}
             if model not in named:
-                raise MachineError(f"{model} is gone from {self.workspace.root}")
-            grid, told = plan_grid(self.request), Telling(self.connection)
-            opening = open_work(*named[model], grid, self.workspace, self.run, self.request, told)
-            self.work = self.opened.enter_context(opening)
-        return self.work
+                raise MachineError(f"{model} is gone from {self._workspace.root}")
+            grid, told = plan_grid(self._request), Telling(self._tell)
+            opening = open_work(
+                *named[model], grid, self._workspace, self._run, self._request, told
+            )
+            self._work = self._opened.enter_context(opening)
+        return self._work
+
+
+def serve(connection: Connection, request: Request, root: Path, run: int, seat: Seat) -> None:
+    """Take pieces until there are no more, or the parent is gone.
+
+    Sends ``("outcome", Outcome)`` when one is done, and ``("bug", traceback)`` where segbench is at
+    fault; in between what ``Server`` tells.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to decide
+
+    def tell(word: str, value: Any) -> None:
+        connection.send((word, value))
+
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        server = Server(tell, request, root, run, seat)
+        while (piece := connection.recv()) is not None:
+            try:
+                connection.send(("outcome", server.answer(piece)))
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                raise
+            except Exception:
+                connection.send(("bug", traceback.format_exc()))
 
 
 def _plain(error: UserError | MachineError) -> UserError | MachineError:

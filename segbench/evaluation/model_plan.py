@@ -1,0 +1,191 @@
+"""What of one network's part of a grid is missing, in pieces, and what that is expected to cost.
+
+A plan outlives its network: the memory of many networks is not needed to plan for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from segbench.api import FittedAttack, TransferAttack
+from segbench.evaluation.asked import describe_asked
+from segbench.evaluation.case_index import Known
+from segbench.evaluation.constants import answer_names
+from segbench.evaluation.costs import Costs, Estimate, Kind
+from segbench.evaluation.grid import Cell
+from segbench.evaluation.pieces import Piece
+from segbench.evaluation.work import ModelWork, View
+from segbench.store.images import kept_cases
+from segbench.store.records import digest
+from segbench.store.rows import finished_cases
+from segbench.store.runs import Asked
+
+_GRADIENTS = 100.0  # of an attack that says nothing of its steps
+
+
+class Part(Protocol):
+    """A part of a grid, of several that together are the whole."""
+
+    def own(self, plan: ModelPlan, cell: int) -> set[str]:
+        """The cases of a cell that belong to it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPlan:
+    """One network's part of a grid, without the network.
+
+    Attributes:
+        name: of the network in its run.
+        network: its SHA-256.
+        place: the network's among those of the run.
+        cells: each with its views, the clean one first.
+        known: every case that can be read.
+        groups: their ids, in groups of one shape, each with the shape.
+        asked: what the run's record says of it.
+        answers: see ``answer_names``.
+        kept: the cells whose images are to be kept here.
+        images: of each cell the key under which its images may be kept.
+    """
+
+    name: str
+    network: str
+    place: int
+    cells: Sequence[tuple[Cell, Sequence[View]]]
+    known: Mapping[str, Known]
+    groups: Sequence[tuple[tuple[int, ...], Sequence[str]]]
+    asked: Asked
+    answers: Sequence[str]
+    kept: frozenset[int]
+    images: Sequence[str]
+
+    def is_fitted(self, cell: int) -> bool:
+        """Whether the cell's attack learns of other cases first."""
+        return isinstance(self._attack(cell), FittedAttack)
+
+    def kind(self, cell: int, shape: tuple[int, ...], place: str) -> Kind:
+        """What a case of the cell is to be measured as."""
+        named = self.cells[cell][0].attack
+        if named is None:
+            return Kind(self.network, place, shape)
+        direct = isinstance(self._attack(cell), FittedAttack | TransferAttack)
+        facts = digest({"label": named.label, "parameters": named.parameters_text})
+        return Kind(self.network, place, shape, f"{named.label} {facts[:16]}", direct)
+
+    def estimate(self, costs: Costs, piece: Piece, place: str) -> Estimate:
+        """What a case of a piece is expected to cost."""
+        kind = self.kind(piece.cell, piece.shape, place)
+        return costs.case(kind, self._declared_gradients(piece.cell))
+
+    def _attack(self, cell: int) -> object:
+        named = self.cells[cell][0].attack
+        return named.attack if named else None
+
+    def _declared_gradients(self, cell: int) -> float:
+        """What the attack's own parameters say, where they do."""
+        named = self.cells[cell][0].attack
+        given = named.parameters if named else {}
+        steps, restarts = given.get("steps"), given.get("restarts", 1)
+        if isinstance(steps, int) and isinstance(restarts, int):
+            return float(steps * restarts)
+        return _GRADIENTS
+
+
+def plan_model(work: ModelWork, place: int) -> ModelPlan:
+    """What is to be known of a loaded network's part once it is no longer loaded."""
+    shards = work.cases.shards
+    groups = [(s[0].shape, [e.case_id for e in s if e.case_id in work.known]) for s in shards]
+    own = (work.images_key(cell, views) for cell, views in work.cells)
+    return ModelPlan(
+        work.subject.name,
+        work.subject.sha256,
+        place,
+        work.cells,
+        work.known,
+        groups,
+        describe_asked(work.subject, work.keys, work.known),
+        answer_names(work.cases.load(0)[0]),
+        frozenset(n for n, (cell, _) in enumerate(work.cells) if work.keeps(cell)),
+        tuple(own),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Missing:
+    """What of a plan has no rows yet.
+
+    Attributes:
+        pieces: that, each of one cell and one shape.
+        scores: (case, view) pairs of all of the part.
+        found: how many of them the store has.
+        begun: the cells of which a case has rows.
+        damaged: a sentence for every file of the store that cannot be read.
+    """
+
+    pieces: Sequence[Piece]
+    scores: int
+    found: int
+    begun: frozenset[int]
+    damaged: Sequence[str]
+
+
+def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None) -> Missing:
+    """What of a plan, or of a part of it, is still to be computed."""
+    options, damaged = work.options, list[str]()
+    done: dict[str, dict[str, float]] = {}
+    if not options.fresh:
+        done = finished_cases(work.workspace, set(work.keys), damaged)
+    pieces, total, found, begun = [], 0, 0, set()
+    for place, (_, views) in enumerate(plan.cells):
+        own = part.own(plan, place) if part else set(plan.known)
+        lacking = _lacking(work, plan, place, done, own)
+        total += len(own) * len(views)
+        lack = sum(map(len, lacking.values()))
+        found += len(own) * len(views) - lack
+        if lack < len(own) * len(views):
+            begun.add(place)
+        for shape, group in plan.groups if not plan.is_fitted(place) else _whole(plan):
+            some = {name: lacking[name] for name in group if name in lacking}
+            if some:
+                keys = tuple(view.key for view in views)
+                fitted, images = plan.is_fitted(place), plan.images[place]
+                pieces.append(Piece(plan.name, place, keys, some, fitted, shape, images))
+    return Missing(pieces, total, found, frozenset(begun), damaged)
+
+
+def _whole(plan: ModelPlan) -> list[tuple[tuple[int, ...], Sequence[str]]]:
+    """All cases as one group; a fit takes one shape alone."""
+    return [(plan.groups[0][0], list(plan.known))]
+
+
+def _lacking(
+    work: ModelWork,
+    plan: ModelPlan,
+    place: int,
+    done: Mapping[str, Mapping[str, float]],
+    own: set[str],
+) -> dict[str, tuple[int, ...]]:
+    """Case id -> the views that lack its rows; none where only its images are to be kept."""
+    views = plan.cells[place][1]
+    known = {name: case for name, case in plan.known.items() if name in own}
+    lacking = {
+        name: tuple(
+            n
+            for n, view in enumerate(views)
+            if not _is_done(case, done.get(view.key, {}), boundary=work.options.boundary)
+        )
+        for name, case in known.items()
+    }
+    unkept: set[str] = set()
+    if place in plan.kept:
+        kept = {} if work.options.fresh else kept_cases(work.workspace, views[0].key)
+        unkept = {name for name, case in known.items() if case.sha256 not in kept}
+    return {name: lack for name, lack in lacking.items() if lack or name in unkept}
+
+
+def _is_done(case: Known, done: Mapping[str, float], *, boundary: bool) -> bool:
+    if case.sha256 not in done:
+        return False
+    return not boundary or done[case.sha256] == case.nsd_tolerance
