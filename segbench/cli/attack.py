@@ -14,6 +14,7 @@ from segbench.cli.options import (
     device_option,
     executor_options,
     own_network_options,
+    plan_option,
     precision_option,
     tile_options,
     workspace_option,
@@ -85,6 +86,7 @@ from segbench.store.workspace import Workspace
     help="Attacking cases that a network was trained on is meant.",
 )
 @executor_options
+@plan_option
 @device_option
 @workspace_option
 def command(
@@ -92,6 +94,7 @@ def command(
     attack: tuple[str, ...],
     seed: int,
     workspace: Workspace,
+    plan: bool,
     **asked: Any,
 ) -> None:
     """Attack networks and store one row per case and class; finished work is never repeated.
@@ -102,9 +105,13 @@ def command(
     segbench attack -m my_net.py:build --weights my_net.pt --dataset folder --data-root my_images \\
         --eps 0.01
     """
-    from segbench.cli.evaluation import evaluate
+    from segbench.cli.evaluation import evaluate, show_plan
     from segbench.evaluation.records import validated
     from segbench.evaluation.request import Request
 
     asked |= {"models": model, "attacks": attack, "seeds": (seed,)}
-    evaluate(validated(Request, asked), workspace)
+    request = validated(Request, asked)
+    if plan:
+        show_plan(request, workspace)
+        return
+    evaluate(request, workspace)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     "--plan",
     "planned",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Only say what a grid file will cost here, by what its like has cost.",
+    help="Only say what is missing of a grid file and will cost here, as segbench run --plan does.",
 )
 @click.option(
     "--validate",
@@ -92,9 +92,11 @@ def command(
             console.print(f"{path}: {_validated(path)}", soft_wrap=True)
         return
     if planned:
+        from segbench.cli.evaluation import with_trained
         from segbench.cli.planning import plan
+        from segbench.evaluation.grid_file import load_grid_file
 
-        for line in plan(planned, workspace):
+        for line in plan(with_trained(load_grid_file(planned)), workspace):
             console.print(line, soft_wrap=True)
         return
     if golden is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from segbench.api import Dataset
     from segbench.cli.display import AttackProgress
     from segbench.evaluation.grid import Grid
+    from segbench.evaluation.grid_file import GridFile
     from segbench.evaluation.request import DataSource, Request
     from segbench.networks import ModelReference
     from segbench.store.runs import RunRecord
@@ -56,6 +58,25 @@ def _outcome(record: RunRecord, listener: AttackProgress, workspace: Workspace) 
         )
     computed = f"{record.run_id}: {listener.computed} scores computed"
     return f"{computed}, {listener.found} found in {workspace.results}"
+
+
+def with_trained(grid: GridFile) -> GridFile:
+    """The file, its networks and data named where they are those that it trains."""
+    from segbench.cli.options import DEFAULT_DATASET
+
+    if not grid.train:
+        return grid
+    dataset = grid.dataset or DEFAULT_DATASET
+    return replace(grid, models=grid.models or grid.train.networks, dataset=dataset)
+
+
+def show_plan(request: Request, workspace: Workspace) -> None:
+    """Say what a request will cost, and compute nothing."""
+    from segbench.cli.consoles import console
+    from segbench.cli.planning import plan
+
+    for line in plan(request, workspace):
+        console.print(line, soft_wrap=True)
 
 
 def planned_scores(pairs: list[tuple[ModelReference, DataSource]], grid: Grid) -> dict[str, int]:

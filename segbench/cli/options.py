@@ -265,6 +265,16 @@ def executor_options(command: Command) -> Command:
     return command
 
 
+def plan_option(command: Command) -> Command:
+    """``--plan``."""
+    return click.option(
+        "--plan",
+        is_flag=True,
+        help="Only say what is missing, in how many pieces, and what it will cost by what its like "
+        "has cost here.",
+    )(command)
+
+
 def out_option(default: str) -> Callable[[Command], Command]:
     """``--out``; ``default`` is the folder's name in the workspace."""
     return click.option(

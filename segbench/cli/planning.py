@@ -1,57 +1,83 @@
-"""segbench check --plan: what a grid will cost here, before anybody runs it."""
+"""segbench run --plan: what a grid will cost, before anybody runs it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segbench.cli.pace import duration
-from segbench.errors import UserError
-from segbench.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from segbench.evaluation.forecast import Forecast
+    from segbench.evaluation.request import Request
+    from segbench.store.workspace import Workspace
 
 
-def plan(path: Path, workspace: Workspace) -> Iterator[str]:
+def foresee(request: Request, workspace: Workspace) -> Forecast:
+    """Load the networks that are asked for, and see what is missing.
+
+    Raises:
+        UserError, MachineError: the grid is wrong, or its networks or data cannot be used.
+    """
+    from segbench.cli.display import AttackProgress, progress_bar
+    from segbench.cli.evaluation import resolve_request, say_own_attacks
+    from segbench.evaluation.forecast import count_workers, forecast
+    from segbench.evaluation.plan import find_sources, plan_grid
+
+    say_own_attacks(request.attacks)
+    grid = plan_grid(request)
+    find_sources(grid, workspace)
+    pairs = resolve_request(request, workspace)
+    with progress_bar() as progress:
+        listener = AttackProgress(progress)
+        return forecast(pairs, grid, workspace, request, listener, count_workers(request))
+
+
+def plan(request: Request, workspace: Workspace) -> Iterator[str]:
     """A line per network and attack, and the sum.
 
     Raises:
-        UserError: the grid is wrong, or its networks are not there.
+        UserError, MachineError: see ``foresee``.
     """
-    from segbench.evaluation.grid import expand_grid
-    from segbench.evaluation.grid_file import load_grid_file
-    from segbench.evaluation.plan import find_models, pair_with_data, plan_grid
-    from segbench.store.rows import read_rows
-    from segbench.tables.plan_costs import plan_costs
-
-    asked = load_grid_file(path)
-    if asked.train and not asked.models:
-        raise UserError(
-            f"{path} trains its networks first; what an attack on them costs is not known"
-        )
-    grid = plan_grid(asked)
-    pairs = pair_with_data(find_models(asked, workspace), asked)
-    cells = Counter(cell.label for cell in expand_grid(grid) if cell.attack)
-    attacks = [
-        (one.label, one.label, one.parameters_text, cells[one.label]) for one in grid.attacks
-    ]
-    networks = {reference.name: len(data.entries) for reference, data in pairs}
-    costs = plan_costs(read_rows(workspace, [], categories=True), networks, attacks)
-    width = max(len(f"{cost.model}, {cost.attack}") for cost in costs)
-    heads = f"{'scores':>8}  {'gradients':>10}  {'time':>9}  measured on"
+    seen = foresee(request, workspace)
+    if not seen.pieces:
+        yield f"nothing is missing: {seen.found} scores are in {workspace.results}"
+        return
+    names = [f"{line.model}, {line.attack}" for line in seen.lines]
+    width = max(map(len, ("network, attack", *names)))
+    heads = f"{'pieces':>6}  {'scores':>8}  {'gradients':>10}  {'time':>9}  measured on"
     yield f"{'network, attack':<{width}}  {heads}"
-    for cost in costs:
-        name = f"{cost.model}, {cost.attack}"
-        if cost.seconds is None:
-            yield f"{name:<{width}}  {cost.scores:>8}  {'?':>10}  {'?':>9}  nothing like it"
-        else:
-            gradients = f"{(cost.gradients or 0) * cost.scores:.0f}"
-            spent = duration(cost.seconds * cost.scores)
-            yield f"{name:<{width}}  {cost.scores:>8}  {gradients:>10}  {spent:>9}  {cost.like}"
-    known = [cost for cost in costs if cost.seconds is not None]
-    total = sum((cost.seconds or 0) * cost.scores for cost in known)
-    yield f"in all {sum(cost.scores for cost in costs)} scores, {duration(total)} of those measured"
-    if len(known) < len(costs):
+    for name, line in zip(names, seen.lines, strict=True):
+        gradients = "?" if line.gradients is None else f"{line.gradients:.0f}"
+        spent = "?" if line.seconds is None else duration(line.seconds)
+        counts = f"{line.pieces:>6}  {line.scores:>8}  {gradients:>10}  {spent:>9}"
+        yield f"{name:<{width}}  {counts}  {line.like}"
+    yield from _sums(seen)
+
+
+def _sums(seen: Forecast) -> Iterator[str]:
+    measured = [line for line in seen.lines if line.seconds is not None]
+    scores, pieces = sum(line.scores for line in seen.lines), len(seen.pieces)
+    gradients = sum(line.gradients or 0 for line in measured)
+    seconds = sum(line.seconds or 0 for line in measured)
+    yield (
+        f"in all {pieces} pieces with {scores} scores, {seen.found} more are stored; of what is "
+        f"measured {gradients:.0f} gradients, {duration(seconds)} of one worker"
+    )
+    schedule, guessed = seen.schedule, len(seen.lines) - len(measured)
+    if seen.workers > 1:
         yield (
-            f"{len(costs) - len(known)} of {len(costs)} lines have no measure here; the same grid "
-            "with `limit = 2` gives one. What is stored already is found and not computed again."
+            f"{seen.workers} workers, longest piece first: {duration(schedule.makespan)}; "
+            f"no schedule is shorter than {duration(schedule.ideal)} "
+            f"({_share(schedule.ideal, schedule.makespan)} of it), networks loaded "
+            f"{schedule.loads} times" + " (with guesses)" * bool(guessed)
         )
+    if guessed:
+        yield (
+            f"{guessed} of {len(seen.lines)} lines have no measure here; the same grid with "
+            "`limit = 2` gives one"
+        )
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "100%"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from segbench.cli.options import (
-    DEFAULT_DATASET,
     device_option,
     executor_options,
+    plan_option,
     workspace_option,
 )
 from segbench.store.workspace import Workspace
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("grid", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @executor_options
+@plan_option
 @device_option
 @workspace_option
-def command(grid: Path, workspace: Workspace, **overriding: Any) -> None:
+def command(grid: Path, workspace: Workspace, plan: bool, **overriding: Any) -> None:
     """Do what GRID (a TOML file) declares: training, attacks, reports; finished work is kept.
 
     \b
@@ -40,17 +40,18 @@ def command(grid: Path, workspace: Workspace, **overriding: Any) -> None:
     models = ["nlcen", "unet"]
     seeds = [0, 1, 2]
     """
-    from segbench.cli.evaluation import evaluate
+    from segbench.cli.evaluation import evaluate, show_plan, with_trained
     from segbench.cli.reporting import write_reports
     from segbench.data import open_dataset
     from segbench.evaluation.grid_file import load_grid_file, override
     from segbench.evaluation.plan import check_goals, plan_grid
     from segbench.evaluation.taken import take_asked
 
-    asked = override(load_grid_file(grid), overriding)
-    if train := asked.train:
-        dataset = asked.dataset or DEFAULT_DATASET
-        asked = replace(asked, models=asked.models or train.networks, dataset=dataset)
+    asked = with_trained(override(load_grid_file(grid), overriding))
+    if plan:
+        show_plan(asked, workspace)
+        return
+    if (train := asked.train) and (dataset := asked.dataset):
         opened = open_dataset(dataset, asked.data_root)
         check_goals(plan_grid(asked), take_asked(dataset, opened, asked, trained=True))
         _train(train, asked, dataset, workspace)

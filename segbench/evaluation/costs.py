@@ -103,7 +103,8 @@ class Estimate:
     like: str
 
 
-_LIKE = ("itself", "another size", "another machine", "another network", "nothing like it")
+GUESS = "nothing like it"
+_LIKE = ("itself", "another size", "another machine", "another network", GUESS)
 
 
 class Costs:
@@ -117,6 +118,11 @@ class Costs:
         for path in listed(self._folder, ".json"):
             for kind, sums in self._read(path.stem):
                 self._sums[kind] = sums
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """What was measured."""
+        return list(self._sums)
 
     def add(self, kind: Kind, cases: int, spent: Spent) -> None:
         """A piece of such work, of so many cases, was done."""

@@ -120,7 +120,7 @@ class Missing:
         pieces: that, each of one cell and one shape.
         scores: (case, view) pairs of all of the part.
         found: how many of them the store has.
-        begun: the cells of which a case has rows.
+        begun: the cells of which a case has all that it is to have.
         damaged: a sentence for every file of the store that cannot be read.
     """
 
@@ -142,9 +142,8 @@ def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None) -> Missing
         own = part.own(plan, place) if part else set(plan.known)
         lacking = _lacking(work, plan, place, done, own)
         total += len(own) * len(views)
-        lack = sum(map(len, lacking.values()))
-        found += len(own) * len(views) - lack
-        if lack < len(own) * len(views):
+        found += len(own) * len(views) - sum(map(len, lacking.values()))
+        if own - lacking.keys():
             begun.add(place)
         for shape, group in plan.groups if not plan.is_fitted(place) else _whole(plan):
             some = {name: lacking[name] for name in group if name in lacking}

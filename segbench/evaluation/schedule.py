@@ -147,17 +147,20 @@ def cut(pieces: Sequence[Piece], workers: int, cost: Cost) -> list[Piece]:
     Each is a small part of what a worker has to do, so that none is left with much at the end, and
     of a few cases at most; but never shorter than it is worth.
     """
-    aim = max(_WORTH, sum(map(cost, pieces)) / (workers * _PARTS))
-    return [part for piece in pieces for part in _parts(piece, workers, aim, cost)]
+    wanted = workers * _PARTS
+    aim = max(_WORTH, sum(map(cost, pieces)) / wanted)
+    few = sum(len(piece.lacking) for piece in pieces) < wanted * CASES_AT_ONCE
+    return [part for piece in pieces for part in _parts(piece, workers if few else 1, aim, cost)]
 
 
-def _parts(piece: Piece, workers: int, aim: float, cost: Cost) -> Iterable[Piece]:
+def _parts(piece: Piece, share: int, aim: float, cost: Cost) -> Iterable[Piece]:
+    """A piece in at least ``share`` parts, and none longer than the aim."""
     if piece.fitted:
         return [piece]
     cases = len(piece.lacking)
     each = cost(piece) / cases
     fitting = int(aim / each) if each else cases
-    return piece.cut(max(1, min(CASES_AT_ONCE, -(-cases // workers), fitting)))
+    return piece.cut(max(1, min(CASES_AT_ONCE, -(-cases // share), fitting)))
 
 
 @dataclass(frozen=True)

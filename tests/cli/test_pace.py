@@ -11,7 +11,6 @@ from rich.progress import Progress
 from segbench.cli import display, pace
 from segbench.cli.display import AttackProgress
 from segbench.cli.pace import Pace, duration
-from segbench.tables.plan_costs import plan_costs
 
 
 @pytest.fixture
@@ -73,25 +72,6 @@ def test_a_time_is_said_as_people_do(seconds, text):
     assert duration(seconds) == text
 
 
-def test_a_grid_costs_what_its_like_has_cost(row, frame):
-    rows = frame(
-        [
-            row(case_id=f"c{n}", class_id=c, seconds=2.0, backwards=40)
-            for n in range(3)
-            for c in (1, 2)
-        ]
-    )
-    attacks = [("pgd", "pgd", '{"restarts": 1, "steps": 40}', 2), ("sea", "sea", "{}", 1)]
-    costs = {
-        (cost.model, cost.attack): cost
-        for cost in plan_costs(rows, {"unet@jsrt#0": 10, "new": 5}, attacks)
-    }
-    own = costs["unet@jsrt#0", "pgd"]
-    assert (own.scores, own.seconds, own.gradients, own.like) == (20, 2.0, 40.0, "itself")
-    assert costs["new", "pgd"].like == "another network"
-    assert costs["new", "sea"].seconds is None
-
-
 def test_check_plan_says_it_before_anybody_runs_it(segbench, workspace, tmp_path):
     few = ("--eps", "8/255", "--limit", "2", "--no-pictures", "--workspace", workspace)
     assert segbench("attack", "-a", "fgsm", *few).exit_code == 0
@@ -100,7 +80,7 @@ def test_check_plan_says_it_before_anybody_runs_it(segbench, workspace, tmp_path
     result = segbench("check", "--plan", grid, "--workspace", workspace)
     assert result.exit_code == 0, result.output
     lines = {line.split("  ")[0].split(", ")[-1]: line for line in result.output.splitlines()}
-    assert "itself" in lines["fgsm"]
-    assert lines["fgsm"].split()[-4] == "12"  # six cases, two eps
+    assert lines["fgsm"].endswith("itself")
+    assert lines["fgsm"].split()[2:5] == ["2", "10", "10"]  # what is lacking: 4 and 6 cases
     assert "nothing like it" in lines["pgd"]
     assert "1 of 3 lines have no measure here" in result.output
