@@ -9,14 +9,15 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.api import Picture, Tables, plain
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
-from segbench_reports.page.counted import counted
+from segbench.plugins.where import where_of
+from segbench_reports.page.counted import counted, named, strongest
 from segbench_reports.page.pictures import diverging, outlined
 from segbench_reports.page.words import NORMS
 
@@ -33,6 +34,11 @@ _NO_DATE: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
 }
 _LINES = ("-", "--", ":", "-.")
+_WEIGHTS: dict[str, dict[str, Any]] = {
+    "strong": {"linewidth": 1.8, "zorder": 3},
+    "": {"linewidth": 1.0},
+    "faint": {"linewidth": 0.7, "alpha": 0.6},
+}
 _GALLERY = 6  # pictures of a figure
 _TRUTH, _CLEAN, _ATTACKED = (0, 158, 115), (86, 180, 233), (213, 94, 0)
 
@@ -71,9 +77,10 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
             if curves:
                 yield _name(dataset, split, kind, "worst"), _curves(curves, kind, bands=True)
             for model in curves:
-                own = _of_network(tables, dataset, split, kind, model)
+                own, confined = _of_network(tables, dataset, split, kind, model)
                 if len(own) > 1:
-                    yield _name(dataset, split, kind, model), _curves(own, kind, bands=False)
+                    figure = _curves(own, kind, bands=False, confined=confined)
+                    yield _name(dataset, split, kind, model), figure
         shown = [p for p in tables.pictures if (p.dataset, p.split) == (dataset, split)]
         worst = [picture for picture in shown if picture.kind == "worst"] or shown
         if worst:
@@ -82,7 +89,8 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
 
 def _of_network(
     tables: Tables, dataset: str, split: str, kind: str, model: str
-) -> dict[str, list[Value]]:
+) -> tuple[dict[str, list[Value]], set[str]]:
+    """Attack -> its curve; and which of them may change only a part of the image."""
     from segbench_reports.page.svg import Value
 
     curves = tables.curves
@@ -93,26 +101,33 @@ def _of_network(
         & (curves["budget_kind"] == kind)
         & (curves["model"] == model)
     ]
+    confined = set(own.loc[own["attack_params"].map(where_of) != "", "attack"])
     return {
         str(attack): [
             Value(p["budget"], p["eps"], p["mean"], p["low"], p["high"])
             for p in part.to_dict("records")
         ]
         for attack, part in own.groupby("attack", sort=True)
-    }
+    }, confined
 
 
-def _curves(curves: dict[str, list[Value]], kind: str, *, bands: bool) -> Figure:
+def _curves(
+    curves: dict[str, list[Value]], kind: str, *, bands: bool, confined: Collection[str] = ()
+) -> Figure:
+    """With ``bands`` every curve counts; without, the worst does, and the confined are no rivals."""
     from matplotlib.figure import Figure
 
     figure = Figure()
+    strong = set(curves) if bands else strongest(curves, confined)
     axes = figure.add_subplot()
     names: dict[float, str] = {}
     for number, (name, values) in enumerate(curves.items()):
         at = [value.budget for value in values]
         names |= {value.budget: "0" if value.budget == 0 else value.name for value in values}
         style = _LINES[number // 7 % len(_LINES)]
-        (line,) = axes.plot(at, [v.mean for v in values], style, marker="o", label=_text(name))
+        weight = _WEIGHTS["strong" if name in strong else "faint" if name in confined else ""]
+        means, label = [v.mean for v in values], _text(named(name, confined))
+        (line,) = axes.plot(at, means, style, marker="o", label=label, **weight)
         sure = [value for value in values if not math.isnan(value.low)]
         if bands and len(sure) > 1:
             axes.fill_between(

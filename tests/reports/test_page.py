@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 
@@ -14,7 +15,7 @@ from segbench.api import Picture, plain
 from segbench.plugins.naming import point_names
 from segbench.tables.build import build_tables
 from segbench_reports import page
-from segbench_reports.page import pictures, svg
+from segbench_reports.page import counted, pictures, svg
 
 HOSTILE = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a|b", "back\\slash", "=cmd()",
@@ -130,6 +131,52 @@ def test_clean_rows_alone_and_a_single_case_have_a_page(row, frame):
     assert "keeps this" in page.render(build_tables(frame([row()])))
 
 
+def test_the_plain_worst_is_the_prominent_curve_and_confined_ones_are_faint_and_named(
+    grid_rows, frame
+):
+    rows = grid_rows()
+    inside = [
+        r
+        | {
+            "attack_params": json.dumps(json.loads(r["attack_params"]) | {"where": "inside"}),
+            "jaccard": 0.01,  # lower than all: it still is no rival
+        }
+        for r in rows
+        if r["attack"] != "clean"
+    ]
+    tables = build_tables(frame([*rows, *inside]))
+    for chart in page.parts.panels(tables, "jsrt", "test"):
+        weights = {line.name: line.weight for line in chart.lines}
+        assert weights == {
+            "ifgsm": "",
+            "pgd": "",
+            "worst of 2 attacks": "strong",
+            "ifgsm:where=inside (confined: another threat)": "faint",
+            "pgd:where=inside (confined: another threat)": "faint",
+            "worst of 2 attacks, where=inside (confined: another threat)": "faint",
+        }
+        assert [line.name for line in chart.lines if line.band] == ["worst of 2 attacks"]
+    (hero,) = page.parts.hero(tables, "jsrt", "test")
+    assert min(point.y for line in hero.lines for point in line.points) < svg.upright(0.02)
+    plain = build_tables(frame(rows))
+    assert [*page.parts.hero(plain, "jsrt", "test")] == [hero]  # they do not count
+
+
+@pytest.mark.parametrize(
+    ("attacks", "confined", "strong"),
+    [
+        (["pgd"], [], {"pgd"}),
+        (["pgd", "pgd in"], ["pgd in"], {"pgd"}),
+        (["pgd", "pgd, closed"], [], {"pgd, closed"}),
+        (["a", "b"], [], set()),
+        (["a in", "worst of 2 attacks, where=inside"], ["a in", "worst of 2 attacks, where=inside"],
+         set()),
+    ],
+)  # fmt: skip
+def test_of_several_curves_the_worst_is_strong(attacks, confined, strong):
+    assert counted.strongest(attacks, confined) == strong
+
+
 def test_pictures_are_counted_and_capped(tables, monkeypatch):
     many = [_picture(case_id=f"c{n}", kind=("worst", "best")[n % 2]) for n in range(8)]
     shown, left_out = pictures.choose(many)
@@ -159,7 +206,7 @@ def test_outlines_and_changes_have_the_colours_that_are_explained():
 
 def test_coordinates_are_those_of_the_values():
     values = [svg.Value(0, "clean", 1.0, 0.9, 1.0), svg.Value(8, "8/255", 0.0, 0.0, 0.1)]
-    line = svg.draw("pgd", 9, values, 8, strong=True)
+    line = svg.draw("pgd", 9, values, 8, "strong")
     assert line.path == f"M{svg.LEFT} {svg.TOP}L{svg.WIDTH - svg.RIGHT} {svg.HEIGHT - svg.BOTTOM}"
     assert line.style == "c1 d1"
     assert line.points[1].said == "pgd, 8/255: 0.000 [0.000, 0.100]"

@@ -1,12 +1,16 @@
-"""The curve of each network that counts: at every budget that all have, the lowest found."""
+"""Which curves count: of each network, at every budget that all have, the lowest found.
+
+Attacks that may change only a part of the image do not count: they are another threat.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from segbench.api import Tables
+from segbench.plugins.where import where_of
 from segbench_reports.page.svg import Value
 
 
@@ -22,6 +26,7 @@ def counted(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, li
         & (curves["split"] == split)
         & (curves["budget_kind"] == kind)
     ]
+    points = points[points["attack_params"].map(where_of) == ""]
     budgets = [set(points.loc[points["model"] == model, "budget"]) for model in own["model"]]
     common = set.intersection(*budgets) if budgets else set()
     found = {}
@@ -39,6 +44,18 @@ def counted(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, li
             for point in least.sort_values("budget").to_dict("records")
         ]
     return found
+
+
+def strongest(attacks: Collection[str], confined: Collection[str]) -> set[str]:
+    """Of a network's curves those that say what is left of it: the worst, or the only one."""
+    free = [attack for attack in attacks if attack not in confined]
+    worst = {a for a in free if a.startswith("worst of ") or a.endswith(", closed")}
+    return worst or ({*free} if len(free) == 1 else set())
+
+
+def named(attack: str, confined: Collection[str]) -> str:
+    """What a curve is called where it stands beside others."""
+    return f"{attack} (confined: another threat)" if attack in confined else attack
 
 
 def half(values: Sequence[Value]) -> float:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from segbench.api import Tables
 from segbench.plugins.naming import point_names
+from segbench.plugins.where import where_of
 from segbench_reports.page import svg, words
-from segbench_reports.page.counted import counted
+from segbench_reports.page.counted import counted, named, strongest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -87,26 +88,33 @@ def _at(values: Sequence[svg.Value], budget: float) -> float:
 def _chart(
     tables: Tables, dataset: str, split: str, kind: str, model: str, attacks: Sequence[str]
 ) -> svg.Chart:
-    """All attacks of a network in one frame, the worst of them strong."""
+    """All attacks of a network in one frame: the worst strong, what is no rival of it faint."""
     curves = words.of_data(tables.curves, dataset, split)
     own = curves[
         (curves["metric"] == "jaccard")
         & (curves["budget_kind"] == kind)
         & (curves["model"] == model)
     ]
+    confined = set(own.loc[own["attack_params"].map(where_of) != "", "attack"])
     values = {
-        attack: [
+        named(attack, confined): [
             svg.Value(p["budget"], _eps(p), p["mean"], p["low"], p["high"])
             for p in own[own["attack"] == attack].to_dict("records")
         ]
         for attack in attacks
     }
-    strong = {attack for attack in attacks if attack.startswith("worst of") or len(attacks) == 1}
-    return _frame(f"{model}, {words.KINDS[kind]}", kind, values, strong=strong)
+    strong = {named(attack, confined) for attack in strongest(attacks, confined)}
+    faint = {named(attack, confined) for attack in confined}
+    return _frame(f"{model}, {words.KINDS[kind]}", kind, values, strong=strong, faint=faint)
 
 
 def _frame(
-    title: str, kind: str, curves: Mapping[str, Sequence[svg.Value]], *, strong: Collection[str]
+    title: str,
+    kind: str,
+    curves: Mapping[str, Sequence[svg.Value]],
+    *,
+    strong: Collection[str],
+    faint: Collection[str] = (),
 ) -> svg.Chart:
     names = {value.budget: value.name for values in curves.values() for value in values}
     budgets = sorted(names)
@@ -114,7 +122,8 @@ def _frame(
     lines, rows = [], []
     for place, (name, values) in enumerate(curves.items()):
         if values:
-            lines.append(svg.draw(name, place, values, largest, strong=name in strong))
+            weight = "strong" if name in strong else "faint" if name in faint else ""
+            lines.append(svg.draw(name, place, values, largest, weight))
         cells = {value.budget: svg.written(value) for value in values}
         rows.append([name, *(cells.get(budget, "–") for budget in budgets)])
     shown = [(budget, names[budget].removeprefix("severity ")) for budget in budgets]

@@ -23,7 +23,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: ``path`` and, with intervals, the ``band`` around it, as SVG path data."""
+    """A curve: ``path`` and, with intervals, the ``band`` around it, as SVG path data.
+
+    Attributes:
+        weight: ``strong``, ``faint``, or "".
+    """
 
     name: str
     style: str
@@ -31,7 +35,7 @@ class Line:
     band: str
     points: Sequence[Point]
     said: str
-    strong: bool = False
+    weight: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ def upright(score: float) -> float:
     return round(TOP + (1 - min(max(score, 0), 1)) * (HEIGHT - TOP - BOTTOM), 1)
 
 
-def draw(name: str, number: int, values: Sequence[Value], largest: float, *, strong: bool) -> Line:
-    """A curve through its values, in the colour and dashes of that number."""
+def draw(name: str, number: int, values: Sequence[Value], largest: float, weight: str = "") -> Line:
+    """A curve through its values, in the colour and dashes of that number; a strong one's band."""
     places = [(across(v.budget, largest), upright(v.mean)) for v in values]
     points = [
         Point(x, y, f"{name}, {value.name}: {written(value)}")
@@ -87,11 +91,11 @@ def draw(name: str, number: int, values: Sequence[Value], largest: float, *, str
     sure = [value for value in values if not math.isnan(value.low)]
     there = [(across(v.budget, largest), upright(v.high)) for v in sure]
     back = [(across(v.budget, largest), upright(v.low)) for v in reversed(sure)]
-    band = _path([*there, *back]) + "Z" if strong and len(sure) > 1 else ""
+    band = _path([*there, *back]) + "Z" if weight == "strong" and len(sure) > 1 else ""
     first, last = values[0], values[-1]
     ends = f"from {first.mean:.3f} at {first.name} to {last.mean:.3f} at {last.name}"
     style = f"c{number % STYLES} d{number // STYLES % 4}"
-    return Line(name, style, _path(places), band, points, f"{name}: {ends}", strong)
+    return Line(name, style, _path(places), band, points, f"{name}: {ends}", weight)
 
 
 def steps(name: str, number: int, values: Sequence[Value], largest: float) -> Line:
@@ -104,7 +108,7 @@ def steps(name: str, number: int, values: Sequence[Value], largest: float) -> Li
         places.append((x, y))
     style = f"c{number % STYLES} d{number // STYLES % 4}"
     said = f"{name}: {values[-1].mean:.0%} of the cases stand at {values[-1].name}"
-    return Line(name, style, _path(places), "", (), said, True)
+    return Line(name, style, _path(places), "", (), said, "strong")
 
 
 def ticks(budgets: Sequence[tuple[float, str]], largest: float) -> list[Tick]:
