@@ -114,7 +114,7 @@ def _of_network(
 def _curves(
     curves: dict[str, list[Value]], kind: str, *, bands: bool, confined: Collection[str] = ()
 ) -> Figure:
-    """With ``bands`` every curve counts; without, the worst does, and the confined are no rivals."""
+    """With ``bands`` every curve counts; without, the worst does, and confined ones are faint."""
     from matplotlib.figure import Figure
 
     figure = Figure()

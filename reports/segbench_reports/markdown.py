@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from segbench.api import TELLING, Tables, TransferMatrix, plain
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
-from segbench_reports.suites import attacks_compared
+from segbench_reports.requested import requested
+from segbench_reports.suites import Comparison, attacks_compared
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -70,7 +71,7 @@ def render(tables: Tables) -> str:
         *_spreads(tables.seeds),
         *_comparisons(tables.comparisons),
         *_transfers(tables.transfers),
-        *_of_attacks(tables),
+        *_compared([*requested(tables), *attacks_compared(tables)]),
         "## Notes",
         _bullets(map(escape, tables.notes)),
     ]
@@ -190,9 +191,9 @@ def _transfers(transfers: Sequence[TransferMatrix]) -> Iterator[str]:
         yield markdown_table(["Source", *map(escape, scores.columns)], lines)
 
 
-def _of_attacks(tables: Tables) -> Iterator[str]:
-    """How the attacks compare, and who won within suites."""
-    for comparison in attacks_compared(tables):
+def _compared(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """What was measured on request, how the attacks compare, and who won within suites."""
+    for comparison in comparisons:
         yield f"## {comparison.title}"
         yield comparison.meaning
         lines = [[*map(escape, line)] for line in comparison.lines]

@@ -58,6 +58,14 @@ from segbench.store.workspace import Workspace
 @click.option("--batch-size", type=at_least(1), help="Changes no result.  [default: by memory]")
 @click.option("--boundary", is_flag=True, help="Also hd95 and nsd (slow).")
 @click.option(
+    "--lesions",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="OVERLAP",
+    help="Also count lesions (connected components) that are found and made up; one is found where "
+    "a component of the prediction overlaps it by more than this intersection over union, such as "
+    "0.1.",
+)
+@click.option(
     "--quantize",
     is_flag=True,
     help="Also score the images rounded to the bits of their files, as an attack of its own.",

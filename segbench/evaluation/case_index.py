@@ -21,7 +21,7 @@ from segbench.data.file_dataset import READING
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.constants import constant_scores
-from segbench.evaluation.score import nsd_tolerance
+from segbench.evaluation.requested import nsd_tolerance
 from segbench.store.records import digest, read_record, write_record
 from segbench.store.workspace import Workspace
 

@@ -16,10 +16,11 @@ from segbench.evaluation.constants import answer_names
 from segbench.evaluation.costs import Costs, Estimate, Kind
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.pieces import Piece
+from segbench.evaluation.request import Options
 from segbench.evaluation.work import ModelWork, View
 from segbench.store.images import kept_cases
 from segbench.store.records import digest
-from segbench.store.rows import finished_cases
+from segbench.store.rows import Measured, finished_cases
 from segbench.store.runs import Asked
 
 _GRADIENTS = 100.0  # of an attack that says nothing of its steps
@@ -134,7 +135,7 @@ class Missing:
 def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None) -> Missing:
     """What of a plan, or of a part of it, is still to be computed."""
     options, damaged = work.options, list[str]()
-    done: dict[str, dict[str, float]] = {}
+    done: dict[str, dict[str, Measured]] = {}
     if not options.fresh:
         done = finished_cases(work.workspace, set(work.keys), damaged)
     pieces, total, found, begun = [], 0, 0, set()
@@ -163,7 +164,7 @@ def _lacking(
     work: ModelWork,
     plan: ModelPlan,
     place: int,
-    done: Mapping[str, Mapping[str, float]],
+    done: Mapping[str, Mapping[str, Measured]],
     own: set[str],
 ) -> dict[str, tuple[int, ...]]:
     """Case id -> the views that lack its rows; none where only its images are to be kept."""
@@ -173,7 +174,7 @@ def _lacking(
         name: tuple(
             n
             for n, view in enumerate(views)
-            if not _is_done(case, done.get(view.key, {}), boundary=work.options.boundary)
+            if not _is_done(case, done.get(view.key, {}), work.options)
         )
         for name, case in known.items()
     }
@@ -184,7 +185,10 @@ def _lacking(
     return {name: lack for name, lack in lacking.items() if lack or name in unkept}
 
 
-def _is_done(case: Known, done: Mapping[str, float], *, boundary: bool) -> bool:
+def _is_done(case: Known, done: Mapping[str, Measured], options: Options) -> bool:
+    """Whether all that is asked of a case is measured."""
     if case.sha256 not in done:
         return False
-    return not boundary or done[case.sha256] == case.nsd_tolerance
+    at = done[case.sha256]
+    surfaces = not options.boundary or at.nsd_tolerance == case.nsd_tolerance
+    return surfaces and options.lesions in (None, at.lesion_overlap)

@@ -43,13 +43,16 @@ ShardText = Annotated[str, BeforeValidator(_shard)]
 
 @dataclass(frozen=True, config=STRICT)
 class Options:
-    """How to compute; only ``precision``, ``boundary`` and ``tiles`` change a result.
+    """How to compute; only ``precision``, ``boundary``, ``lesions`` and ``tiles`` change a
+    result.
 
     Attributes:
         precision: of gradients; decisions and scores are always fp32.
         device: None for the accelerator, if there is one.
         batch_size: cases per batch, None to choose by measured memory.
         boundary: whether hd95 and nsd are measured too.
+        lesions: the intersection over union, from 0 up to 1, that a component of the prediction
+            must exceed to count as a lesion that was found; None where lesions are not counted.
         quantize: whether images rounded to their file's levels are scored too.
         save_adversarial: whether the images are kept.
         pictures: whether small pictures of a few cases of every cell are kept, for reports.
@@ -68,6 +71,7 @@ class Options:
     device: str | None = None
     batch_size: Count | None = None
     boundary: Flag = False
+    lesions: Share | None = None
     quantize: Flag = False
     save_adversarial: Flag = False
     pictures: Flag = True

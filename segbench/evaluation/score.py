@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.api import Case, Context, FittedAttack, Goal, TransferAttack
+from segbench.api import Context, FittedAttack, Goal, TransferAttack
 from segbench.data.quantize import round_to_levels
 from segbench.engine import ball
 from segbench.engine.loop import Outcome, attack_batch
@@ -32,16 +32,15 @@ from segbench.evaluation.batch import Batch
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.regions import region_of
+from segbench.evaluation.requested import ONLY_REGIONS, Extra
 from segbench.metrics import regions
-from segbench.metrics.boundary import boundary_scores, default_tolerance
 from segbench.store.images import Attacked
 
-_NO_SURFACE = dict.fromkeys(("hd95", "nsd", "nsd_tolerance"), float("nan"))
 _SCORED = -2  # a draw that no attack has seen, and the same at every eps
 
 
 def evaluate_batch(
-    network: Network, batch: Batch, cell: Cell, *, boundary: bool = False
+    network: Network, batch: Batch, cell: Cell, extra: Extra = ONLY_REGIONS
 ) -> list[dict[str, Any]]:
     """Attack and score some cases: the varying columns of the store, one row per case and class.
 
@@ -49,7 +48,7 @@ def evaluate_batch(
         UserError, MachineError: see ``attack_cases`` and ``score_cases``.
     """
     attacked = attack_cases(network, batch, cell)
-    return score_cases(network, batch, cell, attacked, boundary=boundary)
+    return score_cases(network, batch, cell, attacked, extra)
 
 
 def attack_cases(
@@ -110,10 +109,11 @@ def score_cases(
     batch: Batch,
     cell: Cell,
     attacked: Attacked,
-    *,
-    boundary: bool = False,
+    extra: Extra = ONLY_REGIONS,
 ) -> list[dict[str, Any]]:
     """The rows of cases under images that were made for them, by this network or another.
+
+    With whatever metrics are asked for beside those that all rows have.
 
     Raises:
         UserError: the network answers with NaN; the case is named.
@@ -130,15 +130,16 @@ def score_cases(
     predicted = network.as_labels(logits)
     scores = network.score(predicted, batch.truth, ignore).rows()
     agreement = _agreement(network, predicted, goal_of(network, batch, cell))
-    surfaces = surface_scores(network, predicted, batch) if boundary else None
+    further = extra.scores(network, predicted, batch)
     seconds = (time.perf_counter() - start) / len(batch.cases)
     facts = _case_facts(network, batch, attacked, distances, seconds)
     rows = []
     for b, case in enumerate(batch.cases):
         for s, values in enumerate(scores[b]):
-            surface = surfaces[b][s] if surfaces else _NO_SURFACE
             name = {"class_id": s + 1, "class_name": case.class_names[s + 1]}
-            rows.append({**facts[b], "target_jaccard": agreement[b], **name, **values, **surface})
+            rows.append(
+                {**facts[b], "target_jaccard": agreement[b], **name, **values, **further[b][s]}
+            )
     return rows
 
 
@@ -148,29 +149,6 @@ def moved_along(network: Network, batch: Batch, attacked: Attacked) -> Batch:
         return batch
     moves = attacked.displacement.to(network.device)
     return replace(batch, truth=warped_labels(batch.truth, moves))
-
-
-def surface_scores(
-    network: Network, predicted: Tensor, batch: Batch
-) -> list[list[dict[str, float]]]:
-    """``[case][class]`` -> hd95 and nsd."""
-    masks, truths = network.as_masks(predicted), network.as_masks(batch.truth)
-    ignore = batch.cases[0].ignore_index
-    known = torch.ones_like(batch.truth, dtype=torch.bool)
-    known = known if ignore is None else batch.truth != ignore
-    valid = known if network.structures else known[:, None].expand_as(truths)
-    found = []
-    for b, case in enumerate(batch.cases):
-        tolerance = nsd_tolerance(case)
-        measured = boundary_scores(masks[b], truths[b], valid[b], case.spacing, tolerance)
-        found.append([{**scores, "nsd_tolerance": tolerance} for scores in measured])
-    return found
-
-
-def nsd_tolerance(case: Case) -> float:
-    """The distance that nsd forgives, in mm, or pixels without spacing: the data set's, or ours."""
-    own = case.nsd_tolerance
-    return default_tolerance(case.spacing) if own is None else own
 
 
 def _answers(network: Network, images: Tensor, batch: Batch) -> Tensor:

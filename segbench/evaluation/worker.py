@@ -13,6 +13,7 @@ from segbench.engine.batching import choose_batch_size
 from segbench.evaluation.batch import Batch, collate
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.requested import Extra
 from segbench.evaluation.score import attack_cases, rounded, score_cases
 from segbench.evaluation.subject import Subject
 from segbench.store.images import Attacked, join
@@ -57,7 +58,8 @@ class Worker:
         for start, batch in self._batches(cases):
             some = attacked.part(start, start + len(batch.cases))
             some = rounded(batch, some) if quantized else some
-            rows += score_cases(self.network, batch, cell, some, boundary=self.options.boundary)
+            extra = Extra(self.options.boundary, self.options.lesions)
+            rows += score_cases(self.network, batch, cell, some, extra)
         return rows
 
     def _batches(self, cases: Sequence[Case]) -> Iterator[tuple[int, Batch]]:

@@ -22,6 +22,9 @@ HIGHER_IS_BETTER = {
     "false_positives": False,
     "hd95": False,
     "nsd": True,
+    "lesion_sensitivity": True,
+    "lesion_f1": True,
+    "lesions_false": False,
 }
 
 

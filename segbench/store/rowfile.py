@@ -51,6 +51,10 @@ COLUMNS: Mapping[str, str] = {
     "hd95": "double",
     "nsd": "double",
     "nsd_tolerance": "double",  # in mm, or pixels without spacing; NaN: hd95 and nsd not asked for
+    "lesions": "double",  # see metrics/lesions.py; NaN, as of all four: not asked for
+    "lesions_found": "double",
+    "lesions_false": "double",
+    "lesion_overlap": "double",  # intersection over union that found means more than
     "target_jaccard": "double",
     "linf": "double",
     "l2": "double",
@@ -67,7 +71,12 @@ COLUMNS: Mapping[str, str] = {
 }
 """A row's columns in order, with their Arrow types. Floats may be NaN; nothing may be null."""
 
-LATER: Mapping[str, str | float] = {"gradient_check": "", "late_gain": float("nan"), "member": ""}
+LATER: Mapping[str, str | float] = {
+    "gradient_check": "",
+    "late_gain": float("nan"),
+    "member": "",
+    **dict.fromkeys(("lesions", "lesions_found", "lesions_false", "lesion_overlap"), float("nan")),
+}
 """Columns that older files of this schema lack, and what is read there."""
 
 ADDRESS: Mapping[str, str] = {"cell": "string", "run": "int64", "created": "double"}

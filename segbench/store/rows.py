@@ -7,7 +7,7 @@ appears first and the shards go after, so whoever looks at shards first and run 
 every row at least once; rows seen twice are dropped by what they measure.
 
 A row is known by its cell, the content of its case, and its class. Of rows computed twice the one
-of the later run counts, by the store's own counter and never by the clock; boundary metrics that
+of the later run counts, by the store's own counter and never by the clock; metrics on request that
 only an earlier one measured are kept.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from segbench.errors import MachineError, UserError
 from segbench.store import rowfile
@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 IDENTITY = ("cell", "case_sha256", "class_id")
 """The columns that a row is known by."""
 
-_BOUNDARY = ["hd95", "nsd", "nsd_tolerance"]
+ON_REQUEST: Mapping[str, Sequence[str]] = {
+    "nsd_tolerance": ("hd95", "nsd", "nsd_tolerance"),
+    "lesion_overlap": ("lesions", "lesions_found", "lesions_false", "lesion_overlap"),
+}
+"""What is measured where it is asked for: by what it was measured at, NaN where it was not."""
+
 _SAME = 1e-4  # of a Jaccard computed twice
 _ORDER = (
     "model", "dataset", "split", "attack", "attack_params", "budget_kind", "budget", "seed",
@@ -45,6 +50,13 @@ _SHARD_NAME = re.compile(r"(?P<cell>[0-9a-f]+)-(?P<run>\d+)-[0-9a-f]{16}\.parque
 _OLD_SHARD = re.compile(r"[0-9a-f]+-\d+\.parquet")
 
 Read = TypeVar("Read")
+
+
+class Measured(NamedTuple):
+    """At what the rows of a case were measured, by the columns of ``ON_REQUEST``; NaN: not."""
+
+    nsd_tolerance: float = math.nan
+    lesion_overlap: float = math.nan
 
 
 def cell_key(facts: Mapping[str, Any]) -> str:
@@ -85,33 +97,33 @@ def append_shard(
 
 def finished_cases(
     workspace: Workspace, cells: Collection[str], damaged: list[str] | None = None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Measured]]:
     """Of each cell the cases that need not be computed again; reads no scores.
 
     Returns:
-        cell key -> ``Case.sha256`` -> the tolerance at which its boundary metrics were measured,
-        NaN where they were not;
-        of several that of the latest run, which is the one that is shown.
+        cell key -> ``Case.sha256`` -> at what its metrics on request were measured; of several
+        that of the latest run, which is the one that is shown.
 
     Raises:
         UserError: a file there is not ours or is damaged, and ``damaged`` is None; else the
             sentence is appended to it and the file left out.
     """
-    columns = ["cell", "case_sha256", "nsd_tolerance", "run"]
+    columns = ["cell", "case_sha256", "run", *Measured._fields]
     shards = [path for path, cell, _ in _list_shards(workspace, damaged) if cell in cells]
-    found: dict[str, dict[str, float]] = {cell: {} for cell in cells}
-    measured_by: dict[tuple[str, str], int] = {}
+    found: dict[str, dict[str, Measured]] = {cell: {} for cell in cells}
+    measured_by: dict[tuple[str, str, str], int] = {}
     # Shards are read before runs are listed, see ``read_rows``.
     for path in chain(shards, _later(lambda: _list_runs(workspace))):
         table = _unless_damaged(lambda p=path: rowfile.read_if_there(p, columns), damaged)  # type: ignore[misc]
         if table is not None:
-            for cell, case, tolerance, run in zip(*table.to_pydict().values(), strict=True):
+            for cell, case, run, *at in zip(*table.to_pydict().values(), strict=True):
                 if cell not in found:
                     continue
-                found[cell].setdefault(case, math.nan)
-                if not math.isnan(tolerance) and run >= measured_by.get((cell, case), 0):
-                    found[cell][case] = tolerance
-                    measured_by[cell, case] = run
+                own = found[cell].setdefault(case, Measured())
+                for name, value in zip(Measured._fields, at, strict=True):
+                    if not math.isnan(value) and run >= measured_by.get((cell, case, name), 0):
+                        found[cell][case] = own = own._replace(**{name: value})
+                        measured_by[cell, case, name] = run
     return found
 
 
@@ -232,17 +244,24 @@ def _once(rows: DataFrame) -> DataFrame:
         return rows
     rows = rows.sort_values(["run", "created"], kind="stable")
     newest = rows.drop_duplicates([*IDENTITY], keep="last")
-    measured = rows[rows["nsd_tolerance"].notna()].drop_duplicates([*IDENTITY], keep="last")
-    lacking = newest["nsd_tolerance"].isna()
+    for at, columns in ON_REQUEST.items():
+        newest = _with_earlier(newest, rows, at, columns)
+    return newest
+
+
+def _with_earlier(newest: DataFrame, rows: DataFrame, at: str, columns: Sequence[str]) -> DataFrame:
+    """The newest rows with what only earlier ones measured, of the same score."""
+    measured = rows[rows[at].notna()].drop_duplicates([*IDENTITY], keep="last")
+    lacking = newest[at].isna()
     if measured.empty or not lacking.any():
         return newest
-    earlier = measured.set_index([*IDENTITY])[["jaccard", *_BOUNDARY]]
+    earlier = measured.set_index([*IDENTITY])[["jaccard", *columns]]
     wanted = newest.loc[lacking, [*IDENTITY]]
     earlier = earlier.reindex(list(wanted.itertuples(index=False, name=None)))
     change = abs(earlier["jaccard"].to_numpy() - newest.loc[lacking, "jaccard"].to_numpy())
     same = ~(change > _SAME)  # a class that the label lacks has no Jaccard to compare
     newest = newest.copy()
-    for column in _BOUNDARY:
+    for column in columns:
         values = earlier[column].where(same).to_numpy()
         newest.loc[lacking, column] = values
     return newest

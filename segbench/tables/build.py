@@ -24,6 +24,7 @@ from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
 from segbench.tables.headlines import headlines, rank_networks
 from segbench.tables.labels import name_apart
+from segbench.tables.lesions import with_lesions
 from segbench.tables.members import winners
 from segbench.tables.minnorm import KIND, curve_points, describe_distances, summarise_distances
 from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out, describe_units
@@ -107,6 +108,7 @@ def _tabulate(
     seeds, attacks, provenance = _seeds(named), _parameters(named), _trace(named, runs)
     cases, distances = _cases(named)
     structures = by_structure(named) if depth == "all" else DataFrame()
+    overlaps = sorted(named["lesion_overlap"].dropna().unique().tolist())
     shown = pictures(named) if depth == "all" else ()
     del named  # of a large grid there is room for one copy of what is not needed, not for three
     if depth == "cases":
@@ -140,7 +142,7 @@ def _tabulate(
         notes=[
             *warnings,
             *units,
-            *collect_notes(cases, seeds),
+            *collect_notes(cases, seeds, overlaps),
             *describe_worst(worst),
             *describe_distances(distances),
         ],
@@ -171,7 +173,7 @@ def _for_a_page(
 
 def _cases(named: DataFrame) -> tuple[DataFrame, DataFrame]:
     """One row per case, and one per minimum-norm attack."""
-    seeded = _average_classes(named)
+    seeded = _average_classes(with_lesions(named))
     distances = plain_texts(summarise_distances(seeded, _CURVE))
     points = stack([seeded, curve_points(seeded, _SUBJECT, METRICS)])
     del seeded
@@ -195,9 +197,10 @@ def _nothing_to_show(retrained: Sequence[str]) -> str:
 
 
 def _average_classes(rows: DataFrame) -> DataFrame:
-    """One row per case and attack seed: mean over classes; false positives are summed."""
+    """One row per case and attack seed: mean over classes; what is counted is summed."""
     scores, number = _averaged(rows, [*_CASE, "seed"], _MEANS)
-    scores["false_positives"] = rows["false_positives"].groupby(number).sum().to_numpy()
+    for counted in ("false_positives", "lesions_false"):
+        scores[counted] = rows[counted].groupby(number).sum(min_count=1).to_numpy()
     return scores
 
 

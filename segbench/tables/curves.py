@@ -20,9 +20,10 @@ from segbench.plugins.naming import CLEAN, eps_names
 from segbench.tables.texts import join_words, phrases, stack, words
 
 METRICS = (
-    "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95", "target_jaccard",
+    "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95",
+    "lesion_sensitivity", "lesion_f1", "lesions_false", "target_jaccard",
 )  # fmt: skip
-RANGES: dict[str, Range] = {"hd95": "distance"}
+RANGES: dict[str, Range] = {"hd95": "distance", "lesions_false": "distance"}
 """What each metric's values are, where it is no share."""
 
 DECILE = 0.1
@@ -60,6 +61,8 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     parts = []
     for metric in METRICS:
         values = placed[metric].to_numpy(dtype=np.float64)
+        if np.isnan(values).all():
+            continue  # not asked for
         found = mean_intervals(values, where, groups, len(points), of=RANGES.get(metric, "unit"))
         part = facts.assign(metric=metric, **_columns(metric, found, values, where, before))
         parts.append(part.assign(place=np.arange(len(part)))[found.cases > 0])

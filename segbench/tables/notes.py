@@ -11,6 +11,7 @@ from pandas import DataFrame
 from segbench.metrics.stats import CONFIDENCE, FEW, FEW_GROUPS, THIN_TAIL
 from segbench.plugins.naming import CLEAN, point_names
 from segbench.plugins.where import where_of
+from segbench.tables.lesions import describe_lesions
 from segbench.tables.marks import OTHER_DATA, adapted, distrusted
 from segbench.tables.shown import Shown
 
@@ -54,13 +55,24 @@ def collect_warnings(cases: DataFrame, curves: DataFrame, summary: DataFrame) ->
     return notes
 
 
-def collect_notes(cases: DataFrame, seeds: Mapping[tuple[str, str], Sequence[int]]) -> list[str]:
-    """How to read the tables; ``seeds``: (model, attack) -> its attack seeds, where several."""
+def collect_notes(
+    cases: DataFrame,
+    seeds: Mapping[tuple[str, str], Sequence[int]],
+    overlaps: Sequence[float] = (),
+) -> list[str]:
+    """How to read the tables.
+
+    Args:
+        cases: one row per case.
+        seeds: (model, attack) -> its attack seeds, where there are several.
+        overlaps: at which lesions were counted.
+    """
     notes = [
         f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
         for (model, attack), values in seeds.items()
     ]
-    return [*notes, *_confined(cases), *_quantized(cases), *_METHOD, *_boundaries(cases)]
+    measured = [*_boundaries(cases), *describe_lesions(overlaps)]
+    return [*notes, *_confined(cases), *_quantized(cases), *_METHOD, *measured]
 
 
 def _boundaries(cases: DataFrame) -> Iterator[str]:

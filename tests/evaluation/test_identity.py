@@ -273,6 +273,24 @@ def test_boundary_metrics_are_never_lost_and_never_asked_for_twice(
     pd.testing.assert_frame_equal(shown(tmp_path / "other", record)[VALUES], before[VALUES])
 
 
+def test_lesions_are_counted_at_the_overlap_that_was_asked_for_last(
+    pictures: Path, tmp_path: Path
+) -> None:
+    runs, data = tmp_path / "runs", source(pictures)
+    record, _ = run(runs, data)
+    plain = shown(runs, record)
+    for overlap in (0.1, 0.0):
+        record, count = run(runs, data, options=replace(OPTIONS, lesions=overlap))
+        assert count.computed == 8
+        rows = shown(runs, record)
+        assert set(rows["lesion_overlap"]) == {overlap}
+        assert (rows["lesions_found"] <= rows["lesions"]).all()
+        others = [name for name in VALUES if not name.startswith("lesion")]
+        pd.testing.assert_frame_equal(rows[others], plain[others])
+    _, count = run(runs, data, options=replace(OPTIONS, lesions=0.0))
+    assert count.computed == 0
+
+
 def test_what_only_scoring_needs_attacks_nothing_again(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

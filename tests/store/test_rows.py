@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import random
 import re
@@ -183,8 +184,36 @@ def test_what_only_an_earlier_run_measured_is_kept(workspace, row):
     assert rows.loc["b", "nsd_tolerance"] != rows.loc["b", "nsd_tolerance"]
     assert rows["run"].tolist() == [2, 2]
     found = finished_cases(workspace, ["a0"])["a0"]
-    assert found["a"] == 1.0
-    assert found["b"] != found["b"]
+    assert found["a"].nsd_tolerance == 1.0
+    assert math.isnan(found["b"].nsd_tolerance)
+
+
+def test_what_was_measured_at_different_times_is_kept_together(workspace, row):
+    surfaces = {"hd95": 3.0, "nsd": 0.5, "nsd_tolerance": 1.0}
+    lesions = {"lesions": 3.0, "lesions_found": 2.0, "lesions_false": 1.0, "lesion_overlap": 0.1}
+    append_shard(workspace, "a0", 1, {}, [row(**surfaces)])
+    append_shard(workspace, "a0", 2, {}, [row(**lesions)])
+    append_shard(workspace, "a0", 3, {}, [row()])
+    (rows,) = read_rows(workspace).to_dict("records")
+    assert {name: rows[name] for name in surfaces | lesions} == surfaces | lesions
+    assert finished_cases(workspace, ["a0"])["a0"]["case-000"] == (1.0, 0.1)
+    append_shard(workspace, "a0", 4, {}, [row(**lesions | {"lesion_overlap": 0.5})])
+    assert finished_cases(workspace, ["a0"])["a0"]["case-000"] == (1.0, 0.5)
+    assert read_rows(workspace)["lesion_overlap"].tolist() == [0.5]
+
+
+def test_files_written_before_lesions_were_counted_are_read(workspace, row, monkeypatch):
+    whole, given = dict(rowfile.COLUMNS), row()
+    before = {name: kind for name, kind in whole.items() if not name.startswith("lesion")}
+    monkeypatch.setattr(rowfile, "COLUMNS", before)
+    rowfile.schema.cache_clear()
+    append_shard(workspace, "a0", 1, {}, [{n: v for n, v in given.items() if n in before}])
+    monkeypatch.setattr(rowfile, "COLUMNS", whole)
+    rowfile.schema.cache_clear()
+    rows = read_rows(workspace)
+    assert len(rows) == 1
+    assert rows[["lesions", "lesions_found", "lesions_false", "lesion_overlap"]].isna().to_numpy().all()
+    assert math.isnan(finished_cases(workspace, ["a0"])["a0"]["case-000"].lesion_overlap)
 
 
 def test_the_tolerance_that_is_shown_is_the_one_that_need_not_be_measured_again(workspace, row):
@@ -193,7 +222,7 @@ def test_the_tolerance_that_is_shown_is_the_one_that_need_not_be_measured_again(
         append_shard(workspace, "a0", run, {}, [row(case_id="a", **measured)])
         compact_run(workspace, f"run-0000{run}", {"a0"})
     append_shard(workspace, "a0", 3, {}, [row(case_id="a")])
-    assert finished_cases(workspace, {"a0"}) == {"a0": {"a": 2.0}}
+    assert finished_cases(workspace, {"a0"})["a0"]["a"].nsd_tolerance == 2.0
     assert read_rows(workspace)["nsd_tolerance"].tolist() == [2.0]
 
 

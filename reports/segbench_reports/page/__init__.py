@@ -21,6 +21,7 @@ from markupsafe import Markup
 from segbench.api import TELLING, Tables, plain
 from segbench.atomic import write_atomically
 from segbench_reports.page import parts, pictures, svg, words
+from segbench_reports.requested import requested
 from segbench_reports.suites import attacks_compared
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -56,7 +57,7 @@ def render(tables: Tables) -> str:
             notes=[note for note in tables.notes if note not in set(tables.warnings)],
             transfers=[_matrix(matrix) for matrix in tables.transfers],
             costs=tables.costs.to_dict("records"),
-            comparisons=[*attacks_compared(tables)],
+            comparisons=[*requested(tables), *attacks_compared(tables)],
             seeds=_seeds(tables),
             telling=TELLING,
             frame=svg,

@@ -1,0 +1,48 @@
+"""What was measured on request, as tables that all formats share: boundaries, and lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from segbench.api import Tables
+from segbench_reports.suites import Comparison
+
+_MEANT = "Each the mean over cases with its 95 % interval over groups; the notes define it."
+_TITLES = {
+    "Boundaries": {"nsd": "NSD", "hd95": "HD95"},
+    "Lesions": {
+        "lesion_sensitivity": "Sensitivity",
+        "lesions_false": "False a case",
+        "lesion_f1": "F1",
+    },
+}
+_POINT = ["dataset", "split", "model", "attack", "attack_params", "budget", "eps"]
+
+
+def requested(tables: Tables) -> Iterator[Comparison]:
+    """Those that there are, a line per point of every curve."""
+    for title, metrics in _TITLES.items():
+        own = tables.curves[tables.curves["metric"].isin(metrics)]
+        if own.empty:
+            continue
+        lines = []
+        for key, part in own.groupby(_POINT, sort=True):
+            found = {str(line["metric"]): line for line in part.to_dict("records")}
+            point = dict(zip(_POINT, key, strict=True))
+            eps = "clean" if point["eps"] == "0" else point["eps"]
+            names = [point["dataset"], point["split"], point["model"], point["attack"], eps]
+            cells = [_cell(found.get(metric)) for metric in metrics]
+            cases = f"{part['cases'].max()} / {part['groups'].max()}"
+            lines.append([*map(str, names), *cells, cases])
+        heads = ["Data set", "Split", "Model", "Attack", "Eps", *metrics.values(), "Cases / groups"]
+        yield Comparison(title, _MEANT, heads, lines)
+
+
+def _cell(line: Mapping[Any, Any] | None) -> str:
+    """``0.887 [0.879, 0.895]``; a dash where no case has a value."""
+    if line is None:
+        return "-"
+    if line["low"] != line["low"]:
+        return f"{line['mean']:.3f}"
+    return f"{line['mean']:.3f} [{line['low']:.3f}, {line['high']:.3f}]"
