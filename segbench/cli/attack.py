@@ -73,7 +73,8 @@ from segbench.store.workspace import Workspace
 @click.option(
     "--save-adversarial",
     is_flag=True,
-    help="Keep the images, float32, in the workspace (see segbench export).",
+    help="Keep the images, float32, and the network's labels in the workspace (see segbench "
+    "export).",
 )
 @click.option(
     "--pictures/--no-pictures",

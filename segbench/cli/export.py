@@ -44,7 +44,8 @@ def command(
     Each file is read back and its distance from the clean image measured anew: whole numbers are
     rounded towards the clean image, so a change of less than one level is gone. Voxels of a volume
     outside its intensity window keep their file's own value plus the change; a reader with that
-    window does not see it, and they are counted. written.csv lists every file.
+    window does not see it, and they are counted. Of DICOM cases the network's labels are written
+    too, as segmentations (SEG). written.csv lists every file of images.
 
     \b
     segbench attack --eps 2/255 --save-adversarial

@@ -118,9 +118,7 @@ def score_cases(
     Raises:
         UserError: the network answers with NaN; the case is named.
     """
-    network.meet(batch.cases)
-    if network.one_by_one:
-        torch.manual_seed(batch.noise(cell.seed).torch_seed(_SCORED))
+    _meet(network, batch, cell)
     start, batch = time.perf_counter(), moved_along(network, batch, attacked)
     images = attacked.images.to(network.device)
     distances = ball.distances(images, batch.images)
@@ -141,6 +139,26 @@ def score_cases(
                 {**facts[b], "target_jaccard": agreement[b], **name, **values, **further[b][s]}
             )
     return rows
+
+
+def predict_cases(network: Network, batch: Batch, cell: Cell, images: Tensor) -> Tensor:
+    """The labels (B, *spatial), or (B, S, *spatial), that scores of images are made of; on the CPU.
+
+    Raises:
+        UserError: the network answers with NaN; the case is named.
+    """
+    _meet(network, batch, cell)
+    logits = _answers(network, images.to(network.device), batch)
+    _refuse_nan(logits, network, batch)
+    few = logits.shape[1] <= torch.iinfo(torch.uint8).max
+    return network.as_labels(logits).to(torch.uint8 if few else torch.int16).cpu()
+
+
+def _meet(network: Network, batch: Batch, cell: Cell) -> None:
+    """Make a network ready for cases that are scored; what it draws, it draws alike every time."""
+    network.meet(batch.cases)
+    if network.one_by_one:
+        torch.manual_seed(batch.noise(cell.seed).torch_seed(_SCORED))
 
 
 def moved_along(network: Network, batch: Batch, attacked: Attacked) -> Batch:

@@ -85,6 +85,8 @@ class ImageStore:
             self._made += Sums(len(cases), seconds, int(gradients), int(forwards))
         if keep:
             self.worker.network.require_unchanged()
+            if self.options.save_adversarial:
+                attacked = self.worker.with_labels(cell, cases, attacked)
             record = cell_constants(self.worker.subject, cell, self.workspace)
             keep_images(self.workspace, key, self.run, record, attacked)
         return attacked

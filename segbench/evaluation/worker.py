@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from segbench.api import Case
 from segbench.data.quantize import require_levels
@@ -14,7 +16,7 @@ from segbench.evaluation.batch import Batch, collate
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.requested import Extra
-from segbench.evaluation.score import attack_cases, rounded, score_cases
+from segbench.evaluation.score import attack_cases, predict_cases, rounded, score_cases
 from segbench.evaluation.subject import Subject
 from segbench.store.images import Attacked, join
 
@@ -61,6 +63,16 @@ class Worker:
             extra = Extra(self.options.boundary, self.options.lesions)
             rows += score_cases(self.network, batch, cell, some, extra)
         return rows
+
+    def with_labels(self, cell: Cell, cases: Sequence[Case], attacked: Attacked) -> Attacked:
+        """The same with what the network makes of the images, and of the clean ones."""
+        labels: list[Tensor] = []
+        clean: list[Tensor] = []
+        for start, batch in self._batches(cases):
+            images = attacked.images[start : start + len(batch.cases)]
+            labels.append(predict_cases(self.network, batch, cell, images))
+            clean.append(predict_cases(self.network, batch, cell, batch.images))
+        return replace(attacked, labels=torch.cat(labels), clean_labels=torch.cat(clean))
 
     def _batches(self, cases: Sequence[Case]) -> Iterator[tuple[int, Batch]]:
         """Consecutive batches, each with the place of its first case."""

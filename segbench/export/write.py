@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.data.dicom_series import is_dicom
 from segbench.errors import UserError
+from segbench.export.dicom_segmentation import write_predictions
 from segbench.export.image_files import read_change, write_image
 from segbench.export.own_values import count_outside, own_values
 from segbench.plugins.naming import eps_names
-from segbench.store.images import KeptCell, kept_cases, kept_cells, load_images
+from segbench.store.images import Attacked, KeptCell, kept_cases, kept_cells, load_images
 
 if TYPE_CHECKING:
     from segbench.api import Case, Dataset
@@ -97,8 +99,8 @@ def export_cell(
     others: dict[str, str] = {}  # of cases that were edited since, perhaps attacked again
     for file, contents in kept.items():
         attacked = load_images(file, contents)
-        for content, case_id, image in zip(
-            attacked.contents, attacked.case_ids, attacked.images.numpy(), strict=True
+        for place, (content, case_id, image) in enumerate(
+            zip(attacked.contents, attacked.case_ids, attacked.images.numpy(), strict=True)
         ):
             case = _load(dataset, case_id)
             if case is None or case.sha256 != content:
@@ -106,6 +108,7 @@ def export_cell(
                 continue
             found.add(case_id)
             path = write_image(folder, image, case)
+            _write_predictions(path, attacked, place, case, cell.model)
             change = read_change(path, case)
             yield Written(
                 path,
@@ -126,6 +129,17 @@ def export_cell(
             f"(its case {case_id} is {others[case_id]}); name the folder they were made on with "
             "--data-root"
         )
+
+
+def _write_predictions(
+    folder: Path, attacked: Attacked, place: int, case: Case, model: str
+) -> None:
+    """Beside a derived series what the network makes of it, and of its source, where it is kept."""
+    labels, clean = attacked.labels, attacked.clean_labels
+    if labels is None or clean is None or case.source is None or not is_dicom(case.source):
+        return
+    pair = clean[place].numpy(), labels[place].numpy()
+    write_predictions(folder, *pair, case, case.source, model)
 
 
 def _load(dataset: Dataset, case_id: str) -> Case | None:

@@ -2,7 +2,8 @@
 
 <workspace>/adversarial/<cell key>/
     cell.json                          what they are images of: model, data, attack, budget
-    <run>-<cases>.safetensors          images of one shape, with what each of them cost
+    <run>-<cases>.safetensors          images of one shape, what each of them cost, and the labels
+                                       that the network gave to it and to its clean image
 
 The key holds nothing that only scoring needs, and a case is known by its content: images are found
 again whichever cases are asked for, and whatever is to be measured on them.
@@ -29,6 +30,7 @@ RECORD = "cell.json"
 _SUFFIX = ".safetensors"
 _TENSORS = ("images", "forwards", "backwards", "seconds", "zero_gradients")
 _MOVES, _LATE = "displacement", "late_gain"
+_LABELS = ("labels", "clean_labels")
 _NAMES = ("contents", "case_ids", "members")
 
 
@@ -47,6 +49,9 @@ class Attacked:
         displacement: (B, dims, *spatial) in pixels, by which image and truth were moved, or None.
         late_gain: (B,), see ``engine.loop.Outcome``; None of older files.
         members: which member of a suite found each; "" where it was no suite. () of older files.
+        labels: what the network made of the images, (B, *spatial) or (B, S, *spatial) for
+            structures; None where that was not asked for.
+        clean_labels: the same of the clean images.
     """
 
     contents: tuple[str, ...]
@@ -62,11 +67,13 @@ class Attacked:
     displacement: Tensor | None = None
     late_gain: Tensor | None = None
     members: tuple[str, ...] = ()
+    labels: Tensor | None = None
+    clean_labels: Tensor | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What it has of each case, by name."""
-        found = {name: getattr(self, name) for name in (*_TENSORS, _MOVES, _LATE)}
+        found = {name: getattr(self, name) for name in (*_TENSORS, _MOVES, _LATE, *_LABELS)}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     @property
@@ -164,6 +171,7 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
             displacement=tensors.get(_MOVES),
             late_gain=tensors.get(_LATE),
             members=tuple(json.loads(facts.get("members", "[]"))),
+            **{name: tensors.get(name) for name in _LABELS},
         )
         places = {content: place for place, content in enumerate(whole.contents)}
         return whole if contents is None else whole.pick([places[c] for c in contents])
