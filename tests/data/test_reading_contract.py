@@ -62,51 +62,62 @@ def tiff(
     """One strip, or one for each plane, uncompressed (TIFF 6.0)."""
     samples = 1 if values.ndim == 2 else values.shape[2]
     bits = bits or 8 * values.dtype.itemsize
-    if bits % 8:
-        planes = [packed(values, bits)]
-    else:
-        ordered = values.astype(values.dtype.newbyteorder(endian))
-        split = np.moveaxis(ordered, -1, 0) if planar == 2 else [ordered]
-        planes = [np.ascontiguousarray(plane).tobytes() for plane in split]
-    height, width = values.shape[:2]
-    tags: dict[int, tuple[int, list[int]]] = {
-        256: (4, [width]),
-        257: (4, [height]),
-        258: (3, [bits] * samples),
-        259: (3, [1]),
-        277: (3, [samples]),
-        278: (4, [height]),
-        279: (4, [len(plane) for plane in planes]),
-        284: (3, [planar]),
-        339: (3, [sample_format] * samples),
+    tags = {
+        258: shorts([bits] * samples),
+        259: shorts([1]),
+        262: shorts([] if photometric is None else [photometric]),
+        274: shorts([turn] if turn else []),
+        277: shorts([samples]),
+        284: shorts([planar]),
+        320: shorts([] if palette is None else (palette.T.reshape(-1).astype(int) * 257).tolist()),
+        338: shorts(list(extra)),
+        339: shorts([sample_format] * samples),
     }
-    if photometric is not None:
-        tags[262] = (3, [photometric])
-    if turn:
-        tags[274] = (3, [turn])
-    if extra:
-        tags[338] = (3, list(extra))
-    if palette is not None:
-        tags[320] = (3, (palette.T.reshape(-1).astype(int) * 257).tolist())
+    said = {tag: value for tag, value in tags.items() if value[1]}
+    path.write_bytes(
+        tiff_bytes(said, values.shape[:2], strips(values, bits, planar, endian), endian)
+    )
+    return path
+
+
+Tag = tuple[str, list[int]]
+"""The letter of struct for its numbers, and they."""
+
+
+def shorts(numbers: list[int]) -> Tag:
+    return "H", numbers
+
+
+def strips(values: np.ndarray, bits: int, planar: int, endian: str) -> list[bytes]:
+    """All pixels, or those of each plane."""
+    if bits % 8:
+        return [packed(values, bits)]
+    ordered = values.astype(values.dtype.newbyteorder(endian))
+    planes = np.moveaxis(ordered, -1, 0) if planar == 2 else [ordered]
+    return [np.ascontiguousarray(plane).tobytes() for plane in planes]
+
+
+def tiff_bytes(
+    tags: dict[int, Tag], size: tuple[int, ...], planes: list[bytes], endian: str
+) -> bytes:
+    """A header, the pixels, what does not fit into the directory, and the directory."""
+    height, width = size
     body, offsets = b"", []
     for plane in planes:
         offsets.append(8 + len(body))
         body += plane + b"\0" * (len(plane) % 2)
-    tags[273] = (4, offsets)
+    places = {256: [width], 257: [height], 273: offsets, 278: [height], 279: list(map(len, planes))}
+    tags = tags | {tag: ("I", numbers) for tag, numbers in places.items()}
     entries = b""
-    for tag, (kind, numbers) in sorted(tags.items()):
-        data = struct.pack(f"{endian}{len(numbers)}{'H' if kind == 3 else 'I'}", *numbers)
+    for tag, (letter, numbers) in sorted(tags.items()):
+        data = struct.pack(f"{endian}{len(numbers)}{letter}", *numbers)
+        place = data.ljust(4, b"\0")
         if len(data) > 4:
             place = struct.pack(f"{endian}I", 8 + len(body))
             body += data + b"\0" * (len(data) % 2)
-        else:
-            place = data.ljust(4, b"\0")
-        entries += struct.pack(f"{endian}HHI", tag, kind, len(numbers)) + place
-    mark = b"II*\0" if endian == "<" else b"MM\0*"
-    head = mark + struct.pack(f"{endian}I", 8 + len(body))
-    count, end = struct.pack(f"{endian}H", len(tags)), b"\0\0\0\0"
-    path.write_bytes(head + body + count + entries + end)
-    return path
+        entries += struct.pack(f"{endian}HHI", tag, 3 if letter == "H" else 4, len(numbers)) + place
+    head = (b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(f"{endian}I", 8 + len(body))
+    return head + body + struct.pack(f"{endian}H", len(tags)) + entries + b"\0" * 4
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
