@@ -240,7 +240,7 @@ def executor_options(command: Command) -> Command:
             "--case-timeout",
             type=float,
             metavar="SECONDS",
-            help="A case that takes longer is left out (processes).",
+            help="A case that takes longer is left out (processes, ray).",
         ),
         click.option(
             "--devices",
@@ -251,14 +251,16 @@ def executor_options(command: Command) -> Command:
         click.option(
             "--workers",
             type=at_least(1),
-            help="Processes per device; they share this machine's threads (processes).",
+            help="Processes per device, which share this machine's threads (processes); all actors "
+            "together (ray).",
         ),
         click.option(
             "--executor",
-            type=click.Choice(["local", "processes"]),
+            type=click.Choice(["local", "processes", "ray"]),
             default="local",
             show_default=True,
-            help="In this process, or in several. Changes no result.",
+            help="In this process, in several, or in a pool of Ray's, here or on the cluster at "
+            "RAY_ADDRESS. Changes no result.",
         ),
     ):
         command = option(command)

@@ -37,7 +37,7 @@ def _shard(value: Any) -> Any:
     return str(parse_shard(value)) if isinstance(value, str) else value
 
 
-ExecutorName = Literal["local", "processes"]
+ExecutorName = Literal["local", "processes", "ray"]
 ShardText = Annotated[str, BeforeValidator(_shard)]
 
 
@@ -58,10 +58,12 @@ class Options:
         pictures: whether small pictures of a few cases of every cell are kept, for reports.
         fresh: whether everything is computed anew, whatever is stored.
         allow_trained_cases: whether cases that a network was trained on are meant to be attacked.
-        executor: ``local``, in this process; ``processes``, in several of this machine.
-        workers: processes on the one device; None for one, or one per device of ``devices``.
+        executor: ``local``, in this process; ``processes``, in several of this machine; ``ray``, in
+            actors on this machine or a cluster.
+        workers: processes on the one device; None for one, or one per device of ``devices``; under
+            ``ray`` all actors together, None for one per GPU or per group of cores.
         devices: one process on each, ``cuda:0`` and so on; ``all`` for every accelerator.
-        case_timeout: seconds that a case may take under ``processes``, None for any.
+        case_timeout: seconds that a case may take in a pool, None for any.
         shard: the part of the grid to be computed, ``3/16``; None for all of it.
         tiles: sides of the tiles that networks are asked about, ``128x128x128``; "" for the whole
             image at once. With ``overlap`` and ``tile_weights`` it is part of the network.

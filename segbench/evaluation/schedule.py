@@ -57,9 +57,9 @@ class Queue:
         self._lines: dict[str, _Line] = {}
         self._making: Counter[tuple[str, str]] = Counter()
 
-    def __bool__(self) -> bool:
-        """Whether any piece waits."""
-        return any(line.clean or line.pieces for line in self._lines.values())
+    def __len__(self) -> int:
+        """How many pieces wait."""
+        return sum(len(line.clean) + len(line.pieces) for line in self._lines.values())
 
     def add(self, model: str, pieces: Iterable[Piece]) -> None:
         """All pieces of a network; its attacks wait for ``open``."""

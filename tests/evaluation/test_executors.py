@@ -234,8 +234,8 @@ def test_workers_share_the_threads_of_this_machine() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--workers", "2"], "workers belongs to the executor processes"),
-        (["--case-timeout", "3"], "case-timeout belongs to the executor processes"),
+        (["--workers", "2"], "workers belongs to a pool of workers: executor processes or ray"),
+        (["--case-timeout", "3"], "case-timeout belongs to a pool"),
         ([*POOL, "--devices", "cpu", "--device", "cpu"], "give one"),
         ([*POOL, "--devices", "tpu9"], "tpu9"),
         (["--shard", "3/2"], "expected one such as 3/16"),

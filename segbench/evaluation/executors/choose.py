@@ -19,6 +19,10 @@ def open_executor(request: Request, workspace: Workspace, run: int) -> Executor:
     Raises:
         UserError: its options contradict each other, or a device cannot be used.
     """
+    if request.executor == "ray":
+        from segbench.evaluation.executors.ray_actors import RayActors
+
+        return RayActors(request, workspace, run)
     seats = find_seats(request)
     return Processes(request, workspace, run, seats, request.case_timeout)
 
@@ -33,7 +37,8 @@ def check_executor(options: Options) -> None:
     if options.executor == "local":
         for option in ("workers", "devices", "case_timeout"):
             if getattr(options, option):
-                raise UserError(f"{option.replace('_', '-')} belongs to the executor processes")
+                name = option.replace("_", "-")
+                raise UserError(f"{name} belongs to a pool of workers: executor processes or ray")
     elif not isinstance(options, Request):
         raise UserError(
             f"the executor {options.executor} needs networks and data that are named by text"

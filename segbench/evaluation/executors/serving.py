@@ -94,6 +94,14 @@ class Server:
         errors = tuple((name, _plain(error)) for name, error in outcome.errors)
         return replace(outcome, errors=errors)
 
+    def load(self, model: str) -> bool:
+        """Whether a network is there, loaded if it was not; why not, its next piece will say."""
+        try:
+            self._work_on(model)
+        except (UserError, MachineError):
+            return False
+        return True
+
     def close(self) -> None:
         """Let go of the network."""
         self._work = None
