@@ -160,7 +160,8 @@ class RayActors:
         except self._ray.exceptions.RayTaskError as error:
             raise RuntimeError(f"in a worker of Ray's:\n{error}") from error
         if answered:
-            return self._done(actor, *answered, queue, told)
+            words, outcome = answered
+            return self._done(actor, words, outcome, queue, told)
         if actor.deadline <= time.monotonic():
             self._ray.kill(actor.handle)
             return self._end_slow(actor, queue)
