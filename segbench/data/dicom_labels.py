@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from segbench.data.dicom_frames import Slice, import_pydicom
 from segbench.data.dicom_series import Series
 from segbench.data.faults import BadFileError
+from segbench.data.sources import bit_type
 from segbench.data.volume_files import READ_ERRORS
 from segbench.errors import UserError
 
@@ -68,38 +69,40 @@ def read_structures(path: Path, series: Series, names: Sequence[str]) -> NDArray
     from nibabel.orientations import apply_orientation, io_orientation
 
     pydicom = import_pydicom()
+    kind = bit_type(len(names), path)
+    bits = np.zeros((len(series.slices), *_rows_and_columns(series)), kind)  # (Z, rows, columns)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = pydicom.dcmread(path)
             read = _segments if content.Modality == "SEG" else _contours
-            found = read(content, series, path)
+            for name, mask in read(content, series, path):
+                if name not in names:
+                    expected = ", ".join(names)
+                    raise BadFileError(path, f"has the structure {name!r}; expected {expected}")
+                bits |= mask.astype(kind) << kind.type(list(names).index(name))
     except (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadFileError(path, f"cannot be read ({reason})") from None
-    bits = np.zeros((len(series.slices), *_rows_and_columns(series)), np.uint16)  # (Z, rows, cols)
-    for name, mask in found.items():
-        if name not in names:
-            raise BadFileError(path, f"has the structure {name!r}; expected {', '.join(names)}")
-        bits |= mask.astype(np.uint16) << np.uint16(list(names).index(name))
     turned: NDArray[np.integer] = apply_orientation(
         bits.transpose(2, 1, 0), io_orientation(series.header.affine)
     )
     return turned
 
 
-def _segments(content: Any, series: Series, path: Path) -> dict[str, NDArray[np.bool_]]:
-    """Name -> (Z, rows, columns), by the slices that the segmentation refers to."""
-    highdicom = import_highdicom()
-    segmentation = highdicom.seg.Segmentation.from_dataset(content)
-    pixels = np.concatenate(
-        [_of_sources(segmentation, list(some)) for _, some in groupby(series.slices, _of_frames)]
-    )  # (Z, rows, columns, segments)
+def _segments(content: Any, series: Series, path: Path) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Names, each with (Z, rows, columns), by the slices that the segmentation refers to."""
+    segmentation = import_highdicom().seg.Segmentation.from_dataset(content)
     numbers = segmentation.segment_numbers
     labels = [segmentation.get_segment_description(number).segment_label for number in numbers]
     if len(set(labels)) < len(labels):
         raise BadFileError(path, "has two segments of one name")
-    return {str(name): pixels[..., n] >= _HALF for n, name in enumerate(labels)}
+    for number, name in zip(numbers, labels, strict=True):
+        parts = [
+            _of_sources(segmentation, number, list(some))
+            for _, some in groupby(series.slices, _of_frames)
+        ]
+        yield str(name), np.concatenate(parts)[..., 0] >= _HALF
 
 
 def _of_frames(one: Slice) -> str | None:
@@ -107,9 +110,13 @@ def _of_frames(one: Slice) -> str | None:
     return None if one.frame is None else str(one.header.SOPInstanceUID)
 
 
-def _of_sources(segmentation: Any, slices: Sequence[Slice]) -> NDArray[np.floating]:
-    """What it has of those slices, all of files of their own or all of one file."""
-    lenient = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True}
+def _of_sources(segmentation: Any, number: int, slices: Sequence[Slice]) -> NDArray[np.floating]:
+    """A segment (Z, rows, columns, 1) on those slices, all of files of their own or of one file."""
+    lenient = {
+        "segment_numbers": [number],
+        "ignore_spatial_locations": True,
+        "assert_missing_frames_are_empty": True,
+    }
     if uid := _of_frames(slices[0]):
         numbers = [one.frame + 1 for one in slices if one.frame is not None]
         return segmentation.get_pixels_by_source_frame(uid, numbers, **lenient)  # type: ignore[no-any-return]
@@ -117,11 +124,10 @@ def _of_sources(segmentation: Any, slices: Sequence[Slice]) -> NDArray[np.floati
     return segmentation.get_pixels_by_source_instance(uids, **lenient)  # type: ignore[no-any-return]
 
 
-def _contours(content: Any, series: Series, path: Path) -> dict[str, NDArray[np.bool_]]:
-    """Name -> (Z, rows, columns): pixels whose centre lies in an odd number of its contours."""
+def _contours(content: Any, series: Series, path: Path) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Names, each with (Z, rows, columns): centres that lie in an odd number of its contours."""
     names = {int(one.ROINumber): str(one.ROIName) for one in content.StructureSetROISequence}
     to_voxel = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.header.affine)
-    found = {}
     for roi in content.ROIContourSequence:
         mask = np.zeros((len(series.slices), *_rows_and_columns(series)), bool)
         for contour in roi.get("ContourSequence", ()):
@@ -133,8 +139,7 @@ def _contours(content: Any, series: Series, path: Path) -> dict[str, NDArray[np.
             if np.abs(voxels[:, 2] - z).max() > _HALF or not 0 <= z < len(mask):
                 raise BadFileError(path, "has a contour that lies on no slice of its series")
             mask[z] ^= _inside(voxels[:, :2], mask.shape[1:])
-        found[names[int(roi.ReferencedROINumber)]] = mask
-    return found
+        yield names[int(roi.ReferencedROINumber)], mask
 
 
 def _inside(polygon: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:

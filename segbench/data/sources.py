@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from segbench.api import Intensity
 from segbench.data.faults import BadFileError
 from segbench.data.pairing import Pair
+
+_MOST_STRUCTURES = 62  # a bit for each, in numbers of 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +118,28 @@ def structure_bits(
     """Masks of one structure each to one (*spatial), bit s being set where structure s is.
 
     Raises:
-        BadFileError: a mask of more than one value besides 0.
+        BadFileError: a mask of more than one value besides 0, or more masks than have a bit.
     """
-    bits = np.zeros(masks[0].shape, dtype=np.uint16)
+    kind = bit_type(len(masks), paths[0])
+    bits = np.zeros(masks[0].shape, kind)
     for number, (mask, path) in enumerate(zip(masks, paths, strict=True)):
         values = np.unique(mask)
         if len(values[values != 0]) > 1:
             raise BadFileError(
                 path, f"holds {len(values)} values; expected one structure, being 0 elsewhere"
             )
-        bits |= (mask != 0).astype(np.uint16) << np.uint16(number)
+        bits |= (mask != 0).astype(kind) << kind.type(number)
     return bits
+
+
+def bit_type(structures: int, path: Path) -> np.dtype[np.unsignedinteger[Any]]:
+    """The least whole numbers, 16 bits or more, that have a bit for each of so many structures.
+
+    Raises:
+        BadFileError: there are none.
+    """
+    if structures > _MOST_STRUCTURES:
+        raise BadFileError(
+            path, f"is one of {structures} structures; at most {_MOST_STRUCTURES} are read"
+        )
+    return np.dtype(next(f"u{size}" for size in (2, 4, 8) if structures <= 8 * size))

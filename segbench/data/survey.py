@@ -158,13 +158,25 @@ def structure_coding(survey: Survey, names: Sequence[str], classes: tuple[str, .
     bits = {name: 1 << number for number, name in enumerate(labelled[1:])}
     if all(part in bits.values() for part in parts):
         labels = ((0, 0), *((bit, n) for n, bit in enumerate(bits.values(), start=1)))
-        return explained_coding(survey, ValueMap(labelled, labels))
+        return Coding(labelled, labels, notes=(_structures_found(survey, labelled),))
     areas = {name: tuple(p for p in parts if p & bit) for name, bit in bits.items()}
     areas = {name: of or (bits[name],) for name, of in areas.items()}
     overlap = region_map(areas)
-    note = "the structures overlap: a network needs a sigmoid for each"
-    coding = explained_coding(survey, overlap)
-    return replace(coding, names=labelled, notes=(*coding.notes, note))
+    notes = (
+        _structures_found(survey, labelled),
+        "the structures overlap: a network needs a sigmoid for each",
+    )
+    return Coding(labelled, overlap.labels, (), overlap.regions, notes)
+
+
+def _structures_found(survey: Survey, names: Sequence[str]) -> str:
+    """How many masks hold each structure."""
+    counts = [
+        sum(any(value >> bit & 1 for value in mask.counts) for mask in survey.masks)
+        for bit in range(len(names) - 1)
+    ]
+    said = [f"{name} ({count})" for name, count in zip(names[1:], counts, strict=True)]
+    return f"masks: of {len(survey.masks)} cases (how many hold it), {', '.join(said)}"
 
 
 def _noted(coding: Coding, survey: Survey) -> Coding:

@@ -321,3 +321,29 @@ def test_a_compression_that_nothing_here_reads_is_refused_with_what_does(
             words = rf"{path.name} is compressed as .*, which nothing here reads; {remedy}"
             with pytest.raises(UserError, match=words):
                 load_dataset("dicom:window=0..9", tmp_path).load("p0")
+
+
+@pytest.mark.parametrize("count", [16, 17, 33])
+def test_no_structure_of_many_is_lost(count: int, tmp_path: Path) -> None:
+    """The seventeenth used to be background, for want of a seventeenth bit."""
+    values = np.arange(np.prod(SHAPE)).reshape(SHAPE) % (count + 1)
+    for n in range(2):
+        sources = series(tmp_path / f"s{n}", values, patient=f"p{n}")
+        masks = {f"organ {number}": values == number for number in range(1, count + 1)}
+        segmentation(tmp_path / f"seg{n}.dcm", sources, masks)
+    data = load_dataset("dicom:window=0..9", tmp_path)
+    case = data.load("p0")
+    assert len(data.class_names) == count + 1
+    place = by_world(case, AXIAL)
+    assert all(case.labels[place(*at)] == values[at] for at in np.ndindex(*SHAPE))
+    assert f"organ {count} (2)" in data.notes[0]
+
+
+def test_more_structures_than_there_are_bits_are_refused(tmp_path: Path) -> None:
+    for n in range(2):
+        values = RANDOM.integers(0, 64, SHAPE)
+        sources = series(tmp_path / f"s{n}", values, patient=f"p{n}")
+        masks = {f"organ {number}": values == number for number in range(1, 64)}
+        segmentation(tmp_path / f"seg{n}.dcm", sources, masks)
+    with pytest.raises(UserError, match=r"seg0\.dcm is one of 63 structures; at most 62 are read"):
+        load_dataset("dicom:window=0..9", tmp_path)
