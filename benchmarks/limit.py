@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.api import Goal
-from segbench.engine.batching import choose_batch_size, saved_bytes
+from segbench.engine.batching import choose_batch_size
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.objective import NetworkObjective
@@ -173,7 +173,7 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     def step() -> object:
         return objective.value_and_grad(images, cross_entropy, goal)
 
-    kept = size * saved_bytes(network, images[:1])
+    kept = size * network.saved_bytes(images[:1])
     step()
     peak = peak_bytes(device) - before
     flops = step_flops(network, images, goal)

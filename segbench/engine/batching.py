@@ -8,51 +8,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segbench.engine.handed import channels_last, handed
-from segbench.engine.memory import free_bytes, is_out_of_memory
+from segbench.engine.memory import free_bytes
 from segbench.engine.network import Network
 
 _SHARE = 0.4  # of free memory; the rest is for what autograd does not save
-_CPU_CACHE_BYTES = 256 * 2**20  # beyond this a CPU gains nothing from a larger batch
+_CPU_BYTES = 256 * 2**20  # beyond this, and a case per thread, a CPU gains nothing from more
 _LARGEST = 32
 
 
 def choose_batch_size(network: Network, image: Tensor) -> int:
     """A power of two up to 32, from the bytes that one case (1, C, *spatial) keeps for backward."""
-    if network.one_by_one:
+    alone = network.alone
+    if network.one_by_one or (alone is not None and alone.one_after_another(image)):
         return 1
-    try:
-        needed = max(1, saved_bytes(network, image))
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            return 1  # the first attack will say whether one case fits
-        raise
+    needed = max(1, network.saved_bytes(image))
     allowed = _free_bytes(network.device) * _SHARE
-    if network.device.type == "cpu":
-        allowed = min(allowed, _CPU_CACHE_BYTES)
+    if alone is not None:
+        allowed = min(allowed, max(_CPU_BYTES, torch.get_num_threads() * needed))
     size = 1
     while size < _LARGEST and 2 * size * needed <= allowed:
         size *= 2
     return size
-
-
-def saved_bytes(network: Network, image: Tensor) -> int:
-    """Bytes of distinct activations, not weights, that a gradient of one case keeps alive."""
-    module = network.gradient.module
-    weights = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
-    seen: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    leaf = channels_last(image.detach()).requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):  # noqa: SIM117
-        with torch.enable_grad(), network.gradient.autocast():
-            module(handed(leaf))
-    return sum(seen.values())
 
 
 def _free_bytes(device: torch.device) -> int:

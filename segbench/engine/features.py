@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segbench.engine.alone import PerThread
 from segbench.engine.graphs import Graphed
 from segbench.engine.handed import handed
 from segbench.errors import UserError
@@ -19,7 +20,9 @@ _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """The network itself, whose layers can be watched; a recording of it has none."""
+    """The network itself, whose layers can be watched: a recording has none, a thread its own."""
+    if isinstance(module, PerThread):
+        return module.own()
     return module.network if isinstance(module, Graphed) else module
 
 

@@ -7,17 +7,18 @@ spatial axis. Everything past the door sees K >= 2.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segbench.api import BringsPostprocess, Case, Goal, Loss, MeetsCases
+from segbench.engine.alone import Alone, PerThread, is_tiled
+from segbench.engine.behaviour import marks_of, paired
 from segbench.engine.features import find_layer, plain
 from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key
 from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
@@ -29,6 +30,8 @@ from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
 from segbench.errors import MachineError, UserError, no_exit
 from segbench.metrics import regions
 from segbench.metrics.regions import RegionScores
+
+Answer = TypeVar("Answer")
 
 
 class ChangedNetworkError(UserError):
@@ -52,6 +55,8 @@ class Network:
             ``batch-dependent``, ``probabilities``), and what they were attacked through (``bpda``,
             ``eot:N``).
         largest_batch: cases that fit in memory at once, None until a batch did not.
+        alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
+            is prepared, and of a network that is asked about one case at a time anyway.
         used: the copies that gradients came from since this was last cleared, by name, each with
             how its gradients compare with those that it stands for.
     """
@@ -65,12 +70,15 @@ class Network:
     samples: int = field(init=False)
     marks: tuple[str, ...] = ()
     largest_batch: int | None = None
+    alone: Alone | None = None
     used: dict[str, str] = field(default_factory=dict)
     _copies: dict[str, tuple[GradientCopy, Fidelity | None]] = field(
         default_factory=dict, repr=False
     )
+    _saved: dict[torch.Size, int] = field(default_factory=dict, repr=False)
     _met: Case | None = field(default=None, repr=False)
     _first: Case | None = field(default=None, repr=False)
+    _door: PerThread = field(init=False, repr=False)
     _truth: Tensor = field(init=False, repr=False)
     _probe: Tensor = field(init=False, repr=False)
     _logits: Tensor = field(init=False, repr=False)
@@ -78,6 +86,7 @@ class Network:
 
     def __post_init__(self) -> None:
         self.module = freeze(self.module.to(self.device))
+        self._door = PerThread(self.module)
         self.samples = declared_samples(self.module)
         self.hardware = f"{self.device.type} ({device_name(self.device)})"
         self.structures = getattr(self.module, "output", "softmax") == "sigmoid" and (
@@ -116,7 +125,7 @@ class Network:
             probe, logits = self._first_answer(probe)
             smooth = with_stand_ins(self.module)
             copy = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
-            behaviour = self._behaviour(probe, logits)
+            behaviour = marks_of(self, probe, logits)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
@@ -135,6 +144,8 @@ class Network:
         self._copies.clear()
         self._first = self._met
         self.gradient = self._recorded(copy)
+        if self.device.type == "cpu" and not self.one_by_one:
+            self.alone = Alone(self._door, paired(probe), self.saved_bytes)
 
     def copy_for(self, loss: Loss, goal: Goal) -> GradientCopy:
         """The copy to take a loss's gradients of: the fast one only where it has them.
@@ -183,9 +194,11 @@ class Network:
 
     def _recorded(self, copy: GradientCopy) -> GradientCopy:
         """A copy as its device runs it fastest."""
+        if self.device.type == "cpu":
+            return replace(copy, module=PerThread(copy.module))
         if self.device.type != "cuda" or self.one_by_one or "bpda" in self.marks:
             return copy  # a stand-in may be the host's
-        if any(getattr(part, "tiled", False) for part in self.module.modules()):
+        if is_tiled(self.module):
             return copy  # a graph of all tiles would hold the memory of all
         return replace(copy, module=Graphed(copy.module))
 
@@ -217,7 +230,28 @@ class Network:
     def exact_logits(self, images: Tensor) -> Tensor:
         """Logits of the original network in IEEE fp32."""
         with torch.autocast(images.device.type, enabled=False), no_exit(f"model {self.name}"):
-            return self.canonical(self.module(handed(images)), images)
+            return self.canonical(self._door(handed(images)), images)
+
+    def saved_bytes(self, image: Tensor) -> int:
+        """What a gradient of a case (1, C, *spatial) keeps in memory, measured once per shape.
+
+        More than there is where one does not fit; the first attack will say so.
+        """
+        shape = image.shape[1:]
+        if shape not in self._saved:
+            try:
+                self._saved[shape] = self.gradient.saved_bytes(image)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._saved[shape] = sys.maxsize
+        return self._saved[shape]
+
+    def answers(self, ask: Callable[[slice], Answer], images: Tensor, at: range) -> list[Answer]:
+        """``ask`` about the cases ``at`` of images (B, C, *spatial): as a batch, or each alone."""
+        if self.alone is None:
+            return [ask(slice(at.start, at.stop))]
+        return self.alone.answers(ask, images, at)
 
     def canonical(self, answer: Any, images: Tensor) -> Tensor:
         """What the network returned, as fp32 logits (B, K, *spatial) or (B, 2, S, *spatial).
@@ -326,45 +360,6 @@ class Network:
         """What every parameter sums to; an in-place change of one of them shows."""
         sums = [p.detach().double().sum() for p in self.module.parameters() if not p.is_complex()]
         return torch.stack(sums).tolist() if sums else []
-
-    def _behaviour(self, probe: Tensor, logits: Tensor) -> tuple[str, ...]:
-        """Marks for a network that is random or lets cases of a batch influence each other."""
-        if self.samples > 1:
-            return (f"eot:{self.samples}",)
-        if not torch.equal(logits, self.exact_logits(probe)):
-            return ("random-network",) if self._is_random(probe) else ("stateful-network",)
-        alone = self.exact_logits(probe[:1])
-        # An empty mate of another brightness moves every statistic that a batch could share.
-        mate = torch.full_like(probe[:1], 0.0 if probe[:1].mean() > 0.25 else 1.0)
-        if self.largest_batch == 1:
-            return ()  # no two will ever share a batch
-        try:
-            mated = self.exact_logits(torch.cat([probe[:1], mate]))[:1]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self.largest_batch = 1
-            return ()
-        if (alone - mated).abs().amax() > 1e-3 * alone.abs().amax().clamp_min(1e-6):
-            return ("batch-dependent",)
-        return ()
-
-    def _is_random(self, probe: Tensor) -> bool:
-        """Whether it answers alike once every generator of random numbers stands where it stood.
-
-        Otherwise it remembers what it was asked before.
-        """
-        states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        answers = []
-        for _ in range(2):
-            torch.manual_seed(0)
-            np.random.seed(0)
-            random.seed(0)
-            answers.append(self.exact_logits(probe))
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-        return torch.equal(*answers)
 
 
 def freeze(module: nn.Module) -> nn.Module:

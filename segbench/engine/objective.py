@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from segbench.engine.features import only, watched
 from segbench.engine.handed import channels_last, handed, input_gradient
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
+from segbench.engine.prepare import GradientCopy
+from segbench.engine.returned import check_loss
 from segbench.errors import MachineError, UserError, no_exit
 from segbench.metrics import regions
 
@@ -31,6 +34,7 @@ class NetworkObjective:
         self.network = network
         self.forwards = 0
         self.backwards = 0
+        self._one_loss = threading.Lock()  # a plug-in's may note things on itself
 
     def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
         """Loss per case, gradient, logits; from the gradient copy, signed to be ascended.
@@ -39,7 +43,8 @@ class NetworkObjective:
         """
         self.forwards += len(images) * self.network.samples
         self.backwards += len(images) * self.network.samples
-        parts = self._in_parts(len(images), lambda at: self._gradient(images[at], loss, goal, at))
+        copy = None if goal.layer else self.network.copy_for(loss, goal)
+        parts = self._in_parts(images, lambda at: self._gradient(images[at], loss, goal, at, copy))
         if len(parts) == 1:
             return parts[0]
         return Feedback(
@@ -51,7 +56,7 @@ class NetworkObjective:
     def scores(self, images: Tensor) -> Tensor:
         """Logits (B, K, *spatial) of the original network in fp32."""
         self.forwards += len(images)
-        parts = self._in_parts(len(images), lambda at: self.network.exact_logits(images[at]))
+        parts = self._in_parts(images, lambda at: self.network.exact_logits(images[at]))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def labels(self, images: Tensor) -> Tensor:
@@ -62,11 +67,13 @@ class NetworkObjective:
         """What is left to do (B,), by the original network in fp32; see ``api.Objective``."""
         return remaining(self.network, self.labels(images), goal)
 
-    def _gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
+    def _gradient(
+        self, images: Tensor, loss: Loss, goal: Goal, at: slice, copy: GradientCopy | None
+    ) -> Feedback:
         samples = self.network.samples
-        mean = self._one_gradient(images, loss, goal, at)
+        mean = self._one_gradient(images, loss, goal, at, copy)
         for n in range(1, samples):
-            drawn = self._one_gradient(images, loss, goal, at)
+            drawn = self._one_gradient(images, loss, goal, at, copy)
             mean = Feedback(
                 mean.loss.lerp(drawn.loss, 1 / (n + 1)),
                 mean.gradient.lerp(drawn.gradient, 1 / (n + 1)),
@@ -74,7 +81,9 @@ class NetworkObjective:
             )
         return mean
 
-    def _one_gradient(self, images: Tensor, loss: Loss, goal: Goal, at: slice) -> Feedback:
+    def _one_gradient(
+        self, images: Tensor, loss: Loss, goal: Goal, at: slice, copy: GradientCopy | None
+    ) -> Feedback:
         goal = replace(
             goal,
             labels=goal.labels[at],
@@ -85,16 +94,17 @@ class NetworkObjective:
             structures=self.network.structures,
         )
         leaf = channels_last(images.detach()).requires_grad_()
-        if goal.layer:
+        if copy is None:
             answer, features = self._watched(leaf, goal.layer)
             goal = replace(goal, features=features)
         else:
-            copy = self.network.copy_for(loss, goal)
             with torch.enable_grad(), copy.autocast():
                 answer = copy.module(handed(leaf))
         with torch.enable_grad():
             logits = self.network.canonical(answer, leaf)
-            value = loss(logits, goal)
+            with self._one_loss:
+                value = loss(logits, goal)
+            check_loss(value, len(images))
             if goal.targeted:
                 value = -value
             if not value.requires_grad:
@@ -115,7 +125,7 @@ class NetworkObjective:
         def ask(at: slice) -> Tensor:
             return self._watched(images[at].detach(), layer)[1].detach()
 
-        return torch.cat(self._in_parts(len(images), ask))
+        return torch.cat(self._in_parts(images, ask))
 
     def _watched(self, images: Tensor, layer: str) -> tuple[Any, Tensor]:
         """The answer to images, with gradient, and what the layer made of them on the way."""
@@ -124,13 +134,16 @@ class NetworkObjective:
             answer = copy.module(handed(images))
         return answer, only(seen, layer, self.network.name, images)
 
-    def _in_parts(self, cases: int, ask: Callable[[slice], Part]) -> list[Part]:
-        """``ask`` over consecutive slices of 0..cases that fit in memory."""
-        size, start, parts = min(self.network.largest_batch or cases, cases), 0, []
+    def _in_parts(self, images: Tensor, ask: Callable[[slice], Part]) -> list[Part]:
+        """``ask`` about consecutive slices of the images; what is asked at once fits in memory."""
+        cases, parts = len(images), list[Part]()
+        size, start = min(self.network.largest_batch or cases, cases), 0
         while start < cases:
             try:
                 with no_exit(f"model {self.network.name}"):
-                    parts.append(ask(slice(start, min(start + size, cases))))
+                    parts += self.network.answers(
+                        ask, images, range(start, min(start + size, cases))
+                    )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental import optimization
 
 from segbench.engine.front import Tracer, layers_behind
-from segbench.engine.handed import handed, input_gradient
+from segbench.engine.handed import channels_last, handed, input_gradient
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision
 
@@ -55,6 +55,24 @@ class GradientCopy:
     name: str
     autocast: Callable[[], AbstractContextManager[Any]]
     exact: GradientCopy | None = None
+
+    def saved_bytes(self, image: Tensor) -> int:
+        """Bytes of distinct activations, not weights, that a gradient of a case keeps alive."""
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        seen: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        leaf = channels_last(image.detach()).requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):  # noqa: SIM117
+            with torch.enable_grad(), self.autocast():
+                self.module(handed(leaf))
+        return sum(seen.values())
 
 
 def prepare_gradient_copy(

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segbench.api import Attack, Budget, Goal
 from segbench.engine.loop import Outcome, attack_batch
@@ -32,6 +32,18 @@ def run() -> Callable[..., Outcome]:
         return attack_batch(network, attack, images, Goal(truth, truth), budget, noise)
 
     return attacked
+
+
+@pytest.fixture
+def sharing(prepared: Callable[..., Network]) -> Callable[..., Network]:
+    """A module made ready whose cases share batches, as on an accelerator."""
+
+    def make(module: nn.Module, images: Tensor) -> Network:
+        network = prepared(module, images)
+        network.alone = None
+        return network
+
+    return make
 
 
 @pytest.fixture

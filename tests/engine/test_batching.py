@@ -23,12 +23,12 @@ IMAGE = torch.rand(1, 1, 32, 32)
 
 
 def test_saved_bytes_are_those_that_autograd_keeps(prepared: Any) -> None:
-    assert batching.saved_bytes(prepared(Wide(), IMAGE), IMAGE) == 3 * 16 * 32 * 32 * 4
+    assert prepared(Wide(), IMAGE).saved_bytes(IMAGE) == 3 * 16 * 32 * 32 * 4
 
 
 def test_weights_are_not_counted_with_every_case(prepared: Any) -> None:
     network = prepared(nn.Conv2d(1, 2, 31, padding=15), IMAGE)
-    assert batching.saved_bytes(network, IMAGE) <= IMAGE.numel() * 4
+    assert network.saved_bytes(IMAGE) <= IMAGE.numel() * 4
 
 
 @pytest.mark.parametrize(("free", "size"), [(1, 1), (1.9, 1), (2.1, 2), (7, 4), (9, 8), (1e3, 32)])
@@ -36,7 +36,7 @@ def test_the_largest_power_of_two_that_fits(
     free: float, size: int, prepared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = prepared(Wide(), IMAGE)
-    memory = free * batching.saved_bytes(network, IMAGE) / batching._SHARE
+    memory = free * network.saved_bytes(IMAGE) / batching._SHARE
     monkeypatch.setattr(batching, "_free_bytes", lambda device: memory)
     assert batching.choose_batch_size(network, IMAGE) == size
 

@@ -140,18 +140,18 @@ class Small(Blobs):
 
 
 @pytest.mark.parametrize("spec", ["pgd:steps=3,restarts=2", "fgsm:labels=prediction"])
-def test_too_little_memory_loses_nothing(spec: str, prepared: Any, run: Any, textured: Any) -> None:
+def test_too_little_memory_loses_nothing(spec: str, sharing: Any, run: Any, textured: Any) -> None:
     images, truth = textured(7)
     attack = load_attack(spec).attack
-    roomy = run(prepared(Blobs(), images), attack, images, truth)
-    tight = run(prepared(Small(), images), attack, images, truth)
+    roomy = run(sharing(Blobs(), images), attack, images, truth)
+    tight = run(sharing(Small(), images), attack, images, truth)
     torch.testing.assert_close(tight.images, roomy.images, atol=1e-6, rtol=0)
     assert (tight.forwards, tight.backwards) == (roomy.forwards, roomy.backwards)
 
 
-def test_the_batch_that_fitted_is_remembered(prepared: Any, textured: Any) -> None:
+def test_the_batch_that_fitted_is_remembered(sharing: Any, textured: Any) -> None:
     images, _ = textured(7)
-    network = prepared(Small(), images)
+    network = sharing(Small(), images)
     objective, sizes = NetworkObjective(network), []
     network.module.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
     objective.scores(images)
@@ -184,10 +184,10 @@ def test_another_error_of_the_network_is_not_taken_for_memory(
         run(network, PGD(steps=1), images, truth)
 
 
-def test_every_question_is_counted(prepared: Any, run: Any, textured: Any) -> None:
+def test_every_question_is_counted(sharing: Any, run: Any, textured: Any) -> None:
     """One gradient is a forward and a backward; a prediction or a restart's score is a forward."""
     images, truth = textured(3)
-    network, asked = prepared(Blobs(), images), {"exact": 0, "gradient": 0}
+    network, asked = sharing(Blobs(), images), {"exact": 0, "gradient": 0}
     network.gradient = replace(network.gradient, module=Blobs().eval())
 
     def counting(name: str) -> Any:

@@ -103,12 +103,12 @@ def tight(error: Exception, largest: int = 1) -> Tight:
 @pytest.mark.parametrize("largest", [1, 2, 3])
 @pytest.mark.parametrize("error", LACKS, ids=said)
 def test_a_network_that_fits_one_case_is_attacked_as_any_other(
-    error: Exception, largest: int, prepared: Any, run: Any, textured: Any
+    error: Exception, largest: int, sharing: Any, run: Any, textured: Any
 ) -> None:
     images, truth = textured(5)
     attack = load_attack("pgd:steps=3").attack
-    roomy = run(prepared(Curved(), images), attack, images, truth)
-    network = prepared(tight(error, largest), images)
+    roomy = run(sharing(Curved(), images), attack, images, truth)
+    network = sharing(tight(error, largest), images)
     assert choose_batch_size(network, images[:1]) >= 1
     found = run(network, attack, images, truth)
     torch.testing.assert_close(found.images, roomy.images, atol=1e-6, rtol=0)
@@ -145,9 +145,9 @@ def test_a_strangers_network_is_adapted_on_one_case_where_only_one_fits(error: E
         adapt_network(Odd(tight(error, 0)), shapes)
 
 
-def test_a_size_that_was_too_large_is_remembered(prepared: Any, textured: Any) -> None:
+def test_a_size_that_was_too_large_is_remembered(sharing: Any, textured: Any) -> None:
     images, _ = textured(4)
-    network = prepared(tight(LACKS[1]), images)
+    network = sharing(tight(LACKS[1]), images)
     sizes: list[int] = []
     network.module.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
     NetworkObjective(network).scores(images)

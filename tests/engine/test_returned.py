@@ -72,8 +72,8 @@ WRONG = [
     ("init", images(lambda x: x.numpy()), "init returned a ndarray; expected a Tensor"),
     ("init", lambda state: Memory(state.images, torch.zeros(5, 2)),
      r"init returned a State whose momentum is \(5, 2\); expected the case as its first axis"),
-    ("loss", lambda loss: loss.mean(), r"loss returned \(\); expected one number per case, \(3,\)"),
-    ("loss", lambda loss: loss[:, None], r"loss returned \(3, 1\); expected one number per case"),
+    ("loss", lambda loss: loss.mean(), r"loss returned \(\); expected one number per case, \(1,\)"),
+    ("loss", lambda loss: loss[:, None], r"loss returned \(1, 1\); expected one number per case"),
     ("step", lambda state: None, "step returned a NoneType; expected a segbench.api.State"),
     ("step", images(lambda x: x[:, 0]), r"step returned images of \(3, 12, 12\)"),
 ]  # fmt: skip

@@ -1,0 +1,172 @@
+"""On a CPU every case is computed alone, several at once where the network bears it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import Curved
+
+from segbench.api import Goal
+from segbench.engine import alone
+from segbench.engine.objective import NetworkObjective
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+class Watcher(Curved):
+    """Says which thread asked it about how many images, and how many threads that one had."""
+
+    said: ClassVar[list[tuple[str, int, int]]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        name = threading.current_thread().name.partition("_")[0]
+        self.said.append((name, len(images), torch.get_num_threads()))
+        return super().forward(images)
+
+
+class NotesOnItself(Curved):
+    """Keeps a value on itself between two lines, as networks do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.kept = images
+        answer = super().forward(images)
+        return answer + 100 * (self.kept.mean((1, 2, 3), keepdim=True) - 0.5)
+
+
+SHELF: list[Tensor] = []
+
+
+class NotesOnAShelf(Curved):
+    """Keeps a value where all its copies see it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        SHELF.append(images)
+        at_once = len(SHELF)
+        threading.Event().wait(0.02)  # whoever is asked at the same time is here by now
+        answer = super().forward(images) + at_once + len(SHELF)
+        SHELF.pop()
+        return answer
+
+
+class Uncopied(Curved):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.door = threading.Lock()
+
+
+def pixels(logits: Tensor, goal: Goal) -> Tensor:
+    return nn.functional.cross_entropy(logits, goal.labels, reduction="none").flatten(1).sum(1)
+
+
+def asked(network: Any, images: Tensor, truth: Tensor) -> list[Tensor]:
+    objective = NetworkObjective(network)
+    feedback = objective.value_and_grad(images, pixels, Goal(truth, truth))
+    return [feedback.loss, feedback.gradient, feedback.logits, objective.scores(images)]
+
+
+@pytest.mark.parametrize("kind", [Curved, NotesOnItself, NotesOnAShelf, Uncopied])
+def test_a_case_gets_the_answer_that_it_gets_alone(
+    kind: type[Curved], prepared: Any, textured: Any
+) -> None:
+    images, truth = textured(6)
+    network = prepared(kind(), images)
+    together = asked(network, images, truth)
+    for n in range(6):
+        single = asked(network, images[n : n + 1], truth[n : n + 1])
+        for answer, own in zip(together, single, strict=True):
+            assert torch.equal(answer[n : n + 1], own)
+
+
+@pytest.mark.parametrize(
+    ("kind", "one_by_one"),
+    [(Curved, False), (NotesOnItself, False), (NotesOnAShelf, True), (Uncopied, True)],
+)
+def test_only_a_network_that_bears_it_is_asked_by_two_threads(
+    kind: type[Curved], one_by_one: bool, prepared: Any, textured: Any
+) -> None:
+    images, _ = textured(3)
+    assert prepared(kind(), images).alone.one_after_another(images) == one_by_one
+
+
+def test_small_cases_have_a_thread_each_and_a_large_one_has_all(
+    prepared: Any, textured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, truth = textured(5)
+    for busy, expected in ((2**20, ("case", 1, 1)), (1, ("MainThread", 1, 2))):
+        monkeypatch.setattr(alone, "_BUSY", busy)
+        network = prepared(Watcher(), images)
+        assert network.alone.one_after_another(images) == (busy == 1)
+        Watcher.said.clear()
+        asked(network, images, truth)
+        assert Watcher.said == [expected] * 10
+
+
+def test_copies_share_the_weights(prepared: Any, textured: Any) -> None:
+    images, _ = textured(2)
+    door = alone.PerThread(prepared(nn.Conv2d(1, 2, 3, padding=1), images).module)
+    copied = alone._pool(2).submit(door.own).result()
+    assert copied is not door.network
+    assert copied.weight is door.network.weight
+
+
+def test_a_layer_is_watched_in_the_thread_that_asked(prepared: Any, textured: Any) -> None:
+    images, _ = textured(4)
+    network = prepared(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 2, 1)), images)
+    features = NetworkObjective(network).features(images, "0")
+    assert torch.equal(features[2:3], NetworkObjective(network).features(images[2:3], "0"))
+    assert features.shape == (4, 3, 12, 12)
+
+
+def test_a_loss_is_asked_by_one_thread_at_a_time(prepared: Any, textured: Any) -> None:
+    """A plug-in's may note things on itself."""
+    images, truth = textured(8)
+    inside: list[int] = []
+
+    def noting(logits: Tensor, goal: Goal) -> Tensor:
+        inside.append(1)
+        threading.Event().wait(0.005)
+        assert len(inside) == 1
+        inside.pop()
+        return pixels(logits, goal)
+
+    network = prepared(Curved(), images)
+    NetworkObjective(network).value_and_grad(images, noting, Goal(truth, truth))
+
+
+def test_what_memory_lacks_for_two_at_once_is_asked_again(prepared: Any, textured: Any) -> None:
+    images, _ = textured(5)
+    expected = NetworkObjective(prepared(Curved(), images)).scores(images)
+    at_once, guard = [0], threading.Lock()
+
+    class Crowded(Curved):
+        strict = False
+
+        def forward(self, images: Tensor) -> Tensor:
+            with guard:
+                at_once[0] += 1
+            threading.Event().wait(0.01)
+            crowd = at_once[0]
+            with guard:
+                at_once[0] -= 1
+            if Crowded.strict and crowd > 1:
+                raise MemoryError
+            return super().forward(images)
+
+    network = prepared(Crowded(), images)
+    assert not network.alone.one_after_another(images)
+    Crowded.strict = True
+    assert torch.equal(NetworkObjective(network).scores(images), expected)
+    assert network.largest_batch == 1
