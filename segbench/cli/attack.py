@@ -55,7 +55,9 @@ from segbench.store.workspace import Workspace
 @case_options()
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random starts.")
 @precision_option
-@click.option("--batch-size", type=at_least(1), help="Changes no result.  [default: by memory]")
+@click.option(
+    "--batch-size", type=at_least(1), help="Changes no result on a CPU.  [default: by memory]"
+)
 @click.option("--boundary", is_flag=True, help="Also hd95 and nsd (slow).")
 @click.option(
     "--lesions",

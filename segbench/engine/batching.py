@@ -1,6 +1,7 @@
 """How many cases share a batch: by measured memory, and no more than bring a gain.
 
-The choice changes no result (rule 2), only time and memory.
+The choice changes no result (rule 2), only time and memory: on a CPU cases that are computed at the
+same time have nothing in common. On an accelerator they share a kernel and its rounding.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def _answers(network: Network, images: Tensor, batch: Batch) -> Tensor:
         if is_out_of_memory(error):
             raise
         raise MachineError(
-            f"model {network.name} failed on cases {batch.case_ids[0]} to {batch.case_ids[-1]}: "
+            f"model {network.name} failed on {_named(batch.case_ids)}: "
             f"{type(error).__name__}: {error}"
         ) from error
 
@@ -257,8 +257,8 @@ def _attacked(
         if is_out_of_memory(error):
             raise
         raise MachineError(
-            f"attack {cell.label} of {cell.attack.plugin.distribution} failed on cases "
-            f"{batch.case_ids[0]} to {batch.case_ids[-1]}: {type(error).__name__}: {error}"
+            f"attack {cell.label} of {cell.attack.plugin.distribution} failed on "
+            f"{_named(batch.case_ids)}: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -281,3 +281,10 @@ def _refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:
     if bad.any():
         case = batch.case_ids[int(bad.nonzero()[0])]
         raise UserError(f"model {network.name} gives NaN or infinite logits on case {case}")
+
+
+def _named(case_ids: Sequence[str]) -> str:
+    """The cases of a batch for a sentence."""
+    if len(case_ids) == 1:
+        return f"case {case_ids[0]}"
+    return f"one of the cases {case_ids[0]} to {case_ids[-1]}"

@@ -518,4 +518,4 @@ def test_rows_of_a_real_network_do_not_depend_on_the_batch(policy: Policy, tmp_p
         found.append(read_rows(workspace).sort_values(names, ignore_index=True))
     for rows in found[1:]:
         metrics = ["jaccard", "dice", "accuracy", "sensitivity", "specificity", "linf", "l2"]
-        pd.testing.assert_frame_equal(rows[metrics], found[0][metrics], rtol=0, atol=1e-4)
+        pd.testing.assert_frame_equal(rows[metrics], found[0][metrics], rtol=0, atol=0)
