@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.data.dicom_frames import Slice, import_pydicom
+from segbench.data.dicom_frames import Slice, import_pydicom, slices_of
 from segbench.data.dicom_series import Series
 from segbench.data.faults import BadFileError
 from segbench.data.sources import bit_type
@@ -19,6 +19,7 @@ from segbench.data.volume_files import READ_ERRORS
 from segbench.errors import UserError
 
 PREDICTION = "segbench prediction"  # the model name of what writes such a file
+_APART = {"ImagePositionPatient": 0.05, "ImageOrientationPatient": 1e-3, "PixelSpacing": 1e-3}
 _HALF = 0.5  # of a fraction that a segmentation may give, from which a pixel is in
 
 
@@ -97,12 +98,42 @@ def _segments(content: Any, series: Series, path: Path) -> Iterator[tuple[str, N
     labels = [segmentation.get_segment_description(number).segment_label for number in numbers]
     if len(set(labels)) < len(labels):
         raise BadFileError(path, "has two segments of one name")
+    _check_places(content, series, path)
     for number, name in zip(numbers, labels, strict=True):
         parts = [
             _of_sources(segmentation, number, list(some))
             for _, some in groupby(series.slices, _of_frames)
         ]
         yield str(name), np.concatenate(parts)[..., 0] >= _HALF
+
+
+def _check_places(content: Any, series: Series, path: Path) -> None:
+    """Refuse frames that do not lie where the pictures lie that they refer to.
+
+    Raises:
+        BadFileError: a frame lies elsewhere, or all it refers to is not in the series.
+    """
+    known = {(str(one.header.SOPInstanceUID), one.frame or 0): one for one in series.slices}
+    shared = list(content.get("SharedFunctionalGroupsSequence", ()))
+    for one in slices_of(path, content):
+        own = content.PerFrameFunctionalGroupsSequence[one.frame or 0]
+        referred = [key for group in (*shared, own) for key in _referred(group)]
+        pictures = [known[key] for key in referred if key in known]
+        if referred and not pictures:
+            raise one.fault("refers to a picture that its series lacks")
+        for picture, (tag, apart) in product(pictures, _APART.items()):
+            if tag in one.header and not np.allclose(
+                one.header[tag].value, picture.header[tag].value, rtol=0, atol=apart
+            ):
+                raise one.fault(f"has another {tag} than {picture.name}, to which it refers")
+
+
+def _referred(group: Any) -> Iterator[tuple[str, int]]:
+    """The pictures that a functional group says a frame is derived of: each UID, and its frame."""
+    for derivation in group.get("DerivationImageSequence", ()):
+        for source in derivation.get("SourceImageSequence", ()):
+            for number in np.atleast_1d(source.get("ReferencedFrameNumber", 1)):
+                yield str(source.ReferencedSOPInstanceUID), int(number) - 1
 
 
 def _of_frames(one: Slice) -> str | None:

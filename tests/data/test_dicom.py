@@ -1,5 +1,6 @@
 """DICOM: series as they lie in the patient, labels of three kinds, what is refused by name."""
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -346,4 +347,43 @@ def test_more_structures_than_there_are_bits_are_refused(tmp_path: Path) -> None
         masks = {f"organ {number}": values == number for number in range(1, 64)}
         segmentation(tmp_path / f"seg{n}.dcm", sources, masks)
     with pytest.raises(UserError, match=r"seg0\.dcm is one of 63 structures; at most 62 are read"):
+        load_dataset("dicom:window=0..9", tmp_path)
+
+
+def renamed(folder: Path) -> None:
+    for path in folder.glob("s*/*"):
+        one = pydicom.dcmread(path)
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID()
+        one.save_as(path)
+
+
+def moved(folder: Path) -> None:
+    for path in folder.glob("s*/*"):
+        one = pydicom.dcmread(path)
+        one.ImagePositionPatient = [3.5, -4, one.ImagePositionPatient[2]]
+        one.save_as(path)
+
+
+def flipped(folder: Path) -> None:
+    for path in folder.glob("seg*"):
+        one = pydicom.dcmread(path)
+        for item in one.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence:
+            item.ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
+        one.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (renamed, "refers to a picture that its series lacks"),
+        (moved, "has another ImagePositionPatient than"),
+        (flipped, "has another ImageOrientationPatient than"),
+    ],
+)
+def test_a_segmentation_of_other_pictures_is_no_empty_label(
+    change: Callable[[Path], None], words: str, tmp_path: Path
+) -> None:
+    scene(tmp_path)
+    change(tmp_path)
+    with pytest.raises(UserError, match=rf"seg0\.dcm frame 1 {words}"):
         load_dataset("dicom:window=0..9", tmp_path)
