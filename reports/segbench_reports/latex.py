@@ -1,4 +1,7 @@
-"""LaTeX: the table of scores of every data set and kind of budget, for booktabs."""
+"""LaTeX: the table of scores of every data set and kind of budget, for booktabs.
+
+A mean stands above its interval, and a table that is wider than the text is made as wide.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segbench.api import Tables, plain
 from segbench.atomic import write_atomically
@@ -15,17 +18,19 @@ from segbench.plugins.naming import point_names
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_SPECIAL = {
+_SPECIAL = {  # a bracket at the start of a line would be an option of the line before
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-    "°": r"\textdegree{}", "∞": r"$\infty$", "–": "--",
+    "[": "{[}", "°": r"\textdegree{}", "∞": r"$\infty$", "–": "--",
 }  # fmt: skip
+_NEEDS = "% Needs \\usepackage{booktabs,graphicx} and \\usepackage[T1]{fontenc}.\n"
+_WIDTH = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _KINDS = {"linf": "L∞", "l2": "L2", "l1": "L1", "severity": "severity", "area": "patch area"}
 
 
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
-    """Write ``tables.tex``, to be included after ``\\usepackage{booktabs}``.
+    """Write ``tables.tex``, to be included; its first line says which packages it needs.
 
     Raises:
         MachineError: the disk refused.
@@ -37,7 +42,7 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
 
 def render(tables: Tables) -> str:
     """A ``table`` each: the best network under each attack is bold, intervals are small."""
-    parts = ["% Needs \\usepackage{booktabs} and \\usepackage{textcomp}.\n"]
+    parts = [_NEEDS]
     for (dataset, split), part in tables.summary.groupby(["dataset", "split"], sort=True):
         for kind, own in part.groupby("budget_kind", sort=True):
             where = f"{dataset}, {split} split, {_KINDS.get(str(kind), 'clean images')}"
@@ -58,13 +63,15 @@ def _table(curves: DataFrame, where: str) -> str:
         r"\begin{table}",
         rf"\caption{{Mean Jaccard with its 95\,\% interval over groups; {escape(where)}. "
         r"$n$: cases / groups.}",
+        r"\centering",
+        _WIDTH,
         rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
         r"\toprule",
         " & ".join([*(escape(head) for head in heads[:-1]), heads[-1]]) + r" \\",
         r"\midrule",
         *_rows(curves, points),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -77,16 +84,17 @@ def _rows(curves: DataFrame, points: Sequence[str]) -> Iterator[str]:
         cells = [escape(str(line["model"])), escape(str(line["attack"]))]
         for name in points:
             first = rivals[line["attack"]] > 1 and line[name] == best.loc[line["attack"], name]
-            cells.append(_cell(line, name, first))
+            text = _number(line[name])
+            cells.append(rf"\textbf{{{text}}}" if first else text)
         cells += [_number(line["auc"]), f"{line['cases']} / {line['groups']}"]
         yield " & ".join(cells) + r" \\"
+        intervals = [_interval(line[f"{name}_low"], line[f"{name}_high"]) for name in points]
+        if any(intervals):  # closer to their means than to the next line
+            yield " & ".join(["", "", *intervals, "", ""]) + r" \\[3pt]"
 
 
-def _cell(line: Any, name: str, best: bool) -> str:
-    text = _number(line[name])
-    text = rf"\textbf{{{text}}}" if best else text
-    low, high = line[f"{name}_low"], line[f"{name}_high"]
-    return text if math.isnan(low) else rf"{text} {{\scriptsize [{low:.3f}, {high:.3f}]}}"
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else rf"{{\scriptsize [{low:.3f}, {high:.3f}]}}"
 
 
 def _number(value: float) -> str:

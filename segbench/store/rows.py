@@ -194,22 +194,19 @@ def read_rows(
         UserError: a file there is not ours or is damaged, and ``damaged`` is None; else the
             sentence is appended to it and the file left out.
     """
-    import pyarrow as pa
+    from segbench.store.columns import gather, in_order
 
     # Shards before runs: a shard that vanishes in between is in a run file by then.
     paths = [path for path, _, _ in _list_shards(workspace, damaged)]
-    tables = [_read_whole(path, damaged, categories) for path in paths]
-    tables += [_read_whole(path, damaged, categories) for path in _list_runs(workspace)]
-    present = [table for table in tables if table is not None]
-    empty = rowfile.schema(categories).empty_table()
-    everything = pa.concat_tables([empty, *present]).unify_dictionaries()
-    del tables, present
-    frame: DataFrame = everything.to_pandas(self_destruct=True)
-    del everything
-    for name in frame.select_dtypes("category"):
-        frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
-    frame = _once(frame)
-    return frame.sort_values([*_ORDER], kind="stable", ignore_index=True)
+    later = _later(lambda: _list_runs(workspace))
+    tables = (_read_whole(path, damaged) for path in chain(paths, later))
+    empty = rowfile.schema(categories=True).empty_table()
+    gathered = chain([empty], (table for table in tables if table is not None))
+    frame = in_order(_once(gather(gathered)).reset_index(drop=True), _ORDER)
+    if categories:
+        return frame
+    texts = [str(name) for name in frame.select_dtypes("category")]
+    return frame.astype(dict.fromkeys(texts, "str"))
 
 
 def listed(folder: Path, suffix: str) -> list[Path]:
@@ -272,8 +269,8 @@ def _later(listing: Callable[[], Iterable[Path]]) -> Iterator[Path]:
     yield from listing()
 
 
-def _read_whole(path: Path, damaged: list[str] | None, categories: bool) -> pa.Table | None:
-    return _unless_damaged(lambda: rowfile.read_if_there(path, categories=categories), damaged)
+def _read_whole(path: Path, damaged: list[str] | None) -> pa.Table | None:
+    return _unless_damaged(lambda: rowfile.read_if_there(path, categories=True), damaged)
 
 
 def _unless_damaged(read: Callable[[], Read], damaged: list[str] | None) -> Read | None:

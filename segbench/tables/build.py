@@ -22,7 +22,7 @@ from segbench.store.runs import RunRecord
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
-from segbench.tables.headlines import headlines, rank_networks
+from segbench.tables.headlines import RANKING, headlines, rank_networks
 from segbench.tables.labels import name_apart
 from segbench.tables.lesions import with_lesions
 from segbench.tables.members import winners
@@ -32,7 +32,7 @@ from segbench.tables.optimality import optimality
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
-from segbench.tables.stuck import describe_stuck, mark_stuck
+from segbench.tables.stuck import judge
 from segbench.tables.texts import compact, join_words, plain_texts, stack
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import describe_worst, worst_cases
@@ -43,7 +43,6 @@ _SUBJECT = [
 Depth = Literal["cases", "curves", "all"]
 _CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
 _CASE = [*_CURVE, "budget", "case_id", "group_id"]
-_POINTS = [*_CASE, *METRICS, "precision", "marks"]
 _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "late_gain", "seconds"]
 _WORDS = ("precision", "device", "marks", "member")
 
@@ -115,9 +114,8 @@ def _tabulate(
         nothing = DataFrame()
         return Tables(rows, cases, nothing, nothing, nothing, nothing, nothing)
     worst = worst_cases(cases, _SUBJECT)
-    stuck = describe_stuck(cases, worst, _SUBJECT)
-    cases = mark_stuck(cases, _SUBJECT)
-    everything = stack([cases[_POINTS], worst[_POINTS]])
+    stuck, cases = judge(cases, worst, _SUBJECT)
+    everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
     curves = plain_texts(draw_curves(everything, _SUBJECT))
     summary = summarise(curves)
     lines = headlines(everything, _SUBJECT)
@@ -179,6 +177,12 @@ def _cases(named: DataFrame) -> tuple[DataFrame, DataFrame]:
     del seeded
     averaged = _average_seeds(points)
     return averaged[averaged["budget_kind"] != KIND].reset_index(drop=True), distances
+
+
+def _measured(cases: DataFrame) -> list[str]:
+    """The columns of a point without metrics that nobody asked for."""
+    asked = [name for name in METRICS if name in RANKING or cases[name].notna().any()]
+    return [*_CASE, *asked, "precision", "marks"]
 
 
 def _retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
@@ -247,7 +251,7 @@ def _seeds(rows: DataFrame) -> dict[tuple[str, str], list[int]]:
 
 def _trace(rows: DataFrame, runs: Sequence[RunRecord]) -> dict[str, Any]:
     """Where the rows came from."""
-    computed = set(rows["run"])
+    computed = set(rows["run"].unique().tolist())
     used = [run for run in runs if run.number in computed]
     versions: dict[str, set[str]] = {}
     for run in used:
@@ -261,8 +265,8 @@ def _trace(rows: DataFrame, runs: Sequence[RunRecord]) -> dict[str, Any]:
     return {
         "weights": _pairs(rows, "model", "weights_sha256"),
         "datasets": _pairs(rows, "dataset", "dataset_fingerprint"),
-        "devices": sorted(set(rows["device"])),
-        "precisions": sorted(set(rows["precision"])),
+        "devices": sorted(rows["device"].unique()),
+        "precisions": sorted(rows["precision"].unique()),
         "versions": {package: sorted(found) for package, found in sorted(versions.items())},
         "git_commits": sorted(commits),
         "runs": sorted({run.run_id for run in used}),

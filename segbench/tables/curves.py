@@ -38,31 +38,28 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """One row per curve, budget and metric; the clean scores are every curve's point at 0.
 
     Args:
-        cases: one row per case, clean ones and attacked ones.
+        cases: one row per case, clean ones and attacked ones; metrics that nobody asked for may
+            be missing.
         subject: the columns that name a model and its data.
     """
     curve = [*subject, "attack", "attack_params", "budget_kind"]
-    placed = _with_starts(cases, subject, curve)
+    placed, names = _with_starts(cases, subject, curve)
+    row = placed["row"].to_numpy()
     points = placed[["curve", "budget"]].drop_duplicates().sort_values(["curve", "budget"])
     points = points.reset_index(drop=True)
-    where = (
-        placed.groupby(["curve", "budget"], sort=True).ngroup().to_numpy(np.int64).astype(np.int64)
-    )
-    groups = np.asarray(placed["group_id"].factorize(sort=True)[0], np.int64)
+    where = np.asarray(placed.groupby(["curve", "budget"], sort=True).ngroup(), np.int64)
+    groups = np.asarray(cases["group_id"].factorize(sort=True)[0], np.int64)[row]
     before = _before(placed)
-    names = placed.drop_duplicates("curve").set_index("curve")[curve]
     facts = names.loc[points["curve"]].reset_index(drop=True).assign(budget=points["budget"])
     eps = eps_names(zip(facts["budget_kind"], facts["budget"].tolist(), strict=True))
     pairs = zip(facts["budget_kind"], facts["budget"].tolist(), strict=True)
     facts["eps"] = [eps[kind, budget] if budget else "0" for kind, budget in pairs]
-    said = placed[["precision", "marks"]].assign(point=where)
     for column in ("precision", "marks"):
+        said = DataFrame({"point": where, column: cases[column].array.take(row)})
         facts[column] = join_words(said, ["point"], column).reindex(range(len(facts))).to_numpy()
     parts = []
-    for metric in METRICS:
-        values = placed[metric].to_numpy(dtype=np.float64)
-        if np.isnan(values).all():
-            continue  # not asked for
+    for metric in (name for name in METRICS if name in cases and cases[name].notna().any()):
+        values = cases[metric].to_numpy(dtype=np.float64)[row]
         found = mean_intervals(values, where, groups, len(points), of=RANGES.get(metric, "unit"))
         part = facts.assign(metric=metric, **_columns(metric, found, values, where, before))
         parts.append(part.assign(place=np.arange(len(part)))[found.cases > 0])
@@ -100,23 +97,38 @@ def summarise(curves: DataFrame) -> DataFrame:
     return DataFrame(lines, columns=[*curve, "cases", "groups", *points, *ends, "marks", "doubt"])
 
 
-def _with_starts(cases: DataFrame, subject: Sequence[str], curve: Sequence[str]) -> DataFrame:
-    """The cases with the number of their ``curve``; clean ones once for every curve they begin."""
-    numbered = cases.assign(
-        subject=cases.groupby([*subject], observed=True).ngroup(),
-        case=cases["case_id"].factorize()[0],
+def _with_starts(
+    cases: DataFrame, subject: Sequence[str], curve: Sequence[str]
+) -> tuple[DataFrame, DataFrame]:
+    """The points of every curve, the clean ones once for every curve that they begin.
+
+    Returns:
+        A line per point and case: its ``row`` in ``cases``, the number of its ``curve`` and of its
+        ``case``, and its ``budget``; and the columns ``curve`` by that number.
+    """
+    numbers = DataFrame(
+        {
+            "row": np.arange(len(cases)),
+            "subject": cases.groupby([*subject], observed=True).ngroup().to_numpy(),
+            "case": cases["case_id"].factorize()[0],
+            "budget": cases["budget"].to_numpy(),
+        }
     )
-    clean = numbered[numbered["attack"] == CLEAN]
-    attacked = numbered[numbered["attack"] != CLEAN]
+    is_clean = (cases["attack"] == CLEAN).to_numpy()
+    clean, attacked = numbers[is_clean], numbers[~is_clean]
     bare = clean[~clean["subject"].isin(attacked["subject"])]
     own = stack([attacked, bare]) if len(bare) else attacked
-    own = own.assign(curve=own.groupby([*curve], sort=True, observed=True).ngroup())
-    first = own.drop_duplicates(["curve", "case"])[["curve", "subject", "case", *curve[-3:]]]
-    first = first[first["attack"] != CLEAN]
-    start = clean.drop(columns=[*curve[-3:]]).merge(first, on=["subject", "case"])
-    start = start.assign(budget=0.0)
+    named = cases[[*curve]].iloc[own["row"]]
+    own = own.assign(curve=named.groupby([*curve], sort=True, observed=True).ngroup().to_numpy())
+    first = own.iloc[: len(attacked)].drop_duplicates(["curve", "case"])
+    start = clean.drop(columns="budget").merge(
+        first[["curve", "subject", "case"]], on=["subject", "case"]
+    )
     unmatched = (own["budget"] > 0) | ~own["curve"].isin(start["curve"])
-    return stack([start[[*own]], own[unmatched]])
+    columns = ["row", "curve", "case", "budget"]
+    placed = stack([start.assign(budget=0.0)[columns], own.loc[unmatched, columns]])
+    of_curve = own.drop_duplicates("curve")
+    return placed, cases[[*curve]].iloc[of_curve["row"]].set_index(of_curve["curve"].to_numpy())
 
 
 def _before(placed: DataFrame) -> Codes:

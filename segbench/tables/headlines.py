@@ -8,6 +8,7 @@ they sum up, as the worst of several must be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,33 @@ SEED = 0  # fixed: the same rows give the same report
 _DATA = ["dataset", "dataset_fingerprint", "split"]
 _MEASURED = ["low", "high", "cases", "groups", "doubt"]
 _OTHERS = ("dice", "nsd", "sensitivity")  # metrics whose ranking is compared with Jaccard's
+RANKING = ("jaccard", *_OTHERS)
+"""The metrics that networks are ranked by."""
+
 Array = NDArray[np.float64]
 
 
 FOUND = "worst found"
 """The attack of a curve whose points are not all of the same attacks."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Number:
+    """What one number of a network is the mean of.
+
+    Attributes:
+        of: the kind of number.
+        key: the network, by the columns of the subject.
+        attack: of the curve that counts.
+        largest: budget.
+        scores: metric -> ``score`` and ``group_id``, numbers, by the number of the case.
+    """
+
+    of: str
+    key: tuple[Any, ...]
+    attack: str
+    largest: float
+    scores: Mapping[str, DataFrame]
 
 
 def headlines(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
@@ -50,28 +73,30 @@ def headlines(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         and ``doubt``.
     """
     lines = []
-    for of, key, scores in _scores(cases, subject, "jaccard"):
+    for number in _numbers(cases, subject, ("jaccard",)):
+        scores = number.scores["jaccard"]
         found = mean_interval(scores["score"].to_numpy(np.float64), scores["group_id"].to_numpy())
         measured = {name: getattr(found, name) for name in _MEASURED}
-        facts = dict(zip(subject, key, strict=True)) | {"of": of, "attack": scores.attrs["attack"]}
-        lines.append(facts | {"largest": scores.attrs["largest"], "value": found.mean} | measured)
+        facts = dict(zip(subject, number.key, strict=True)) | {"of": number.of}
+        facts |= {"attack": number.attack, "largest": number.largest}
+        lines.append(facts | {"value": found.mean} | measured)
     return DataFrame(lines, columns=[*subject, "of", "attack", "largest", "value", *_MEASURED])
 
 
-def _scores(
-    cases: DataFrame, subject: Sequence[str], metric: str
-) -> Iterator[tuple[str, tuple[Any, ...], DataFrame]]:
-    """(kind of number, subject, ``score`` and ``group_id`` by case id) of every network.
+def _numbers(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str]) -> Iterator[_Number]:
+    """Every number of every network.
 
     Attacks on a part of the image do not count: another network may have been spared them.
     """
     cases = cases[by_key(cases, ["attack_params"], where_of) == ""]
+    cases = cases.assign(**{n: cases[n].factorize(sort=True)[0] for n in ("case_id", "group_id")})
     for _, data in cases.groupby(_DATA, sort=True, observed=True):
         networks = [*data.groupby([*subject], sort=True, observed=True)]
         for key, part in networks:
             clean = part[part["attack"] == CLEAN]
             if len(clean):
-                yield "clean", key, _named(_by_case(clean, metric), CLEAN, 0.0)
+                scores = {metric: _by_case(clean, metric) for metric in metrics}
+                yield _Number("clean", key, CLEAN, 0.0, scores)
         for kind in KINDS:
             own = [(key, part[part["budget_kind"] == kind], part) for key, part in networks]
             own = [one for one in own if len(one[1])]
@@ -81,45 +106,52 @@ def _scores(
             for key, part, whole in own:
                 budgets = sorted(common or set(part["budget"]))
                 clean = whole[whole["attack"] == CLEAN]
-                yield kind, key, _heights(part, clean, budgets, metric)
+                points, attack = _points(part, clean, budgets)
+                axis = [0.0, *budgets] if len(clean) else budgets
+                scores = {metric: _heights(points, axis, metric) for metric in metrics}
+                yield _Number(kind, key, attack, axis[-1], scores)
         for key, part in networks:
             severe = part[part["budget_kind"] == "severity"]
             if len(severe):
-                severe = severe.sort_values(metric, kind="stable")
                 named = f"worst of {severe['attack'].nunique()} corruptions"
-                lowest = _by_case(severe.drop_duplicates("case_id"), metric)
-                yield "severity", key, _named(lowest, named, float(severe["budget"].max()))
+                scores = {metric: _lowest(severe, metric) for metric in metrics}
+                yield _Number("severity", key, named, float(severe["budget"].max()), scores)
 
 
 def _by_case(part: DataFrame, metric: str) -> DataFrame:
-    return DataFrame(
-        {"score": part[metric].to_numpy(), "group_id": part["group_id"].astype("str").to_numpy()},
-        index=part["case_id"].astype("str").to_numpy(),
-    )
+    values = {"score": part[metric].to_numpy(), "group_id": part["group_id"].to_numpy()}
+    return DataFrame(values, index=part["case_id"].to_numpy())
 
 
-def _named(scores: DataFrame, attack: str, largest: float) -> DataFrame:
-    scores.attrs |= {"attack": attack, "largest": largest}
-    return scores
+def _lowest(severe: DataFrame, metric: str) -> DataFrame:
+    """Each case's lowest score."""
+    ordered = severe.sort_values(metric, kind="stable")
+    return _by_case(ordered.drop_duplicates("case_id"), metric)
 
 
-def _heights(part: DataFrame, clean: DataFrame, budgets: Sequence[float], metric: str) -> DataFrame:
-    """Each case's mean height over the curve that counts, of those with every point; trapezes."""
-    points, names = ([_by_case(clean, metric)] if len(clean) else []), set()
+def _points(
+    part: DataFrame, clean: DataFrame, budgets: Sequence[float]
+) -> tuple[list[DataFrame], str]:
+    """The rows of each point of the curve that counts, the clean one first, and its attack."""
+    points, names = ([clean] if len(clean) else []), set()
     for budget in budgets:
         there = part[part["budget"] == budget]
         means = there.groupby("attack", sort=True, observed=True)["jaccard"].mean()
         least = means.idxmin() if means.notna().any() else means.index[0]
         names.add(str(least))
-        points.append(_by_case(there[there["attack"] == least].drop_duplicates("case_id"), metric))
-    scores = concat([point["score"] for point in points], axis=1, join="inner").dropna()
-    axis = [0.0, *budgets] if len(clean) else [*budgets]
+        points.append(there[there["attack"] == least].drop_duplicates("case_id"))
+    return points, names.pop() if len(names) == 1 else FOUND
+
+
+def _heights(points: Sequence[DataFrame], axis: Sequence[float], metric: str) -> DataFrame:
+    """Each case's mean height over the curve, of those with every point; trapezes."""
+    by_case = [_by_case(point, metric) for point in points]
+    scores = concat([point["score"] for point in by_case], axis=1, join="inner").dropna()
     height = scores.to_numpy().mean(1)
-    if len(clean):
+    if axis[0] == 0:
         height = trapezoid(scores.to_numpy(), axis, axis=1) / axis[-1]
-    groups = points[-1]["group_id"].reindex(scores.index)
-    found = DataFrame({"score": height, "group_id": groups}, index=scores.index)
-    return _named(found, names.pop() if len(names) == 1 else FOUND, axis[-1])
+    groups = by_case[-1]["group_id"].reindex(scores.index)
+    return DataFrame({"score": height, "group_id": groups}, index=scores.index)
 
 
 def rank_networks(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
@@ -133,7 +165,7 @@ def rank_networks(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         cases are ranked first and then averaged), and for the whole table Kendall's ``tau`` between
         the two, and ``tau_dice``, ``tau_nsd``, ``tau_sensitivity`` between Jaccard and those.
     """
-    measured = {metric: _gathered(cases, subject, metric) for metric in ("jaccard", *_OTHERS)}
+    measured = _gathered(cases, subject)
     found: list[dict[str, Any]] = []
     for key, networks in measured["jaccard"].items():
         scores, groups = _matrix(networks)
@@ -165,14 +197,16 @@ def rank_networks(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 
 def _gathered(
-    cases: DataFrame, subject: Sequence[str], metric: str
-) -> dict[tuple[str, ...], dict[str, DataFrame]]:
-    """Data set and kind of number -> network -> its scores by case."""
-    found: dict[tuple[str, ...], dict[str, DataFrame]] = {}
+    cases: DataFrame, subject: Sequence[str]
+) -> dict[str, dict[tuple[str, ...], dict[str, DataFrame]]]:
+    """Metric -> data set and kind of number -> network -> its scores by case."""
+    found: dict[str, dict[tuple[str, ...], dict[str, DataFrame]]] = {m: {} for m in RANKING}
     data = [subject.index(name) for name in _DATA]
-    for of, key, scores in _scores(cases, subject, metric):
-        place = (*(str(key[n]) for n in data), of)
-        found.setdefault(place, {})[str(key[subject.index("model")])] = scores
+    for number in _numbers(cases, subject, RANKING):
+        place = (*(str(number.key[n]) for n in data), number.of)
+        model = str(number.key[subject.index("model")])
+        for metric, scores in number.scores.items():
+            found[metric].setdefault(place, {})[model] = scores
     return found
 
 

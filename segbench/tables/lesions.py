@@ -14,6 +14,8 @@ def with_lesions(rows: DataFrame) -> DataFrame:
 
     NaN where the label has no lesion, as every overlap metric, and where none were counted.
     """
+    if rows["lesion_overlap"].isna().all():
+        return rows.assign(lesion_sensitivity=float("nan"), lesion_f1=float("nan"))
     there = rows["lesions"].where(rows["lesions"] > 0)
     found, false = rows["lesions_found"], rows["lesions_false"]
     return rows.assign(

@@ -18,7 +18,7 @@ def winners(cases: DataFrame) -> DataFrame:
     Args:
         cases: one row per case; ``member`` is "" for an attack that is no suite.
     """
-    won = cases[cases["member"].astype(str) != ""]
+    won = cases[[*_KEYS, "member"]][cases["member"] != ""]
     names = eps_names(budgets_of(won))
     counts = won.groupby([*_KEYS, "member"], observed=True, sort=True).size().rename("won")
     table = counts.reset_index()

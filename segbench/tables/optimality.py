@@ -24,6 +24,9 @@ from segbench.tables.worst import KINDS, SELECTING, is_rounded
 COLUMNS = ("model", "dataset", "split", "budget_kind", "attack", "optimality", "eps", "cases")
 
 
+_KEPT = ["attack", "attack_params", "budget_kind", "budget", "case_id", SELECTING]
+
+
 def optimality(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """One row per network and attack, the closest to 1 first; none where only one attack was run.
 
@@ -35,11 +38,11 @@ def optimality(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         cases: one row per case, minimum-norm attacks as points of their norm.
         subject: the columns that name a model and its data.
     """
-    known = cases[cases[SELECTING].notna()]
-    clean = known[known["attack"] == CLEAN]
-    attacked = known[known["budget_kind"].isin(KINDS) & known["target_jaccard"].isna()]
-    attacked = attacked[(attacked["budget"] > 0) & (attacked["attack"] != CLEAN)]
-    attacked = attacked[~attacked["attack_params"].map(is_rounded).astype(bool)]
+    known, is_clean = cases[SELECTING].notna(), cases["attack"] == CLEAN
+    bounded = cases["budget_kind"].isin(KINDS) & (cases["budget"] > 0) & ~is_clean
+    whole = ~cases["attack_params"].map(is_rounded).astype(bool) & cases["target_jaccard"].isna()
+    slim = cases[[*subject, *_KEPT]]
+    clean, attacked = slim[known & is_clean], slim[known & bounded & whole]
     threats = attacked["attack_params"].map(where_of).rename("where")
     found = []
     for key, part in attacked.groupby([*subject, "budget_kind", threats], observed=True, sort=True):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pandas import DataFrame
+import numpy as np
+from pandas import Categorical, CategoricalDtype, DataFrame
 
 from segbench.store.runs import Asked, AskedCase, RunRecord
 from segbench.tables.marks import CONSTANT, OTHER_DATA, TRAINED
-from segbench.tables.texts import compact, stack, tidy
+from segbench.tables.texts import by_key, compact, stack, tidy
 
 _SLOT = ["attack", "attack_params", "budget_kind", "budget", "seed"]
 _SCORE = ["cell", "case_sha256"]
@@ -196,35 +197,56 @@ class _Subject:
 
 
 def _named(rows: DataFrame, subject: _Subject, data: _Data) -> DataFrame:
-    """The rows of a subject under the names it was asked about with, and its cases have by now."""
+    """Which rows are a subject's, and what they are called by now.
+
+    Returns:
+        ``row`` (a place in ``rows``), ``_SCORE``, and ``_NAMES`` and ``marks`` as categories: as
+        the network was asked about, and as its cases are called.
+    """
     order = {cell: place for place, cell in enumerate(subject.cells)}
-    part = rows[rows["cell"].isin(order)]
+    there = np.flatnonzero(rows["cell"].isin(order))
+    part = rows[["cell", *_SLOT]].iloc[there].assign(row=there)
     cells = part[["cell", *_SLOT]].drop_duplicates()
     cells = cells.assign(place=cells["cell"].map(order)).sort_values("place", kind="stable")
     cells = cells.drop_duplicates(_SLOT, keep="last")
+    chosen = part.loc[part["cell"].isin(cells["cell"]), "row"].to_numpy()
+    part = rows[[*_SCORE, "marks"]].iloc[chosen].assign(row=chosen)
     cases = DataFrame(
         [(case.sha256, case.case_id, case.group_id, case.trained) for case in subject.cases(data)],
         columns=["case_sha256", "case_id", "group_id", "trained"],
     )
-    part = part[part["cell"].isin(cells["cell"])].drop(columns=_NAMES)
-    there = part["case_sha256"].cat.categories
-    cases = cases[cases["case_sha256"].isin(there)]
-    cases = cases.astype({"case_sha256": part["case_sha256"].dtype})
+    cases = cases[cases["case_sha256"].isin(part["case_sha256"].cat.categories)]
+    cases = compact(cases).astype({"case_sha256": part["case_sha256"].dtype})
     part = part.merge(cases, on="case_sha256")
     last = subject.last
     of_all = last.other_data * OTHER_DATA, bool(last.constant) * CONSTANT
-    words = [
-        " ".join(filter(None, (marks, trained * TRAINED, *of_all)))
-        for marks, trained in zip(part["marks"], part["trained"], strict=True)
-    ]
+    marks = by_key(
+        part,
+        ["marks", "trained"],
+        lambda own, trained: " ".join(filter(None, (own, trained * TRAINED, *of_all))),
+    )
     names = {name: getattr(last, name) for name in _NAMES[:4]}
     names["dataset_fingerprint"] = data.fingerprint
-    return compact(part.assign(**names, marks=words)[[*rows]])
+    nothing = np.zeros(len(part), np.int8)
+    same = {
+        name: Categorical.from_codes(nothing, dtype=CategoricalDtype([text]))
+        for name, text in names.items()
+    }
+    return part.assign(**same, marks=marks)[["row", *_SCORE, *_NAMES, "marks"]]
 
 
 def _joined(rows: DataFrame, parts: Sequence[DataFrame]) -> DataFrame:
-    full = [part for part in parts if not part.empty]
-    return tidy(stack(full) if full else rows.iloc[:0])
+    """Those rows, under the names and with the marks that they have by now."""
+    full = [part.drop(columns=_SCORE) for part in parts if not part.empty]
+    if not full:
+        return tidy(rows.iloc[:0])
+    found = stack(full)
+    places = found["row"].to_numpy()
+    columns = {
+        str(name): found[name].array if name in found else rows[name].array.take(places)
+        for name in rows
+    }
+    return tidy(DataFrame(columns, copy=False))
 
 
 def _count_left_out(

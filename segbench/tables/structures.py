@@ -18,6 +18,7 @@ _CURVE = [
     "model", "network_sha256", "dataset", "dataset_fingerprint", "split", "attack",
     "attack_params", "budget_kind", "budget",
 ]  # fmt: skip
+_SPENT = ["forwards", "backwards", "seconds"]
 _STRUCTURE = ["dataset", "dataset_fingerprint", "split", "case_id", "class_id"]
 
 
@@ -41,8 +42,9 @@ def by_structure(rows: DataFrame) -> DataFrame:
         structures of that name), ``smallest`` and ``largest`` of its sizes in pixels, the ``mean``
         and how many ``cases`` it is over. No thirds where fewer than nine sizes can be told.
     """
-    present = rows[rows["jaccard"].notna()]
     keys = [*_CURVE, "class_name"]
+    needed = dict.fromkeys([*keys, *_STRUCTURE, "jaccard", "sensitivity", "false_positives"])
+    present = rows[[*needed]][rows["jaccard"].notna()]
     whole = present.groupby(keys, sort=True, observed=True)["jaccard"].agg(["mean", "count"])
     whole = whole.reset_index().assign(third="all", smallest=np.nan, largest=np.nan)
     sizes = structure_sizes(present)
@@ -76,7 +78,7 @@ def spread_of_cases(cases: DataFrame) -> DataFrame:
     Returns:
         ``_CURVE`` and ``bin00`` to ``bin19``, with ``median``, ``least`` and ``most``.
     """
-    scored = cases[cases["jaccard"].notna()]
+    scored = cases[[*_CURVE, "jaccard"]][cases["jaccard"].notna()]
     grouped = scored.groupby(_CURVE, sort=True, observed=True)
     number = grouped.ngroup().to_numpy(np.int64)
     bins = np.minimum((scored["jaccard"].to_numpy() * BINS).astype(np.int64), BINS - 1)
@@ -90,8 +92,8 @@ def spread_of_cases(cases: DataFrame) -> DataFrame:
 
 def costs(cases: DataFrame) -> DataFrame:
     """What every attack on every network has taken: scores, forwards, gradients, seconds."""
-    attacked = cases[cases["attack"] != CLEAN]
     keys = ["model", "dataset", "split", "attack"]
+    attacked = cases[[*keys, *_SPENT]][cases["attack"] != CLEAN]
     grouped = attacked.groupby(keys, sort=True, observed=True)
-    table = grouped[["forwards", "backwards", "seconds"]].sum()
+    table = grouped[_SPENT].sum()
     return table.assign(scores=grouped.size()).reset_index()

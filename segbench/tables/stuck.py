@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from pandas import DataFrame, Series
+import numpy as np
+from pandas import Categorical, DataFrame, Series
 
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
@@ -48,8 +49,10 @@ _SAME = ["dataset_fingerprint", "split", "budget_kind"]
 _FEW = 3  # signs of one kind that are named for a network
 
 
-def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> list[str]:
-    """A sentence for each sign, of every network and attack.
+def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> tuple[list[str], DataFrame]:
+    """A sentence for each sign, of every network and attack; and the cases, such curves marked.
+
+    But an attack that merely finds less than another is not marked: the worst of both has a curve.
 
     Args:
         cases: one row per case, of attacks as they are.
@@ -57,61 +60,41 @@ def describe_stuck(cases: DataFrame, worst: DataFrame, subject: list[str]) -> li
         subject: the columns that name a model and its data.
     """
     names = eps_names(budgets_of(cases))
-    cases, worst = _numbered(cases, worst)
-    bounded = cases[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
+    numbered, lowest_found = _numbered(cases, worst)
+    bounded = numbered[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
     sentences: list[str] = []
-    threats, leads = _threats(worst), _leads(bounded)
-    for key, part in bounded.groupby([*subject, "budget_kind", _threats(bounded)], sort=True):
+    leads, stuck = _leads(bounded), np.zeros(len(cases), bool)
+    keys = [*subject, "budget_kind"]
+    lowest = dict([*lowest_found.groupby([*keys, _threats(lowest_found)], observed=True)])
+    for key, part in bounded.groupby([*keys, _threats(bounded)], sort=True, observed=True):
         who, kind = f"{key[0]} on {part['dataset'].iloc[0]} {part['split'].iloc[0]}", str(key[-2])
-        found = worst[
-            (worst["model"] == key[0])
-            & (worst["dataset"] == part["dataset"].iloc[0])
-            & (worst["split"] == part["split"].iloc[0])
-            & (worst["budget_kind"] == kind)
-            & (threats == key[-1])
-        ]
-        lowest = _by_budget(found.drop_duplicates(["budget", "case_id"]))
-        for attack, curve in part.groupby("attack", sort=True):
+        found = lowest.get(key, lowest_found.iloc[:0]).drop_duplicates(["budget", "case_id"])
+        least = _by_budget(found)
+        for attack, curve in part.groupby("attack", sort=True, observed=True):
             scores = _by_budget(curve)
             points = {budget: names[kind, budget] for budget in scores}
-            signs = [
-                *_rises(scores, points),
-                *_behind(scores, lowest, points),
+            own = [*_rises(scores, points)]
+            further = [
                 *_zero_gradients(curve, points),
                 *_idle(curve, points),
                 *_alone(leads, curve, points),
             ]
-            if signs:
+            if own or further:
+                stuck[curve["row"].to_numpy()] = True
+            if signs := [*own, *_behind(scores, least, points), *further]:
                 listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
                 sentences.append(f"{who} under {attack}: {listed}: {_advice(str(attack))}.")
-    return sentences
+    flagged = cases[["marks"]].assign(stuck=stuck)
+    marks = by_key(
+        flagged, ["marks", "stuck"], lambda own, on: f"{own} {STUCK}".strip() if on else own
+    )
+    return sentences, cases.assign(marks=marks)
 
 
 def _advice(attack: str) -> str:
     """What to do: of the standard suite itself, its thorough form."""
     stronger = "standard:cost=thorough" if attack.startswith("standard") else "standard"
     return _ADVICE.format(stronger)
-
-
-def mark_stuck(cases: DataFrame, subject: list[str]) -> DataFrame:
-    """The cases, those of curves with a sign marked.
-
-    But an attack that merely finds less than another is not: the worst of both has a curve.
-    """
-    numbered, _ = _numbered(cases, cases.iloc[:0])
-    bounded = numbered[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
-    stuck, leads = Series(False, index=cases.index), _leads(bounded)
-    for _, curve in bounded.groupby([*subject, "budget_kind", "attack", "attack_params"]):
-        scores = _by_budget(curve)
-        points = dict.fromkeys(scores, "")
-        own = [*_rises(scores, points), *_zero_gradients(curve, points), *_idle(curve, points)]
-        if own or [*_alone(leads, curve, points)]:
-            stuck[curve.index] = True
-    flagged = cases[["marks"]].assign(stuck=stuck)
-    marks = by_key(
-        flagged, ["marks", "stuck"], lambda own, on: f"{own} {STUCK}".strip() if on else own
-    )
-    return cases.assign(marks=marks)
 
 
 def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
@@ -138,17 +121,15 @@ def _threats(cases: DataFrame) -> Series[str]:
 
 
 def _numbered(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Both with numbers for case ids, which are quicker to find than names."""
-    names = {name: number for number, name in enumerate(cases["case_id"].unique())}
-
-    def numbers(frame: DataFrame) -> Series[int]:
-        return frame["case_id"].astype("str").map(names).astype("int64")
-
+    """Both with numbers for case ids, which are found quicker than names, and each row's place."""
     needed = [name for name in cases if name not in _UNUSED]
-    return (
-        cases[needed].assign(case_id=numbers(cases)),
-        worst[needed].assign(case_id=numbers(worst)),
-    )
+    names = cases["case_id"].astype("category").cat.categories
+
+    def numbers(frame: DataFrame) -> DataFrame:
+        codes = Categorical(frame["case_id"], categories=names).codes.astype(np.int64)
+        return frame[needed].assign(case_id=codes, row=np.arange(len(frame)))
+
+    return numbers(cases), numbers(worst)
 
 
 def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:

@@ -131,14 +131,22 @@ def test_a_name_is_text_in_every_format(name, grid_rows, frame, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")
-def test_latex_typesets(tables, tmp_path):
+@pytest.mark.parametrize("names", ["plain", "hostile"])
+def test_latex_typesets_and_fits_the_page(names, tables, grid_rows, frame, tmp_path):
+    if names == "hostile":
+        tables = _hostile('[red] <script> a|b back\\slash{} =cmd() 50%_&#$^~"', grid_rows, frame)
     (path,) = latex.write(tables, tmp_path)
+    needed = path.read_text().splitlines()[0].removeprefix("% Needs ").replace(" and ", "")
     whole = (
-        "\\documentclass{article}\\usepackage{booktabs,textcomp}\\usepackage[T1]{fontenc}"
+        f"\\documentclass{{article}}{needed.removesuffix('.')}"
         f"\\begin{{document}}\\input{{{path}}}\\end{{document}}"
     )
     (tmp_path / "whole.tex").write_text(whole)
-    subprocess.run(["pdflatex", "-halt-on-error", "whole.tex"], cwd=tmp_path, check=True)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "whole.tex"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1500:]
+    said = re.findall(r"Overfull .hbox \(([\d.]+)pt too wide\) in paragraph", done.stdout)
+    assert all(float(width) < 1 for width in said), done.stdout[-1500:]
 
 
 def test_figures_are_drawn_the_same_for_the_same_rows(tables, tmp_path):
