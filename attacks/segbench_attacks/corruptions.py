@@ -23,9 +23,11 @@ from segbench.api import Budget, BudgetKind, Goal, Noise, Objective
 from segbench.errors import UserError
 from segbench.plugins.registry import suggest
 from segbench_attacks.calibration import SIMILARITIES, Change, calibrate
+from segbench_attacks.prompt_jitter import PromptJitter
 from segbench_attacks.severities import EDGE, SEVERITIES, check_severities, severity_budgets
 
 _GHOSTS = 4
+_OF_PROMPTS = "prompt-jitter"
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,13 @@ class Corruption:
         return calibrate(change, self.span, images, noise, SIMILARITIES[severity])
 
 
-def member(name: str) -> type[Corruption]:
+def member(name: str) -> type[Corruption] | type[PromptJitter]:
     """The corruption of that name; ValueError, with the nearest one, for any other."""
+    if name == _OF_PROMPTS:
+        return PromptJitter
     if name not in CORRUPTIONS:
-        raise ValueError(f"there is no such corruption{suggest(name, CORRUPTIONS)}")
+        known = [*CORRUPTIONS, _OF_PROMPTS]
+        raise ValueError(f"there is no such corruption{suggest(name, known)}")
     change, *levels = CORRUPTIONS[name]
     fields = {
         "change": staticmethod(change),

@@ -307,6 +307,15 @@ class NamesLibraries(Protocol):
 
 
 @runtime_checkable
+class MovesPrompts(BringsBudgets, Protocol):
+    """An attack on what a user draws and not on the image: the prompt of a prompted network."""
+
+    def prompt_shift(self, budget: Budget) -> float:
+        """How far a prompt is moved at most, as a share of the image's longest edge."""
+        ...
+
+
+@runtime_checkable
 class MinimumNorm(BringsBudgets, Protocol):
     """An attack that makes a distance small: its kind is ``min-norm``.
 

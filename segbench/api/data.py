@@ -48,6 +48,8 @@ class Case:
             of; labels are then parts and not classes, as in nnU-Net. None where they are classes.
         valid: bool (*spatial), the pixels that may be attacked; elsewhere labels are
             ``ignore_index``. None for all.
+        prompt_shift: how far a prompt is moved at most, as a share of the image's longest edge; set
+            by the engine under an attack that moves prompts, and no part of what is attacked.
     """
 
     case_id: str
@@ -64,6 +66,7 @@ class Case:
     nsd_tolerance: float | None = None
     regions: tuple[tuple[int, ...], ...] | None = None
     valid: NDArray[np.bool_] | None = None
+    prompt_shift: float = 0.0
 
     @cached_property
     def sha256(self) -> str:

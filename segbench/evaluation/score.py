@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.api import Context, FittedAttack, Goal, TransferAttack
+from segbench.api import Case, Context, FittedAttack, Goal, MovesPrompts, TransferAttack
 from segbench.data.quantize import round_to_levels
 from segbench.engine import ball
 from segbench.engine.loop import Outcome, attack_batch
@@ -68,7 +68,7 @@ def attack_cases(
     noise = batch.noise(cell.seed)
     if network.one_by_one:
         torch.manual_seed(noise.torch_seed())
-    network.meet(batch.cases)
+    network.meet(_prompted(network, batch.cases, cell))
     network.used.clear()
     start = time.perf_counter()
     region = region_of(cell.attack.where, batch) if cell.attack else None
@@ -156,9 +156,22 @@ def predict_cases(network: Network, batch: Batch, cell: Cell, images: Tensor) ->
 
 def _meet(network: Network, batch: Batch, cell: Cell) -> None:
     """Make a network ready for cases that are scored; what it draws, it draws alike every time."""
-    network.meet(batch.cases)
+    network.meet(_prompted(network, batch.cases, cell))
     if network.one_by_one:
         torch.manual_seed(batch.noise(cell.seed).torch_seed(_SCORED))
+
+
+def _prompted(network: Network, cases: Sequence[Case], cell: Cell) -> Sequence[Case]:
+    """The cases with their prompts as the cell's attack moves them.
+
+    Raises:
+        UserError: it moves prompts, and the network takes none.
+    """
+    if cell.attack is None or not isinstance(attack := cell.attack.attack, MovesPrompts):
+        return cases
+    if not any(getattr(part, "prompted", False) for part in network.module.modules()):
+        raise UserError(f"{cell.label} moves prompts, and model {network.name} takes none")
+    return [replace(case, prompt_shift=attack.prompt_shift(cell.budget)) for case in cases]
 
 
 def moved_along(network: Network, batch: Batch, attacked: Attacked) -> Batch:

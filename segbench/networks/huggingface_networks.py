@@ -61,6 +61,7 @@ class Prompted(nn.Module):
     the background's are 0.
     """
 
+    prompted = True
     mean: Tensor
     std: Tensor
 

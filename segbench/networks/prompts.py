@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,14 +70,22 @@ def _one(prompt: Prompt, case: Case, label: int) -> Drawn | None:
     mask = case.labels == label
     if not mask.any():
         return None
-    rng = np.random.default_rng([label, *bytes.fromhex(case.sha256)])
+    own = [label, *bytes.fromhex(case.sha256)]
+    rng = np.random.default_rng(own)
     height, width = mask.shape
+
+    def slipped(places: NDArray[Any]) -> NDArray[Any]:
+        """The same way at every shift, further at a larger one."""
+        ways = np.random.default_rng([1, *own]).uniform(-1, 1, places.shape)
+        moved: NDArray[Any] = places + np.rint(ways * case.prompt_shift * max(mask.shape))
+        return moved
+
     rows, columns = np.nonzero(mask)
     if prompt.kind == "box":
         ends = np.array([columns.min(), rows.min(), columns.max(), rows.max()], dtype=np.float32)
         ends += rng.integers(-prompt.jitter, prompt.jitter, 4, endpoint=True)
-        limits = [width - 1, height - 1, width - 1, height - 1]
-        return Drawn(box=ends.clip(0, limits).astype(np.float32))
+        ends = slipped(ends).reshape(2, 2).clip(0, [width - 1, height - 1])
+        return Drawn(box=np.sort(ends, axis=0).reshape(4).astype(np.float32))
     if prompt.kind == "centre":
         from scipy.ndimage import distance_transform_edt
 
@@ -87,4 +95,4 @@ def _one(prompt: Prompt, case: Case, label: int) -> Drawn | None:
         chosen = rng.choice(len(rows), prompt.points, replace=len(rows) < prompt.points)
         places = np.stack([columns[chosen], rows[chosen]], 1)
     moved = places + rng.integers(-prompt.jitter, prompt.jitter, places.shape, endpoint=True)
-    return Drawn(points=moved.clip(0, [width - 1, height - 1]).astype(np.float32))
+    return Drawn(points=slipped(moved).clip(0, [width - 1, height - 1]).astype(np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,45 @@ def test_prompts_lie_where_the_class_does() -> None:
     again, _ = draw(Prompt("box", jitter=3), case)
     np.testing.assert_array_equal(jittered.box, again.box)  # type: ignore[union-attr]
     assert 0 < np.abs(jittered.box - box.box).max() <= 3  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize("kind", ["box", "points", "centre"])
+def test_a_prompt_slips_the_same_way_and_further(kind: Any) -> None:
+    labels = np.zeros((200, 300), int)
+    labels[80:120, 100:200] = 1
+    still = _case(labels)
+
+    def where(shift: float) -> np.ndarray:
+        drawn, _ = draw(Prompt(kind), replace(still, prompt_shift=shift))
+        assert drawn is not None
+        places = drawn.box if kind == "box" else drawn.points
+        assert places is not None
+        return places
+
+    near, far = where(0.05) - where(0), where(0.1) - where(0)
+    assert 0 < np.abs(near).max() <= 0.05 * 300
+    np.testing.assert_allclose(far, 2 * near, atol=1)
+    wild = where(1.0)  # beyond the edges: within the image, and no corner beyond its opposite
+    assert (wild >= 0).all()
+    assert (wild.reshape(-1, 2) < [300, 200]).all()
+    if kind == "box":
+        assert (wild[:2] <= wild[2:]).all()
+
+
+def test_prompts_are_moved_and_images_are_not(saved: Path, tmp_path: Path) -> None:
+    attack = ["-a", "corruption/prompt-jitter:severities=1+5", "--dataset", GRAY,
+              "--channels", "repeat", "--workspace", str(tmp_path)]  # fmt: skip
+    done = CliRunner().invoke(main, ["attack", "-m", f"hf:{saved / 'sam'}", *attack])
+    assert done.exit_code == 0, done.output
+    rows = read_rows(Workspace(tmp_path)).set_index(["attack", "budget", "case_id", "class_id"])
+    moved, clean = (rows.xs(name) for name in ("corruption/prompt-jitter:severities=1+5", "clean"))
+    assert (moved[["linf", "l2", "backwards"]] == 0).all(axis=None)
+    assert (moved.xs(5).jaccard != clean.xs(0).jaccard).any()
+    assert set(moved["marks"]) == {""}
+    refused = CliRunner().invoke(main, ["attack", "-m", f"hf:{saved / 'segformer'}", *attack])
+    assert refused.exit_code == 2
+    assert "moves prompts" in refused.output
+    assert "takes none" in " ".join(refused.output.split())
 
 
 @pytest.mark.parametrize("options", [{"prompt": "circle"}, {"jitter": "-1"}, {"points": "0"}])
