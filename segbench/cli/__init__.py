@@ -23,7 +23,7 @@ from segbench.cli.terminal import flush, forgiving_streams, plain
 from segbench.errors import MachineError, Terminated, UserError
 
 COMMANDS = (
-    "demo", "train", "attack", "report", "export", "export-model", "check", "run", "list",
+    "demo", "train", "attack", "report", "export", "export-model", "check", "run", "submit", "list",
     "inspect", "diagnose", "doctor", "coverage", "compare", "leaderboard",
 )  # fmt: skip
 

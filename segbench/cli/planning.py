@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from segbench.store.workspace import Workspace
 
 
-def foresee(request: Request, workspace: Workspace) -> Forecast:
-    """Load the networks that are asked for, and see what is missing.
+def foresee(request: Request, workspace: Workspace, workers: int | None = None) -> Forecast:
+    """Load the networks that are asked for, and see what is missing; for the workers asked for.
 
     Raises:
         UserError, MachineError: the grid is wrong, or its networks or data cannot be used.
@@ -30,7 +30,8 @@ def foresee(request: Request, workspace: Workspace) -> Forecast:
     pairs = resolve_request(request, workspace)
     with progress_bar() as progress:
         listener = AttackProgress(progress)
-        return forecast(pairs, grid, workspace, request, listener, count_workers(request))
+        workers = workers or count_workers(request)
+        return forecast(pairs, grid, workspace, request, listener, workers)
 
 
 def plan(request: Request, workspace: Workspace) -> Iterator[str]:

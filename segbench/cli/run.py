@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.argument("grid", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--part",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Only the cases that this file names, which segbench submit has planned; no reports.",
+)
 @executor_options
 @plan_option
 @device_option
@@ -50,6 +55,9 @@ def command(grid: Path, workspace: Workspace, plan: bool, **overriding: Any) -> 
     asked = with_trained(override(load_grid_file(grid), overriding))
     if plan:
         show_plan(asked, workspace)
+        return
+    if asked.part:
+        evaluate(asked, workspace)
         return
     if (train := asked.train) and (dataset := asked.dataset):
         opened = open_dataset(dataset, asked.data_root)

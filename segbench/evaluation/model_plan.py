@@ -29,8 +29,16 @@ _GRADIENTS = 100.0  # of an attack that says nothing of its steps
 class Part(Protocol):
     """A part of a grid, of several that together are the whole."""
 
+    def has(self, model: str) -> bool:
+        """Whether anything of a network may belong to it."""
+        ...
+
     def own(self, plan: ModelPlan, cell: int) -> set[str]:
-        """The cases of a cell that belong to it."""
+        """The cases of a cell that belong to it.
+
+        Raises:
+            UserError: it is a part of something else.
+        """
         ...
 
 

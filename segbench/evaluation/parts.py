@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from segbench.errors import UserError
 from segbench.evaluation.model_plan import ModelPlan
 from segbench.evaluation.pieces import Shard, own_cases
+from segbench.store.records import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,10 @@ class SharePart:
         """See ``Part``."""
         groups = [group for _, group in plan.groups]
         return own_cases(groups, cell, plan.place, self.shard, fitted=plan.is_fitted(cell))
+
+    def has(self, model: str) -> bool:
+        """Of every network it may have something."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -33,5 +40,37 @@ class PlannedPart:
 
     def own(self, plan: ModelPlan, cell: int) -> set[str]:
         """See ``Part``."""
-        key = plan.cells[cell][1][0].key
-        return set(self.cases.get(plan.name, {}).get(key, ())) & plan.known.keys()
+        asked = self.cases.get(plan.name, {})
+        keys = [views[0].key for _, views in plan.cells]
+        named = {name for names in asked.values() for name in names}
+        if not asked.keys() <= set(keys) or not named <= plan.known.keys():
+            raise UserError(
+                f"{plan.name}, its attacks or its data were changed since this part was planned; "
+                "plan again (segbench submit)"
+            )
+        return set(asked.get(keys[cell], ()))
+
+    def has(self, model: str) -> bool:
+        """Whether it has anything of a network."""
+        return model in self.cases
+
+
+def write_part(path: Path, part: PlannedPart) -> None:
+    """Write a part.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    write_record(path, {"part": part.cases})
+
+
+def read_part(path: Path) -> PlannedPart:
+    """A part that was written.
+
+    Raises:
+        UserError: there is none, or it is not as it was written.
+    """
+    record = read_record(path)
+    if record is None or not isinstance(record.get("part"), dict):
+        raise UserError(f"{path} is no part of a grid; segbench submit writes such files")
+    return PlannedPart(record["part"])

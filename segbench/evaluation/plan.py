@@ -27,11 +27,13 @@ def plan_grid(request: Request) -> Grid:
     Raises:
         UserError: an attack cannot be made, or it and the eps values cannot go together.
     """
-    if request.shard and request.until_settled:
+    if (request.shard or request.part) and request.until_settled:
         raise UserError(
-            f"until-settled needs the whole grid, not its part {request.shard}: attack all parts "
-            "first, then once more without shard"
+            f"until-settled needs the whole grid, not its part {request.shard or request.part}: "
+            "attack all parts first, then once more without"
         )
+    if request.shard and request.part:
+        raise UserError(f"shard {request.shard} and part {request.part}: give one")
     attacks = load_attacks(request.attacks)
     for attack in attacks:
         attack_budgets(attack, request.eps)

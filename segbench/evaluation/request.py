@@ -65,6 +65,7 @@ class Options:
         devices: one process on each, ``cuda:0`` and so on; ``all`` for every accelerator.
         case_timeout: seconds that a case may take in a pool, None for any.
         shard: the part of the grid to be computed, ``3/16``; None for all of it.
+        part: a file that names such a part case by case, see ``submission.py``; None for none.
         tiles: sides of the tiles that networks are asked about, ``128x128x128``; "" for the whole
             image at once. With ``overlap`` and ``tile_weights`` it is part of the network.
     """
@@ -84,6 +85,7 @@ class Options:
     devices: Texts = ()
     case_timeout: Seconds | None = None
     shard: ShardText | None = None
+    part: Path | None = None
     tiles: str = ""
     overlap: Share = 0.5
     tile_weights: Weights = "gaussian"

@@ -20,7 +20,7 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.model_plan import Part, find_missing, plan_model
 from segbench.evaluation.model_run import ModelRun
 from segbench.evaluation.new_record import new_record
-from segbench.evaluation.parts import SharePart
+from segbench.evaluation.parts import SharePart, read_part
 from segbench.evaluation.pieces import parse_shard
 from segbench.evaluation.request import DataSource, Listener, Options, Request
 from segbench.evaluation.stored import look_up
@@ -62,7 +62,10 @@ def run_grid(
     check_executor(options)
     for (_, data), attack in product(models, grid.attacks):
         check_goal(data, attack)
-    part = part or _share(options)
+    part = part or _asked_part(options)
+    models = [pair for pair in models if part is None or part.has(pair[0].name)]
+    if not models:
+        raise UserError(f"{options.part} is of networks that are not asked for here")
     record = new_record(models, grid, options, argv)
     try:
         check_writable(workspace.root)
@@ -85,7 +88,9 @@ def run_grid(
     return run.record
 
 
-def _share(options: Options) -> Part | None:
+def _asked_part(options: Options) -> Part | None:
+    if options.part:
+        return read_part(options.part)
     return SharePart(parse_shard(options.shard)) if options.shard else None
 
 

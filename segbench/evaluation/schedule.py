@@ -173,12 +173,14 @@ class Schedule:
             divided, or the longest piece where that is longer.
         busy: seconds that each worker works.
         loads: how often a network was loaded.
+        shares: the pieces that each worker took, in order.
     """
 
     makespan: float
     ideal: float
     busy: tuple[float, ...]
     loads: int
+    shares: tuple[tuple[Piece, ...], ...]
 
 
 def simulate(
@@ -198,6 +200,7 @@ def simulate(
     busy, loads = [0.0] * workers, 0
     idle, ends, now = list(range(workers)), list[tuple[float, int, int]](), 0.0
     taken: list[Piece] = []
+    shares: list[list[Piece]] = [[] for _ in range(workers)]
     while queue or ends:
         for model in [model for model in closed if not queue.clean_left(model)]:
             closed.remove(model)
@@ -211,9 +214,11 @@ def simulate(
                 busy[worker] += seconds
                 heapq.heappush(ends, (now + seconds, len(taken), worker))
                 taken.append(piece)
+                shares[worker].append(piece)
         now, number, worker = heapq.heappop(ends)
         queue.done(taken[number])
         idle.append(worker)
     work = math.fsum([*map(cost, pieces), *(ready[model] for model in models)])
     longest = max((cost(piece) + ready[piece.model] for piece in pieces), default=0.0)
-    return Schedule(now, max(work / workers, longest), tuple(busy), loads)
+    dealt = tuple(map(tuple, shares))
+    return Schedule(now, max(work / workers, longest), tuple(busy), loads, dealt)
