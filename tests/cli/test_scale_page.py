@@ -1,4 +1,4 @@
-"""Every command of docs/scale.md is one that this command line takes; what can be run here is run."""
+"""Every command of docs/scale.md is one that this command line takes; some of them are run."""
 
 from __future__ import annotations
 
