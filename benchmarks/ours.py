@@ -39,6 +39,9 @@ class Silent:
     def cases(self, computed: int, found: int) -> None:
         """Cases are there."""
 
+    def gradients(self, count: int) -> None:
+        """Not counted."""
+
     def warn(self, sentence: str) -> None:
         """Not shown."""
 

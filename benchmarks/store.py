@@ -1,11 +1,13 @@
-"""Seconds and memory of a finished run, of `check` and of `report` against the number of cells.
+"""Seconds and memory of a finished attack, of `check` and of `report` against the number of cells.
 
     python benchmarks/store.py
-    python benchmarks/store.py --cells 1000 --cells 10000 --cells 100000
+    python benchmarks/store.py --cells 1000 --keep DIR      leaves the store there, to profile
 
-One network without weights is attacked once; its rows are then repeated under the key of every
-cell of a grid of that many (eps, seed), with other scores, and compacted as a run would have done
-it. So the store holds what a grid of that size would have left, and no attack is waited for.
+One network without weights is attacked once; its rows are then repeated, with other scores, under
+the key of every cell of a grid of ten such networks, ten attacks, and as many (eps, seed) as make
+up the number. They lie in compacted files, as a run leaves them. So the store holds what a grid of
+that size would have left, and no attack is waited for. Seconds of processor are what counts: they
+are the same on a machine that others use too.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pyarrow as pa
 from ours import Silent
+from pandas import DataFrame
 from rich.console import Console
 from rich.table import Table
 
@@ -41,13 +46,13 @@ from torch import nn
 
 class Dark(nn.Module):
     def forward(self, images):
-        return 12 * (0.5 - nn.functional.avg_pool2d(images, 5, 1, 2))
+        return {slope} * (0.5 - nn.functional.avg_pool2d(images, 5, 1, 2))
 
 def build():
     return Dark()
 """
-SEEDS = 20
-FILE_CELLS = 1000  # cells of a compacted file
+NETWORKS, ATTACKS, SEEDS = 10, 10, 20
+FILE_CELLS = 10000  # cells of a compacted file
 
 
 @dataclass(frozen=True)
@@ -60,45 +65,58 @@ class Cost:
 
 
 def write_grid(folder: Path, cells: int, cases: int) -> Path:
-    """A grid file of that many cells beside its network."""
-    (folder / "net.py").write_text(NETWORK)
-    levels = max(1, cells // SEEDS)
-    eps = [str(Fraction(level, 10 * levels)) for level in range(1, levels + 1)]
+    """A grid file of that many attacked cells beside its networks."""
+    networks = [folder / f"net{number}.py" for number in range(NETWORKS)]
+    for number, path in enumerate(networks):
+        path.write_text(NETWORK.format(slope=8 + number))
+    points = max(1, cells // (NETWORKS * ATTACKS))
+    seeds = min(SEEDS, points)
+    levels = points // seeds
+    attacks = [f"noise:restarts={restarts}" for restarts in range(1, ATTACKS + 1)]
     grid = folder / "grid.toml"
     grid.write_text(
-        f'models = ["{folder}/net.py:build"]\nattacks = ["noise"]\neps = {eps}\n'
-        f"seeds = {list(range(min(SEEDS, cells)))}\n"
+        f"models = {[f'{path}:build' for path in networks]}\nattacks = {attacks}\n"
+        f"eps = {[str(Fraction(level, 10 * levels)) for level in range(1, levels + 1)]}\n"
+        f"seeds = {list(range(seeds))}\n"
         f'dataset = "phantom-cxr:size=32,test_cases={cases},train_cases=2"\n'
-        'device = "cpu"\nprecision = "fp32"\nreports = ["markdown", "csv"]\n'
+        'device = "cpu"\nprecision = "fp32"\nreports = []\n'
     )
     return grid
 
 
 def fill(grid: Path, workspace: Workspace) -> int:
-    """Every row of the grid, repeated from those of one cell; how many cells it has."""
+    """Every row of the grid, repeated from those of one network; how many cells it has."""
     asked = load_grid_file(grid)
     whole = plan_grid(asked)
-    [(reference, data)] = pair_with_data(find_models(asked, workspace), asked)
-    one = type(whole)(whole.attacks, whole.eps[:1], whole.seeds[:1])
-    run_grid([(reference, data)], one, workspace, asked, Silent())
+    pairs = pair_with_data(find_models(asked, workspace), asked)
+    one = type(whole)(whole.attacks[:1], whole.eps[:1], whole.seeds[:1])
+    run_grid(pairs[:1], one, workspace, asked, Silent())
     rows = read_rows(workspace)
-    attacked = rows[rows["attack"] != "clean"]
-    random = np.random.default_rng(0)
-    with open_work(reference, data, whole, workspace, 1, asked, Silent()) as work:
-        tables = []
-        for cell, [view] in work.cells[1:]:
-            constants = cell_constants(work.subject, cell, workspace)
-            scores = attacked["jaccard"].to_numpy() * random.uniform(0.5, 1, len(attacked))
-            named = {name: value for name, value in constants.items() if name in attacked}
-            part = attacked.assign(**named, cell=view.key, jaccard=scores)
-            columns = [
-                pa.array(part[field.name].to_numpy(), field.type) for field in rowfile.schema()
+    attacked, clean = (rows[(rows["attack"] == "clean") == is_clean] for is_clean in (False, True))
+    count = 0
+    for reference, data in pairs:
+        with open_work(reference, data, whole, workspace, 1, asked, Silent()) as work:
+            cells = [
+                cell_constants(work.subject, cell, workspace) | {"cell": view.key}
+                for cell, [view] in work.cells
             ]
-            tables.append(pa.table(columns, schema=rowfile.schema()))
-    for start in range(0, len(tables), FILE_CELLS):
-        gathered = pa.concat_tables(tables[start : start + FILE_CELLS])
-        rowfile.write(workspace.results, "run-00001", gathered, {"compacted": "run-00001"})
-    return len(work.cells)
+        write_cells(workspace, clean, cells[:1])
+        for start in range(1, len(cells), FILE_CELLS):
+            write_cells(workspace, attacked, cells[start : start + FILE_CELLS])
+        count += len(cells)
+    return count
+
+
+def write_cells(workspace: Workspace, rows: DataFrame, cells: Sequence[Mapping[str, Any]]) -> None:
+    """A compacted file of those rows under each cell, with other scores."""
+    random = np.random.default_rng(len(cells))
+    repeated = {name: np.tile(rows[name].to_numpy(), len(cells)) for name in rows}
+    for name in repeated.keys() & cells[0].keys():
+        repeated[name] = np.repeat([cell[name] for cell in cells], len(rows))
+    repeated["jaccard"] = repeated["jaccard"] * random.uniform(0.5, 1, len(cells) * len(rows))
+    columns = [pa.array(repeated[field.name], field.type) for field in rowfile.schema()]
+    table = pa.table(columns, schema=rowfile.schema())
+    rowfile.write(workspace.results, "run-00001", table, {"compacted": "run-00001"})
 
 
 def timed(*command: str) -> Cost:
@@ -123,33 +141,35 @@ def timed(*command: str) -> Cost:
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def measure(cells: int, cases: int) -> dict[str, Cost]:
+def measure(folder: Path, cells: int, cases: int) -> dict[str, Cost]:
     """The three commands on a store of that many cells."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["SEGBENCH_CONFIG_DIR"] = str(folder / "config")
-        grid, workspace = write_grid(folder, cells, cases), Workspace(folder / "runs")
-        fill(grid, workspace)
-        where = ("--workspace", str(workspace.root))
-        golden = str(folder / "golden.csv")
-        return {
-            "run, all found": timed("run", str(grid), *where),
-            "check --update": timed("check", "--golden", golden, "--update", *where),
-            "check": timed("check", "--golden", golden, *where),
-            "report": timed("report", *where),
-        }
+    os.environ["SEGBENCH_CONFIG_DIR"] = str(folder / "config")
+    grid, workspace = write_grid(folder, cells, cases), Workspace(folder / "runs")
+    fill(grid, workspace)
+    where = ("--workspace", str(workspace.root))
+    golden = str(folder / "golden.csv")
+    return {
+        "attack, all found": timed("run", str(grid), *where),
+        "check --update": timed("check", "--golden", golden, "--update", *where),
+        "check": timed("check", "--golden", golden, *where),
+        "report": timed("report", *where),
+    }
 
 
 @click.command()
-@click.option("--cells", multiple=True, type=int, default=(100, 1000, 10000), show_default=True)
+@click.option("--cells", multiple=True, type=int, default=(1000, 10000, 100000), show_default=True)
 @click.option("--cases", type=int, default=8, show_default=True, help="Cases of every cell.")
-def main(cells: tuple[int, ...], cases: int) -> None:
+@click.option("--keep", type=click.Path(path_type=Path), help="Where the stores are left.")
+def main(cells: tuple[int, ...], cases: int, keep: Path | None) -> None:
     """Print a table: a line for each command and size."""
     table = Table("command", "cells", "seconds", "processor seconds", "MiB", title="The store")
     for count in cells:
-        for name, cost in measure(count, cases).items():
-            numbers = (f"{cost.wall:.1f}", f"{cost.processor:.1f}", f"{cost.memory:.0f}")
-            table.add_row(name, str(count), *numbers)
+        with tempfile.TemporaryDirectory() as name:
+            folder = keep / str(count) if keep else Path(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            for command, cost in measure(folder, count, cases).items():
+                numbers = (f"{cost.wall:.1f}", f"{cost.processor:.1f}", f"{cost.memory:.0f}")
+                table.add_row(command, str(count), *numbers)
     console.print(table)
 
 

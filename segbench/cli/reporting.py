@@ -19,6 +19,9 @@ def write_reports(
     all_weights: bool = False,
 ) -> list[Path]:
     """Write each format's files into a folder, then say so; with ``show``, after the summary."""
+    if not formats and not show:
+        return []  # of a large store tables take seconds
+
     from segbench.cli.consoles import console
     from segbench.cli.summary import show_summary
     from segbench.plugins.registry import load

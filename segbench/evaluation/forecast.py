@@ -19,6 +19,7 @@ from segbench.evaluation.schedule import Cost, Schedule, cut, simulate
 from segbench.evaluation.work import open_work
 from segbench.evaluation.work_off import piece_cost
 from segbench.networks import ModelReference
+from segbench.store.index import RowIndex
 from segbench.store.workspace import Workspace
 
 
@@ -73,8 +74,9 @@ def forecast(
     Raises:
         UserError, MachineError: a network or its data cannot be used.
     """
+    index = RowIndex(workspace)
     planned = [
-        _planned(reference, data, number, grid, workspace, request, listener)
+        _planned(reference, data, number, grid, workspace, request, listener, index)
         for number, (reference, data) in enumerate(pairs)
     ]
     plans, costs = [plan for plan, _ in planned], Costs(workspace)
@@ -112,11 +114,12 @@ def _planned(
     workspace: Workspace,
     request: Request,
     listener: Listener,
+    index: RowIndex,
 ) -> tuple[ModelPlan, Missing]:
     part = SharePart(parse_shard(request.shard)) if request.shard else None
     with open_work(reference, data, grid, workspace, 0, request, listener) as work:
         plan = plan_model(work, number)
-        return plan, find_missing(work, plan, part)
+        return plan, find_missing(work, plan, part, index)
 
 
 def _place(request: Request, workers: int) -> str:

@@ -45,8 +45,9 @@ def expand_grid(grid: Grid) -> Iterator[Cell]:
     """The clean cell first, then every attack over its budgets, each seed in turn, all once."""
     yield Cell(None, grid.clean)
     for attack in {attack.label: attack for attack in grid.attacks}.values():
+        budgets = attack_budgets(attack, grid.eps)
         for seed in dict.fromkeys(grid.seeds):
-            for budget in attack_budgets(attack, grid.eps):
+            for budget in budgets:
                 yield Cell(attack, budget, seed)
 
 

@@ -5,22 +5,25 @@ A plan outlives its network: the memory of many networks is not needed to plan f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from segbench.api import FittedAttack, TransferAttack
 from segbench.evaluation.asked import describe_asked
 from segbench.evaluation.case_index import Known
+from segbench.evaluation.cell_keys import View
 from segbench.evaluation.constants import answer_names
 from segbench.evaluation.costs import Costs, Estimate, Kind
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.pieces import Piece
-from segbench.evaluation.request import Options
-from segbench.evaluation.work import ModelWork, View
+from segbench.evaluation.work import ModelWork
 from segbench.store.images import kept_cases
+from segbench.store.index import RowIndex
 from segbench.store.records import digest
-from segbench.store.rows import Measured, finished_cases
 from segbench.store.runs import Asked
 
 _GRADIENTS = 100.0  # of an attack that says nothing of its steps
@@ -140,16 +143,30 @@ class Missing:
     damaged: Sequence[str]
 
 
-def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None) -> Missing:
-    """What of a plan, or of a part of it, is still to be computed."""
-    options, damaged = work.options, list[str]()
-    done: dict[str, dict[str, Measured]] = {}
-    if not options.fresh:
-        done = finished_cases(work.workspace, set(work.keys), damaged)
-    pieces, total, found, begun = [], 0, 0, set()
+def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None, index: RowIndex) -> Missing:
+    """What of a plan, or of a part of it, is still to be computed.
+
+    Args:
+        work: the network, still loaded.
+        plan: of it.
+        part: None for all of it.
+        index: of the work's store, for all networks that are asked of.
+    """
+    damaged: list[str] = []
+    done = _done(work, plan, index, damaged)
+    complete: list[bool] = np.all(done, axis=1).tolist()
+    pieces, total, found, row = [], 0, 0, 0
+    begun: set[int] = set()
     for place, (_, views) in enumerate(plan.cells):
+        here = slice(row, row + len(views))
+        row = here.stop
+        if part is None and all(complete[here]) and place not in plan.kept:
+            total += len(views) * len(plan.known)
+            found += len(views) * len(plan.known)
+            begun.add(place)
+            continue  # of a hundred thousand such cells nothing is made
         own = part.own(plan, place) if part else set(plan.known)
-        lacking = _lacking(work, plan, place, done, own)
+        lacking = _lacking(work, plan, place, done[here], own)
         total += len(own) * len(views)
         found += len(own) * len(views) - sum(map(len, lacking.values()))
         if own - lacking.keys():
@@ -163,40 +180,46 @@ def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None) -> Missing
     return Missing(pieces, total, found, frozenset(begun), damaged)
 
 
+def _done(
+    work: ModelWork, plan: ModelPlan, index: RowIndex, damaged: list[str]
+) -> NDArray[np.bool_]:
+    """Whether each view of every cell has all that is asked for of each case, (views, cases)."""
+    cases, options = plan.known.values(), work.options
+    if options.fresh:
+        return np.zeros((len(work.keys), len(cases)), bool)
+    wanted = {}
+    if options.boundary:
+        wanted["nsd_tolerance"] = [case.nsd_tolerance for case in cases]
+    if options.lesions is not None:
+        wanted["lesion_overlap"] = [options.lesions] * len(cases)
+    return index.finished(work.keys, [case.sha256 for case in cases], wanted, damaged)
+
+
 def _whole(plan: ModelPlan) -> list[tuple[tuple[int, ...], Sequence[str]]]:
     """All cases as one group; a fit takes one shape alone."""
     return [(plan.groups[0][0], list(plan.known))]
 
 
 def _lacking(
-    work: ModelWork,
-    plan: ModelPlan,
-    place: int,
-    done: Mapping[str, Mapping[str, Measured]],
-    own: set[str],
+    work: ModelWork, plan: ModelPlan, place: int, done: NDArray[np.bool_], own: Set[str]
 ) -> dict[str, tuple[int, ...]]:
-    """Case id -> the views that lack its rows; none where only its images are to be kept."""
-    views = plan.cells[place][1]
-    known = {name: case for name, case in plan.known.items() if name in own}
+    """Case id -> the views that lack its rows; none where only its images are to be kept.
+
+    Args:
+        work: the network.
+        plan: of it.
+        place: of the cell.
+        done: (views, cases) of the cell.
+        own: the cases of this part of the grid.
+    """
     lacking = {
-        name: tuple(
-            n
-            for n, view in enumerate(views)
-            if not _is_done(case, done.get(view.key, {}), work.options)
-        )
-        for name, case in known.items()
+        name: tuple(np.flatnonzero(~done[:, column]).tolist())
+        for column, name in enumerate(plan.known)
+        if name in own
     }
     unkept: set[str] = set()
     if place in plan.kept:
-        kept = {} if work.options.fresh else kept_cases(work.workspace, views[0].key)
-        unkept = {name for name, case in known.items() if case.sha256 not in kept}
+        key = plan.cells[place][1][0].key
+        kept = {} if work.options.fresh else kept_cases(work.workspace, key)
+        unkept = {name for name in own if plan.known[name].sha256 not in kept}
     return {name: lack for name, lack in lacking.items() if lack or name in unkept}
-
-
-def _is_done(case: Known, done: Mapping[str, Measured], options: Options) -> bool:
-    """Whether all that is asked of a case is measured."""
-    if case.sha256 not in done:
-        return False
-    at = done[case.sha256]
-    surfaces = not options.boundary or at.nsd_tolerance == case.nsd_tolerance
-    return surfaces and options.lesions in (None, at.lesion_overlap)

@@ -18,7 +18,7 @@ from segbench.evaluation.work import open_work
 from segbench.evaluation.work_off import work_off
 from segbench.networks import ModelReference
 from segbench.plugins.naming import eps_names
-from segbench.store.rows import case_means
+from segbench.store.index import RowIndex
 from segbench.store.runs import Asked, Failure
 from segbench.store.workspace import Workspace
 
@@ -36,10 +36,11 @@ class ModelRun:
         self,
         plan: ModelPlan,
         missing: Missing,
-        workspace: Workspace,
+        index: RowIndex,
         listener: Listener,
     ) -> None:
-        self.plan, self.workspace, self.listener = plan, workspace, listener
+        self.plan, self.listener = plan, listener
+        self._index = index
         self.pieces = missing.pieces
         self.failures: list[Failure] = []
         self.errors: list[UserError | MachineError] = []
@@ -102,7 +103,7 @@ class ModelRun:
 
     def look_at_clean_score(self) -> None:
         """Say, before the first attack, where the network does no better than without images."""
-        clean = case_means(self.workspace, self.plan.cells[0][1][0].key)
+        clean = self._index.case_means(self.plan.cells[0][1][0].key)
         scored = [case for case in self.plan.known.values() if case.sha256 in clean]
         if not scored:
             return
@@ -153,7 +154,8 @@ def run_model(
     """
     with open_work(reference, data, grid, workspace, run, options, listener) as work:
         plan = plan_model(work, 0)
-        planned = ModelRun(plan, find_missing(work, plan, None), workspace, listener)
+        index = RowIndex(workspace)
+        planned = ModelRun(plan, find_missing(work, plan, None, index), index, listener)
         with closing(Local(work)) as executor:
             work_off([planned], executor, listener, Costs(workspace))
     if planned.error:

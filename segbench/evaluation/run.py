@@ -27,6 +27,7 @@ from segbench.evaluation.stored import look_up
 from segbench.evaluation.work import ModelWork, open_work
 from segbench.evaluation.work_off import work_off
 from segbench.networks import ModelReference
+from segbench.store.index import RowIndex
 from segbench.store.rows import compact_run
 from segbench.store.runs import Failure, RunRecord, begin_run, now, write_run
 from segbench.store.workspace import Workspace, check_writable
@@ -141,7 +142,7 @@ class _Run:
         self.left_out: list[Failure] = []
         self.errors: list[UserError | MachineError] = []
         self.succeeded = False
-        self.costs = Costs(workspace)
+        self.costs, self.index = Costs(workspace), RowIndex(workspace)
         self._start = time.monotonic()
 
     def evaluate(
@@ -190,8 +191,8 @@ class _Run:
     def _plan(self, work: ModelWork, number: int, part: Part | None) -> ModelRun:
         """One network's part, which the record names before anything of it is computed."""
         plan = plan_model(work, number)
-        missing = find_missing(work, plan, part)
-        run = ModelRun(plan, missing, self.workspace, self.listener)
+        missing = find_missing(work, plan, part, self.index)
+        run = ModelRun(plan, missing, self.index, self.listener)
         self.runs.append(run)
         self._warn(run)
         for sentence in work.subject.said:

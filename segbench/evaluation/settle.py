@@ -1,6 +1,6 @@
 """More gradients for the cells that show signs of a stuck attack, until none does.
 
-The signs are those of ``tables/stuck.py``: a curve that rises, and gradients that are zero
+The signs are those of ``tables/unsettled.py``: a curve that rises, and gradients that are zero
 everywhere. What is spent is the standard suite, then its thorough form; no score is replaced, since
 the worst over attacks takes whatever is lower.
 """
@@ -20,7 +20,7 @@ from segbench.plugins.where import WHERE
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
-from segbench.tables.stuck import stuck_budgets
+from segbench.tables.unsettled import stuck_budgets
 
 STRONGER = ("standard", "standard:cost=thorough")
 

@@ -11,6 +11,7 @@ from segbench.evaluation.model_run import ModelRun
 from segbench.evaluation.request import DataSource, Listener, Options
 from segbench.evaluation.work import open_work
 from segbench.networks import ModelReference
+from segbench.store.index import RowIndex
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 
@@ -29,12 +30,12 @@ def look_up(
     Raises:
         UserError, MachineError: something is missing, or a network or its data cannot be used.
     """
-    asked, missing = [], 0
+    asked, missing, index = [], 0, RowIndex(workspace)
     for place, (reference, data) in enumerate(models):
         with open_work(reference, data, grid, workspace, 0, options, listener) as work:
             plan = plan_model(work, place)
-            found = find_missing(work, plan, part)
-        run = ModelRun(plan, found, workspace, listener)
+            found = find_missing(work, plan, part, index)
+        run = ModelRun(plan, found, index, listener)
         run.look_at_clean_score()
         # Of a case whose image alone is to be kept, one.
         lacks = [views for piece in found.pieces for views in piece.lacking.values()]

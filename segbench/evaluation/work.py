@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 
@@ -15,7 +15,8 @@ from segbench.engine.network import ChangedNetworkError
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.case_index import CaseIndex, Known
-from segbench.evaluation.cell import cell_constants, cell_facts, transfer_facts
+from segbench.evaluation.cell import cell_constants
+from segbench.evaluation.cell_keys import CellKeys, View
 from segbench.evaluation.costs import place_of
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.goals import check_goal, check_targets
@@ -27,16 +28,9 @@ from segbench.evaluation.sources import ImageStore, Sources
 from segbench.evaluation.subject import Subject, load_subject
 from segbench.evaluation.worker import Worker
 from segbench.networks import ModelReference
-from segbench.store.rows import append_shard, cell_key
+from segbench.plugins.attack import NamedAttack
+from segbench.store.rows import append_shard
 from segbench.store.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class View:
-    """Rows of a cell: of its images as the attack left them, or on the levels of their files."""
-
-    key: str
-    quantized: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +63,15 @@ class ModelWork:
 
     def keeps(self, cell: Cell) -> bool:
         """Whether its images are to be kept here; a transfer's are kept with its source's."""
-        own = cell.attack and not isinstance(cell.attack.attack, TransferAttack)
-        return bool(own) and self.options.save_adversarial
+        if not self.options.save_adversarial or cell.attack is None:
+            return False
+        return _transfer(cell.attack) is None
 
     def images_key(self, cell: Cell, views: Sequence[View]) -> str:
         """The key under which images of a cell are kept, where they are; "" of the clean one."""
-        if cell.attack and isinstance(cell.attack.attack, TransferAttack):
-            return self.sources.key(cell, cell.attack.attack)
+        transfer = _transfer(cell.attack) if cell.attack else None
+        if transfer is not None:
+            return self.sources.key(cell, transfer)
         return views[0].key if cell.attack else ""
 
     def compute(self, piece: Piece) -> Outcome:
@@ -194,6 +190,13 @@ class _Task:
     wanted: Mapping[str, Sequence[View]]
 
 
+@lru_cache(maxsize=1000)
+def _transfer(attack: NamedAttack) -> TransferAttack | None:
+    """The attack where it is a transfer; of thousands of cells it is asked once."""
+    plain: object = attack.attack
+    return plain if isinstance(plain, TransferAttack) else None
+
+
 @contextmanager
 def open_work(
     reference: ModelReference,
@@ -223,24 +226,10 @@ def open_work(
             check_targets(attack, {name: case.sha256 for name, case in known.items()})
         sources = Sources(data, workspace, run, options, listener.busy)
         fits = Fits(subject, workspace, options)
-        cells = [
-            (cell, _views(subject, cell, options, sources, fits)) for cell in expand_grid(grid)
-        ]
+        keys = CellKeys(subject, options, sources, fits)
+        cells = [(cell, keys.views(cell)) for cell in expand_grid(grid)]
         yield ModelWork(
             subject, workspace, run, options, listener, cases, index, known, sources, cells, loading
         )
     finally:
         cases.close()
-
-
-def _views(
-    subject: Subject, cell: Cell, options: Options, sources: Sources, fits: Fits
-) -> list[View]:
-    facts = cell_facts(subject, cell, options) | fits.facts(cell)
-    if cell.attack and isinstance(cell.attack.attack, TransferAttack):
-        facts["attack"] = transfer_facts(cell.attack, sources.workspace)
-        facts["images"] = sources.key(cell, cell.attack.attack)
-    views = [View(cell_key(facts))]
-    if options.quantize and cell.attack:
-        views.append(View(cell_key({**facts, "quantized": True}), quantized=True))
-    return views

@@ -81,6 +81,14 @@ class Intervals:
     error: Array
     effective: Array
 
+    def one(self, place: int) -> Interval:
+        """That of a single point."""
+        return Interval(
+            float(self.mean[place]), float(self.low[place]), float(self.high[place]),
+            int(self.cases[place]), int(self.groups[place]), str(self.doubt[place]),
+            float(self.error[place]), float(self.effective[place]),
+        )  # fmt: skip
+
 
 def mean_interval(
     values: ArrayLike, groups: Sequence[str] | NDArray[Any], *, of: Range = "unit"
@@ -96,11 +104,7 @@ def mean_interval(
     if cases.shape != names.shape or cases.ndim != 1:
         raise ValueError(f"values {cases.shape} and groups {names.shape} must be (N,) alike")
     _, member = np.unique(names, return_inverse=True)
-    found = mean_intervals(cases, np.zeros(len(cases), np.int64), member, 1, of=of)
-    return Interval(
-        float(found.mean[0]), float(found.low[0]), float(found.high[0]), int(found.cases[0]),
-        int(found.groups[0]), str(found.doubt[0]), float(found.error[0]), float(found.effective[0]),
-    )  # fmt: skip
+    return mean_intervals(cases, np.zeros(len(cases), np.int64), member, 1, of=of).one(0)
 
 
 def mean_intervals(
@@ -170,16 +174,17 @@ def paired_difference(
     return mean_interval(one - other, groups, of="signed")
 
 
-def chance_of_drop(difference: Interval) -> float:
-    """One-sided p-value of t: how often a mean as low is seen where nothing has fallen.
+def chances_of_drop(differences: Intervals) -> Array:
+    """One-sided p-values (P,) of t: how often a mean as low is seen where nothing has fallen.
 
     1 where a single group, or groups that are all alike, can say nothing; 0 for alike and below 0.
     """
-    if not difference.error > _ROUNDING:
-        certain = difference.groups > 1 and difference.mean < -_ROUNDING
-        return 0.0 if certain else 1.0
-    degrees = difference.effective - 1
-    return float(student.cdf(difference.mean / difference.error, degrees))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = differences.mean / differences.error
+        chance = student.cdf(ratio, differences.effective - 1)
+    certain = (differences.groups > 1) & (differences.mean < -_ROUNDING)
+    spread = differences.error > _ROUNDING
+    return np.where(spread, chance, np.where(certain, 0.0, 1.0))
 
 
 def groups_needed(interval: Interval, difference: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,10 @@ from segbench.atomic import write_atomically
 from segbench.errors import MachineError, UserError
 
 _CHECKSUM = "sha256"
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+_SLOT = "\0"  # in no JSON, which escapes it
+_LONG = 10_000  # characters
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 class OldStoreError(UserError):
@@ -35,12 +39,14 @@ def canonical(value: Any) -> Any:
     Raises:
         TypeError: a key is not text.
     """
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError(f"keys must be text: {list(value)}")
         return {key: canonical(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
     if isinstance(value, Fraction):
         return f"{value.numerator}/{value.denominator}"
     if isinstance(value, float) and value.is_integer():
@@ -54,18 +60,56 @@ def digest(facts: Mapping[str, Any]) -> str:
     The order of keys, list or tuple, and 1 or 1.0 make no difference. Anything but text, numbers,
     booleans, None, lists and mappings is refused with TypeError, and NaN with ValueError.
     """
-    text = json.dumps(canonical(facts), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _hashed({key: _text(value) for key, value in facts.items()})
+
+
+class SharedDigest:
+    """The digests of facts that differ in a few values alone: what is shared is written once."""
+
+    def __init__(self, shared: Mapping[str, Any], varying: Sequence[str]) -> None:
+        texts = {key: _text(value) for key, value in shared.items()}
+        self._names = sorted(varying)
+        self._pieces = _joined(texts | dict.fromkeys(varying, _SLOT)).split(_SLOT)
+
+    def of(self, values: Mapping[str, Any]) -> str:
+        """``digest`` of the shared facts and these, one for each of those that vary."""
+        parts = [self._pieces[0]]
+        for name, after in zip(self._names, self._pieces[1:], strict=True):
+            parts += [_text(values[name]), after]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _text(value: Any) -> str:
+    return _ENCODER.encode(canonical(value))
+
+
+def _hashed(texts: Mapping[str, str]) -> str:
+    return hashlib.sha256(_joined(texts).encode()).hexdigest()
+
+
+def _joined(texts: Mapping[str, str]) -> str:
+    """The mapping of those canonical texts, as one."""
+    if not all(isinstance(key, str) for key in texts):
+        raise TypeError(f"keys must be text: {list(texts)}")
+    return "{" + ",".join(f"{_text(key)}:{text}" for key, text in sorted(texts.items())) + "}"
 
 
 def record_bytes(facts: Mapping[str, Any]) -> bytes:
-    """The facts as JSON that people can read, with their checksum.
+    """The facts as JSON that people can read, with their checksum; what is long stays on a line.
 
     They come back as canonical JSON has them. NaN is refused with ValueError.
     """
-    plain = canonical(facts)
-    text = json.dumps({**plain, _CHECKSUM: digest(plain)}, indent=2, sort_keys=True)
-    return (text + "\n").encode()
+    texts = {key: _text(value) for key, value in facts.items()}
+    texts[_CHECKSUM] = _text(_hashed(texts))
+    lines = [f"  {_text(key)}: {_spread(text)}" for key, text in sorted(texts.items())]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _spread(text: str) -> str:
+    """The same JSON over several lines, unless there would be hundreds of them."""
+    if len(text) > _LONG:
+        return text
+    return json.dumps(json.loads(text), indent=2).replace("\n", "\n  ")
 
 
 def write_record(path: Path, facts: Mapping[str, Any]) -> None:

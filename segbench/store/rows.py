@@ -13,15 +13,13 @@ only an earlier one measured are kept.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from segbench.errors import MachineError, UserError
 from segbench.store import rowfile
@@ -41,6 +39,7 @@ ON_REQUEST: Mapping[str, Sequence[str]] = {
 }
 """What is measured where it is asked for: by what it was measured at, NaN where it was not."""
 
+KEY_DIGITS = 32  # hexadecimal
 _SAME = 1e-4  # of a Jaccard computed twice
 _ORDER = (
     "model", "dataset", "split", "attack", "attack_params", "budget_kind", "budget", "seed",
@@ -52,16 +51,9 @@ _OLD_SHARD = re.compile(r"[0-9a-f]+-\d+\.parquet")
 Read = TypeVar("Read")
 
 
-class Measured(NamedTuple):
-    """At what the rows of a case were measured, by the columns of ``ON_REQUEST``; NaN: not."""
-
-    nsd_tolerance: float = math.nan
-    lesion_overlap: float = math.nan
-
-
 def cell_key(facts: Mapping[str, Any]) -> str:
-    """What a cell is known by: 32 hexadecimal digits of the facts' SHA-256, see ``digest``."""
-    return digest(facts)[:32]
+    """What a cell is known by: the first digits of the facts' SHA-256, see ``digest``."""
+    return digest(facts)[:KEY_DIGITS]
 
 
 def append_shard(
@@ -95,59 +87,53 @@ def append_shard(
     return rowfile.write(workspace.shards, f"{key}-{run}", table, header)
 
 
-def finished_cases(
-    workspace: Workspace, cells: Collection[str], damaged: list[str] | None = None
-) -> dict[str, dict[str, Measured]]:
-    """Of each cell the cases that need not be computed again; reads no scores.
+def read_each(
+    workspace: Workspace,
+    read: Callable[[Path], Read | None],
+    damaged: list[str] | None = None,
+    cells: Collection[str] | None = None,
+) -> Iterator[tuple[Path, Read]]:
+    """What is read of every file of rows, one after another: shards, then run files.
 
-    Returns:
-        cell key -> ``Case.sha256`` -> at what its metrics on request were measured; of several
-        that of the latest run, which is the one that is shown.
+    Where a file has gone since it was listed, its rows lie in another by then, so all are listed
+    again until none has; none is read twice.
+
+    Args:
+        workspace: where from.
+        read: gives None for a file that is gone.
+        damaged: None raises the first UserError; else its sentence is appended here, and the file
+            left out.
+        cells: shards of others are left out; run files, which hold many cells, never are.
 
     Raises:
-        UserError: a file there is not ours or is damaged, and ``damaged`` is None; else the
-            sentence is appended to it and the file left out.
+        UserError: a file there is not ours or is damaged, and ``damaged`` is None.
     """
-    columns = ["cell", "case_sha256", "run", *Measured._fields]
-    shards = [path for path, cell, _ in _list_shards(workspace, damaged) if cell in cells]
-    found: dict[str, dict[str, Measured]] = {cell: {} for cell in cells}
-    measured_by: dict[tuple[str, str, str], int] = {}
-    # Shards are read before runs are listed, see ``read_rows``.
-    for path in chain(shards, _later(lambda: _list_runs(workspace))):
-        table = _unless_damaged(lambda p=path: rowfile.read_if_there(p, columns), damaged)  # type: ignore[misc]
-        if table is not None:
-            for cell, case, run, *at in zip(*table.to_pydict().values(), strict=True):
-                if cell not in found:
-                    continue
-                own = found[cell].setdefault(case, Measured())
-                for name, value in zip(Measured._fields, at, strict=True):
-                    if not math.isnan(value) and run >= measured_by.get((cell, case, name), 0):
-                        found[cell][case] = own = own._replace(**{name: value})
-                        measured_by[cell, case, name] = run
-    return found
-
-
-def case_means(workspace: Workspace, cell: str) -> dict[str, float]:
-    """``Case.sha256`` -> the class mean of Jaccard of a cell's rows; accuracy without foreground.
-
-    Of several rows those of the latest run. Damaged files are left out.
-    """
-    columns = ["cell", "case_sha256", "class_id", "jaccard", "accuracy", "run"]
-    shards = [path for path, key, _ in _list_shards(workspace, []) if key == cell]
-    scores: dict[str, dict[int, tuple[int, float, float]]] = {}
-    for path in chain(shards, _later(lambda: _list_runs(workspace))):
-        table = _unless_damaged(lambda p=path: rowfile.read_if_there(p, columns), [])  # type: ignore[misc]
-        for key, case, label, jaccard, accuracy, run in (
-            zip(*table.to_pydict().values(), strict=True) if table is not None else ()
-        ):
-            own = scores.setdefault(case, {}) if key == cell else {}
-            if run >= own.get(label, (0, 0.0, 0.0))[0]:
-                own[label] = run, jaccard, accuracy
-    found = {}
-    for case, own in scores.items():
-        jaccards = [jaccard for _, jaccard, _ in own.values() if not math.isnan(jaccard)]
-        found[case] = fmean(jaccards or [accuracy for *_, accuracy in own.values()])
-    return found
+    seen: set[Path] = set()
+    said = damaged
+    while True:
+        gone = False
+        # A shard that vanishes before it is read is in a run file by then: runs are listed later.
+        known = _list_shards(workspace, said)
+        shards = [path for path, cell, _ in known if cells is None or cell in cells]
+        for path in chain(shards, _later(lambda: _list_runs(workspace))):
+            if path in seen:
+                continue
+            refused: list[str] = []
+            content = _unless_damaged(
+                lambda path=path: read(path),  # type: ignore[misc]
+                None if damaged is None else refused,
+            )
+            if content is not None:
+                yield path, content
+            elif refused and damaged is not None:
+                damaged += refused
+            else:
+                gone = True
+                continue
+            seen.add(path)
+        if not gone:
+            return
+        said = None if damaged is None else []  # strays were named
 
 
 def compact_run(workspace: Workspace, run_id: str, cells: Collection[str]) -> Path | None:
@@ -196,13 +182,12 @@ def read_rows(
     """
     from segbench.store.columns import gather, in_order
 
-    # Shards before runs: a shard that vanishes in between is in a run file by then.
-    paths = [path for path, _, _ in _list_shards(workspace, damaged)]
-    later = _later(lambda: _list_runs(workspace))
-    tables = (_read_whole(path, damaged) for path in chain(paths, later))
+    def read(path: Path) -> pa.Table | None:
+        return rowfile.read_if_there(path, categories=True)
+
     empty = rowfile.schema(categories=True).empty_table()
-    gathered = chain([empty], (table for table in tables if table is not None))
-    frame = in_order(_once(gather(gathered)).reset_index(drop=True), _ORDER)
+    tables = (table for _, table in read_each(workspace, read, damaged))
+    frame = in_order(_once(gather(chain([empty], tables))).reset_index(drop=True), _ORDER)
     if categories:
         return frame
     texts = [str(name) for name in frame.select_dtypes("category")]
@@ -267,10 +252,6 @@ def _with_earlier(newest: DataFrame, rows: DataFrame, at: str, columns: Sequence
 def _later(listing: Callable[[], Iterable[Path]]) -> Iterator[Path]:
     """Paths that are listed when the first of them is wanted."""
     yield from listing()
-
-
-def _read_whole(path: Path, damaged: list[str] | None) -> pa.Table | None:
-    return _unless_damaged(lambda: rowfile.read_if_there(path, categories=True), damaged)
 
 
 def _unless_damaged(read: Callable[[], Read], damaged: list[str] | None) -> Read | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.metrics.permutation import holm
-from segbench.metrics.stats import chance_of_drop, mean_interval
+from segbench.metrics.stats import chances_of_drop, mean_intervals
 from segbench.tables.verdicts import LEVEL
 
 CASES = (16, 48, 123)
@@ -56,9 +56,10 @@ def simulate_gate(
         if len(spreads) > 1:
             second = 0.8 * scores + random.normal(0, 0.002, scores.shape)
             scores = np.concatenate([scores, second], axis=1)
-        found = [mean_interval(column - fallen, groups, of="signed") for column in scores.T]
-        beyond = np.array([one.mean < -TOLERANCE for one in found])
-        chances = holm(np.array([chance_of_drop(one) for one in found]))
+        count = scores.shape[1]
+        which, whose = np.tile(np.arange(count), cases), np.repeat(groups, count)
+        found = mean_intervals((scores - fallen).ravel(), which, whose, count, of="signed")
+        beyond, chances = found.mean < -TOLERANCE, holm(chances_of_drop(found))
         plain += bool(beyond.any())
         paired += bool((beyond & (chances <= LEVEL)).any())
     return Power(cases, fallen, paired / trials, plain / trials)

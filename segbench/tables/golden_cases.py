@@ -48,14 +48,21 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
         attack=by_key(tables.cases, ["attack", "attack_params"], attack_spec)
     )
     keys = ["model", "dataset", "split", "attack", "budget_kind", "budget"]
+    cases = cases.sort_values([*keys, "case_id"], kind="stable")
+    number = cases.groupby(keys, sort=True, observed=True).ngroup().to_numpy(np.int64)
+    starts = np.unique(number, return_index=True)[1]
+    stops = [*starts[1:].tolist(), len(cases)]
+    names, groups = ([*cases[name].astype("str")] for name in ("case_id", "group_id"))
+    values = {metric: cases[metric].to_numpy(np.float64) for metric in METRICS}
+    lines = cases[keys].iloc[starts].astype(dict.fromkeys(keys[:-1], "str"))
     found: dict[Key, Scores] = {}
-    for key, part in cases.groupby(keys, sort=True, observed=True):
-        ordered = part.sort_values("case_id")
-        names = tuple(ordered["case_id"].astype("str")), tuple(ordered["group_id"].astype("str"))
+    for key, start, stop in zip(
+        lines.itertuples(index=False, name=None), starts.tolist(), stops, strict=True
+    ):
+        own = tuple(names[start:stop]), tuple(groups[start:stop])
+        texts: Any = [plain(text) for text in key[:-1]]
         for metric in METRICS:
-            values = ordered[metric].to_numpy(np.float64)
-            texts: Any = [plain(str(text)) for text in key[:-1]]
-            found[(*texts, float(str(key[-1])), metric)] = Scores(*names, values)
+            found[(*texts, float(key[-1]), metric)] = Scores(*own, values[metric][start:stop])
     return found
 
 

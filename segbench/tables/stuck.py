@@ -6,18 +6,19 @@ marked, with a number and what to do.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from pandas import Categorical, DataFrame, Series
+from numpy.typing import NDArray
+from pandas import DataFrame, Series
 
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
 from segbench.tables.curves import METRICS
-from segbench.tables.texts import budgets_of, by_key
+from segbench.tables.signs import find_leads, find_signs
+from segbench.tables.texts import budgets_of, by_key, compact
 from segbench.tables.worst import KINDS, SELECTING
 
 RISE = 0.005
@@ -43,9 +44,6 @@ STUCK = "stuck"
 
 _ADVICE = "give it more steps or restarts, or `-a {}`, and see segbench diagnose for a reason"
 _UNUSED = {*METRICS, "linf", "l2", "forwards", "backwards", "seconds", "group_id"} - {SELECTING}
-Scores = dict[float, "Series[float]"]  # by budget, of each case
-Leads = dict[tuple[Any, ...], dict[str, dict[str, float]]]  # by threat and budget, model, attack
-_SAME = ["dataset_fingerprint", "split", "budget_kind"]
 _FEW = 3  # signs of one kind that are named for a network
 
 
@@ -60,30 +58,20 @@ def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> tuple[list[
         subject: the columns that name a model and its data.
     """
     names = eps_names(budgets_of(cases))
-    numbered, lowest_found = _numbered(cases, worst)
-    bounded = numbered[cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)]
-    sentences: list[str] = []
-    leads, stuck = _leads(bounded), np.zeros(len(cases), bool)
-    keys = [*subject, "budget_kind"]
-    lowest = dict([*lowest_found.groupby([*keys, _threats(lowest_found)], observed=True)])
-    for key, part in bounded.groupby([*keys, _threats(bounded)], sort=True, observed=True):
-        who, kind = f"{key[0]} on {part['dataset'].iloc[0]} {part['split'].iloc[0]}", str(key[-2])
-        found = lowest.get(key, lowest_found.iloc[:0]).drop_duplicates(["budget", "case_id"])
-        least = _by_budget(found)
-        for attack, curve in part.groupby("attack", sort=True, observed=True):
-            scores = _by_budget(curve)
-            points = {budget: names[kind, budget] for budget in scores}
-            own = [*_rises(scores, points)]
-            further = [
-                *_zero_gradients(curve, points),
-                *_idle(curve, points),
-                *_alone(leads, curve, points),
-            ]
-            if own or further:
-                stuck[curve["row"].to_numpy()] = True
-            if signs := [*own, *_behind(scores, least, points), *further]:
-                listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
-                sentences.append(f"{who} under {attack}: {listed}: {_advice(str(attack))}.")
+    bounded, found = _bounded(cases, worst)
+    if bounded.empty:
+        return [], cases
+    curves = _Curves(bounded, [*subject, "budget_kind", "where", "attack"], found)
+    sentences = []
+    for first, points in curves.flagged(behind=True):
+        facts = bounded.iloc[first]
+        of = {point: names[str(facts["budget_kind"]), curves.budget(point)] for point in points}
+        signs = curves.describe(points, of)
+        listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
+        who, attack = f"{facts['model']} on {facts['dataset']} {facts['split']}", facts["attack"]
+        sentences.append(f"{who} under {attack}: {listed}: {_advice(str(attack))}.")
+    stuck = np.zeros(len(cases), bool)
+    stuck[bounded["row"].to_numpy()[curves.rows_of_flagged()]] = True
     flagged = cases[["marks"]].assign(stuck=stuck)
     marks = by_key(
         flagged, ["marks", "stuck"], lambda own, on: f"{own} {STUCK}".strip() if on else own
@@ -97,141 +85,145 @@ def _advice(attack: str) -> str:
     return _ADVICE.format(stronger)
 
 
-def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
-    """(model, where) -> the L-infinity budgets at which nothing found can be believed yet.
+class _Curves:
+    """Curves with what their numbers say; a point is a curve at a budget, by number."""
 
-    Those to which a curve rises from the lowest score of any smaller budget, and those at which
-    every attack met zero gradients, or gained nothing any more. An attack that shows no sign
-    settles a budget.
+    def __init__(self, bounded: DataFrame, keys: list[str], lowest: DataFrame) -> None:
+        self._signs = find_signs(bounded, keys, lowest)
+        self._leads, threat = find_leads(bounded)
+        row = self._signs.row
+        self._threat = threat[row].tolist()
+        self._model = bounded["model"].cat.codes.to_numpy()[row].tolist()
+        self._attack = bounded["attack"].astype("str").to_numpy()[row].tolist()
+
+    def budget(self, point: int) -> float:
+        """Of a point."""
+        return float(self._signs.budget[point])
+
+    def flagged(self, *, behind: bool) -> Iterator[tuple[int, list[int]]]:
+        """Each curve with a sign: the place of one of its rows, and its points in order."""
+        signs = self._signs
+        starts = np.flatnonzero(np.append(True, signs.curve[1:] != signs.curve[:-1]))
+        stops = np.append(starts[1:], len(signs.curve))
+        wanted = {*np.unique(signs.curve[self._has_sign(behind)]).tolist()}
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            if signs.curve[start] in wanted:
+                yield int(signs.row[start]), [*range(start, stop)]
+
+    def rows_of_flagged(self) -> NDArray[np.bool_]:
+        """Which rows (N,) are of a curve with a sign of its own."""
+        wanted = np.unique(self._signs.curve[self._has_sign(behind=False)])
+        rows: NDArray[np.bool_] = np.isin(self._signs.curve, wanted)[self._signs.of]
+        return rows
+
+    def describe(self, points: Sequence[int], names: Mapping[int, str]) -> list[str]:
+        """A curve's signs in words."""
+        return [
+            *self._rises(points, names),
+            *self._behind(points, names),
+            *self._zero_gradients(points, names),
+            *self._idle(points, names),
+            *self._alone(points, names),
+        ]
+
+    def _has_sign(self, behind: bool) -> NDArray[np.bool_]:
+        signs = self._signs
+        with np.errstate(invalid="ignore"):
+            found = (signs.rise > RISE) | (signs.zero > ZERO)
+            found |= self._is_idle & signs.largest()
+            if behind:
+                found |= signs.behind > BEHIND
+        found |= np.array([self._ahead(point) is not None for point in range(len(found))], bool)
+        return found
+
+    @cached_property
+    def _is_idle(self) -> NDArray[np.bool_]:
+        """Whether the last half of the steps found nothing; False where nobody noted that (P,)."""
+        return (self._signs.late < LATE) & (self._signs.left > LEFT)
+
+    def _ahead(self, point: int) -> tuple[float, str, float] | None:
+        """Own lead, and another attack with the largest other; None where that is no sign."""
+        under = self._leads.get((self._threat[point], self._model[point]), {})
+        own = under.get(self._attack[point], 0.0)
+        if own < LEAD:
+            return None
+        others = {attack: lead for attack, lead in under.items() if attack != self._attack[point]}
+        if not others or 2 * max(others.values()) >= own:
+            return None
+        other = max(others, key=lambda attack: others[attack])
+        return own, other, others[other]
+
+    def _rises(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
+        """Neighbours of which the larger budget left more, over their common cases."""
+        for small, large in pairwise(points):
+            rise = self._signs.rise[large]
+            if rise > RISE:
+                yield (
+                    f"it leaves {rise:.3f} more at {names[large]} than at {names[small]}, which is "
+                    "no wider"
+                )
+
+    def _behind(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
+        """Budgets at which something else found far lower scores on the same cases."""
+        for point in points:
+            gap = self._signs.behind[point]
+            if gap > BEHIND:
+                yield f"at {names[point]} others leave {gap:.3f} less"
+
+    def _zero_gradients(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
+        """Budgets at which many of its steps met a gradient that was zero everywhere."""
+        for point in points:
+            share = self._signs.zero[point]
+            if share > ZERO:
+                yield (
+                    f"at {names[point]} {share:.0%} of its steps met a gradient that is zero "
+                    "everywhere"
+                )
+
+    def _idle(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
+        """Budgets at which the last half of its steps found nothing, if the largest is one of them.
+
+        A small ball may be searched to its end; the largest is where an attack has most to win.
+        """
+        if not self._is_idle[points[-1]]:
+            return
+        for point in points:
+            if self._is_idle[point]:
+                yield (
+                    f"at {names[point]} the last half of its steps gained "
+                    f"{self._signs.late_of_all[point]:.4f}, and "
+                    f"{self._signs.left_of_all[point]:.3f} was left"
+                )
+
+    def _alone(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
+        """Budgets at which its network is far ahead of all others, under this attack alone."""
+        for point in points:
+            found = self._ahead(point)
+            if found:
+                own, other, lead = found
+                yield (
+                    f"at {names[point]} its network is ahead of every other by {own:.3f}, under "
+                    f"{other} by {lead:.3f} only"
+                )
+
+
+def _bounded(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Rows of attacks within a norm, and the worst, with ``where``, ``row``, and cases as numbers.
+
+    Numbers are quicker to find than names.
     """
-    found: dict[tuple[str, str], set[float]] = defaultdict(set)
-    bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
-    for (model, where), part in bounded.groupby(["model", _threats(bounded)], sort=True):
-        curves = [curve for _, curve in part.groupby(["attack", "attack_params"], sort=True)]
-        for budget in sorted(set(part["budget"].tolist())):
-            there = [curve for curve in curves if (curve["budget"] == budget).any()]
-            if not any(_is_sound(curve, part, budget) for curve in there):
-                found[str(model), str(where)].add(budget)
-    return found
+    names = {name: number for number, name in enumerate(cases["case_id"].unique())}
+    needed = [name for name in cases if name not in _UNUSED]
+
+    def prepared(frame: DataFrame) -> DataFrame:
+        numbers = frame["case_id"].astype("str").map(names).astype("int64")
+        whole = frame[needed].assign(case_id=numbers, where=threats(frame), row=range(len(frame)))
+        return compact(whole)
+
+    bounded = cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)
+    return prepared(cases)[bounded.to_numpy()], prepared(worst)
 
 
-def _threats(cases: DataFrame) -> Series[str]:
+def threats(cases: DataFrame) -> Series[str]:
     """Where each row's attack may perturb: attacks on a part of the image are judged apart."""
     return by_key(cases, ["attack_params"], where_of).rename("where")
-
-
-def _numbered(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Both with numbers for case ids, which are found quicker than names, and each row's place."""
-    needed = [name for name in cases if name not in _UNUSED]
-    names = cases["case_id"].astype("category").cat.categories
-
-    def numbers(frame: DataFrame) -> DataFrame:
-        codes = Categorical(frame["case_id"], categories=names).codes.astype(np.int64)
-        return frame[needed].assign(case_id=codes, row=np.arange(len(frame)))
-
-    return numbers(cases), numbers(worst)
-
-
-def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
-    """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
-    own = curve[curve["budget"] == budget]
-    if own["zero_gradients"].mean() > ZERO or _is_idle(own):
-        return False
-    smaller = part[part["budget"] < budget]
-    best = smaller.groupby("case_id")[SELECTING].min()
-    scores = own.set_index("case_id")[SELECTING]
-    common = scores.index.intersection(best.index)
-    return not (scores[common] - best[common]).mean() > RISE
-
-
-def _by_budget(curve: DataFrame) -> Scores:
-    """Budget, ascending, -> the score of every case at it."""
-    return {
-        float(str(budget)): Series(point[SELECTING].to_numpy(), index=point["case_id"].to_numpy())
-        for budget, point in curve.groupby("budget", sort=True)
-    }
-
-
-def _rises(scores: Scores, points: Mapping[float, str]) -> Iterator[str]:
-    """Neighbours of a curve of which the larger budget left more, over their common cases."""
-    for small, large in pairwise(scores):
-        rise = (scores[large] - scores[small]).mean()
-        if rise > RISE:
-            yield (
-                f"it leaves {rise:.3f} more at {points[large]} than at {points[small]}, which is "
-                "no wider"
-            )
-
-
-def _behind(scores: Scores, lowest: Scores, points: Mapping[float, str]) -> Iterator[str]:
-    """Budgets at which something else found far lower scores on the same cases."""
-    for budget, name in points.items():
-        gap = (scores[budget] - lowest[budget]).mean() if budget in lowest else 0
-        if gap > BEHIND:
-            yield f"at {name} others leave {gap:.3f} less"
-
-
-def _zero_gradients(curve: DataFrame, points: Mapping[float, str]) -> Iterator[str]:
-    """Budgets at which many of its steps met a gradient that was zero everywhere."""
-    shares = curve.groupby("budget")["zero_gradients"].mean()
-    for budget, name in points.items():
-        share = float(shares[budget])
-        if share > ZERO:
-            yield f"at {name} {share:.0%} of its steps met a gradient that is zero everywhere"
-
-
-def _idle(curve: DataFrame, points: Mapping[float, str]) -> Iterator[str]:
-    """Budgets at which the last half of its steps found nothing, if the largest is one of them.
-
-    A small ball may be searched to its end; the largest is where an attack has most to win.
-    """
-    by_budget = {float(part["budget"].iloc[0]): part for _, part in curve.groupby("budget")}
-    parts = {budget: part for budget, part in by_budget.items() if _is_idle(part)}
-    if parts and max(parts) == max(points):
-        for budget, own in parts.items():
-            yield (
-                f"at {points[budget]} the last half of its steps gained "
-                f"{own['late_gain'].mean():.4f}, and {own[SELECTING].mean():.3f} was left"
-            )
-
-
-def _is_idle(own: DataFrame) -> bool:
-    """Of the rows of one attack and budget; False where nobody noted what was gained."""
-    left = own[own[SELECTING] > 0]
-    return bool(left["late_gain"].mean() < LATE and left[SELECTING].mean() > LEFT)
-
-
-def _leads(cases: DataFrame) -> Leads:
-    """How far each network is ahead of the best other, by threat and budget, then by attack.
-
-    Over the cases that all networks have; nothing where there is one network alone.
-    """
-    found: Leads = defaultdict(lambda: defaultdict(dict))
-    keys = [*_SAME, _threats(cases), "budget", "attack"]
-    for (*threat, attack), part in cases.groupby(keys, sort=True, observed=True):
-        if part["model"].nunique() < 2:
-            continue
-        scores = part.pivot_table(index="case_id", columns="model", values=SELECTING, observed=True)
-        means = scores.dropna().mean().dropna().sort_values()
-        for model, mean in means.items():
-            rivals = means.drop(model)
-            if len(rivals):
-                found[tuple(threat)][str(model)][str(attack)] = float(mean - rivals.iloc[-1])
-    return found
-
-
-def _alone(leads: Leads, curve: DataFrame, points: Mapping[float, str]) -> Iterator[str]:
-    """Budgets at which its network is far ahead of all others, under this attack alone."""
-    facts = curve.iloc[0]
-    threat = (*(facts[name] for name in _SAME), where_of(str(facts["attack_params"])))
-    for budget, name in points.items():
-        under = leads.get((*threat, budget), {}).get(str(facts["model"]), {})
-        own = under.get(str(facts["attack"]), 0.0)
-        others = {attack: lead for attack, lead in under.items() if attack != facts["attack"]}
-        if own < LEAD or not others or 2 * max(others.values()) >= own:
-            continue
-        other = max(others, key=lambda attack: others[attack])
-        yield (
-            f"at {name} its network is ahead of every other by {own:.3f}, under {other} by "
-            f"{others[other]:.3f} only"
-        )

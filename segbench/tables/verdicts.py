@@ -9,16 +9,16 @@ one of a single score. Without cases only the tolerance decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, factorize
 
 from segbench.errors import UserError
 from segbench.metrics.permutation import holm
-from segbench.metrics.stats import Interval, chance_of_drop, mean_interval
+from segbench.metrics.stats import Array, Interval, chances_of_drop, mean_intervals
 from segbench.plugins.spec import parse
 from segbench.tables.golden import KEY, ROUNDING, row_key, row_name
 from segbench.tables.golden_cases import Key, Scores
@@ -68,15 +68,13 @@ def compare_golden(
     if not 0 <= tolerance < math.inf:
         raise UserError(f"tolerance {tolerance} is not a number of zero or more, such as 0.01")
     measured = {row_key(row): row for row in current.to_dict("records")}
-    pairs = []
-    for expected in golden.to_dict("records"):
-        row = measured.pop(row_key(expected), None)
-        pairs.append((row, expected, _paired(row_key(expected), now, then) if row else None))
+    pairs = [(measured.pop(row_key(row), None), row) for row in golden.to_dict("records")]
     names = {(key[:3], parse_name(key[3]), key[4:]) for key in measured}  # in no golden row
-    chances = holm(np.array([_chance(interval) for *_, interval in pairs], np.float64))
+    keys = [row_key(expected) if row else None for row, expected in pairs]
+    intervals, chances = _paired(keys, now or {}, then or {})
     lines = [
         _compare(row, expected, interval, float(chance), tolerance, names, today)
-        for (row, expected, interval), chance in zip(pairs, chances, strict=True)
+        for (row, expected), interval, chance in zip(pairs, intervals, holm(chances), strict=True)
     ]
     lines += [_new(row) for row in measured.values()]
     return DataFrame(lines, columns=[*KEY, *_NUMBERS, "verdict", "sentence"])
@@ -101,13 +99,44 @@ def parse_name(attack: str) -> str:
 
 
 def _paired(
-    key: Key, now: Mapping[Key, Scores] | None, then: Mapping[Key, Scores] | None
-) -> Interval | str | None:
-    """The difference, case by case; in words where the cases are others; None without any."""
-    before, after = (then or {}).get(key), (now or {}).get(key)
-    if before is None or after is None:
-        return None
+    keys: Sequence[Key | None], now: Mapping[Key, Scores], then: Mapping[Key, Scores]
+) -> tuple[list[Interval | str | None], Array]:
+    """The differences, case by case; in words where the cases are others; None without any.
+
+    And how often chance makes a mean as low, NaN where that cannot be said.
+    """
+    found: list[Interval | str | None] = [None] * len(keys)
+    parts: dict[int, tuple[Array, Sequence[str]]] = {}
+    for place, key in enumerate(keys):
+        before, after = (then.get(key), now.get(key)) if key else (None, None)
+        if before is not None and after is not None:
+            difference = _difference(after, before)
+            if isinstance(difference, str):
+                found[place] = difference
+            elif len(difference[0]):
+                parts[place] = difference
+    chances = np.full(len(keys), math.nan)
+    if parts:
+        sizes = [len(values) for values, _ in parts.values()]
+        groups = factorize(np.array([g for _, own in parts.values() for g in own], object))[0]
+        intervals = mean_intervals(
+            np.concatenate([values for values, _ in parts.values()]),
+            np.repeat(np.arange(len(parts)), sizes),
+            groups.astype(np.int64),
+            len(parts),
+            of="signed",
+        )
+        several = np.where(intervals.groups > 1, chances_of_drop(intervals), math.nan)
+        for number, place in enumerate(parts):
+            found[place], chances[place] = intervals.one(number), several[number]
+    return found, chances
+
+
+def _difference(after: Scores, before: Scores) -> str | tuple[Array, Sequence[str]]:
+    """Today's scores minus those of then, and the groups; in words where the cases are others."""
     defined = ~np.isnan(after.values)
+    if after.case_ids == before.case_ids and defined.all():
+        return after.values - before.values, after.groups
     names = [name for name, there in zip(after.case_ids, defined, strict=True) if there]
     added, gone = set(names) - set(before.case_ids), set(before.case_ids) - set(names)
     if added or gone:
@@ -115,14 +144,8 @@ def _paired(
         example = sorted(gone or added)[0]
         return f"{' and '.join(parts)}, for example {example}"
     old = dict(zip(before.case_ids, before.values.tolist(), strict=True))
-    differences = after.values[defined] - np.array([old[name] for name in names])
-    groups = np.array(after.groups)[defined]
-    return mean_interval(differences, groups, of="signed") if names else None
-
-
-def _chance(interval: Interval | str | None) -> float:
-    usable = isinstance(interval, Interval) and interval.groups > 1
-    return chance_of_drop(interval) if usable else math.nan  # type: ignore[arg-type]
+    differences = after.values[defined] - np.array([old[name] for name in names], np.float64)
+    return differences, [g for g, there in zip(after.groups, defined, strict=True) if there]
 
 
 def _compare(

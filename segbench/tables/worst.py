@@ -9,9 +9,12 @@ is that of the same image.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame, concat
 
 from segbench.plugins.naming import CLEAN, eps_names
@@ -21,6 +24,8 @@ from segbench.tables.texts import budgets_of, compact
 SELECTING = "jaccard"
 KINDS = ("linf", "l2", "l1")
 _NEEDED = 5e-4  # of a mean: less is rounding
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
 FOUND_AT = "found_at"  # the budget at which the image was found
 
 
@@ -44,15 +49,19 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     bounded = slim[slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN)]
     rounded = bounded["attack_params"].map(is_rounded).astype(bool)
     bounded = bounded[(bounded["budget"] > 0) & ~rounded]
-    clean = dict([*slim[slim["attack"] == CLEAN].groupby("subject")])
-    found, threats = [], bounded["attack_params"].map(where_of).rename("where")
-    for key, part in bounded.groupby(["subject", "budget_kind", threats], sort=True):
-        found += list(_closed(part, clean.get(key[0], slim.iloc[:0])))
-    if not found:
+    if bounded.empty:
         return cases.iloc[:0].assign(**{FOUND_AT: 0.0})
-    points = concat(found, ignore_index=True)
-    whole = cases.iloc[points["row"]].reset_index(drop=True)
-    return compact(whole.assign(**{name: points[name] for name in [*_CHANGED, FOUND_AT]}))
+    bounded = bounded.assign(where=bounded["attack_params"].map(where_of))
+    bounded = bounded.assign(part=_numbers(bounded, ["subject", "budget_kind", "where"]))
+    bounded = bounded.assign(point=_numbers(bounded, ["part", "budget"]))
+    points = _describe_points(bounded)
+    own = _lowest_of_each(bounded).merge(points, on="point")
+    own.loc[~own["one_target"], "target_jaccard"] = math.nan
+    closed = _closed(own, slim[slim["attack"] == CLEAN])
+    closed = closed[~closed["part"].isin(_idle_parts(bounded, closed))]
+    whole = cases.iloc[closed["row"]].reset_index(drop=True)
+    changed = {name: closed[name].to_numpy() for name in [*_CHANGED, FOUND_AT]}
+    return compact(whole.assign(**changed))
 
 
 _CHANGED = ["attack", "attack_params", "budget_kind", "budget", "target_jaccard"]
@@ -60,40 +69,99 @@ _CHANGED = ["attack", "attack_params", "budget_kind", "budget", "target_jaccard"
 
 def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """What is needed to choose among rows, cases and subjects as numbers, and each one's place."""
-    chosen = cases[[*_CHANGED, SELECTING, "accuracy"]]
+    chosen = cases[[*_CHANGED, SELECTING]]
     return chosen.assign(
+        score=cases[SELECTING].fillna(cases["accuracy"]),  # of labels without foreground
         subject=cases.groupby([*subject], sort=True, observed=True).ngroup(),
         case_id=cases["case_id"].factorize()[0],
         row=range(len(cases)),
     ).reset_index(drop=True)
 
 
-def _closed(part: DataFrame, clean: DataFrame) -> Iterator[DataFrame]:
-    """Of one network and norm the points of its worst curve, from the smallest budget on."""
-    least = clean.assign(**{FOUND_AT: 0.0})
-    points = []
-    for budget, point in part.groupby("budget", sort=True):
-        own = _of_one_budget(point)
-        if own.empty:
-            continue
-        before = least[least["case_id"].isin(own["case_id"])]
-        both = concat([own.assign(**{FOUND_AT: budget}), before], ignore_index=True)
-        score = both[SELECTING].fillna(both["accuracy"])  # of labels without foreground
-        lowest = both.loc[score.groupby(both["case_id"]).idxmin()]  # of equals, this budget's own
-        names = {name: own[name].iloc[0] for name in ("attack", "attack_params", "budget_kind")}
-        points.append(lowest.assign(budget=budget, **names))
-        rest = least[~least["case_id"].isin(own["case_id"])]
-        least = concat([rest, lowest], ignore_index=True)
-    single = part[["attack", "attack_params"]].drop_duplicates().shape[0] == 1
-    if single and not any(_gain(point, part) > _NEEDED for point in points):
-        return
-    yield from points
+def _numbers(frame: DataFrame, keys: list[str]) -> Codes:
+    """The number of each row's combination of keys, in their order."""
+    return np.asarray(frame.groupby(keys, sort=True, observed=True).ngroup(), np.int64)
 
 
-def _gain(point: DataFrame, part: DataFrame) -> float:
-    """How much lower closing has made a point of a single attack, in the mean."""
-    own = part[part["budget"] == point["budget"].iloc[0]]
-    return float(own[SELECTING].mean() - point[SELECTING].mean())
+def _describe_points(bounded: DataFrame) -> DataFrame:
+    """Of each point, a part's budget: what the worst there is called, and of how many attacks."""
+    pairs = bounded[["point", "attack", "attack_params", "where"]].drop_duplicates()
+    of_point: dict[int, list[tuple[str, str]]] = {}
+    for point, attack, params, _ in pairs.itertuples(index=False, name=None):
+        of_point.setdefault(point, []).append((attack, params))
+    named = {attacks: _name(attacks) for attacks in {tuple(sorted(a)) for a in of_point.values()}}
+    lines = [(point, *named[tuple(sorted(attacks))]) for point, attacks in of_point.items()]
+    return DataFrame(lines, columns=["point", "attack", "attack_params", "one_target"])
+
+
+def _name(attacks: Sequence[tuple[str, str]]) -> tuple[str, str, bool]:
+    """Label and parameters of the worst of those attacks, and whether they lead to one target."""
+    facts: dict[str, Any] = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
+    several = f"worst of {len(attacks)} attacks"
+    if where := where_of(attacks[0][1]):
+        facts, several = {**facts, WHERE: where}, f"{several}, where={where}"
+    label = several if len(attacks) > 1 else f"{attacks[0][0]}, closed"
+    targets = {json.loads(params).get("target") for _, params in attacks}
+    return label, json.dumps(facts), len(targets) == 1
+
+
+def _lowest_of_each(bounded: DataFrame) -> DataFrame:
+    """The lowest row of every point and case that all attacks of the point have."""
+    point = bounded["point"]
+    attacks = (
+        bounded[["point", "attack", "attack_params"]].drop_duplicates()["point"].value_counts()
+    )
+    own = bounded.groupby(["point", "case_id"])["row"].transform("size")
+    common = bounded[own == point.map(attacks)]
+    ordered = common.sort_values(["point", "case_id", "score"], kind="stable")
+    names = ["point", "part", "subject", "budget_kind", "budget", "case_id", "score"]
+    lowest = ordered.drop_duplicates(["point", "case_id"])
+    return lowest[[*names, "row", "target_jaccard", SELECTING]]
+
+
+def _closed(own: DataFrame, clean: DataFrame) -> DataFrame:
+    """The points, each case's row replaced by that of a smaller budget, or none, where lower."""
+    starts = own[["part", "subject", "case_id"]].drop_duplicates().merge(
+        clean[["subject", "case_id", "score", "row", "target_jaccard", SELECTING]],
+        on=["subject", "case_id"],
+    )  # fmt: skip
+    starts = starts.assign(point=-1, budget=0.0)
+    items = concat([starts, own], ignore_index=True)
+    items = items.sort_values(["part", "case_id", "point"], kind="stable", ignore_index=True)
+    lowest = _running_lowest(
+        items["score"].to_numpy(np.float64), _numbers(items, ["part", "case_id"])
+    )
+    found = items.iloc[lowest].reset_index(drop=True)
+    closed = items.assign(
+        row=found["row"],
+        target_jaccard=found["target_jaccard"],
+        **{SELECTING: found[SELECTING], FOUND_AT: found["budget"]},
+    )
+    closed = closed[closed["point"] >= 0]
+    return closed.sort_values(["point", "case_id"], kind="stable", ignore_index=True)
+
+
+def _running_lowest(scores: Array, segment: Codes) -> Codes:
+    """The place of the lowest score so far within each segment (N,); of equals the latest."""
+    scores = np.where(np.isnan(scores), np.inf, scores)
+    place = np.arange(len(scores))
+    rank = place - np.searchsorted(segment, segment)
+    best = place.copy()
+    for step in range(1, int(rank.max(initial=0)) + 1):
+        here = np.flatnonzero(rank == step)
+        before = best[here - 1]
+        best[here] = np.where(scores[here] <= scores[before], here, before)
+    return best
+
+
+def _idle_parts(bounded: DataFrame, closed: DataFrame) -> list[int]:
+    """The parts that say nothing new: of a single attack whose curve closing does not lower."""
+    pairs = bounded[["part", "attack", "attack_params"]].drop_duplicates()["part"].value_counts()
+    own = bounded.groupby("point")[SELECTING].mean()
+    lower = closed.groupby(["part", "point"])[SELECTING].mean().reset_index()
+    gained = lower[lower["point"].map(own) - lower[SELECTING] > _NEEDED]
+    single = set(pairs.index[pairs == 1].tolist())
+    return sorted(single - set(gained["part"].tolist()))
 
 
 def describe_worst(worst: DataFrame) -> Iterator[str]:
@@ -134,25 +202,6 @@ def _describe_closing(worst: DataFrame) -> Iterator[str]:
             f"budget, and counts at the larger too, where the attacks found nothing as low: "
             f"{places} cases."
         )
-
-
-def _of_one_budget(point: DataFrame) -> DataFrame:
-    """The worst of one model's attacks at one budget, a row per case that all of them have."""
-    pairs = point[["attack", "attack_params"]].drop_duplicates()
-    attacks = sorted(pairs.itertuples(index=False, name=None))
-    common = point.groupby("case_id")["attack"].transform("size") == len(attacks)
-    score = point[SELECTING].fillna(point["accuracy"])  # of labels without foreground
-    least = score[common].groupby(point.loc[common, "case_id"]).idxmin()
-    facts: dict[str, Any] = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
-    several = f"worst of {len(attacks)} attacks"
-    if where := where_of(attacks[0][1]):
-        facts, several = {**facts, WHERE: where}, f"{several}, where={where}"
-    worst = point.loc[least].assign(
-        attack=several if len(attacks) > 1 else f"{attacks[0][0]}, closed",
-        attack_params=json.dumps(facts),
-    )
-    one_target = len({json.loads(params).get("target") for _, params in attacks}) == 1
-    return worst if one_target else worst.assign(target_jaccard=float("nan"))
 
 
 def is_rounded(params: str) -> bool:

@@ -16,7 +16,7 @@ from segbench.metrics.coverage import SHAPES, SIZES, simulate
 from segbench.metrics.stats import (
     FEW_GROUPS,
     THIN_TAIL,
-    chance_of_drop,
+    chances_of_drop,
     groups_needed,
     mean_interval,
     mean_intervals,
@@ -115,11 +115,11 @@ def test_what_no_sample_shows_is_counted_and_little_else_is_missed():
 def test_the_chance_of_a_drop_is_that_of_the_t_test():
     random = np.random.default_rng(8)
     values = random.normal(-0.01, 0.05, 30)
-    ours = chance_of_drop(mean_interval(values, np.arange(30), of="signed"))
-    assert ours == pytest.approx(ttest_1samp(values, 0, alternative="less").pvalue)
-    alike = mean_interval([-0.1] * 5, np.arange(5), of="signed")
-    assert chance_of_drop(alike) == 0
-    assert chance_of_drop(mean_interval([-0.1], [0], of="signed")) == 1
+    scores = np.concatenate([values, [-0.1] * 5, [-0.1]])  # spread, alike, and a single one
+    points = np.repeat([0, 1, 2], [30, 5, 1])
+    ours = chances_of_drop(mean_intervals(scores, points, np.arange(36), 3, of="signed"))
+    assert ours[0] == pytest.approx(ttest_1samp(values, 0, alternative="less").pvalue)
+    assert ours[1:].tolist() == [0, 1]
 
 
 def test_as_many_groups_as_needed_tell_the_difference_apart():

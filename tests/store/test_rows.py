@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
-import math
 import os
 import random
 import re
@@ -29,11 +29,12 @@ from segbench import atomic
 from segbench.errors import MachineError, UserError
 from segbench.store import rowfile
 from segbench.store import rows as store
+from segbench.store.index import RowIndex
+from segbench.store.records import SharedDigest, digest
 from segbench.store.rows import (
     append_shard,
     cell_key,
     compact_run,
-    finished_cases,
     read_rows,
 )
 from segbench.store.runs import read_runs
@@ -81,6 +82,19 @@ def shard(workspace, row):
         return append_shard(workspace, key, n, constants, rows)
 
     return write
+
+
+def finished_cases(workspace, cells, damaged=None, **wanted):
+    """Cell -> which of all cases that a test here may write need not be computed again."""
+    keys, numbers = ["a0", "b0", *cells], itertools.product(range(400), range(8))
+    names = [f"{key}-{n}-{i}" for n, i in numbers for key in dict.fromkeys(keys)]
+    names += ["a", "b", "case-000"]
+    wanted = {name: [value] * len(names) for name, value in wanted.items()}
+    done = RowIndex(workspace).finished([*cells], names, wanted, damaged)
+    return {
+        cell: {name for name, there in zip(names, own, strict=True) if there}
+        for cell, own in zip(cells, done, strict=True)
+    }
 
 
 def _finished(workspace, *cells):
@@ -183,9 +197,9 @@ def test_what_only_an_earlier_run_measured_is_kept(workspace, row):
     assert rows.loc["a", [*measured]].to_dict() == measured
     assert rows.loc["b", "nsd_tolerance"] != rows.loc["b", "nsd_tolerance"]
     assert rows["run"].tolist() == [2, 2]
-    found = finished_cases(workspace, ["a0"])["a0"]
-    assert found["a"].nsd_tolerance == 1.0
-    assert math.isnan(found["b"].nsd_tolerance)
+    assert finished_cases(workspace, ["a0"]) == {"a0": {"a", "b"}}
+    assert finished_cases(workspace, ["a0"], nsd_tolerance=1.0) == {"a0": {"a"}}
+    assert finished_cases(workspace, ["a0"], nsd_tolerance=2.0) == {"a0": set()}
 
 
 def test_what_was_measured_at_different_times_is_kept_together(workspace, row):
@@ -196,9 +210,12 @@ def test_what_was_measured_at_different_times_is_kept_together(workspace, row):
     append_shard(workspace, "a0", 3, {}, [row()])
     (rows,) = read_rows(workspace).to_dict("records")
     assert {name: rows[name] for name in surfaces | lesions} == surfaces | lesions
-    assert finished_cases(workspace, ["a0"])["a0"]["case-000"] == (1.0, 0.1)
+    both = {"nsd_tolerance": 1.0, "lesion_overlap": 0.1}
+    assert finished_cases(workspace, ["a0"], **both) == {"a0": {"case-000"}}
     append_shard(workspace, "a0", 4, {}, [row(**lesions | {"lesion_overlap": 0.5})])
-    assert finished_cases(workspace, ["a0"])["a0"]["case-000"] == (1.0, 0.5)
+    assert finished_cases(workspace, ["a0"], **both) == {"a0": set()}
+    both["lesion_overlap"] = 0.5
+    assert finished_cases(workspace, ["a0"], **both) == {"a0": {"case-000"}}
     assert read_rows(workspace)["lesion_overlap"].tolist() == [0.5]
 
 
@@ -213,7 +230,8 @@ def test_files_written_before_lesions_were_counted_are_read(workspace, row, monk
     rows = read_rows(workspace)
     assert len(rows) == 1
     assert rows[[*whole.keys() - before.keys()]].isna().to_numpy().all()
-    assert math.isnan(finished_cases(workspace, ["a0"])["a0"]["case-000"].lesion_overlap)
+    assert finished_cases(workspace, ["a0"]) == {"a0": {"case-000"}}
+    assert finished_cases(workspace, ["a0"], lesion_overlap=0.1) == {"a0": set()}
 
 
 def test_the_tolerance_that_is_shown_is_the_one_that_need_not_be_measured_again(workspace, row):
@@ -222,7 +240,8 @@ def test_the_tolerance_that_is_shown_is_the_one_that_need_not_be_measured_again(
         append_shard(workspace, "a0", run, {}, [row(case_id="a", **measured)])
         compact_run(workspace, f"run-0000{run}", {"a0"})
     append_shard(workspace, "a0", 3, {}, [row(case_id="a")])
-    assert finished_cases(workspace, {"a0"})["a0"]["a"].nsd_tolerance == 2.0
+    assert finished_cases(workspace, ["a0"], nsd_tolerance=2.0) == {"a0": {"a"}}
+    assert finished_cases(workspace, ["a0"], nsd_tolerance=1.0) == {"a0": set()}
     assert read_rows(workspace)["nsd_tolerance"].tolist() == [2.0]
 
 
@@ -230,13 +249,13 @@ def test_a_shard_that_is_compacted_while_it_is_looked_for_is_found(workspace, ro
     append_shard(workspace, "a0", 1, {}, [row(case_id="a")])
     read = rowfile.read_if_there
 
-    def compacted_before(path, columns=None):
+    def compacted_before(path, columns=None, **options):
         monkeypatch.undo()
         compact_run(workspace, "run-00001", {"a0"})
-        return read(path, columns)
+        return read(path, columns, **options)
 
     monkeypatch.setattr(rowfile, "read_if_there", compacted_before)
-    assert list(finished_cases(workspace, {"a0"})["a0"]) == ["a"]
+    assert finished_cases(workspace, ["a0"]) == {"a0": {"a"}}
 
 
 def test_what_was_measured_on_another_score_is_not_put_beside_it(workspace, row):
@@ -280,7 +299,7 @@ def test_the_order_of_writing_does_not_show(tmp_path, row):
 def test_an_absent_workspace_is_empty_and_is_not_made(workspace):
     assert read_rows(workspace).empty
     assert list(read_rows(workspace)) == [*rowfile.COLUMNS, *rowfile.ADDRESS]
-    assert finished_cases(workspace, ["a0"]) == {"a0": {}}
+    assert finished_cases(workspace, ["a0"]) == {"a0": set()}
     assert read_runs(workspace) == []
     assert not workspace.root.exists()
 
@@ -324,6 +343,13 @@ def test_keys_depend_on_facts_and_not_on_how_they_are_written():
 )
 def test_other_facts_have_another_key(other):
     assert cell_key(other) != cell_key({"eps": Fraction(8, 255), "on": True, "names": ["a", "b"]})
+
+
+def test_what_many_cells_share_is_written_once_and_changes_no_key():
+    shared = {"attack": {"name": "pgd", "steps": 40.0}, "where": '\0,"é', "schema": 2}
+    keys = SharedDigest(shared, ["seed", "budget"])
+    for own in ({"seed": 1, "budget": ["linf", Fraction(8, 255)]}, {"seed": "\0", "budget": None}):
+        assert keys.of(own) == digest(shared | own)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x", {1: 2}])
@@ -388,7 +414,7 @@ def test_a_spoilt_file_condemns_no_other(workspace, shard, spoil, message):
     shard("b0", 2)
     damaged = []
     assert read_rows(workspace, damaged)["cell"].unique().tolist() == ["b0"]
-    assert finished_cases(workspace, ["a0"], damaged) == {"a0": {}}
+    assert finished_cases(workspace, ["a0"], damaged) == {"a0": set()}
     assert len(damaged) == 2
     assert all(message in sentence for sentence in damaged)
     compact_run(workspace, "run-00002", ["a0", "b0"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segbench.tables.build import build_tables
-from segbench.tables.stuck import stuck_budgets
+from segbench.tables.unsettled import stuck_budgets
 
 
 def _curve(make, attack, scores, **given):

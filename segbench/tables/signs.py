@@ -1,0 +1,173 @@
+"""What the numbers of every curve say at each of its budgets, for all of them at once.
+
+Thousands of points are a few arrays; only the few that are said to be stuck are put into words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from segbench.tables.texts import stack
+from segbench.tables.worst import SELECTING
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+THREAT = ["dataset_fingerprint", "split", "budget_kind", "where", "budget"]
+"""What networks must share for one to be ahead of the other."""
+
+_FOUND = ["model", "dataset", "split", "budget_kind", "where", "budget"]
+
+
+@dataclass(frozen=True, eq=False)
+class Signs:
+    """Of every point (curve and budget), in that order; a mean is NaN where it is of nothing.
+
+    Attributes:
+        curve: the number of its curve (P,).
+        budget: (P,).
+        row: the place (P,) of one of its rows among the cases.
+        of: the point (N,) of each of the cases.
+        rise: how much more it leaves than the next smaller budget, over their common cases (P,).
+        behind: how much less others leave, over common cases (P,).
+        zero: the share of steps that met a zero gradient (P,).
+        late: what the last half of the steps gained, of cases that have something left (P,).
+        left: what is left of those (P,).
+        left_of_all: what is left of all (P,).
+        late_of_all: the same of what was gained (P,).
+    """
+
+    curve: Codes
+    budget: Array
+    row: Codes
+    of: Codes
+    rise: Array
+    behind: Array
+    zero: Array
+    late: Array
+    left: Array
+    left_of_all: Array
+    late_of_all: Array
+
+    def largest(self) -> NDArray[np.bool_]:
+        """Whether each point is the last of its curve (P,)."""
+        return np.append(self.curve[1:] != self.curve[:-1], True)[: len(self.curve)]
+
+
+def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Signs:
+    """The numbers of every curve.
+
+    Args:
+        cases: one row per case of attacks with a norm; ``case_id`` and ``where`` are there.
+        keys: the columns that a curve is known by.
+        lowest: the lowest that anything found, in the same columns.
+    """
+    point = _numbers(cases, [*keys, "budget"])
+    row = np.unique(point, return_index=True)[1]
+    curve = _numbers(cases, keys)[row]
+    count = len(row)
+    case = cases["case_id"].to_numpy(np.int64)
+    score = cases[SELECTING].to_numpy(np.float64)
+    late = cases["late_gain"].to_numpy(np.float64)
+    before = np.append(-1, np.where(curve[1:] == curve[:-1], np.arange(count - 1), -1))[:count]
+    smaller = _matched(score, point, case, before[point], case)
+    left = np.where(score > 0, score, np.nan)
+    return Signs(
+        curve=curve,
+        budget=cases["budget"].to_numpy(np.float64)[row],
+        row=row,
+        of=point,
+        rise=_mean(score - smaller, point, count),
+        behind=_mean(score - _lowest(cases, lowest), point, count),
+        zero=_mean(cases["zero_gradients"].to_numpy(np.float64), point, count),
+        late=_mean(np.where(score > 0, late, np.nan), point, count),
+        left=_mean(left, point, count),
+        left_of_all=_mean(score, point, count),
+        late_of_all=_mean(late, point, count),
+    )
+
+
+Leads = Mapping[tuple[int, int], Mapping[str, float]]
+"""(threat, network) -> attack -> how far the network is ahead of every other."""
+
+
+def find_leads(cases: DataFrame) -> tuple[Leads, Codes]:
+    """How far each network is ahead of the best other under each attack, over their common cases.
+
+    Nothing where there is one network alone.
+
+    Returns:
+        the leads, of networks by number; and the number (N,) of the threat of each of the cases.
+    """
+    threat, group = _numbers(cases, THREAT), _numbers(cases, [*THREAT, "attack"])
+    model = cases["model"].cat.codes.to_numpy(np.int64)
+    case = cases["case_id"].to_numpy(np.int64)
+    scores = DataFrame({"g": group, "c": case, "m": model, "s": cases[SELECTING].to_numpy()})
+    each = scores.dropna().groupby(["g", "c", "m"])["s"].mean()
+    scores = DataFrame({"s": each}).reset_index()
+    rivals = scores.groupby("g")["m"].transform("nunique")
+    common = scores[scores.groupby(["g", "c"])["m"].transform("size") == rivals]
+    mean = common.groupby(["g", "m"])["s"].mean()
+    means = DataFrame({"s": mean}).reset_index().sort_values(["g", "s"])
+    group_of, leads = means["g"].to_numpy(np.int64), _ahead_of_rivals(means)
+    first = np.unique(group, return_index=True)[1]
+    attack = cases["attack"].astype("str").to_numpy()[first]
+    found: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
+    for g, m, lead in zip(group_of.tolist(), means["m"].tolist(), leads.tolist(), strict=True):
+        if not math.isnan(lead):
+            found[int(threat[first[g]]), m][str(attack[g])] = lead
+    return found, threat
+
+
+def _ahead_of_rivals(means: DataFrame) -> Array:
+    """By how much each mean is above the highest other of its group; sorted by group and mean."""
+    group, mean = means["g"].to_numpy(np.int64), means["s"].to_numpy(np.float64)
+    place = np.arange(len(group))
+    highest = np.searchsorted(group, group, side="right") - 1
+    rival = np.where(place == highest, place - 1, highest)
+    alone = (rival < 0) | (group[rival] != group)
+    return np.where(alone, np.nan, mean - mean[rival])
+
+
+def _lowest(cases: DataFrame, lowest: DataFrame) -> Array:
+    """For each case what anything has left of it under the same threat, NaN where nothing did."""
+    lowest = lowest.drop_duplicates([*_FOUND, "case_id"])
+    if lowest.empty:
+        return np.full(len(cases), np.nan)
+    both = stack([cases[_FOUND], lowest[_FOUND]])
+    number = _numbers(both, _FOUND)
+    own, found = number[: len(cases)], number[len(cases) :]
+    values = lowest[SELECTING].to_numpy(np.float64)
+    case = lowest["case_id"].to_numpy(np.int64)
+    return _matched(values, found, case, own, cases["case_id"].to_numpy(np.int64))
+
+
+def _numbers(frame: DataFrame, keys: Sequence[str]) -> Codes:
+    """The number of each row's combination of keys, in their order."""
+    return np.asarray(frame.groupby([*keys], sort=True, observed=True).ngroup(), np.int64)
+
+
+def _mean(values: Array, point: Codes, count: int) -> Array:
+    """Of each point the mean of its values, NaN left out."""
+    there = ~np.isnan(values)
+    total = np.bincount(point[there], weights=values[there], minlength=count)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / np.bincount(point[there], minlength=count))
+
+
+def _matched(values: Array, group: Codes, case: Codes, wanted: Codes, of: Codes) -> Array:
+    """The values of those groups' cases, NaN for what is not there, such as any of group -1."""
+    if not len(values):
+        return np.full(len(wanted), np.nan)
+    size = int(max(case.max(), of.max(initial=0))) + 1
+    key = group * size + case
+    order = np.argsort(key, kind="stable")
+    looked = wanted * size + of
+    place = order[np.minimum(np.searchsorted(key[order], looked), len(order) - 1)]
+    return np.where((wanted >= 0) & (key[place] == looked), values[place], np.nan)

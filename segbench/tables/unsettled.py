@@ -1,0 +1,48 @@
+"""The budgets at which nothing that was found can be believed yet."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from pandas import DataFrame
+
+from segbench.plugins.naming import CLEAN
+from segbench.tables.stuck import LATE, LEFT, RISE, ZERO, threats
+from segbench.tables.worst import SELECTING
+
+
+def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
+    """(model, where) -> the L-infinity budgets at which nothing found can be believed yet.
+
+    Those to which a curve rises from the lowest score of any smaller budget, and those at which
+    every attack met zero gradients, or gained nothing any more. An attack that shows no sign
+    settles a budget.
+    """
+    found: dict[tuple[str, str], set[float]] = defaultdict(set)
+    bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
+    for (model, where), part in bounded.groupby(["model", threats(bounded)], sort=True):
+        curves = [curve for _, curve in part.groupby(["attack", "attack_params"], sort=True)]
+        for budget in sorted(set(part["budget"].tolist())):
+            there = [curve for curve in curves if (curve["budget"] == budget).any()]
+            if not any(_is_sound(curve, part, budget) for curve in there):
+                found[str(model), str(where)].add(budget)
+    return found
+
+
+def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
+    """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
+    own = curve[curve["budget"] == budget]
+    if own["zero_gradients"].mean() > ZERO or _is_idle(own):
+        return False
+    smaller = part[part["budget"] < budget]
+    best = smaller.groupby("case_id")[SELECTING].min()
+    scores = own.set_index("case_id")[SELECTING]
+    common = scores.index.intersection(best.index)
+    return not (scores[common] - best[common]).mean() > RISE
+
+
+def _is_idle(own: DataFrame) -> bool:
+    """Of the rows of one attack and budget; False where nobody noted what was gained."""
+    left = own[own[SELECTING] > 0]
+    return bool(left["late_gain"].mean() < LATE and left[SELECTING].mean() > LEFT)
