@@ -59,17 +59,21 @@ def command(
     segbench export-model monai/SegResNet --format monai-bundle --out my_bundle
     """
     from segbench.export.model import describe_model, export_bundle, export_weights
-    from segbench.networks import CheckpointReference, resolve_models
+    from segbench.networks import resolve_models, trained_within
     from segbench.networks.wishes import Wishes
 
+    if said["front"]:
+        raise UserError(
+            "--front is no part of a network's weights; leave it out of what is exported"
+        )
     references = resolve_models([model], workspace, weights, Wishes(**said))
     if len(references) > 1:
         names = ", ".join(reference.name for reference in references)
         raise UserError(f"model {model!r} means several networks; name one of {names}")
     (reference,) = references
     spec = dataset or DEFAULT_DATASET
-    if dataset is None and isinstance(reference, CheckpointReference):
-        spec = reference.card.dataset_spec
+    if dataset is None and (trained := trained_within(reference)):
+        spec = trained[0].card.dataset_spec
     check_writable(out)
     data = open_dataset(spec, data_root)
     loaded = reference.load(data)

@@ -74,6 +74,8 @@ def _next(
         words += ["--weights", str(file)]
     for option, value in wishes.given().items():
         words += [option, value]
+    for option, wished in (("--tta", wishes.tta), ("--front", wishes.front)):
+        words += [option, wished] if wished else []
     words += ["--dataset", dataset]
     words += ["--data-root", str(data_root)] if data_root else []
     return shlex.join([*words, "--eps", "2/255,8/255"])
@@ -88,11 +90,12 @@ def _load(
 ) -> tuple[str, LoadedModel]:
     """A network of the user's own, a trained one, or a registered one as it is before training."""
     from segbench.networks import LoadedModel, resolve_models
+    from segbench.networks.wishes import NO_WISHES
 
     try:
         references = resolve_models([text], workspace, weights, wishes)
     except UserError:
-        untrained = None if weights or wishes.given() else _untrained(text, data)
+        untrained = None if weights or wishes != NO_WISHES else _untrained(text, data)
         if untrained is None:
             raise
         return f"{text}, untrained", LoadedModel(untrained, "", {})

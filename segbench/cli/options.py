@@ -129,6 +129,13 @@ def data_options(command: Command) -> Command:
 def own_network_options(command: Command) -> Command:
     """``--weights``, ``--normalize`` and so on: what a network of the user's own needs."""
     command = click.option(
+        "--front",
+        default="",
+        metavar="SPEC",
+        help="What every image passes before a network sees it: jpeg:quality=75, bit-depth:bits=5, "
+        "median:size=3, tv:weight=0.03 or randomise:least=0.8. Attacks go around it.",
+    )(command)
+    command = click.option(
         "--tta",
         type=click.Choice(["flips"]),
         help="Also show every image flipped along all axes; the mean of the probabilities counts.",

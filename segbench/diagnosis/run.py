@@ -12,7 +12,7 @@ from segbench.diagnosis.checks import overall
 from segbench.diagnosis.examination import Examination
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.subject import Subject, load_subject
-from segbench.networks import CheckpointReference, ModelReference
+from segbench.networks import CheckpointReference, ModelReference, trained_within
 from segbench.plugins.spec import format_eps
 from segbench.store.diagnoses import Diagnosis
 from segbench.store.workspace import Workspace
@@ -70,11 +70,11 @@ def _neighbours(
 ) -> list[CheckpointReference]:
     """Other checkpoints for the same data, of other architectures first."""
     found = [CheckpointReference(f, load_card(f)) for f in find_checkpoints(workspace)]
-    own = reference.card.model if isinstance(reference, CheckpointReference) else ""
+    own = {checkpoint.card.model for checkpoint in trained_within(reference)}
     data_now = data.dataset.fingerprint()
     fitting = [
         other
         for other in found
         if other.card.dataset_fingerprint == data_now and other.name != reference.name
     ]
-    return sorted(fitting, key=lambda other: other.card.model == own)[:_OTHERS]
+    return sorted(fitting, key=lambda other: other.card.model in own)[:_OTHERS]

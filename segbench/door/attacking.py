@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segbench.api import TransferAttack, WarpAttack
 from segbench.data.in_memory import SPLIT, InMemory
-from segbench.door.resolving import find_given, fit_classes, under_flips
+from segbench.door.resolving import find_given, fit_classes, surrounded
 from segbench.door.undisturbed import undisturbed
 from segbench.errors import UserError
 from segbench.evaluation.fits import Fits
@@ -27,7 +27,7 @@ from segbench.plugins.dataset import load_case
 from segbench.store.workspace import Workspace
 
 _OPTIONS = (
-    "weights", "normalize", "channels", "output", "resize_logits", "tta",
+    "weights", "normalize", "channels", "output", "resize_logits", "tta", "front",
     "precision", "device", "batch_size",
 )  # fmt: skip
 
@@ -83,7 +83,7 @@ def attack(
         store = None if workspace is None else Workspace(Path(workspace))
         reference = _only(find_given(network, request, store), network)
         data = fit_classes(data, reference, request)
-        reference = under_flips(reference, request)
+        reference = surrounded(reference, request)
         attacked = list(
             _attacked(reference, select_data(data.name, data, SPLIT, None), cell, request)
         )

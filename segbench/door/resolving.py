@@ -21,6 +21,7 @@ from segbench.evaluation.taken import take_asked
 from segbench.networks.archive import is_archive
 from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import is_factory
+from segbench.networks.fronted import FrontedReference, read_front
 from segbench.networks.given import GivenReference, unwrapped
 from segbench.networks.imported import read_import
 from segbench.networks.trained import is_checkpoint_folder
@@ -48,14 +49,15 @@ def pair_given(
         UserError: the network or the data cannot be used.
     """
     references = find_given(network, request, workspace, name)
+    around = [surrounded(reference, request) for reference in references]
     if isinstance(data, str):
-        return pair_with_data(references, replace(request, dataset=data))
+        return pair_with_data(around, replace(request, dataset=data))
     dataset = _as_dataset(data)
     if isinstance(dataset, InMemory):
         dataset = fit_classes(dataset, references[0], request)
     name = dataset.name if isinstance(dataset, InMemory) else type(dataset).__name__
     source = take_asked(name, dataset, request, trained=False)
-    return [(reference, source) for reference in references]
+    return [(reference, source) for reference in around]
 
 
 def named_by_text(request: Request, network: nn.Module | str, data: Data) -> Request:
@@ -111,10 +113,17 @@ def find_given(
     return find_models(replace(request, models=(network,)), workspace or Workspace(Path()))
 
 
-def under_flips(reference: ModelReference, request: Request) -> ModelReference:
-    """The network itself, or where it is asked for the mean over its flips; by text it is that."""
-    given = isinstance(reference, GivenReference) and request.tta is not None
-    return CombinedReference((reference,), flips=True) if given else reference
+def surrounded(reference: ModelReference, request: Request) -> ModelReference:
+    """A network that was given, under the flips and behind the front asked for.
+
+    One that was named is that already.
+    """
+    if not isinstance(reference, GivenReference):
+        return reference
+    whole: ModelReference = reference
+    if request.tta is not None:
+        whole = CombinedReference((whole,), flips=True)
+    return FrontedReference(whole, read_front(request.front)) if request.front else whole
 
 
 def fit_classes(data: InMemory, reference: ModelReference, options: Options) -> InMemory:

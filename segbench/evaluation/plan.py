@@ -15,7 +15,7 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Request
 from segbench.evaluation.taken import take_asked
 from segbench.evaluation.transfer_source import find_source
-from segbench.networks import CheckpointReference, CombinedReference, ModelReference, resolve_models
+from segbench.networks import ModelReference, resolve_models, trained_within
 from segbench.plugins.attack import attack_budgets, load_attacks
 from segbench.plugins.spec import canonical
 from segbench.store.workspace import Workspace
@@ -72,9 +72,8 @@ def pair_with_data(
     pairs = []
     for reference in references:
         text = request.dataset or _named_by_card(reference)
-        trained = isinstance(reference, CheckpointReference) and (
-            reference.card.dataset_spec == canonical(text)
-        )
+        cards = {checkpoint.card.dataset_spec for checkpoint in trained_within(reference)}
+        trained = cards == {canonical(text)}
         if text not in datasets:
             datasets[text] = open_dataset(text, request.data_root)
         if (text, trained) not in opened:
@@ -90,10 +89,7 @@ def check_goals(grid: Grid, data: DataSource) -> None:
 
 
 def _named_by_card(reference: ModelReference) -> str:
-    if isinstance(reference, CheckpointReference):
-        return reference.card.dataset_spec
-    if isinstance(reference, CombinedReference):
-        named = {_named_by_card(member) for member in reference.members}
-        if len(named) == 1:
-            return named.pop()
+    named = {checkpoint.card.dataset_spec for checkpoint in trained_within(reference)}
+    if len(named) == 1:
+        return named.pop()
     raise UserError(f"model {reference.name} has no card; name its data with --dataset")

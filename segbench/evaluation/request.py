@@ -105,6 +105,7 @@ class Request(Options):
         output: which tensor of their answer is the prediction.
         tta: what every image is also shown to every network as.
         resize_logits: how answers smaller than the images are enlarged.
+        front: what every image passes before any network sees it, see ``networks/fronted.py``.
         attacks: attack specs.
         eps: exact values, sorted, each once.
         dataset: the canonical spec; None for the one that each network's card names.
@@ -124,6 +125,7 @@ class Request(Options):
     output: str = ""
     resize_logits: Resize | None = None
     tta: Tta | None = None
+    front: str = ""
     attacks: Annotated[Texts, Field(min_length=1)] = ("standard",)
     eps: Eps = ()
     dataset: DataSpec | None = None
@@ -137,7 +139,9 @@ class Request(Options):
     @property
     def wishes(self) -> Wishes:
         """What is said of the networks of the user's own."""
-        return Wishes(self.normalize, self.channels, self.output, self.resize_logits, self.tta)
+        return Wishes(
+            self.normalize, self.channels, self.output, self.resize_logits, self.tta, self.front
+        )
 
 
 @plain(frozen=True)

@@ -52,14 +52,14 @@ class CombinedReference:
             UserError: one cannot be read, does not fit the data, or is more than its logits.
         """
         loaded = [member.load(dataset) for member in self.members]
-        ready = [
-            _ready(member.name, model, dataset)
+        members = [
+            _logits_alone(member.name, *ready(member.name, model, dataset))
             for member, model in zip(self.members, loaded, strict=True)
         ]
-        module = _combined([network for network, _, _ in ready], self.flips)
+        module = _combined([network for network, _, _ in members], self.flips)
         described = [
             [model.facts, model.weights_sha256, adapted]
-            for model, (_, adapted, _) in zip(loaded, ready, strict=True)
+            for model, (_, adapted, _) in zip(loaded, members, strict=True)
         ]
         facts: dict[str, Any] = {"members": described, "flips": self.flips, "rule": _RULE}
         alone = loaded[0] if len(loaded) == 1 else None
@@ -72,13 +72,17 @@ class CombinedReference:
             member_cards=tuple(model.card for model in loaded if model.card),
             shown={"combined": f"{_RULE} of {', '.join(m.name for m in self.members)}"
                    + (", over all flips" if self.flips else "")},
-            said=tuple(sentence for model, (_, _, said) in zip(loaded, ready, strict=True)
+            said=tuple(sentence for model, (_, _, said) in zip(loaded, members, strict=True)
                        for sentence in (*model.said, *said)),
         )  # fmt: skip
 
 
-def _ready(name: str, model: LoadedModel, dataset: Dataset) -> tuple[Network, str, tuple[str, ...]]:
-    """A member as the engine sees it, and what was put around it."""
+def ready(name: str, model: LoadedModel, dataset: Dataset) -> tuple[Network, str, tuple[str, ...]]:
+    """A network within another as the engine sees it, what was put around it, and what to say.
+
+    Raises:
+        UserError: it does not fit the data, or its rows would be marked.
+    """
     classes, module = len(dataset.class_names), model.module
     identity, said = "", tuple[str, ...]()
     if model.own:
@@ -89,13 +93,20 @@ def _ready(name: str, model: LoadedModel, dataset: Dataset) -> tuple[Network, st
         identity = f"{found.identity} {model.normalization and asdict(model.normalization)}"
         if found.marks:
             raise UserError(f"model {name} is {', '.join(found.marks)}; attack it by itself first")
-    if isinstance(module, BringsPostprocess):
+    precision = Precision("fp32", "of an ensemble")
+    return Network(name, module, classes, torch.device("cpu"), precision), identity, said
+
+
+def _logits_alone(
+    name: str, network: Network, identity: str, said: tuple[str, ...]
+) -> tuple[Network, str, tuple[str, ...]]:
+    """A member, unless its prediction is more than its logits."""
+    if isinstance(network.module, BringsPostprocess):
         raise UserError(
             f"model {name} post-processes its labels, which a mean of probabilities has not; leave "
             "it out"
         )
-    precision = Precision("fp32", "of an ensemble")
-    return Network(name, module, classes, torch.device("cpu"), precision), identity, said
+    return network, identity, said
 
 
 def _shapes(dataset: Dataset) -> set[tuple[int, ...]]:

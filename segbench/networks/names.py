@@ -15,6 +15,7 @@ from pathlib import Path
 from segbench.networks.archive import ArchiveReference
 from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import ForeignReference
+from segbench.networks.fronted import FrontedReference
 from segbench.networks.imported import ImportedReference
 from segbench.networks.loaded import ModelReference
 from segbench.networks.trained import CheckpointReference
@@ -25,6 +26,7 @@ Named = (
     | ForeignReference
     | ImportedReference
     | CombinedReference
+    | FrontedReference
 )
 Identity = tuple[Path, Path | None]
 """Where a network lies, and its weights where they lie elsewhere."""
@@ -51,7 +53,7 @@ def _identity(reference: Named) -> Identity:
         return reference.folder.resolve(), None
     if isinstance(reference, (ArchiveReference, ImportedReference)):
         return reference.path.resolve(), None
-    if isinstance(reference, CombinedReference):
+    if isinstance(reference, (CombinedReference, FrontedReference)):
         return Path(reference.name), None
     path, weights = reference.own.path, reference.weights
     place = path.resolve() if path else Path(reference.module)

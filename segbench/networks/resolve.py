@@ -9,10 +9,12 @@ from segbench.errors import UserError
 from segbench.networks.archive import ArchiveReference, is_archive
 from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import ForeignReference, is_factory
+from segbench.networks.fronted import FrontedReference, read_front
 from segbench.networks.imported import ImportedReference, read_import
 from segbench.networks.loaded import ModelReference
 from segbench.networks.names import Named, tell_apart
 from segbench.networks.trained import (
+    CheckpointReference,
     all_trained,
     checkpoint_at,
     find_trained,
@@ -48,7 +50,23 @@ def resolve_models(
     _refuse_idle(references, files, wishes)
     if wishes.tta:
         references = [CombinedReference((reference,), flips=True) for reference in references]
+    if wishes.front:
+        front = read_front(wishes.front)
+        references = [FrontedReference(reference, front) for reference in references]
     return tell_apart(references)
+
+
+def trained_within(reference: ModelReference) -> list[CheckpointReference]:
+    """The checkpoints that a network is made of; none where a part of it is something else."""
+    if isinstance(reference, CheckpointReference):
+        return [reference]
+    parts: tuple[ModelReference, ...] = ()
+    if isinstance(reference, CombinedReference):
+        parts = reference.members
+    if isinstance(reference, FrontedReference):
+        parts = (reference.member,)
+    found = [trained_within(part) for part in parts]
+    return [checkpoint for part in found for checkpoint in part] if all(found) else []
 
 
 def _find(text: str, workspace: Workspace, files: list[Path], wishes: Wishes) -> list[Named]:

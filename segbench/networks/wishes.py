@@ -20,6 +20,7 @@ class Wishes:
         channels: how images are brought to their channel count, see ``channels.py``.
         output: which tensor of their answer is the prediction, see ``answers.py``.
         tta: what every image is also shown as; the mean of the answers counts.
+        front: what every image passes before any network sees it, see ``fronted.py``.
         resize_logits: how answers smaller than the images are enlarged.
     """
 
@@ -28,6 +29,7 @@ class Wishes:
     output: str = ""
     resize_logits: Resize | None = None
     tta: Tta | None = None
+    front: str = ""
 
     def given(self) -> dict[str, str]:
         """Those that are given, as they are written: option -> value."""

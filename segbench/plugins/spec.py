@@ -134,7 +134,7 @@ def bind(
 ) -> dict[str, Any]:
     """The spec's parameters as keyword arguments of ``factory``, typed by its annotations.
 
-    ``factory`` is a dataclass or a function. ``reserved`` names parameters that the caller fills
+    ``factory`` is a class or a function. ``reserved`` names parameters that the caller fills
     in, so a user may not. A parameter named ``nonlocal_`` is spelled ``nonlocal`` in specs.
 
     Raises:
@@ -175,7 +175,8 @@ def parameters(
             if f.init
         }
     else:
-        hints = typing.get_type_hints(factory)
+        told = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
+        hints = typing.get_type_hints(told)
         found = {
             name: Parameter(name, hints.get(name, str), p.default)
             for name, p in inspect.signature(factory).parameters.items()
