@@ -20,6 +20,7 @@ import numpy as np
 from segbench.api import StepAttack, WholeAttack
 from segbench.diagnosis import checks
 from segbench.diagnosis.examination import Examination, Scores, Traced, late_rise
+from segbench.diagnosis.unaware import unaware
 from segbench.metrics.stats import Interval, paired_difference
 from segbench.plugins import registry
 from segbench.plugins.attack import load_attack
@@ -99,8 +100,19 @@ class _Battery:
         for climb in CLIMBS:
             for check in self._climbed(climb):
                 yield checks.named_after(check, climb.name)
+        if (bare := unaware(self.examined)) is not None:
+            yield self._reported(bare)
         if STANDARD in registry.names("attacks"):
             yield from self._standard()
+
+    def _reported(self, bare: Examination) -> Check:
+        """What the first climb would have reported of a network whose front it does not know."""
+        many = CLIMBS[0].many
+        made = [image for batch in bare.batches for image in batch.images]  # stuck where they are
+        if bare.differentiable():
+            made = bare.images(_steps(many.format(STEPS)), self.eps)
+        reported, left = self.examined.scores(made), self.scores[many]
+        return checks.report_unaware(float(np.nanmean(reported)), float(np.nanmean(left)))
 
     def _climbed(self, climb: Climb) -> Iterator[Check]:
         """Those of one loss."""

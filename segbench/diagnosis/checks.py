@@ -110,6 +110,18 @@ def check_noise(difference: Interval) -> Check:
     )
 
 
+def report_unaware(unaware: float, aware: float) -> Check:
+    """Mean Jaccard under an attack that knows nothing of the front, and under one that does."""
+    return Check(
+        name="an attack that does not know of the front",
+        verdict="pass",
+        number=unaware - aware,
+        threshold=1.0,
+        meaning=f"It would have reported a mean Jaccard of {unaware:.3f}; around the front "
+        f"{aware:.3f} is left.",
+    )
+
+
 def check_black_box(difference: Interval, attack: str) -> Check:
     """Jaccard under the iterative attack minus that under a black-box attack."""
     return _compared(

@@ -281,3 +281,24 @@ def test_late_rise_of_known_curves() -> None:
     swinging = steps.clamp_max(10) - 3 * (steps % 2)
     assert late_rise([swinging[None]]) == 0
     assert late_rise([steps[None], torch.ones(3, 41)]) == pytest.approx((0.25 + 3) / 4)
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+def test_it_is_said_what_an_attack_would_have_reported_that_does_not_know_of_the_front(
+    coarse: bool, examine: Any
+) -> None:
+    """Of one that rounds it finds no gradient, so that it leaves the clean score."""
+    examined = examine(DeclaredRounded() if coarse else Blobs())
+    found = {
+        check.name: check for check in battery.run_checks(examined, EPS, (), lambda _text: None)
+    }
+    told = found.get("an attack that does not know of the front")
+    if not coarse:
+        assert told is None
+        return
+    assert told is not None
+    assert told.verdict == "pass"
+    assert told.number > 0.2
+    still = examined.scores([image for batch in examined.batches for image in batch.images])
+    reported = float(told.meaning.partition("Jaccard of ")[2].partition(";")[0])
+    assert reported == pytest.approx(still.mean(), abs=0.05)
