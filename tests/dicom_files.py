@@ -65,7 +65,7 @@ def series(
     uid, study = UID(), UID()
     row, column = map(np.array, axes)
     normal = np.cross(row, column)
-    found = []
+    found = {}
     for n in RANDOM.permutation(len(values)).tolist():
         one = pixels(dataset(modality, patient, uid, study), values[n], 1, -1000)
         one.ImageOrientationPatient = [*row.tolist(), *column.tolist()]
@@ -74,9 +74,8 @@ def series(
         one.InstanceNumber = len(values) - n  # as it should not be relied on
         change(one, n)
         one.save_as(folder / f"{RANDOM.integers(10**9)}", enforce_file_format=True)
-        found.append(one)
-    places = [np.array(one.get("ImagePositionPatient", (0, 0, 0)), float) for one in found]
-    return [found[n] for n in np.argsort([place @ normal for place in places])]
+        found[n] = one
+    return [found[n] for n in range(len(values))]
 
 
 def enhanced(

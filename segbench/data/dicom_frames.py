@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -73,28 +74,53 @@ def import_pydicom() -> Any:
     return pydicom
 
 
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """What damage makes pydicom and highdicom raise, as one sentence; ``what`` begins it.
+
+    Raises:
+        BadFileError: the file cannot be read.
+    """
+    pydicom = import_pydicom()
+    kinds = (AttributeError, TypeError, IndexError, RuntimeError, ArithmeticError)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that are not as the standard wants them
+            yield
+    except (*READ_ERRORS, *kinds, pydicom.errors.InvalidDicomError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadFileError(path, f"{what} that cannot be read ({reason})") from None
+
+
 def slices_of(path: Path, header: Any) -> list[Slice]:
     """The pictures of a file: its frames, where it says of each where it lies.
 
     Raises:
         BadFileError: it describes another number of frames than it has.
     """
-    frames = header.get("PerFrameFunctionalGroupsSequence", ())
-    if not frames:
-        return [Slice(path, header)]
-    if len(frames) != (count := int(header.get("NumberOfFrames", 1) or 1)):
-        raise BadFileError(path, f"has {count} frames and describes {len(frames)}")
-    shared = list(header.get("SharedFunctionalGroupsSequence", ()))
-    own = [element for element in header if element.VR != "SQ" and element.keyword != _COUNT]
-    return [Slice(path, _flat(own, [*shared, group]), n) for n, group in enumerate(frames)]
+    with reading(path, "has functional groups"):
+        frames = header.get("PerFrameFunctionalGroupsSequence", ())
+        if not frames:
+            return [Slice(path, header)]
+        if len(frames) != (count := int(header.get(_COUNT, 1) or 1)):
+            raise BadFileError(path, f"has {count} frames and describes {len(frames)}")
+        shared = list(header.get("SharedFunctionalGroupsSequence", ()))
+        own = [element for element in header if element.VR != "SQ" and element.keyword != _COUNT]
+        return [Slice(path, _flat(own, [*shared, group]), n) for n, group in enumerate(frames)]
 
 
-def check_gray(one: Slice) -> None:
-    """Refuse what is no gray picture of one frame.
+def check_picture(one: Slice) -> None:
+    """Refuse what is no gray picture of one frame, or does not say how it is to be read.
 
     Raises:
-        BadFileError: it is not.
+        BadFileError: it is not, or does not.
     """
+    for tag in ("Rows", "Columns", "BitsAllocated", "BitsStored"):
+        if said_numbers(one, tag, 1) < 1:
+            raise one.fault(f"has the {tag} {one.header[tag].value}; expected 1 or more")
+    for tag in ("RescaleSlope", "RescaleIntercept"):
+        if tag in one.header and said_numbers(one, tag, 1) == 0 and tag == "RescaleSlope":
+            raise one.fault("has the RescaleSlope 0, by which all its numbers are one")
     if int(one.header.get(_COUNT, 1) or 1) > 1:
         raise one.fault(
             "holds several frames and does not say where each lies; expected one picture per "
@@ -105,24 +131,38 @@ def check_gray(one: Slice) -> None:
         raise one.fault(f"is {photometric}; expected gray (MONOCHROME1 or MONOCHROME2)")
 
 
+def said_numbers(one: Slice, tag: str, count: int) -> NDArray[np.float64]:
+    """What an element of a header says, (count,).
+
+    Raises:
+        BadFileError: it is not there, or no such numbers.
+    """
+    if tag not in one.header:
+        raise one.fault(
+            f"has no {tag}, so that its place is not known" if count > 1 else f"has no {tag}"
+        )
+    value = one.header[tag].value
+    try:
+        found = np.atleast_1d(np.asarray(value, float))
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape != (count,) or not np.isfinite(found).all():
+        raise one.fault(f"has the {tag} {value!s:.60}; expected {count} numbers")
+    return found
+
+
 def read_slices(slices: Sequence[Slice]) -> Iterator[NDArray[np.float64]]:
     """(rows, columns) of each, its rescale applied, and no display window.
 
     Raises:
         BadFileError: they cannot be read, or are not gray.
     """
-    pydicom = import_pydicom()
-    errors = (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError, RuntimeError)
     for path, some in groupby(slices, key=lambda one: one.path):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                content = pydicom.dcmread(path)
-                _require_decoder(content, path)
-                yield from [_values(content, one) for one in some]
-        except errors as error:
-            reason = " ".join(str(error).split())[:200]
-            raise BadFileError(path, f"has pixels that cannot be read ({reason})") from None
+        with reading(path, "has pixels"):
+            content = import_pydicom().dcmread(path)
+            _require_decoder(content, path)
+            found = [_values(content, one) for one in some]
+        yield from found
 
 
 def read_pixels(one: Slice) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby, product
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.data.dicom_frames import Slice, import_pydicom, slices_of
+from segbench.data.dicom_frames import Slice, import_pydicom, reading, slices_of
 from segbench.data.dicom_series import Series
 from segbench.data.faults import BadFileError
 from segbench.data.sources import bit_type
-from segbench.data.volume_files import READ_ERRORS
 from segbench.errors import UserError
 
 PREDICTION = "segbench prediction"  # the model name of what writes such a file
@@ -57,8 +55,8 @@ def is_prediction(header: Any) -> bool:
 def structure_names(header: Any) -> tuple[str, ...]:
     """What a SEG or RTSTRUCT has outlined, in its order."""
     if header.Modality == "SEG":
-        return tuple(str(one.SegmentLabel) for one in header.SegmentSequence)
-    return tuple(str(one.ROIName) for one in header.StructureSetROISequence)
+        return tuple(str(one.SegmentLabel) for one in header.get("SegmentSequence", ()))
+    return tuple(str(one.ROIName) for one in header.get("StructureSetROISequence", ()))
 
 
 def read_structures(path: Path, series: Series, names: Sequence[str]) -> NDArray[np.integer]:
@@ -69,22 +67,16 @@ def read_structures(path: Path, series: Series, names: Sequence[str]) -> NDArray
     """
     from nibabel.orientations import apply_orientation, io_orientation
 
-    pydicom = import_pydicom()
     kind = bit_type(len(names), path)
     bits = np.zeros((len(series.slices), *_rows_and_columns(series)), kind)  # (Z, rows, columns)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = pydicom.dcmread(path)
-            read = _segments if content.Modality == "SEG" else _contours
-            for name, mask in read(content, series, path):
-                if name not in names:
-                    expected = ", ".join(names)
-                    raise BadFileError(path, f"has the structure {name!r}; expected {expected}")
-                bits |= mask.astype(kind) << kind.type(list(names).index(name))
-    except (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadFileError(path, f"cannot be read ({reason})") from None
+    with reading(path, "has structures"):
+        content = import_pydicom().dcmread(path)
+        read = _segments if content.Modality == "SEG" else _contours
+        for name, mask in read(content, series, path):
+            if name not in names:
+                expected = ", ".join(names)
+                raise BadFileError(path, f"has the structure {name!r}; expected {expected}")
+            bits |= mask.astype(kind) << kind.type(list(names).index(name))
     turned: NDArray[np.integer] = apply_orientation(
         bits.transpose(2, 1, 0), io_orientation(series.header.affine)
     )
@@ -114,6 +106,8 @@ def _check_places(content: Any, series: Series, path: Path) -> None:
         BadFileError: a frame lies elsewhere, or all it refers to is not in the series.
     """
     known = {(str(one.header.SOPInstanceUID), one.frame or 0): one for one in series.slices}
+    if (content.Rows, content.Columns) != _rows_and_columns(series):
+        raise BadFileError(path, f"is {content.Columns} x {content.Rows} pixels, its series not")
     shared = list(content.get("SharedFunctionalGroupsSequence", ()))
     for one in slices_of(path, content):
         own = content.PerFrameFunctionalGroupsSequence[one.frame or 0]

@@ -6,7 +6,6 @@ volume without a word (missing slices, a tilted gantry, mixed orientations) is r
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,19 +17,27 @@ from numpy.typing import NDArray
 
 from segbench.data.dicom_frames import (
     Slice,
-    check_gray,
+    check_picture,
     import_pydicom,
     read_slices,
+    reading,
+    said_numbers,
     slices_of,
 )
 from segbench.data.faults import BadFileError, Faults
-from segbench.data.volume_files import READ_ERRORS
 from segbench.data.volumes import VolumeHeader
 from segbench.engine.memory import free_bytes
 
 RADIOGRAPHS = ("CR", "DX", "MG", "RG", "PX")
 VOLUMES = ("CT", "MR", "PT", "NM")
 LABELS = ("SEG", "RTSTRUCT")
+_CALLED_DICOM = (".dcm", ".dicom")
+_ALWAYS = ("Modality", "SeriesInstanceUID", "SOPInstanceUID")
+_ALIKE = (  # in all pictures of a series
+    *("Rows", "Columns", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation"),
+)
+_SKEW = 0.01  # of a unit vector
 _WIDEST = 16  # bytes of a voxel while its series is read
 _UNEVEN = 0.05  # of the distance of slices, by which one may differ
 _TILT = 0.01  # of the step from slice to slice, that may lie within the slice
@@ -55,21 +62,33 @@ class Series:
 
 def read_headers(root: Path, faults: Faults) -> Iterator[tuple[Path, Any]]:
     """Every DICOM file under ``root`` with its header; other files are counted in a note."""
-    pydicom, others = import_pydicom(), 0
+    import_pydicom()
+    others = 0
     for path in sorted(root.rglob("*")):
         if path.is_dir() or path.name.startswith(".") or path.name == "DICOMDIR":
             continue
-        if not path.is_file() or not _is_dicom(path):
+        if path.suffix.lower() in _CALLED_DICOM and not is_dicom(path):
+            faults.add(path, "is called as DICOM is and begins otherwise")
+            continue
+        if not is_dicom(path):
             others += path.suffix.lower() not in (".md", ".txt", ".csv", ".json", ".gz", ".nii")
             continue
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of values that are not as the standard wants them
-                yield path, pydicom.dcmread(path, stop_before_pixels=True)
-        except (*READ_ERRORS, pydicom.errors.InvalidDicomError, AttributeError) as error:
-            faults.add(path, f"is not DICOM that can be read ({error})")
+            yield path, _read_header(path)
+        except BadFileError as error:
+            faults.catch(error)
     if others:
         faults.note(f"{others} files under {root.name}/ are not DICOM and are left out")
+
+
+def _read_header(path: Path) -> Any:
+    with reading(path, "is DICOM"):
+        header = import_pydicom().dcmread(path, stop_before_pixels=True)
+        list(header)  # of every element: what its value is, is looked at only now
+        missing = [tag for tag in _ALWAYS if not header.get(tag)]
+    if missing:
+        raise BadFileError(path, f"has no {missing[0]}, without which no DICOM file is whole")
+    return header
 
 
 def sort_series(headers: Sequence[tuple[Path, Any]], faults: Faults) -> list[Series]:
@@ -81,7 +100,7 @@ def sort_series(headers: Sequence[tuple[Path, Any]], faults: Faults) -> list[Ser
         except BadFileError as error:
             faults.catch(error)
             continue
-        groups[str(header.get("SeriesInstanceUID", path.parent))] += slices
+        groups[str(header.SeriesInstanceUID)] += slices
     found = []
     for uid, slices in sorted(groups.items()):
         try:
@@ -121,15 +140,18 @@ def _is_dicom(path: Path) -> bool:
 
 def _as_series(uid: str, slices: Sequence[Slice]) -> Series:
     first = slices[0]
+    for one in slices:
+        check_picture(one)
     _bound(slices)
     for one in slices:
-        check_gray(one)
-        for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-            if tag not in one.header:
-                raise one.fault(f"has no {tag}, so that its place is not known")
-        for tag in ("Rows", "Columns", "PhotometricInterpretation"):
-            if one.header[tag].value != first.header[tag].value:
+        _check_place(one)
+        for tag in _ALIKE:
+            if one.header.get(tag) != first.header.get(tag):
                 raise one.fault(f"has another {tag} than {first.name}")
+        for tag in ("RescaleSlope", "RescaleIntercept"):
+            if (tag in one.header) != (tag in first.header):
+                who, whose = (one, first) if tag in first.header else (first, one)
+                raise who.fault(f"has no {tag}, and {whose.name} has one")
         for tag in ("ImageOrientationPatient", "PixelSpacing"):
             if not np.allclose(one.header[tag].value, first.header[tag].value, atol=1e-3):
                 raise one.fault(f"has another {tag} than {first.name}")
@@ -150,6 +172,16 @@ def _as_series(uid: str, slices: Sequence[Slice]) -> Series:
         tuple(ordered),
         _header(_TO_RAS @ matrix, ordered),
     )
+
+
+def _check_place(one: Slice) -> None:
+    """Refuse a picture that does not say where in the patient it lies."""
+    said_numbers(one, "ImagePositionPatient", 3)
+    axes = said_numbers(one, "ImageOrientationPatient", 6).reshape(2, 3)
+    if np.abs(axes @ axes.T - np.eye(2)).max() > _SKEW:
+        raise one.fault("has an ImageOrientationPatient of axes that are not at right angles")
+    if said_numbers(one, "PixelSpacing", 2).min() <= 0:
+        raise one.fault(f"has the PixelSpacing {one.header.PixelSpacing}; expected millimetres")
 
 
 def _bound(slices: Sequence[Slice]) -> None:

@@ -185,7 +185,29 @@ def unplaced(one: Any, n: int) -> None:
     del one.ImagePositionPatient
 
 
+def of_one(tag: str, value: Any = None) -> Callable[[Any, int], None]:
+    """One slice of five says something else; without a value, nothing."""
+
+    def change(one: Any, n: int) -> None:
+        if n == 1 and value is None:
+            delattr(one, tag)
+        elif n == 1:
+            setattr(one, tag, value)
+
+    return change
+
+
 REFUSED = {
+    "no rows": (of_one("Rows"), "has no Rows"),
+    "no bits": (of_one("BitsStored", 0), "has the BitsStored 0; expected 1 or more"),
+    "no slope": (of_one("RescaleSlope", 0), "has the RescaleSlope 0, by which all"),
+    "a slope missing": (of_one("RescaleSlope"), "has no RescaleSlope, and .* has one"),
+    "other bits": (of_one("BitsStored", 13), "another BitsStored than"),
+    "other signs": (of_one("PixelRepresentation", 1), "another PixelRepresentation than"),
+    "half a place": (of_one("ImagePositionPatient", [3, -4]), "expected 3 numbers"),
+    "no spacing": (of_one("PixelSpacing", [0, 1]), "has the PixelSpacing .*; expected millimetres"),
+    "one axis": (of_one("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "not at right angles"),
+    "no modality": (of_one("Modality", ""), "has no Modality, without which"),
     "two slices at one place": (drop, "are at one place"),
     "slices missing": (hole, "there are slices missing between"),
     "tilted gantry": (tilt, "tilted gantry"),
@@ -386,4 +408,47 @@ def test_a_segmentation_of_other_pictures_is_no_empty_label(
     scene(tmp_path)
     change(tmp_path)
     with pytest.raises(UserError, match=rf"seg0\.dcm frame 1 {words}"):
+        load_dataset("dicom:window=0..9", tmp_path)
+
+
+def empty(one: Any) -> None:
+    one.SegmentSequence = []
+
+
+def unrelated(one: Any) -> None:
+    del one.ReferencedSeriesSequence
+
+
+def lower(one: Any) -> None:
+    one.Rows = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (empty, "outlines nothing"),
+        (unrelated, "does not say what series it is about"),
+        (lower, "is 6 x 1 pixels, its series not"),
+    ],
+)
+def test_a_segmentation_that_says_too_little_is_refused(
+    change: Callable[[Any], None], words: str, tmp_path: Path
+) -> None:
+    scene(tmp_path)
+    one = pydicom.dcmread(tmp_path / "seg0.dcm")
+    change(one)
+    one.save_as(tmp_path / "seg0.dcm")
+    with pytest.raises(UserError, match=rf"seg0\.dcm {words}"):
+        load_dataset("dicom:window=0..9", tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.3, 0.6, 0.9])
+def test_a_cut_segmentation_is_named_and_its_series_not_just_left_out(
+    share: float, tmp_path: Path
+) -> None:
+    scene(tmp_path)
+    path = tmp_path / "seg0.dcm"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=r"seg0\.dcm"):
         load_dataset("dicom:window=0..9", tmp_path)

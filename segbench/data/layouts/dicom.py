@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.coding import Coding, count_values
-from segbench.data.dicom_frames import Slice, check_gray
+from segbench.data.dicom_frames import Slice, check_picture, reading
 from segbench.data.dicom_labels import is_prediction, referenced_series, structure_names
 from segbench.data.dicom_series import (
     LABELS,
@@ -159,9 +159,11 @@ class Dicom(VolumeLayout):
         headers = list(read_headers(self._folder, self._faults))
         by_kind: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
         for path, header in headers:
-            by_kind[str(header.get("Modality", ""))].append((path, header))
+            by_kind[str(header.Modality)].append((path, header))
         kind = self._chosen(by_kind)
         labels = self._labels([file for name in LABELS for file in by_kind[name]])
+        for other in sorted(by_kind.keys() - {kind, *LABELS}):
+            self._faults.note(f"{len(by_kind[other])} files of {other} are left out")
         if kind in RADIOGRAPHS:
             return list(self._radiographs(by_kind[kind]))
         if kind == "CT" and not self.window:
@@ -178,15 +180,25 @@ class Dicom(VolumeLayout):
             self._faults.note(f"{len(own)} segmentations are predictions, and no labels")
         found: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
         for path, header in files:
-            for uid in referenced_series(header) if (path, header) not in own else ():
+            if (path, header) in own:
+                continue
+            try:
+                with reading(path, "has structures"):
+                    names, about = structure_names(header), referenced_series(header)
+            except BadFileError as error:
+                self._faults.catch(error)
+                continue
+            if not names or not about:
+                what = "outlines nothing" if about else "does not say what series it is about"
+                self._faults.add(path, what)
+            for uid in about:
                 taken = {name: other for other, one in found[uid] for name in structure_names(one)}
-                for name in structure_names(header):
-                    if name in taken:
-                        self._faults.add(
-                            path,
-                            f"outlines {name!r} in a series where {taken[name].name} does; leave "
-                            "one of them out",
-                        )
+                for name in set(names) & taken.keys():
+                    self._faults.add(
+                        path,
+                        f"outlines {name!r} in a series where {taken[name].name} does; leave one "
+                        "of them out",
+                    )
                 found[uid].append((path, header))
         return found
 
@@ -210,6 +222,9 @@ class Dicom(VolumeLayout):
         unlabelled = 0
         names = _case_names(series)
         outlined = _named_by([header for files in labels.values() for _, header in files])
+        strangers = len(labels.keys() - {one.uid for one in series})
+        if strangers:
+            self._faults.note(f"{strangers} series that labels are about are not there")
         for one in series:
             masks = tuple(path for path, _ in labels.get(one.uid, ()))
             structures = outlined if masks else ()
@@ -244,7 +259,7 @@ class Dicom(VolumeLayout):
                 unlabelled += 1
                 continue
             try:
-                check_gray(one)
+                check_picture(one)
                 size = inspect_mask(mask)
             except BadFileError as error:
                 self._faults.catch(error)
