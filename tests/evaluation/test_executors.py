@@ -123,6 +123,63 @@ def test_a_case_that_never_ends_is_named_and_costs_nothing_else(
     assert set(rows(tmp_path / "runs")["case_id"]) >= {f"cxr-test-0000{n}" for n in (0, 1, 3, 4)}
 
 
+def started(root: Path, *more: str) -> subprocess.Popen[bytes]:
+    """The same command in a process of its own, each question to the network taking a while."""
+    file = root.parent / "net.py"
+    file.write_text(NETWORK.replace("{what}", "pass"))
+    command = [sys.executable, "-m", "segbench", "attack", "-m", f"{file}:build", *GRID,
+               "--workspace", str(root), *more]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def wait_for_shards(root: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    shards = root / "results" / "shards"
+    while len(list(shards.glob("*.parquet"))) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the workers in /proc")
+def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    assert attack(tmp_path / "one", what="pass").exit_code == 0
+    root = tmp_path / "runs"
+    with started(root, *POOL) as process:
+        wait_for_shards(root, 2, process)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        said = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+        workers = [pid for pid, command in said.items() if b"spawn_main" in command]
+        assert len(workers) == 2
+        os.kill(int(workers[0]), signal.SIGKILL)
+        output = process.communicate()[0].decode()
+    assert process.returncode == 0, output
+    assert "25 scores computed" in " ".join(output.split())
+    [run] = read_runs(Workspace(root))
+    assert (run.status, run.failures) == ("done", ())
+    pd.testing.assert_frame_equal(rows(tmp_path / "one"), rows(root))
+
+
+@pytest.mark.slow
+def test_parts_started_together_one_of_them_killed_and_started_again(tmp_path: Path) -> None:
+    assert attack(tmp_path / "one", what="pass").exit_code == 0
+    root = tmp_path / "runs"
+    with started(root, "--shard", "1/2") as first, started(root, "--shard", "2/2") as second:
+        wait_for_shards(root, 1, first)
+        first.kill()
+        first.communicate()
+        said = second.communicate()[0].decode()
+        assert second.returncode == 0, said
+    with started(root, "--shard", "1/2") as again:
+        more = again.communicate()[0].decode()
+        assert again.returncode == 0, more
+    assert attack(root, what="pass").exit_code == 0
+    found = attack(root, what="pass").output
+    assert "0 scores computed, 25 found" in " ".join(found.split())
+    states = [run.state for run in read_runs(Workspace(root))]
+    assert states.count("killed") <= 1
+    pd.testing.assert_frame_equal(rows(tmp_path / "one"), rows(root))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="sends itself a signal")
 def test_a_signal_ends_a_run_with_its_status_and_a_word(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
