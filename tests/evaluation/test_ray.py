@@ -135,6 +135,40 @@ def test_a_node_or_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
     pd.testing.assert_frame_equal(rows(tmp_path / "one"), rows(tmp_path / "ray"))
 
 
+@pytest.mark.slow
+def test_a_case_that_ends_its_actor_is_named_and_costs_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from segbench.data import open_dataset
+
+    dataset = open_dataset(DATA, None)
+    bad = float(dataset.load(dataset.entries("test")[2].case_id).image.mean())
+    asked = command(tmp_path / "ray", *FEW, "--executor", "ray", "--workers", "1")
+    settings = {"SEGBENCH_TEST_BAD": str(bad)}
+    done = subprocess.run(asked, capture_output=True, cwd=tmp_path, env=os.environ | settings)
+    assert done.returncode == 3, done.stderr.decode()
+    [record] = read_runs(Workspace(tmp_path / "ray"))
+    assert {failure.case_id for failure in record.failures} == {"cxr-test-00002"}
+    assert all("ended the process" in failure.reason for failure in record.failures)
+    assert len(rows(tmp_path / "ray")) == 10 - len(record.failures)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="sends a signal")
+def test_a_signal_ends_a_pool_of_rays_with_its_status_and_a_word(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    asked = command(tmp_path / "ray", "-a", "pgd:steps=100000", "--eps", "4/255", "--executor",
+                    "ray", "--workers", "1")  # fmt: skip
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while process.poll() is None and not list((tmp_path / "ray").glob("results/shards/*")):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate()[0].decode()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "ended by SIGTERM; everything finished is kept" in " ".join(output.split())
+    [record] = read_runs(Workspace(tmp_path / "ray"))
+    assert (record.status, record.reason) == ("interrupted", "SIGTERM")
+
+
 class Cluster:
     """What a pool asks of Ray before it begins."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,12 +123,24 @@ def join_cluster(workers: int | None) -> tuple[Any, bool]:
         cores = max(len(os.sched_getaffinity(0)), workers or 1)
         quiet |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _MEMORY}
     try:
-        ray.init(address or "local", **quiet)
+        with _own_handler():
+            ray.init(address or "local", **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"at RAY_ADDRESS={address}" if address else "on this machine"
         reason = str(error).splitlines()[0]
         raise UserError(f"there is no Ray {where}: {reason}") from None
     return ray, True
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """A signal to end means afterwards what it meant before; Ray would leave by ``sys.exit``."""
+    former = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, former)
 
 
 def share_out(ray: Any, request: Request) -> Share:
