@@ -1,9 +1,4 @@
-"""The door to a network: whatever it returns becomes logits (B, K, *spatial), once, here.
-
-One sigmoid channel becomes the two-class logits ``[0, z]``; independent sigmoids (a network that
-declares ``output = "sigmoid"``) become logits (B, 2, S, *spatial), the structures being one more
-spatial axis. Everything past the door sees K >= 2.
-"""
+"""A network as the engine asks it: the original for decisions, a copy of it for gradients."""
 
 from __future__ import annotations
 
@@ -11,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from segbench.api import BringsPostprocess, Case, Goal, Loss, MeetsCases
+from segbench.api import Case, Goal, Loss, MeetsCases
 from segbench.engine.alone import Alone, PerThread, is_tiled
+from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
 from segbench.engine.features import find_layer, plain
 from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key
@@ -28,8 +24,6 @@ from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
 from segbench.errors import MachineError, UserError, no_exit
-from segbench.metrics import regions
-from segbench.metrics.regions import RegionScores
 
 Answer = TypeVar("Answer")
 
@@ -44,12 +38,11 @@ _DRIFT = 1e-4  # of the largest logit: rounding of kernels that are not determin
 
 
 @dataclass(eq=False)
-class Network:
+class Network(Answers):
     """A frozen network in evaluation mode: the original for decisions, a copy for gradients.
 
     Attributes:
         module: the original; every label, decision and score comes from it, in fp32.
-        classes: K, background included.
         samples: draws that a gradient is the mean of; more than 1 only where declared.
         marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
             ``batch-dependent``, ``probabilities``), and what they were attacked through (``bpda``,
@@ -61,9 +54,6 @@ class Network:
             how its gradients compare with those that it stands for.
     """
 
-    name: str
-    module: nn.Module
-    classes: int
     device: torch.device
     precision: Precision
     gradient: GradientCopy = field(init=False)
@@ -89,9 +79,6 @@ class Network:
         self._door = PerThread(self.module)
         self.samples = declared_samples(self.module)
         self.hardware = f"{self.device.type} ({device_name(self.device)})"
-        self.structures = getattr(self.module, "output", "softmax") == "sigmoid" and (
-            self.classes > 2
-        )
 
     def meet(self, cases: Sequence[Case]) -> None:
         """Tell a network that must know more of its cases than their images which comes next."""
@@ -252,91 +239,6 @@ class Network:
         if self.alone is None:
             return [ask(slice(at.start, at.stop))]
         return self.alone.answers(ask, images, at)
-
-    def canonical(self, answer: Any, images: Tensor) -> Tensor:
-        """What the network returned, as fp32 logits (B, K, *spatial) or (B, 2, S, *spatial).
-
-        Raises:
-            UserError: it is no tensor, or not of the shape that these images and classes need.
-        """
-        if isinstance(answer, (tuple, list)) and answer:
-            answer = answer[0]
-        if not isinstance(answer, Tensor):
-            raise UserError(
-                f"model {self.name} returned {type(answer).__name__}; expected logits as a tensor"
-            )
-        of_images = images.shape[:1] + images.shape[2:]
-        if answer.dim() != images.dim() or answer.shape[:1] + answer.shape[2:] != of_images:
-            raise UserError(
-                f"model {self.name} returned shape {tuple(answer.shape)} for images "
-                f"{tuple(images.shape)}; expected (B, classes, *spatial) of the same size"
-            )
-        logits, channels = answer.float(), answer.shape[1]
-        if channels == 1 and self.classes == 2:
-            return torch.cat([torch.zeros_like(logits), logits], 1)
-        if self.structures and channels == self.classes - 1:
-            return torch.stack([torch.zeros_like(logits), logits], 1)
-        if channels == self.classes and not self.structures:
-            return logits
-        raise UserError(
-            f"model {self.name} returned {channels} channels; the data has {self.classes} classes, "
-            f"so expected {self.classes} (softmax), 1 (sigmoid, two classes) or, with "
-            f'output = "sigmoid", {self.classes - 1}'
-        )
-
-    def as_labels(self, logits: Tensor) -> Tensor:
-        """int64 labels from canonical logits: the network's own post-processing, or the argmax.
-
-        (B, K, *spatial) -> (B, *spatial), values 0..K-1; (B, 2, S, *spatial) -> (B, S, *spatial),
-        0 or 1 for each of S overlapping structures.
-        """
-        if isinstance(self.module, BringsPostprocess):
-            return self.module.postprocess(logits)
-        if logits.shape[1] == 2:  # on a CPU ten times the speed of argmax over so short an axis
-            return (logits[:, 1] > logits[:, 0]).long()
-        return logits.argmax(1)
-
-    def as_truth(
-        self,
-        labels: Tensor,
-        ignore: int | None,
-        regions: Sequence[Sequence[int]] | None = None,
-    ) -> Tensor:
-        """A mask (B, *spatial) in the form this network is scored in.
-
-        The same, or for overlapping structures 0 and 1 (and ``ignore``) as (B, S, *spatial);
-        ``regions`` are the labels that each of them is made of, where it is not one.
-
-        Raises:
-            UserError: the structures overlap, and the network gives every pixel one class.
-        """
-        if not self.structures:
-            if regions is not None:
-                raise UserError(
-                    f"model {self.name} gives every pixel one class, and the {len(regions)} "
-                    'structures of these data overlap; such a network has output = "sigmoid" and '
-                    f"{len(regions)} channels"
-                )
-            return labels
-        parts = regions or [[label] for label in range(1, self.classes)]
-        found = [torch.isin(labels, labels.new_tensor(part)) for part in parts]
-        planes = torch.stack(found, 1).long()
-        return planes if ignore is None else planes.where(labels[:, None] != ignore, ignore)
-
-    def as_masks(self, labels: Tensor) -> Tensor:
-        """Labels of ``as_labels`` or ``as_truth`` as a mask per class but the background.
-
-        bool (B, K - 1, *spatial).
-        """
-        if self.structures:
-            return labels == 1
-        return torch.stack([labels == c for c in range(1, self.classes)], 1)
-
-    def score(self, predicted: Tensor, truth: Tensor, ignore: int | None) -> RegionScores:
-        """Region metrics of predicted labels against ``as_truth`` labels, of one shape, int64."""
-        if self.structures:
-            return regions.score_structures(predicted, truth, ignore)
-        return regions.score_regions(predicted, truth, self.classes, ignore)
 
     def require_unchanged(self) -> None:
         """Refuse a network that no longer answers its probe as it did, or holds other numbers.

@@ -20,11 +20,12 @@ from torch import Tensor
 from segbench.api import Case, Context, FittedAttack, Goal, MovesPrompts, TransferAttack
 from segbench.data.quantize import round_to_levels
 from segbench.engine import ball
-from segbench.engine.loop import Outcome, attack_batch
+from segbench.engine.loop import attack_batch
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
+from segbench.engine.outcome import Outcome
 from segbench.engine.returned import check_images
 from segbench.engine.warp import warped_labels
 from segbench.errors import MachineError, UserError

@@ -47,7 +47,7 @@ class Attacked:
         marks: why the network that made them may not be trusted.
         gradient_check: how gradients of lower precision compare with those of fp32; "" of fp32.
         displacement: (B, dims, *spatial) in pixels, by which image and truth were moved, or None.
-        late_gain: (B,), see ``engine.loop.Outcome``; None of older files.
+        late_gain: (B,), see ``engine.outcome.Outcome``; None of older files.
         members: which member of a suite found each; "" where it was no suite. () of older files.
         labels: what the network made of the images, (B, *spatial) or (B, S, *spatial) for
             structures; None where that was not asked for.

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from segbench.api import Budget, Goal
 from segbench.engine.features import find_layer
-from segbench.engine.loop import Outcome, attack_batch
+from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
+from segbench.engine.outcome import Outcome
 from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
 from segbench_attacks.fspgd import feature_dissimilarity

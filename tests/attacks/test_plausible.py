@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from toys import Curved
 
 from segbench.api import Budget, Goal
-from segbench.engine.loop import Outcome, attack_batch
+from segbench.engine.loop import attack_batch
 from segbench.engine.noise import CaseNoise
+from segbench.engine.outcome import Outcome
 from segbench.engine.warp import warped, warped_labels
 from segbench.errors import ContractError
 from segbench.metrics import regions

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Budget, Goal
-from segbench.engine.loop import Outcome, attack_batch
+from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
+from segbench.engine.outcome import Outcome
 from segbench.errors import UserError
 from segbench.metrics import regions
 from segbench.plugins.attack import load_attack
