@@ -7,6 +7,7 @@ its header as it would in that of a file of its own, so that nothing else need k
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from segbench.data.faults import BadFileError
 from segbench.data.volume_files import READ_ERRORS
+from segbench.engine.memory import free_bytes
 from segbench.errors import UserError
 
 _GROUPS = {
@@ -28,6 +30,8 @@ _GROUPS = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
 }
 _COUNT = "NumberOfFrames"
+_PREAMBLE = 144  # bytes before the group of which the file says the length
+_CHUNK, _COPIES = 1 << 20, 4  # of what is unpacked: to be read it is copied
 _DECODERS = dict.fromkeys(("JPEGLossless", "JPEGLosslessSV1"), "python-gdcm")
 
 
@@ -90,6 +94,29 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except (*READ_ERRORS, *kinds, pydicom.errors.InvalidDicomError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadFileError(path, f"{what} that cannot be read ({reason})") from None
+
+
+def bound_deflated(path: Path) -> None:
+    """Refuse a file that is deflated as a whole and unpacks to more than memory holds.
+
+    Raises:
+        BadFileError: it does.
+    """
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    packed = path.read_bytes()[_PREAMBLE + int(meta.FileMetaInformationGroupLength) :]
+    unpacking, free, size = zlib.decompressobj(-zlib.MAX_WBITS), free_bytes(), 0
+    while packed and size <= free // _COPIES:
+        size += len(unpacking.decompress(packed, _CHUNK))
+        packed = unpacking.unconsumed_tail
+    if packed:
+        raise BadFileError(
+            path, f"is deflated and unpacks to {size:,} bytes and more; {free:,} are free"
+        )
 
 
 def slices_of(path: Path, header: Any) -> list[Slice]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from segbench.data.dicom_frames import (
     Slice,
+    bound_deflated,
     check_picture,
     import_pydicom,
     read_slices,
@@ -83,6 +84,7 @@ def read_headers(root: Path, faults: Faults) -> Iterator[tuple[Path, Any]]:
 
 def _read_header(path: Path) -> Any:
     with reading(path, "is DICOM"):
+        bound_deflated(path)
         header = import_pydicom().dcmread(path, stop_before_pixels=True)
         list(header)  # of every element: what its value is, is looked at only now
         missing = [tag for tag in _ALWAYS if not header.get(tag)]

@@ -452,3 +452,24 @@ def test_a_cut_segmentation_is_named_and_its_series_not_just_left_out(
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(UserError, match=r"seg0\.dcm"):
         load_dataset("dicom:window=0..9", tmp_path)
+
+
+def test_what_unpacks_to_more_than_memory_holds_is_refused_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segbench.data import dicom_frames
+
+    scene(tmp_path)
+    path = sorted((tmp_path / "s0").iterdir())[0]
+    whole = load_dataset("dicom:window=0..9", tmp_path).load("p0").image
+    one = pydicom.dcmread(path)
+    one.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    one.save_as(path)
+    again = load_dataset("dicom:window=0..9", tmp_path).load("p0").image
+    np.testing.assert_array_equal(again, whole)
+    one.add_new(0x00091001, "OB", b"\0" * (1 << 25))
+    one.save_as(path)
+    assert path.stat().st_size < 1 << 16
+    monkeypatch.setattr(dicom_frames, "free_bytes", lambda: 1 << 22)
+    with pytest.raises(UserError, match=rf"{path.name} is deflated and unpacks to 2,\d+,\d+ bytes"):
+        load_dataset("dicom:window=0..9", tmp_path)
