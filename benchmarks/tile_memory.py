@@ -73,7 +73,9 @@ def measure(
             command += ["--tiles", tiles, "--overlap", str(overlap)]
         start = time.perf_counter()
         environment = {**os.environ, "SEGBENCH_CONFIG_DIR": text}
-        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"segbench attack ended with {done.returncode}: {done.stderr[-2000:]}")
         seconds = time.perf_counter() - start
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, seconds
 
