@@ -57,7 +57,10 @@ def _shown(lines: DataFrame) -> Iterator[str]:
             f"{part['tests'].iloc[0]} tests; * at most {_LEVEL:g}."
         )
         if (part["doubt"] != "").any():
-            yield "° its interval rests on few groups, or owes its width to very few patients."
+            yield (
+                "° its interval may cover less than it claims: few groups, a width that very few "
+                "patients make, or too small a sample for rare failures to show."
+            )
         weak = part[part["groups_needed"] > part["groups"]]
         if len(weak):
             yield (

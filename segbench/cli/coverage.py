@@ -23,7 +23,8 @@ _HEADS = (
 _EXPLAINED = """\
 Share of samples whose 95 % interval holds the true mean, in per cent.
 used      the interval of reports: t of the jackknife, on the logit scale
-unmarked  the same, of intervals that bear no mark (few-groups, thin-tail)
+unmarked  the same, of intervals that bear no mark (few-groups, thin-tail,
+          unseen-tail)
 marked    intervals that bear one
 missed    intervals that bear none and do not hold the truth
 unseen    samples in which the rare cases are missing altogether: of them no interval can know

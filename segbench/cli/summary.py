@@ -38,7 +38,8 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _DISTRUSTED, _DOUBTED = "!", "°"
 _EXPLAINED = {
     _DISTRUSTED: "not to be trusted as it stands: see the notes",
-    _DOUBTED: "an interval rests on few groups, or owes its width to very few patients",
+    _DOUBTED: "an interval may cover less than it claims: few groups, a width that very few "
+    "patients make, or too small a sample for rare failures to show",
 }
 
 

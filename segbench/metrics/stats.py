@@ -29,8 +29,13 @@ CONFIDENCE = 0.95
 FEW = 12
 """Effective groups below which an interval is marked."""
 
-FEW_GROUPS, THIN_TAIL = "few-groups", "thin-tail"
-"""Marks of an interval: too few groups; or a few of them make up nearly all of its spread."""
+TELLING_GROUPS = 40
+"""Effective groups below which a failure of one in twelve may be missing: with 3 % at so many."""
+
+FEW_GROUPS, THIN_TAIL, UNSEEN_TAIL = "few-groups", "thin-tail", "unseen-tail"
+"""Marks of an interval: too few groups; a few of them make up nearly all of its spread; or it is as
+it should be, unless there are rare failures of which so small a sample need not show a single one.
+"""
 
 Range = Literal["unit", "signed", "distance"]
 """Of a score: [0, 1]; of a difference of two: [-1, 1]; of a distance: [0, infinity)."""
@@ -52,8 +57,8 @@ class Interval:
     patients from one patient, however many slices it has.
 
     Attributes:
-        doubt: why the interval may cover less than it claims, ``FEW_GROUPS`` or ``THIN_TAIL``;
-            empty if nothing says so.
+        doubt: why the interval may cover less than it claims, ``FEW_GROUPS``, ``THIN_TAIL`` or
+            ``UNSEEN_TAIL``; empty if nothing says so.
         error: standard error of the mean.
         effective: as many equal groups would be worth as much.
     """
@@ -149,7 +154,8 @@ def mean_intervals(
     low, high = np.where(flat, mean, low), np.where(flat, mean, high)
     single = number < 2
     low[single] = high[single] = error[single] = math.nan
-    doubt = np.where(~flat & (effective < _TAIL * number * lean**2), THIN_TAIL, "")
+    doubt = np.where(effective < TELLING_GROUPS - 0.5, UNSEEN_TAIL, "")
+    doubt = np.where(~flat & (effective < _TAIL * number * lean**2), THIN_TAIL, doubt)
     doubt = np.where(effective < FEW - 0.5, FEW_GROUPS, doubt)
     doubt[single] = ""
     return Intervals(mean, low, high, cases.astype(np.int64), number, doubt, error, effective)

@@ -8,7 +8,14 @@ from typing import Any, cast
 import numpy as np
 from pandas import DataFrame
 
-from segbench.metrics.stats import CONFIDENCE, FEW, FEW_GROUPS, THIN_TAIL
+from segbench.metrics.stats import (
+    CONFIDENCE,
+    FEW,
+    FEW_GROUPS,
+    TELLING_GROUPS,
+    THIN_TAIL,
+    UNSEEN_TAIL,
+)
 from segbench.plugins.naming import CLEAN, point_names
 from segbench.plugins.where import where_of
 from segbench.tables.lesions import describe_lesions
@@ -213,7 +220,8 @@ def _doubtful(where: str, curves: DataFrame) -> Iterator[str]:
     if 1 < groups <= _UNSEEN:
         yield (
             f"{where}: of {groups} groups, a failure of up to {3 / groups:.0%} of patients may be "
-            "missing altogether, and no interval knows of it (rule of three)."
+            "missing altogether, and no interval knows of it (rule of three; those of fewer than "
+            f"{TELLING_GROUPS} groups' worth are marked {UNSEEN_TAIL} if nothing else)."
         )
 
 

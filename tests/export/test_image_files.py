@@ -9,6 +9,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from segbench.api import Case, Intensity
@@ -199,3 +201,11 @@ def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
 )
 def test_a_folder_s_name_is_never_another_folder(name: str, folder: str) -> None:
     assert _legal(name) == folder
+
+
+@given(st.text(max_size=150))
+def test_any_name_is_one_folder_below(name: str) -> None:
+    legal = _legal(name)
+    assert (Path("out") / legal).parts == ("out", legal)
+    assert not {legal} & {"", ".", ".."}
+    assert len(legal) <= 100
