@@ -32,6 +32,7 @@ class _Line:
         opened: whether they may be begun.
         left: their seconds, with those of the clean ones.
         flying: pieces that somebody is at.
+        dropped: whether nothing of it is wanted any more.
     """
 
     clean: list[Piece] = field(default_factory=list)
@@ -39,6 +40,7 @@ class _Line:
     opened: bool = False
     left: float = 0.0
     flying: list[Piece] = field(default_factory=list)
+    dropped: bool = False
 
     def __iter__(self) -> Iterator[Piece]:
         return iter([*self.pieces, *self.clean])
@@ -88,6 +90,8 @@ class Queue:
                 for n in range(len(waiting) - 1, -1, -1):
                     if not self._is_being_made(waiting[n]):
                         return self._begin(line, waiting.pop(n))
+        under_way = any(line.flying for line in self._lines.values())
+        assert under_way or not self, "pieces wait for clean scores that nobody computes"
         return None
 
     def done(self, piece: Piece) -> None:
@@ -97,17 +101,18 @@ class Queue:
         self._making += Counter()  # forgets zeros
 
     def put_back(self, piece: Piece, parts: Iterable[Piece]) -> None:
-        """A piece that was taken waits again, in these parts, before all others."""
+        """A piece that was taken waits again before all others, in parts; if it is wanted."""
         self.done(piece)
         line = self._lines[piece.model]
-        for part in reversed(list(parts)):
+        for part in [] if line.dropped else reversed(list(parts)):
             (line.clean if part.clean else line.pieces).append(part)
             self._costs[part] = self._cost(part)
             line.left += self._costs[part]
 
     def discard(self, model: str, cell: int | None = None) -> list[Piece]:
-        """Take what waits of a network, or of one of its cells, out; that."""
+        """Take what waits of a network, for good, or of one of its cells, out; that."""
         line = self._lines[model]
+        line.dropped |= cell is None
         out = [piece for piece in line if cell in (None, piece.cell)]
         line.clean = [piece for piece in line.clean if cell not in (None, piece.cell)]
         line.pieces = [piece for piece in line.pieces if cell not in (None, piece.cell)]

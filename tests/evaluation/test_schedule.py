@@ -37,8 +37,12 @@ def drain(queue: Queue, model: str | None = None) -> list[Piece]:
 def test_clean_scores_come_first_and_attacks_wait_for_them_then_the_longest_is_first() -> None:
     queue = Queue(cost)
     queue.add("big", grid("big", 4))
-    assert [one.cell for one in drain(queue)] == [0]
-    assert queue
+    clean = queue.take()
+    assert clean is not None
+    assert clean.cell == 0
+    assert queue.take() is None
+    queue.done(clean)
+    assert len(queue) == 3
     queue.open("big")
     assert [one.cell for one in drain(queue)] == [3, 2, 1]
     assert not queue
@@ -108,6 +112,17 @@ def test_what_is_put_back_is_next_and_what_is_discarded_is_gone() -> None:
     assert [(one.cell, *one.lacking) for one in drain(queue)] == [
         (3, "c0"), (3, "c1"), (1, "c0", "c1"),
     ]  # fmt: skip
+
+
+def test_of_a_network_that_was_given_up_nothing_comes_back() -> None:
+    queue = Queue(cost)
+    queue.add("net", grid("net", 3, cases=2))
+    clean = queue.take()
+    assert clean is not None
+    assert len(queue.discard("net")) == 2
+    queue.put_back(clean, clean.cut(1))
+    assert not queue
+    assert queue.take() is None
 
 
 def test_pieces_are_cut_so_that_all_have_work_and_none_has_much_at_the_end() -> None:
