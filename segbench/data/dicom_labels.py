@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from segbench.data.dicom_frames import Slice, import_pydicom, reading, slices_of
 from segbench.data.dicom_series import Series
-from segbench.data.faults import BadFileError
+from segbench.data.faults import BadFileError, Faults
 from segbench.data.sources import bit_type
 from segbench.errors import UserError
 
@@ -57,6 +58,44 @@ def structure_names(header: Any) -> tuple[str, ...]:
     if header.Modality == "SEG":
         return tuple(str(one.SegmentLabel) for one in header.get("SegmentSequence", ()))
     return tuple(str(one.ROIName) for one in header.get("StructureSetROISequence", ()))
+
+
+def labels_by_series(
+    files: Sequence[tuple[Path, Any]], faults: Faults
+) -> dict[str, list[tuple[Path, Any]]]:
+    """Series -> the segmentations and contours that are about it; predictions are none."""
+    own = [file for file in files if is_prediction(file[1])]
+    if own:
+        faults.note(f"{len(own)} segmentations are predictions, and no labels")
+    found: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
+    for path, header in files:
+        if (path, header) in own:
+            continue
+        try:
+            with reading(path, "has structures"):
+                names, about = structure_names(header), referenced_series(header)
+        except BadFileError as error:
+            faults.catch(error)
+            continue
+        if not names or not about:
+            faults.add(
+                path, "outlines nothing" if about else "does not say what series it is about"
+            )
+        for uid in about:
+            taken = {name: other for other, one in found[uid] for name in structure_names(one)}
+            for name in sorted(set(names) & taken.keys()):
+                faults.add(
+                    path,
+                    f"outlines {name!r} in a series where {taken[name].name} does; leave one of "
+                    "them out",
+                )
+            found[uid].append((path, header))
+    return found
+
+
+def all_structures(headers: Iterable[Any]) -> tuple[str, ...]:
+    """What they outline, each once."""
+    return tuple(dict.fromkeys(name for header in headers for name in structure_names(header)))
 
 
 def read_structures(path: Path, series: Series, names: Sequence[str]) -> NDArray[np.integer]:

@@ -7,7 +7,7 @@ volume without a word (missing slices, a tilted gantry, mixed orientations) is r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 
 from segbench.data.dicom_frames import (
     Slice,
-    bound_deflated,
     check_picture,
-    import_pydicom,
     read_slices,
-    reading,
     said_numbers,
     slices_of,
 )
+from segbench.data.dicom_tree import read_headers
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.volumes import VolumeHeader
 from segbench.engine.memory import free_bytes
@@ -32,8 +30,6 @@ from segbench.engine.memory import free_bytes
 RADIOGRAPHS = ("CR", "DX", "MG", "RG", "PX")
 VOLUMES = ("CT", "MR", "PT", "NM")
 LABELS = ("SEG", "RTSTRUCT")
-_CALLED_DICOM = (".dcm", ".dicom")
-_ALWAYS = ("Modality", "SeriesInstanceUID", "SOPInstanceUID")
 _ALIKE = (  # in all pictures of a series
     *("Rows", "Columns", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation"),
@@ -59,38 +55,6 @@ class Series:
     def files(self) -> tuple[Path, ...]:
         """Each once, in that order."""
         return tuple(dict.fromkeys(one.path for one in self.slices))
-
-
-def read_headers(root: Path, faults: Faults) -> Iterator[tuple[Path, Any]]:
-    """Every DICOM file under ``root`` with its header; other files are counted in a note."""
-    import_pydicom()
-    others = 0
-    for path in sorted(root.rglob("*")):
-        if path.is_dir() or path.name.startswith(".") or path.name == "DICOMDIR":
-            continue
-        if path.suffix.lower() in _CALLED_DICOM and not is_dicom(path):
-            faults.add(path, "is called as DICOM is and begins otherwise")
-            continue
-        if not is_dicom(path):
-            others += path.suffix.lower() not in (".md", ".txt", ".csv", ".json", ".gz", ".nii")
-            continue
-        try:
-            yield path, _read_header(path)
-        except BadFileError as error:
-            faults.catch(error)
-    if others:
-        faults.note(f"{others} files under {root.name}/ are not DICOM and are left out")
-
-
-def _read_header(path: Path) -> Any:
-    with reading(path, "is DICOM"):
-        bound_deflated(path)
-        header = import_pydicom().dcmread(path, stop_before_pixels=True)
-        list(header)  # of every element: what its value is, is looked at only now
-        missing = [tag for tag in _ALWAYS if not header.get(tag)]
-    if missing:
-        raise BadFileError(path, f"has no {missing[0]}, without which no DICOM file is whole")
-    return header
 
 
 def sort_series(headers: Sequence[tuple[Path, Any]], faults: Faults) -> list[Series]:
@@ -133,11 +97,6 @@ def whole_bits(header: Any) -> int | None:
     )
     whole = slope == 1 and intercept.is_integer() and "ModalityLUTSequence" not in header
     return int(header.BitsStored) if whole else None
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def _as_series(uid: str, slices: Sequence[Slice]) -> Series:
@@ -263,8 +222,3 @@ def series_beside(path: Path) -> Series:
             for one in slices_of(file, header)
         ],
     )
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, whatever it is called."""
-    return path.is_file() and _is_dicom(path)

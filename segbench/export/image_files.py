@@ -22,7 +22,7 @@ from PIL import Image
 
 from segbench.api import Case
 from segbench.atomic import write_atomically
-from segbench.data.dicom_series import is_dicom
+from segbench.data.dicom_tree import is_dicom
 from segbench.data.pairing import NIFTI_SUFFIXES, is_volume, suffix_of
 from segbench.data.quantize import from_units, require_levels, to_levels, to_units
 from segbench.data.rasters import read_image

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.data.dicom_series import is_dicom
+from segbench.data.dicom_tree import is_dicom
 from segbench.errors import UserError
 from segbench.export.dicom_segmentation import write_predictions
 from segbench.export.image_files import read_change, write_image

@@ -70,7 +70,8 @@ def dicom(data: Path) -> None:
     """Two real series, and as labels what is bright in them, in a NIfTI file beside."""
     import nibabel
 
-    from segbench.data.dicom_series import read_headers, read_series, sort_series
+    from segbench.data.dicom_series import read_series, sort_series
+    from segbench.data.dicom_tree import read_headers
     from segbench.data.faults import Faults
 
     pytest.importorskip("pydicom")

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.coding import Coding, count_values
-from segbench.data.dicom_frames import Slice, check_picture, reading
-from segbench.data.dicom_labels import is_prediction, referenced_series, structure_names
+from segbench.data.dicom_frames import Slice, check_picture
+from segbench.data.dicom_labels import all_structures, labels_by_series
 from segbench.data.dicom_series import (
     LABELS,
     RADIOGRAPHS,
     VOLUMES,
     Series,
-    read_headers,
     sort_series,
 )
 from segbench.data.dicom_source import RadiographSource, SeriesSource
+from segbench.data.dicom_tree import read_headers
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.layouts.volumes import VolumeLayout
 from segbench.data.pairing import SUFFIXES, Pair, stem_of, suffix_of
@@ -161,7 +161,7 @@ class Dicom(VolumeLayout):
         for path, header in headers:
             by_kind[str(header.Modality)].append((path, header))
         kind = self._chosen(by_kind)
-        labels = self._labels([file for name in LABELS for file in by_kind[name]])
+        labels = labels_by_series([f for name in LABELS for f in by_kind[name]], self._faults)
         for other in sorted(by_kind.keys() - {kind, *LABELS}):
             self._faults.note(f"{len(by_kind[other])} files of {other} are left out")
         if kind in RADIOGRAPHS:
@@ -172,35 +172,6 @@ class Dicom(VolumeLayout):
                 "window=-1000..400"
             )
         return self._volumes(sort_series(by_kind[kind], self._faults), labels)
-
-    def _labels(self, files: Sequence[tuple[Path, Any]]) -> dict[str, list[tuple[Path, Any]]]:
-        """Series -> the segmentations and contours that are about it; no predictions."""
-        own = [file for file in files if is_prediction(file[1])]
-        if own:
-            self._faults.note(f"{len(own)} segmentations are predictions, and no labels")
-        found: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
-        for path, header in files:
-            if (path, header) in own:
-                continue
-            try:
-                with reading(path, "has structures"):
-                    names, about = structure_names(header), referenced_series(header)
-            except BadFileError as error:
-                self._faults.catch(error)
-                continue
-            if not names or not about:
-                what = "outlines nothing" if about else "does not say what series it is about"
-                self._faults.add(path, what)
-            for uid in about:
-                taken = {name: other for other, one in found[uid] for name in structure_names(one)}
-                for name in set(names) & taken.keys():
-                    self._faults.add(
-                        path,
-                        f"outlines {name!r} in a series where {taken[name].name} does; leave one "
-                        "of them out",
-                    )
-                found[uid].append((path, header))
-        return found
 
     def _chosen(self, by_kind: Mapping[str, Sequence[Any]]) -> str:
         there = [kind for kind in by_kind if kind in (*VOLUMES, *RADIOGRAPHS)]
@@ -221,7 +192,7 @@ class Dicom(VolumeLayout):
         found: list[SeriesSource | RadiographSource] = []
         unlabelled = 0
         names = _case_names(series)
-        outlined = _named_by([header for files in labels.values() for _, header in files])
+        outlined = all_structures(header for files in labels.values() for _, header in files)
         strangers = len(labels.keys() - {one.uid for one in series})
         if strangers:
             self._faults.note(f"{strangers} series that labels are about are not there")
@@ -304,12 +275,6 @@ class Dicom(VolumeLayout):
             return {}
         files = [path for path in sorted(folder.iterdir()) if suffix_of(path) in SUFFIXES]
         return {stem_of(path): path for path in files}
-
-
-def _named_by(headers: Sequence[Any]) -> tuple[str, ...]:
-    """What they outline, each once."""
-    names = [name for header in headers for name in structure_names(header)]
-    return tuple(dict.fromkeys(names))
 
 
 def _case_names(series: Sequence[Series]) -> dict[str, str]:
