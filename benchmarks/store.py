@@ -37,7 +37,7 @@ from segbench.evaluation.plan import find_models, pair_with_data, plan_grid
 from segbench.evaluation.run import run_grid
 from segbench.evaluation.work import open_work
 from segbench.store import rowfile
-from segbench.store.rows import read_rows
+from segbench.store.rows import SHARDS_OF_A_FILE, read_rows
 from segbench.store.workspace import Workspace
 
 console = Console(highlight=False, width=120)
@@ -52,7 +52,6 @@ def build():
     return Dark()
 """
 NETWORKS, ATTACKS, SEEDS = 10, 10, 20
-FILE_CELLS = 10000  # cells of a compacted file
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ def fill(grid: Path, workspace: Workspace) -> int:
                 for cell, [view] in work.cells
             ]
         write_cells(workspace, clean, cells[:1])
-        for start in range(1, len(cells), FILE_CELLS):
-            write_cells(workspace, attacked, cells[start : start + FILE_CELLS])
+        for start in range(1, len(cells), SHARDS_OF_A_FILE):
+            write_cells(workspace, attacked, cells[start : start + SHARDS_OF_A_FILE])
         count += len(cells)
     return count
 

@@ -13,7 +13,7 @@ import torch
 from segbench.engine.precision import choose_device
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.costs import Costs, place_of
-from segbench.evaluation.executors import Local
+from segbench.evaluation.executors import Executor, Local
 from segbench.evaluation.executors.choose import check_executor, open_executor
 from segbench.evaluation.goals import check_goal
 from segbench.evaluation.grid import Grid
@@ -28,7 +28,7 @@ from segbench.evaluation.work import ModelWork, open_work
 from segbench.evaluation.work_off import work_off
 from segbench.networks import ModelReference
 from segbench.store.index import RowIndex
-from segbench.store.rows import compact_run
+from segbench.store.rows import Compactor, compact_run
 from segbench.store.runs import Failure, RunRecord, begin_run, now, write_run
 from segbench.store.workspace import Workspace, check_writable
 
@@ -154,17 +154,21 @@ class _Run:
             for number, (reference, data) in enumerate(models):
                 with self._noting(reference.name), self._opened(reference, data) as work:
                     run = self._plan(work, number, part)
-                    work_off([run], Local(work, place), self.listener, self.costs)
+                    self._work_off([run], Local(work, place))
                     self._finish(run)
             return
         with closing(open_executor(self.options, self.workspace, self.record.number)) as executor:
             for number, (reference, data) in enumerate(models):
                 with self._noting(reference.name), self._opened(reference, data) as work:
                     self._plan(work, number, part)
-            work_off(self.runs, executor, self.listener, self.costs)
+            self._work_off(self.runs, executor)
         for run in self.runs:
             with self._noting(run.plan.name):
                 self._finish(run)
+
+    def _work_off(self, runs: Sequence[ModelRun], executor: Executor) -> None:
+        compactor = Compactor(self.workspace, self.record.number, self.record.run_id)
+        work_off(runs, executor, self.listener, self.costs, compactor.note_piece)
 
     def refuse_nothing(self) -> None:
         """Raise the first error where no network at all could be used."""

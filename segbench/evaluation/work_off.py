@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segbench.errors import MachineError, UserError
@@ -48,11 +48,12 @@ def work_off(
     executor: Executor,
     listener: Listener,
     costs: Costs,
+    after_each: Callable[[], None] = lambda: None,
 ) -> None:
     """Compute what is missing of all of them; a network that cannot be used has its ``error``.
 
     One case that fails is named and left out, the others go on. What is measured goes into
-    ``costs``, whose memory decides the order.
+    ``costs``, whose memory decides the order; ``after_each`` piece something else may be done.
     """
     cost, alone = (
         piece_cost([run.plan for run in runs], costs, executor.place),
@@ -72,6 +73,7 @@ def work_off(
         _note_cost(run, outcome, costs)
         if run.error is None:
             _take(run, outcome, queue)
+        after_each()
 
 
 def piece_cost(plans: Sequence[ModelPlan], costs: Costs, place: str) -> Cost:

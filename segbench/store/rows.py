@@ -2,9 +2,10 @@
 
 A file is written under a temporary name, synced and then given its final name, and is never changed
 afterwards. So a killed run loses at most the cases in flight, two processes may share a workspace,
-and a reader may come at any time. When a run ends its shards are compacted into one file: that file
-appears first and the shards go after, so whoever looks at shards first and run files second sees
-every row at least once; rows seen twice are dropped by what they measure.
+and a reader may come at any time. Shards are compacted when a run ends, and a thousand at a time
+while it goes on: the file of them appears first and the shards go after, so whoever looks at shards
+first and run files second sees every row at least once; rows seen twice are dropped by what they
+measure.
 
 A row is known by its cell, the content of its case, and its class. Of rows computed twice the one
 of the later run counts, by the store's own counter and never by the clock; metrics on request that
@@ -17,6 +18,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +42,7 @@ ON_REQUEST: Mapping[str, Sequence[str]] = {
 """What is measured where it is asked for: by what it was measured at, NaN where it was not."""
 
 KEY_DIGITS = 32  # hexadecimal
+SHARDS_OF_A_FILE = 1000
 _SAME = 1e-4  # of a Jaccard computed twice
 _ORDER = (
     "model", "dataset", "split", "attack", "attack_params", "budget_kind", "budget", "seed",
@@ -137,21 +140,54 @@ def read_each(
 
 
 def compact_run(workspace: Workspace, run_id: str, cells: Collection[str]) -> Path | None:
-    """Gather the shards of some cells into one file of the run, then remove them.
+    """Gather the shards of some cells into files of the run, a thousand in each, and remove them.
 
     Killed in between, it leaves rows twice, which readers drop. Damaged shards stay where they are.
 
     Returns:
-        ``results/<run-id>-<checksum>.parquet``, None where these cells have no shards.
+        the last ``results/<run-id>-<checksum>.parquet``, None where these cells have no shards.
 
     Raises:
-        MachineError: the disk refused; every shard is still there.
+        MachineError: the disk refused; every shard that is in no file is still there.
     """
+    wanted = [path for path, cell, _ in _list_shards(workspace, []) if cell in cells]
+    last = None
+    for start in range(0, len(wanted), SHARDS_OF_A_FILE):
+        some = wanted[start : start + SHARDS_OF_A_FILE]
+        last = _gather(workspace, run_id, some) or last
+    return last
+
+
+class Compactor:
+    """Keeps the files of a run few while it goes on.
+
+    Only its own shards are touched: of another process that works on the same cells, each answers
+    for what it wrote.
+    """
+
+    def __init__(self, workspace: Workspace, run: int, run_id: str) -> None:
+        self._workspace, self._run, self._run_id = workspace, run, run_id
+        self._pieces = 0
+
+    def note_piece(self) -> None:
+        """A piece is stored, in one shard or a few; now and then all of them become one file."""
+        self._pieces += 1
+        if self._pieces < SHARDS_OF_A_FILE:
+            return
+        self._pieces = 0
+        own = [path for path, _, run in _list_shards(self._workspace, []) if run == self._run]
+        with suppress(
+            MachineError
+        ):  # tidiness alone stops no run; its end tries again, and says so
+            _gather(self._workspace, self._run_id, own)
+
+
+def _gather(workspace: Workspace, run_id: str, shards: Sequence[Path]) -> Path | None:
+    """One file of those shards that can be read, which are removed then; None where none can."""
     import pyarrow as pa
 
-    wanted = [path for path, cell, _ in _list_shards(workspace, []) if cell in cells]
     gathered: dict[Path, pa.Table] = {}
-    for path in wanted:
+    for path in shards:
         # A shard that is gone was compacted by another process, which answers for it.
         table = _unless_damaged(lambda p=path: rowfile.read_if_there(p), [])  # type: ignore[misc]
         if table is not None:
