@@ -81,7 +81,7 @@ def build_tables(
     if strict:
         rows = rows[~rows["model"].isin(retrained)]
     if rows.empty:
-        raise UserError(_nothing_to_show(retrained if strict else ()))
+        raise UserError(_nothing_to_show(retrained if strict else (), damaged))
     notes = [
         *(f"Left out: {sentence}" for sentence in damaged),
         *describe_left_out(shown, retrained, left_out=strict),
@@ -191,13 +191,14 @@ def _retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
     return sorted({model for model, weights in pairs if current.get(model, weights) != weights})
 
 
-def _nothing_to_show(retrained: Sequence[str]) -> str:
+def _nothing_to_show(retrained: Sequence[str], damaged: Sequence[str]) -> str:
     if retrained:
         return (
             f"all scores to be shown are of older weights of {', '.join(retrained)}; run "
             "`segbench attack` again"
         )
-    return "the store holds no scores of what was asked for; run `segbench attack` again"
+    left_out = f" (left out: {'; '.join(damaged)})" if damaged else ""
+    return "the store holds no scores of what was asked for; run `segbench attack` again" + left_out
 
 
 def _average_classes(rows: DataFrame) -> DataFrame:

@@ -1,0 +1,75 @@
+"""One flipped bit in a file of the workspace never becomes another score without a word."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+MODEL = "unet:width=2,depth=2"
+ATTACK = (
+    "attack -a noise -a uap:epochs=1,batch=3 --eps 8/255 --precision fp32 --device cpu "
+    "--save-adversarial"
+)
+MEASURE = f"{ATTACK} --boundary"  # asks for more, and so for the images
+IMAGES = "adversarial/*/[0-9]*.safetensors"
+REPORT = "report -f csv"
+KINDS = {
+    "rows of a run": ("results/run-*.parquet", (REPORT,)),
+    "a run's record": ("results/run-*.json", (REPORT,)),
+    "what cases are known by": ("results/cases/*.json", (ATTACK, REPORT)),
+    "kept images": (IMAGES, (MEASURE, REPORT)),
+    "what kept images are of": ("adversarial/*/cell.json", (ATTACK, REPORT)),
+    "a picture": ("pictures/*/*.safetensors", (REPORT,)),
+    "a fit": ("adversarial/*/fitted.safetensors", (MEASURE, REPORT)),
+    "weights": ("models/*/model.safetensors", (ATTACK, REPORT)),
+    "a card": ("models/*/card.json", (ATTACK, REPORT)),
+    "golden scores by case": (
+        "golden.cases.jsonl",
+        ("check --golden {root}/golden.csv",),
+    ),  # no table
+}
+
+
+@pytest.mark.parametrize(
+    "flips", [1, pytest.param(60, marks=pytest.mark.slow)], ids=["one", "many"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_named_or_changes_no_score(
+    kind: str, flips: int, made: Callable[[str], Path], call: Callable[..., Result]
+) -> None:
+    pattern, commands = KINDS[kind]
+
+    def fresh(name: str) -> Path:
+        root = made(name)
+        for image in root.glob(IMAGES) if kind == "a fit" else ():
+            image.unlink()  # or nobody asks the fit
+        return root
+
+    expected, chance = scores(fresh("whole"), commands, call)[1], random.Random(kind)
+    for flip in range(flips):
+        root = fresh(f"flipped-{flip}")
+        path = chance.choice(sorted(root.glob(pattern)))
+        content = bytearray(path.read_bytes())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bytes(content))
+        said, found = scores(root, commands, call)
+        assert "Traceback" not in said
+        assert "internal error" not in said
+        assert found == expected or path.name in said.replace("\n", "")
+
+
+def scores(
+    root: Path, commands: tuple[str, ...], call: Callable[..., Result]
+) -> tuple[str, dict[str, str]]:
+    """All that was said, and the scores that are shown in the end."""
+    said = ""
+    for command in commands:
+        done = call(*command.format(root=root).split(), "--workspace", root)
+        assert done.exit_code in (0, 1, 2, 3)
+        said += done.output
+    tables = {path.name: path.read_text() for path in root.glob("reports/c*.csv")}
+    return said, tables
