@@ -139,8 +139,15 @@ def enhanced(
     return one
 
 
-def segmentation(path: Path, sources: list[Any], masks: dict[str, np.ndarray]) -> None:
-    """A SEG of masks (slices, rows, columns)."""
+def segmentation(
+    path: Path, sources: list[Any], masks: dict[str, np.ndarray], kind: str = "BINARY"
+) -> None:
+    """A SEG of masks (slices, rows, columns); of fractions, 0.7 inside them and 0.3 outside."""
+    values = np.stack(list(masks.values()), -1).astype(np.uint8)
+    if kind == "FRACTIONAL":
+        values = (0.3 + 0.4 * values).astype(np.float32)
+    if kind == "LABELMAP":
+        values = (values * np.arange(1, len(masks) + 1, dtype=np.uint8)).max(-1)
     code = highdicom.sr.coding.CodedConcept("85756007", "SCT", "Tissue")
     described = [
         highdicom.seg.SegmentDescription(
@@ -154,8 +161,8 @@ def segmentation(path: Path, sources: list[Any], masks: dict[str, np.ndarray]) -
     ]
     made = highdicom.seg.Segmentation(
         sources,
-        np.stack(list(masks.values()), -1).astype(np.uint8),
-        highdicom.seg.SegmentationTypeValues.BINARY,
+        values,
+        highdicom.seg.SegmentationTypeValues[kind],
         described,
         series_instance_uid=UID(),
         series_number=9,

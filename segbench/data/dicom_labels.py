@@ -54,9 +54,10 @@ def is_prediction(header: Any) -> bool:
 
 
 def structure_names(header: Any) -> tuple[str, ...]:
-    """What a SEG or RTSTRUCT has outlined, in its order."""
+    """What a SEG or RTSTRUCT has outlined, in its order; number 0 of a label map is background."""
     if header.Modality == "SEG":
-        return tuple(str(one.SegmentLabel) for one in header.get("SegmentSequence", ()))
+        segments = header.get("SegmentSequence", ())
+        return tuple(str(one.SegmentLabel) for one in segments if int(one.SegmentNumber) > 0)
     return tuple(str(one.ROIName) for one in header.get("StructureSetROISequence", ()))
 
 
@@ -125,7 +126,7 @@ def read_structures(path: Path, series: Series, names: Sequence[str]) -> NDArray
 def _segments(content: Any, series: Series, path: Path) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Names, each with (Z, rows, columns), by the slices that the segmentation refers to."""
     segmentation = import_highdicom().seg.Segmentation.from_dataset(content)
-    numbers = segmentation.segment_numbers
+    numbers = [number for number in segmentation.segment_numbers if number > 0]
     labels = [segmentation.get_segment_description(number).segment_label for number in numbers]
     if len(set(labels)) < len(labels):
         raise BadFileError(path, "has two segments of one name")

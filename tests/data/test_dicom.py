@@ -60,6 +60,21 @@ def test_ct_needs_a_window_and_mr_does_not(tmp_path: Path) -> None:
     assert load_dataset("dicom", tmp_path / "mr").load("p1").image.max() == 1
 
 
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_every_type_of_segmentation_is_read(kind: str, tmp_path: Path) -> None:
+    """A label map lists its background as a segment, and that is no structure."""
+    right = RANDOM.integers(0, 3, SHAPE)
+    for n in range(2):
+        sources = series(tmp_path / f"s{n}", RANDOM.integers(0, 9, SHAPE), patient=f"p{n}")
+        masks = {"kidney": right == 1, "tumour": right == 2}
+        segmentation(tmp_path / f"seg{n}.dcm", sources, masks, kind)
+    data = load_dataset("dicom:window=0..9", tmp_path)
+    assert data.class_names == ("background", "kidney", "tumour")
+    case = data.load("p0")
+    place = by_world(case, AXIAL)
+    assert all(case.labels[place(*at)] == right[at] for at in np.ndindex(*SHAPE))
+
+
 def test_segments_are_classes_or_where_they_overlap_regions(tmp_path: Path) -> None:
     for name, overlap in (("apart", False), ("over", True)):
         for n in range(2):
