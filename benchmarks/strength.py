@@ -4,10 +4,11 @@
 
 Runs what `segbench attack` runs, into the same workspace, so that nothing is computed twice and a
 run that was cut short goes on. An attack with a step count takes each of --gradients; SEA shares
-them among its losses; the standard attack has its own three costs. Several runs, of other networks
-or other attacks, add up: the page shows all that the workspace holds of these attacks. With it goes
-each attack's optimality (segbench.tables.optimality), and, with --plot, a figure. Cases that the
-standard attack leaves more than 0.02 above what another one found are listed by name.
+them among its losses, RSE among its members; the standard attack has its own three costs. Several
+runs, of other networks or other attacks, add up: the page shows all that the workspace holds of
+these attacks. With it goes each attack's optimality (segbench.tables.optimality), and, with --plot,
+a figure. Cases that the standard attack leaves more than 0.02 above what another one found are
+listed by name.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ ATTACKS = {
     },
     "sea": "sea:steps={n/4}",
     "sea, released": "sea:preset=eccv2024,steps={n/3}",
+    "rse": "rse:steps={n/15}",
 }
 STANDARD = {30: "standard:cost=quick", 100: "standard", 1000: "standard:cost=thorough"}
-EVERY = [10, 20, 40, 80, 160, 320, 1200]  # that the page has columns for
-FEWEST = 4  # steps that each of SEA's losses needs
+EVERY = [10, 20, 40, 80, 160, 320, 1200]
+COLUMNS = [*EVERY, 3000]  # of the page; the last are the gradients of `rse` by its defaults
+FEWEST = 4  # steps that each of SEA's losses needs, and RSE
 BEHIND = 0.02
 KEYS = ["model", "dataset", "split", "budget", "case_id"]
 
@@ -58,7 +61,7 @@ def attack_specs(names: list[str], gradients: list[int], costs: list[int]) -> Sp
     specs: Specs = {}
     for name in names:
         for n in gradients:
-            share = next((k for k in (3, 4) if f"{{n/{k}}}" in ATTACKS[name]), 1)
+            share = next((k for k in (3, 4, 15) if f"{{n/{k}}}" in ATTACKS[name]), 1)
             if n // share >= FEWEST:
                 text = ATTACKS[name].replace(f"{{n/{share}}}", str(n // share))
                 specs[name, n] = text.replace("{n}", str(n))
@@ -208,7 +211,7 @@ def main(
     }
     if not show:
         evaluate(validated(Request, asked), workspace)
-    specs = attack_specs(list(ATTACKS), EVERY, list(STANDARD))
+    specs = attack_specs(list(ATTACKS), COLUMNS, list(STANDARD))
     tables = load_tables(workspace, every=True)
     table = scores(tables.cases, specs)
     text = "\n".join([*report(table, specs), *optimality(tables, specs)])

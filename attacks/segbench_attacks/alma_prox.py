@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 
 from segbench.api import Budget, Context, Feedback, Goal, Plan, State, WeightedState
-from segbench.engine.ball import flat_norm, per_case
+from segbench.engine.ball import per_case
 from segbench.errors import UserError
-from segbench_attacks.pixels import pixel_margin, valid_pixels
+from segbench_attacks.constraints import (
+    constraints,
+    easiest,
+    nearest_l2,
+    nearest_linf,
+    next_share,
+)
+from segbench_attacks.pixels import valid_pixels
 from segbench_attacks.threshold import ThresholdAttack, left_to_do
 
 SMOOTHING = 0.8  # alpha: what remains of a multiplier
@@ -22,7 +29,6 @@ FIRST_MULTIPLIER, MULTIPLIERS = 1e-4, (1e-12, 1.0)
 FIRST_PENALTY, GROWTH, IMPROVED, CHECK_EVERY = 0.01, 2.0, 0.95, 10
 METRIC_DECAY = 0.99
 LAST_STEP = 0.1  # the last step as a share of the first
-SHARE_STEP = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +129,6 @@ class ALMAProx(ThresholdAttack):
         return replace(state, images=images, squares=squares, taken=state.taken + 1)
 
 
-def constraints(logits: Tensor, goal: Goal) -> Tensor:
-    """Margins (B, *spatial) of what is to change; above 0 where it has not; 0 where ignored."""
-    margin = pixel_margin(logits, goal)
-    return (margin if goal.targeted else -margin) * valid_pixels(goal)
-
-
 def penalised(y: Tensor, multiplier: Tensor, penalty: Tensor) -> Tensor:
     """The paper's penalty P2: its slope at 0 is the multiplier, and it bends upwards above."""
     above, under = y.clamp_min(0), y.clamp_max(0)
@@ -142,27 +142,6 @@ def renewed(multiplier: Tensor, penalty: Tensor, y: Tensor) -> Tensor:
     rising = multiplier + 2 * multiplier * penalty * above + penalty**2 * above**2 / 2
     slope = torch.where(y > 0, rising, multiplier / (1 - penalty * under) ** 2)
     return (SMOOTHING * multiplier + (1 - SMOOTHING) * slope).clamp(*MULTIPLIERS)
-
-
-def nearest_linf(point: Tensor, metric: Tensor) -> Tensor:
-    """argmin over u of |u|_inf + |u - point|^2 / 2 in a diagonal metric; both (B, C, *spatial).
-
-    It is ``point`` cut off at the radius at which the metric's sum of what is cut off is 1. Over
-    the k largest entries alone that sum is no more than over all, so the radius is the largest of
-    the solutions for k = 1, 2, ...
-    """
-    size, order = point.abs().flatten(1).double().sort(1, descending=True)
-    weight = metric.flatten(1).double().gather(1, order)
-    radii = ((weight * size).cumsum(1) - 1) / weight.cumsum(1)
-    radius = per_case(radii.amax(1).clamp_min(0).to(point), point)
-    return torch.minimum(torch.maximum(point, -radius), radius)
-
-
-def nearest_l2(point: Tensor, metric: Tensor) -> Tensor:
-    """The same for the L2 norm, in a metric that is one number per case."""
-    length, scale = flat_norm(point, 2), metric.flatten(1)[:, 0]
-    share = (1 - 1 / (scale * length).clamp_min(1e-30)).clamp_min(0)
-    return point * per_case(share, point)
 
 
 def _measured(state: Lagrangian, y: Tensor, goal: Goal) -> Lagrangian:
@@ -182,17 +161,6 @@ def _renewed(state: Lagrangian, y: Tensor, fallen: Tensor, goal: Goal) -> Lagran
     if state.taken % CHECK_EVERY == 0:
         stuck = pushed & (y > 0) & (checked > 0) & (y > IMPROVED * checked)
         penalty, checked = torch.where(stuck, GROWTH * penalty, penalty), y
-    still_right = (pushed & (y > 0)).flatten(1).any(1)
-    factor = torch.where(fallen, 1 - SHARE_STEP, torch.where(still_right, 1.0, 1 + SHARE_STEP))
-    share = (state.share * factor).clamp_max(1)
-    weights = torch.stack([multiplier, penalty, _easiest(y, share, goal).to(y), inverse], 1)
+    share = next_share(state.share, y, pushed, fallen)
+    weights = torch.stack([multiplier, penalty, easiest(y, share, goal).to(y), inverse], 1)
     return replace(state, weights=weights, share=share, checked=checked)
-
-
-def _easiest(y: Tensor, share: Tensor, goal: Goal) -> Tensor:
-    """bool (B, *spatial): that share of a case's valid pixels with the least y; one at least."""
-    valid = valid_pixels(goal)
-    ordered = y.masked_fill(~valid, torch.inf).flatten(1).sort(1).values
-    count = (share * valid.flatten(1).sum(1)).ceil().long().clamp_min(1)
-    limit = ordered.gather(1, count[:, None] - 1)[:, 0]
-    return valid & (y <= per_case(limit, y))

@@ -1,14 +1,13 @@
-"""The ways to climb that a race is run among: by a loss, by an attack's steps, by squares."""
+"""The ways to climb that a race is run among beside other attacks: by a loss, by squares."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from segbench.api import Budget, Context, Feedback, Goal, Plan, State
+from segbench.api import Feedback, Goal
 from segbench.engine.ball import per_case, project, scaled
 from segbench_attacks.field import Field
 from segbench_attacks.losses import LossName, named_loss
@@ -18,15 +17,6 @@ from segbench_attacks.steps import ascend
 
 LAST = 0.05  # the last step of a climb as a share of eps
 QUERIES = 1000  # over which the squares of a search shrink
-
-
-class BySteps(Protocol):
-    """What is asked of an attack by steps; see ``segbench.api.StepAttack``."""
-
-    def plan(self, budget: Budget) -> Plan: ...  # noqa: D102
-    def init(self, context: Context) -> State: ...  # noqa: D102
-    def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor: ...  # noqa: D102
-    def step(self, context: Context, state: State, feedback: Feedback) -> State: ...  # noqa: D102
 
 
 def climb(
@@ -67,30 +57,6 @@ def climb(
         after = radii[min((step + 1) * len(radii) // steps, len(radii) - 1)]
         images = project(images, field.clean, scaled(field.budget, after))
     return project(lowest, field.clean, field.budget), images
-
-
-def by_steps(field: Field, attack: BySteps) -> tuple[Tensor, Tensor]:
-    """Of one restart of an attack the iterate with the lowest score by its own logits; the last.
-
-    What the engine does with it by itself, but that no case leaves early.
-    """
-    plan, context = attack.plan(field.budget), field.context
-    state, lowest, standing = attack.init(context), field.clean, None
-    for step in range(plan.steps):
-        radius = plan.radii[step] if plan.radii else 1.0
-        images = project(state.images, field.clean, scaled(field.budget, radius))
-
-        def value(logits: Tensor, goal: Goal, progress: float = step / plan.steps) -> Tensor:
-            return attack.loss(logits, goal, progress)
-
-        feedback = field.objective.value_and_grad(images, value, field.goal)
-        if radius <= 1:
-            here = field.answered(feedback.logits)
-            better = torch.ones_like(here.left).bool() if standing is None else here.beats(standing)
-            lowest = torch.where(per_case(better, images), images, lowest)
-            standing = here if standing is None else here.where(better, standing)
-        state = attack.step(context, replace(state, images=images), feedback)
-    return lowest, project(state.images, field.clean, field.budget)
 
 
 def search(field: Field, start: Tensor, asked: int, queries: int) -> Tensor:

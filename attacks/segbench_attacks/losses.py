@@ -176,6 +176,15 @@ def normalised_logit(logits: Tensor, goal: Goal) -> Tensor:
     return per_case_sum(-component * open_pixels(logits, goal))
 
 
+def cosine_distance(logits: Tensor, goal: Goal) -> Tensor:
+    """1 minus the cosine between logits and one-hot label (PAdam-Cos, arXiv 2407.09150), in [0, 2].
+
+    The cosine is z_y / |z|, per valid pixel. On one sigmoid's logits, [0, z], it has no gradient.
+    """
+    size = logits.norm(dim=1).clamp_min(1e-12)
+    return per_case_sum((1 - of_label(logits, goal) / size) * valid_pixels(goal))
+
+
 def margin(logits: Tensor, goal: Goal) -> Tensor:
     """The strongest other logit minus the label's, per valid pixel; positive where it is wrong.
 

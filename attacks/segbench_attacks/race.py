@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from segbench.engine.ball import project
-from segbench_attacks.climbs import BySteps, by_steps, climb, search
+from segbench_attacks.climbs import climb, search
 from segbench_attacks.field import Field
 from segbench_attacks.losses import LossName
+from segbench_attacks.runs import BySteps, by_steps
 from segbench_attacks.steps import Norm, random_point
 
 FIRST, AGAIN = 1.0, 0.5  # the first step as a share of eps: of a first climb, of later ones
@@ -33,12 +34,14 @@ class Member:
         radii: the balls of its first climb, equal parts of the steps, as shares of the budget.
         start: where its first climb starts: the ``clean`` image, or a ``random`` point of the ball.
         attack: an attack by steps that takes the place of its first climb, and its name.
+        leaving: whether a case that is at the worst score midway through that attack leaves it.
     """
 
     loss: LossName | None
     radii: tuple[float, ...] = (1.0,)
     start: Literal["clean", "random"] = "clean"
     attack: tuple[str, Callable[[Norm, int], BySteps]] | None = None
+    leaving: bool = False
 
     @property
     def name(self) -> str:
@@ -98,10 +101,12 @@ class Race:
         if not len(cases):
             return
         member, field = self.members[m], self.field.select(cases)
-        if member.loss is None:
-            found: tuple[Tensor, ...] = (search(field, start, self.taken, steps),)
-        elif member.attack and first == FIRST:
-            found = by_steps(field, member.attack[1](field.norm, steps))
+        found: Sequence[Tensor]
+        if member.attack and first == FIRST:
+            attack = member.attack[1](field.norm, steps)
+            found = by_steps(field, attack, leaving=member.leaving)
+        elif member.loss is None:
+            found = (search(field, start, self.taken, steps),)
         else:
             radii = member.radii if first == FIRST else (1.0,)
             found = climb(field, start, member.loss, radii, steps, first)

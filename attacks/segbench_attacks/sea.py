@@ -91,9 +91,14 @@ class SEA:
         """The norm."""
         return self.norm
 
+    @property
+    def losses(self) -> tuple[LossName, ...]:
+        """What is ascended, one run each."""
+        return LOSSES[self.preset]
+
     def plan(self, budget: Budget) -> Plan:
         """The losses one after another; the worst iterate within the budget counts."""
-        radii = self._radii() * len(LOSSES[self.preset])
+        radii = self._radii() * len(self.losses)
         return Plan(len(radii), stop_early=True, keep="best", radii=radii)
 
     def init(self, context: Context) -> State:
@@ -103,8 +108,8 @@ class SEA:
 
     def loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
         """The loss whose turn it is, per case (B,)."""
-        run, step = divmod(round(progress * self.steps * len(LOSSES[self.preset])), self.steps)
-        name = LOSSES[self.preset][run]
+        run, step = divmod(round(progress * self.steps * len(self.losses)), self.steps)
+        name = self.losses[run]
         if name == "logit-norm" and is_one_sigmoid(logits):
             name = "margin"
         return named_loss(name, logits, goal, step / self.steps)
@@ -121,7 +126,7 @@ class SEA:
         state, gradient = learn(state, feedback, loss, check)
         if at == 0:
             state = _ended(state)
-            if run == len(LOSSES[self.preset]):
+            if run == len(self.losses):
                 return replace(state, images=state.highest)
             return self._start(context, run, state.highest, state.highest_loss)
         if radii[at] != radius:
@@ -131,8 +136,8 @@ class SEA:
 
     def _start(self, context: Context, run: int, highest: Tensor, loss: Tensor) -> SEAState:
         """A run, from a random point; with the highest loss of those before."""
-        wide = replace(context, budget=scaled(context.budget, RADII[0]), restart=run)
-        start = random_point(wide, self.norm)
+        wide = replace(context, budget=scaled(context.budget, RADII[0]))
+        start = random_point(replace(wide, restart=context.restart + run), self.norm)
         return self._begin(context, start, 0, run * self.steps, highest, loss)
 
     def _begin(

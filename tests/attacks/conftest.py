@@ -91,8 +91,8 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 def at_most(attack: NamedAttack, steps: int) -> NamedAttack:
     """The same attack in few steps, for laws that do not depend on their number."""
-    if attack.plugin.name == "sea" and steps == BRIEF:
-        steps //= 4  # it takes them once per loss
+    if attack.plugin.name in ("sea", "rse") and steps == BRIEF:
+        steps //= 4  # they take them once per loss, or per member and more
     if (getattr(attack.attack, "steps", None) or 0) <= steps:
         return attack
     given = spec.parse(attack.label)

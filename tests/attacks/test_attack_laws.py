@@ -20,7 +20,7 @@ from segbench.metrics import regions
 from segbench.plugins.attack import NamedAttack, load_attack
 
 IGNORE = 255
-LED_BY_SCORE = ("apgd", "sea", "standard")
+LED_BY_SCORE = ("apgd", "sea", "standard", "rse")
 
 
 def scene(*shape: int, classes: int = 2) -> tuple[Tensor, Tensor]:

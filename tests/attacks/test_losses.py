@@ -23,6 +23,7 @@ Loss = Callable[[Tensor, Goal], Tensor]
 ALL: dict[str, Loss] = {
     **{name: partial(losses.named_loss, name, progress=0.6) for name in NAMES},
     "cosine": losses.cosine_weighted_cross_entropy,
+    "cosine-distance": losses.cosine_distance,
 }
 # These look at a case as a whole; test_score_losses.py has their definitions.
 OF_CASES = {
@@ -64,6 +65,7 @@ def by_definition(name: str, z: Tensor, y: int, targeted: bool) -> float:
         "margin": max(others) - z[y].item(),
         "scored-hinge": (max(others) - z[y].item()) * (is_open and (targeted or y > 0)),
         "cosine": ce * (1 - cosine if targeted else cosine),
+        "cosine-distance": 1 - torch.cosine_similarity(z, one_hot, 0).item(),
     }
     return terms[name]
 

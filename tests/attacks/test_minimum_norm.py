@@ -1,5 +1,5 @@
-"""DAG, ASMA and ALMA-prox: near the true distance where it is known, and the clean image where
-there is nothing to do or nothing to be done."""
+"""DAG, ASMA, ALMA-prox and PDPGD: near the true distance where it is known, and the clean image
+where there is nothing to do or nothing to be done."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from segbench.errors import UserError
 from segbench.plugins.attack import NamedAttack, attack_budgets, load_attack
 from segbench_attacks.dag import DAG
 
-NAMES = ("dag", "asma", "alma-prox")
+NAMES = ("dag", "asma", "alma-prox", "pdpgd")
 NORMS = {"linf": torch.inf, "l2": 2.0}
 SIDE = 8
 
 
 def named(name: str, **parameters: Any) -> NamedAttack:
     """An attack in as few steps as do."""
-    steps = {"alma-prox": 300, "asma": 200, "dag": 120}[name]
+    steps = {"alma-prox": 300, "asma": 200, "dag": 120, "pdpgd": 200}[name]
     items = {"steps": steps, **parameters}
     return load_attack(f"{name}:" + ",".join(f"{key}={value}" for key, value in items.items()))
 
@@ -198,7 +198,15 @@ def test_a_target_is_reached_by_agreement(name: str, prepared: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["dag:below=0", "asma:below=1", "alma-prox:steps=0", "dag:step_size=0", "asma:tau=0"]
+    "text",
+    [
+        "dag:below=0",
+        "asma:below=1",
+        "alma-prox:steps=0",
+        "dag:step_size=0",
+        "asma:tau=0",
+        "pdpgd:step_size=0",
+    ],
 )
 def test_parameters_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(UserError):

@@ -18,8 +18,8 @@ from segbench.engine.noise import CaseNoise
 from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
-from segbench_attacks.climbs import by_steps
 from segbench_attacks.field import Field
+from segbench_attacks.runs import by_steps
 from segbench_attacks.sea import SEA
 from segbench_attacks.standard import PROGRAMMES
 

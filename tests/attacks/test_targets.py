@@ -21,6 +21,7 @@ from segbench.plugins.attack import load_attack
 NAMES = ("background", "heart", "lung")
 IGNORE = 255
 ATTACKS = ["pgd", "pgd:loss=dice", "apgd", "apgd:loss=masked-ce", "segpgd", "cospgd", "mifgsm"]
+ATTACKS += ["padam"]
 
 
 def test_targets_by_their_definition() -> None:
