@@ -6,7 +6,7 @@ A plan outlives its network: the memory of many networks is not needed to plan f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from segbench.evaluation.costs import Costs, Estimate, Kind
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.pieces import Piece
 from segbench.evaluation.work import ModelWork
+from segbench.plugins.attack import NamedAttack
 from segbench.store.images import kept_cases
 from segbench.store.index import RowIndex
 from segbench.store.records import digest
@@ -72,6 +73,7 @@ class ModelPlan:
     answers: Sequence[str]
     kept: frozenset[int]
     images: Sequence[str]
+    _measured_as: dict[NamedAttack, str] = field(default_factory=dict)
 
     def is_fitted(self, cell: int) -> bool:
         """Whether the cell's attack learns of other cases first."""
@@ -82,9 +84,11 @@ class ModelPlan:
         named = self.cells[cell][0].attack
         if named is None:
             return Kind(self.network, place, shape)
-        direct = isinstance(self._attack(cell), FittedAttack | TransferAttack)
-        facts = digest({"label": named.label, "parameters": named.parameters_text})
-        return Kind(self.network, place, shape, f"{named.label} {facts[:16]}", direct)
+        direct = isinstance(named.attack, FittedAttack | TransferAttack)
+        if named not in self._measured_as:
+            facts = digest({"label": named.label, "parameters": named.parameters_text})
+            self._measured_as[named] = f"{named.label} {facts[:16]}"
+        return Kind(self.network, place, shape, self._measured_as[named], direct)
 
     def estimate(self, costs: Costs, piece: Piece, place: str) -> Estimate:
         """What a case of a piece is expected to cost."""

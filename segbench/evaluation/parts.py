@@ -41,14 +41,20 @@ class PlannedPart:
     def own(self, plan: ModelPlan, cell: int) -> set[str]:
         """See ``Part``."""
         asked = self.cases.get(plan.name, {})
-        keys = [views[0].key for _, views in plan.cells]
+        if cell == 0:
+            self._require_same(plan)
+        return set(asked.get(plan.cells[cell][1][0].key, ()))
+
+    def _require_same(self, plan: ModelPlan) -> None:
+        """Refuse to find nothing to do where something was planned that is now known otherwise."""
+        asked = self.cases.get(plan.name, {})
         named = {name for names in asked.values() for name in names}
-        if not asked.keys() <= set(keys) or not named <= plan.known.keys():
+        keys = {views[0].key for _, views in plan.cells}
+        if not asked.keys() <= keys or not named <= plan.known.keys():
             raise UserError(
                 f"{plan.name}, its attacks or its data were changed since this part was planned; "
                 "plan again (segbench submit)"
             )
-        return set(asked.get(keys[cell], ()))
 
     def has(self, model: str) -> bool:
         """Whether it has anything of a network."""

@@ -197,7 +197,9 @@ def simulate(
         ready: seconds that a worker takes to load a network, by its name.
     """
     queue = Queue(cost)
-    models = {piece.model: [one for one in pieces if one.model == piece.model] for piece in pieces}
+    models: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        models.setdefault(piece.model, []).append(piece)
     for model, own in models.items():
         queue.add(model, own)
     closed = set(models)
