@@ -128,11 +128,21 @@ class RayActors:
             self._actors.append(_Actor(handle, handle.node.remote()))
 
     def _say_waiting(self, told: Told) -> None:
+        """Now and then, while no actor lives.
+
+        Raises:
+            MachineError: none ever will.
+        """
         now = time.monotonic()
         if any(not actor.begins for actor in self._actors):
             self._heard = now
         elif now - self._heard > _PATIENCE:
             self._heard = now
+            if not any(node["Alive"] for node in self._ray.nodes()):
+                raise MachineError(
+                    "every node of Ray's is gone; what is finished is kept, and the same command "
+                    "goes on"
+                )
             told.tell("busy", f"waiting for Ray to have room for a worker ({self._share.wanted})")
 
     def _ready(self) -> list[_Actor]:
