@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from segbench.cli import main
-from segbench.errors import UserError
+from segbench.errors import MachineError, UserError
 from segbench.evaluation.executors.ray_cluster import share_out
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
@@ -241,3 +241,27 @@ def test_where_there_is_no_ray_it_is_one_sentence(
         ray_cluster.join_cluster(None)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_pool_waits_for_room_but_not_for_nodes_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segbench.evaluation.executors import ray_actors
+
+    cluster = Cluster({"CPU": 2})
+    monkeypatch.setattr(ray_actors, "join_cluster", lambda workers: (cluster, False))
+    monkeypatch.setattr(ray_actors, "_PATIENCE", -1.0)
+    pool = ray_actors.RayActors(validated(Request, {"executor": "ray"}), Workspace(tmp_path), run=1)
+    said: list[tuple[str, Any]] = []
+
+    class Told:
+        def begin(self, piece: Any) -> None: ...
+
+        def tell(self, word: str, value: Any) -> None:
+            said.append((word, value))
+
+    pool._say_waiting(Told())
+    assert said == [("busy", "waiting for Ray to have room for a worker (2 CPU)")]
+    cluster.nodes()[0]["Alive"] = False
+    with pytest.raises(MachineError, match="every node of Ray's is gone"):
+        pool._say_waiting(Told())
