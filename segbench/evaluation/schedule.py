@@ -198,8 +198,8 @@ def simulate(
     """
     queue = Queue(cost)
     models: dict[str, list[Piece]] = {}
-    for piece in pieces:
-        models.setdefault(piece.model, []).append(piece)
+    for one in pieces:
+        models.setdefault(one.model, []).append(one)
     for model, own in models.items():
         queue.add(model, own)
     closed = set(models)
