@@ -295,6 +295,7 @@ def test_workers_share_the_threads_of_this_machine() -> None:
         (["--case-timeout", "3"], "case-timeout belongs to a pool"),
         ([*POOL, "--devices", "cpu", "--device", "cpu"], "give one"),
         ([*POOL, "--devices", "tpu9"], "tpu9"),
+        (["--executor", "ray", "--devices", "cuda:0"], "Ray deals out the GPUs itself"),
         (["--shard", "3/2"], "expected one such as 3/16"),
         ([*POOL, "--case-timeout", "-1"], "case_timeout = -1.0; expected a number above 0"),
         (["--shard", "1/2", "--until-settled"], "whole grid"),

@@ -206,7 +206,6 @@ def test_a_pool_takes_the_gpus_of_a_cluster_or_else_its_cores_in_groups(
     [
         ({"workers": 9}, "workers = 9; the cluster has 8 cores"),
         ({"device": "cuda"}, "device cuda: the nodes of the cluster have no GPU"),
-        ({"devices": ["cuda:0"]}, "devices belongs to the executor processes"),
     ],
 )
 def test_what_a_cluster_has_no_room_for_is_one_sentence(asked: dict[str, Any], said: str) -> None:

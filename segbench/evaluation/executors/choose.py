@@ -39,6 +39,11 @@ def check_executor(options: Options) -> None:
             if getattr(options, option):
                 name = option.replace("_", "-")
                 raise UserError(f"{name} belongs to a pool of workers: executor processes or ray")
+    elif options.executor == "ray" and options.devices:
+        raise UserError(
+            "devices belongs to the executor processes; Ray deals out the GPUs itself (--device "
+            "cuda or cpu, where that is to be said)"
+        )
     elif not isinstance(options, Request):
         raise UserError(
             f"the executor {options.executor} needs networks and data that are named by text"

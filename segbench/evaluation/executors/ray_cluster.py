@@ -147,13 +147,8 @@ def share_out(ray: Any, request: Request) -> Share:
     """One worker per GPU, or else per group of cores; or as many as are asked for.
 
     Raises:
-        UserError: the cluster has no room for them, or devices are named one by one.
+        UserError: the cluster has no room for them.
     """
-    if request.devices:
-        raise UserError(
-            "devices belongs to the executor processes; Ray deals out the GPUs itself (--device "
-            "cuda or cpu, where that is to be said)"
-        )
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node.get("CPU", 0)) for node in nodes]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
