@@ -22,7 +22,7 @@ from segbench.store.runs import RunRecord
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
-from segbench.tables.headlines import RANKING, headlines, rank_networks
+from segbench.tables.headlines import RANKING, headlines, rank_networks, score_numbers
 from segbench.tables.labels import name_apart
 from segbench.tables.lesions import with_lesions
 from segbench.tables.members import winners
@@ -118,7 +118,9 @@ def _tabulate(
     everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
     curves = plain_texts(draw_curves(everything, _SUBJECT))
     summary = summarise(curves)
-    lines = headlines(everything, _SUBJECT)
+    ranked = RANKING if depth == "all" else RANKING[:1]
+    numbers = [*score_numbers(everything, _SUBJECT, ranked)]
+    lines = headlines(numbers, _SUBJECT)
     warnings = [
         *first_notes,
         *diagnosed,
@@ -149,18 +151,14 @@ def _tabulate(
         warnings=warnings,
         pictures=shown,
         headlines=plain_texts(lines),
-        **_for_a_page(everything, cases, lines, structures if depth == "all" else None),
+        **_for_a_page(everything, cases, structures) if depth == "all" else {},
+        ranks=rank_networks(numbers, _SUBJECT) if depth == "all" else DataFrame(),
     )
 
 
-def _for_a_page(
-    everything: DataFrame, cases: DataFrame, lines: DataFrame, structures: DataFrame | None
-) -> dict[str, Any]:
-    """What only a page shows; nothing where there is none."""
-    if structures is None:
-        return {}
+def _for_a_page(everything: DataFrame, cases: DataFrame, structures: DataFrame) -> dict[str, Any]:
+    """What only a page shows."""
     return {
-        "ranks": rank_networks(everything, _SUBJECT),
         "structures": structures,
         "spread": plain_texts(spread_of_cases(everything)),
         "costs": plain_texts(costs(cases)),

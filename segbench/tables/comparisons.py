@@ -127,8 +127,9 @@ def _differences(data: _Scores) -> Iterator[dict[str, Any]]:
         found = mean_intervals(differences.ravel(), where, group, count, of="signed")
         main = data.is_main(pair)
         chances = _chances(differences, data.groups) if main else np.full(count, np.nan)
+        wins, losses = (differences > TIE).sum(1), (differences < -TIE).sum(1)
+        ties = (np.abs(differences) <= TIE).sum(1)
         for place in np.flatnonzero(found.cases):
-            own = differences[place]
             interval = Interval(*(getattr(found, name)[place] for name in _INTERVAL))
             yield {
                 "model": data.models[first],
@@ -140,9 +141,9 @@ def _differences(data: _Scores) -> Iterator[dict[str, Any]]:
                 "cases": int(interval.cases),
                 "groups": int(interval.groups),
                 "doubt": str(interval.doubt),
-                "wins": int((own > TIE).sum()),
-                "ties": int((np.abs(own) <= TIE).sum()),
-                "losses": int((own < -TIE).sum()),
+                "wins": int(wins[place]),
+                "ties": int(ties[place]),
+                "losses": int(losses[place]),
                 "p": chances[place],
                 "groups_needed": groups_needed(interval, TELLING),
                 "main": main,

@@ -39,7 +39,7 @@ FOUND = "worst found"
 
 
 @dataclass(frozen=True, eq=False)
-class _Number:
+class Number:
     """What one number of a network is the mean of.
 
     Attributes:
@@ -57,14 +57,11 @@ class _Number:
     scores: Mapping[str, DataFrame]
 
 
-def headlines(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
+def headlines(numbers: Sequence[Number], subject: Sequence[str]) -> DataFrame:
     """One row per network, data set and kind of number.
 
-    Networks are compared at the budgets of a norm that all of them have on a data set; at each the
-    curve that left least there counts.
-
     Args:
-        cases: one row per case, those of the worst curves among them.
+        numbers: from ``score_numbers``.
         subject: the columns that name a model and its data.
 
     Returns:
@@ -73,7 +70,7 @@ def headlines(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         and ``doubt``.
     """
     lines = []
-    for number in _numbers(cases, subject, ("jaccard",)):
+    for number in numbers:
         scores = number.scores["jaccard"]
         found = mean_interval(scores["score"].to_numpy(np.float64), scores["group_id"].to_numpy())
         measured = {name: getattr(found, name) for name in _MEASURED}
@@ -83,10 +80,14 @@ def headlines(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     return DataFrame(lines, columns=[*subject, "of", "attack", "largest", "value", *_MEASURED])
 
 
-def _numbers(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str]) -> Iterator[_Number]:
-    """Every number of every network.
+def score_numbers(
+    cases: DataFrame, subject: Sequence[str], metrics: Sequence[str] = RANKING
+) -> Iterator[Number]:
+    """What every number of every network is the mean of.
 
-    Attacks on a part of the image do not count: another network may have been spared them.
+    Networks are compared at the budgets of a norm that all of them have on a data set; at each the
+    curve that left least there counts. Attacks on a part of the image do not count: another network
+    may have been spared them.
     """
     cases = cases[by_key(cases, ["attack_params"], where_of) == ""]
     cases = cases.assign(**{n: cases[n].factorize(sort=True)[0] for n in ("case_id", "group_id")})
@@ -96,7 +97,7 @@ def _numbers(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str]) -
             clean = part[part["attack"] == CLEAN]
             if len(clean):
                 scores = {metric: _by_case(clean, metric) for metric in metrics}
-                yield _Number("clean", key, CLEAN, 0.0, scores)
+                yield Number("clean", key, CLEAN, 0.0, scores)
         for kind in KINDS:
             own = [(key, part[part["budget_kind"] == kind], part) for key, part in networks]
             own = [one for one in own if len(one[1])]
@@ -109,13 +110,13 @@ def _numbers(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str]) -
                 points, attack = _points(part, clean, budgets)
                 axis = [0.0, *budgets] if len(clean) else budgets
                 scores = {metric: _heights(points, axis, metric) for metric in metrics}
-                yield _Number(kind, key, attack, axis[-1], scores)
+                yield Number(kind, key, attack, axis[-1], scores)
         for key, part in networks:
             severe = part[part["budget_kind"] == "severity"]
             if len(severe):
                 named = f"worst of {severe['attack'].nunique()} corruptions"
                 scores = {metric: _lowest(severe, metric) for metric in metrics}
-                yield _Number("severity", key, named, float(severe["budget"].max()), scores)
+                yield Number("severity", key, named, float(severe["budget"].max()), scores)
 
 
 def _by_case(part: DataFrame, metric: str) -> DataFrame:
@@ -154,7 +155,7 @@ def _heights(points: Sequence[DataFrame], axis: Sequence[float], metric: str) ->
     return DataFrame({"score": height, "group_id": groups}, index=scores.index)
 
 
-def rank_networks(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
+def rank_networks(numbers: Sequence[Number], subject: Sequence[str]) -> DataFrame:
     """How surely each network comes at each place, by ``headlines``.
 
     Groups are resampled; networks are compared on the cases that all of them have.
@@ -165,7 +166,7 @@ def rank_networks(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         cases are ranked first and then averaged), and for the whole table Kendall's ``tau`` between
         the two, and ``tau_dice``, ``tau_nsd``, ``tau_sensitivity`` between Jaccard and those.
     """
-    measured = _gathered(cases, subject)
+    measured = _gathered(numbers, subject)
     found: list[dict[str, Any]] = []
     for key, networks in measured["jaccard"].items():
         scores, groups = _matrix(networks)
@@ -197,12 +198,12 @@ def rank_networks(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 
 def _gathered(
-    cases: DataFrame, subject: Sequence[str]
+    numbers: Sequence[Number], subject: Sequence[str]
 ) -> dict[str, dict[tuple[str, ...], dict[str, DataFrame]]]:
     """Metric -> data set and kind of number -> network -> its scores by case."""
     found: dict[str, dict[tuple[str, ...], dict[str, DataFrame]]] = {m: {} for m in RANKING}
     data = [subject.index(name) for name in _DATA]
-    for number in _numbers(cases, subject, RANKING):
+    for number in numbers:
         place = (*(str(number.key[n]) for n in data), number.of)
         model = str(number.key[subject.index("model")])
         for metric, scores in number.scores.items():

@@ -143,7 +143,8 @@ def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool)
 
 def describe_units(shown: Shown) -> Iterator[str]:
     """What 1/255 of [0, 1] is in the numbers of the files, once per data set."""
-    there = set(zip(shown.rows["dataset"], shown.rows["split"], strict=True))
+    pairs = shown.rows[["dataset", "split"]].drop_duplicates()
+    there = set(pairs.itertuples(index=False, name=None))
     for (dataset, split), (least, greatest) in sorted(shown.spans.items()):
         if (dataset, split) in there:
             ends = dict.fromkeys(f"{span / 255:.4g}" for span in (least, greatest))

@@ -15,6 +15,7 @@ from segbench_reports.page.counted import counted, named, strongest
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_THIRDS = ("small", "middle", "large")
 _MOST_LINES = 12  # in one frame; of more networks the first by the worst curve
 
 
@@ -96,13 +97,10 @@ def _chart(
         & (curves["model"] == model)
     ]
     confined = set(own.loc[own["attack_params"].map(where_of) != "", "attack"])
-    values = {
-        named(attack, confined): [
-            svg.Value(p["budget"], _eps(p), p["mean"], p["low"], p["high"])
-            for p in own[own["attack"] == attack].to_dict("records")
-        ]
-        for attack in attacks
-    }
+    values: dict[str, list[svg.Value]] = {named(attack, confined): [] for attack in attacks}
+    for p in own.to_dict("records"):
+        value = svg.Value(p["budget"], _eps(p), p["mean"], p["low"], p["high"])
+        values[named(str(p["attack"]), confined)].append(value)
     strong = {named(attack, confined) for attack in strongest(attacks, confined)}
     faint = {named(attack, confined) for attack in confined}
     return _frame(f"{model}, {words.KINDS[kind]}", kind, values, strong=strong, faint=faint)
@@ -207,30 +205,33 @@ def structures(tables: Tables, dataset: str, split: str) -> list[dict[str, Any]]
     """Each structure of every network at the largest budget of its curve that counts."""
     own = words.of_data(tables.structures, dataset, split)
     eps = _names(tables)
+    curve = ["model", "attack", "budget_kind"]
+    largest = own[own["budget"] == own.groupby(curve)["budget"].transform("max")]
+    thirds: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in largest.sort_values([*curve, "class_name"], kind="stable").to_dict("records"):
+        key = (*(line[name] for name in curve), line["class_name"])
+        thirds.setdefault(key, {}).setdefault(line["third"], line)
     found = []
-    for (model, attack, _), part in own.groupby(["model", "attack", "budget_kind"], sort=True):
-        largest = part[part["budget"] == part["budget"].max()]
-        first = largest.iloc[0]
-        name = eps.get((first["budget_kind"], first["budget"]), "")
-        for structure, lines in largest.groupby("class_name", sort=True):
-            parts = lines.drop_duplicates("third").set_index("third").to_dict("index")
-            cells = []
-            for third in ("all", "small", "middle", "large"):
-                line = parts.get(third)
-                text = "–" if line is None else f"{line['mean']:.3f}"
-                if line is not None and third != "all":
-                    text += f" ({line['smallest']:.0f}–{line['largest']:.0f} px)"
-                cells.append(text)
-            found.append(
-                {
-                    "model": model,
-                    "attack": attack,
-                    "eps": name if attack != "clean" else "",
-                    "structure": structure,
-                    "cells": cells,
-                }
-            )
+    for (model, attack, kind, structure), lines in thirds.items():
+        budget = next(iter(lines.values()))["budget"]
+        found.append(
+            {
+                "model": model,
+                "attack": attack,
+                "eps": eps.get((kind, budget), "") if attack != "clean" else "",
+                "structure": structure,
+                "cells": [_third(lines.get(third), third) for third in ("all", *_THIRDS)],
+            }
+        )
     return found
+
+
+def _third(line: Mapping[Any, Any] | None, third: str) -> str:
+    """A structure's mean Jaccard, of a third of its sizes with these."""
+    if line is None:
+        return "–"
+    sizes = f" ({line['smallest']:.0f}–{line['largest']:.0f} px)" if third != "all" else ""
+    return f"{line['mean']:.3f}{sizes}"
 
 
 def differences(tables: Tables, dataset: str, split: str) -> list[dict[Hashable, Any]]:
