@@ -11,11 +11,13 @@ from segbench.api.texts import plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 TELLING = 0.02
 """A difference of mean Jaccard that a comparison of two networks should tell apart from none."""
 
+_END = "\x1e"  # in no text, which has it written out
+_AT_ONCE = 50_000  # rows
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
 
 
@@ -134,13 +136,48 @@ def csv_text(table: DataFrame) -> str:
     carriage return, at which readers of CSV may begin a line, and whatever a terminal would obey
     are written out.
     """
-    texts = {
-        str(name): [_as_text(value) for value in column]
-        for name, column in table.items()
-        if column.dtype.kind not in "biufcM"
-    }
-    written: str = table.assign(**texts).to_csv(index=False, lineterminator="\n")
-    return written
+    if table.shape[1] < 2:  # a field that is alone and empty is written otherwise
+        only = {str(name): [_as_text(value) for value in own] for name, own in table.items()}
+        alone: str = table.assign(**only).to_csv(index=False, lineterminator="\n")
+        return alone
+    header = table.iloc[:0].to_csv(index=False, lineterminator="\n")
+    columns = [_as_fields(table.iloc[:, place]) for place in range(table.shape[1])]
+    parts = [header]
+    for start in range(0, len(table), _AT_ONCE):
+        fields = (names[codes[start : start + _AT_ONCE]].tolist() for codes, names in columns)
+        parts += [f"{line}\n" for line in map(",".join, zip(*fields, strict=True))]
+    return "".join(parts)
+
+
+def _as_fields(column: Series[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Of each row the number of its value, and every value as it stands in a file of CSV.
+
+    A value is written once, however many rows bear it. Nothing, which has number -1, is the last.
+    """
+    import numpy as np
+    from pandas import DataFrame
+
+    codes, found = _numbered(column)
+    values = [_as_text(value) for value in found] if column.dtype.kind not in "biufcM" else found
+    written = DataFrame({"value": values, "end": 0}).to_csv(
+        index=False, header=False, lineterminator=_END
+    )
+    fields = [field.removesuffix(",0") for field in written.split(_END)[:-1]]
+    return codes, np.array([*fields, ""], object)
+
+
+def _numbered(column: Series[Any]) -> tuple[NDArray[Any], Any]:
+    """Of each row the number of its value, -1 for nothing, and the values; alike are the same."""
+    import numpy as np
+    from pandas import factorize
+
+    kind = column.dtype.kind
+    if kind == "O" and not hasattr(column, "cat"):  # anything: True and 1 are not written alike
+        return np.arange(len(column)), column.tolist()
+    if kind == "f" and column.dtype == np.float64:
+        codes, bits = factorize(column.to_numpy().view(np.int64))  # nor are 0.0 and -0.0
+        return codes, bits.view(np.float64)
+    return factorize(column)
 
 
 def _as_text(value: Any) -> Any:

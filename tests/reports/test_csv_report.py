@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segbench.api import csv_text
 from segbench.plugins.registry import load
 from segbench.tables.build import build_tables
 from segbench_reports import csv
@@ -47,6 +48,22 @@ def test_no_spreadsheet_takes_a_text_for_a_formula(row, frame, tmp_path, name):
         assert len(texts) >= 3
         assert not [text for text in texts if text.startswith(("=", "+", "-", "@", "\t", "\r"))]
         assert {text.removeprefix("'").replace("\\r", "\r") for text in texts} == {name}
+
+
+def test_a_value_is_written_as_pandas_writes_it_however_many_rows_bear_it():
+    odd = pd.DataFrame(
+        {
+            "a,b": ["", 'x,"y"\n', "plain", None, "plain"],
+            "names": pd.Categorical(["b", "a", None, "b", ""]),
+            "scores": [1.0, np.nan, 1e-300, np.inf, 0.1 + 0.2],
+            "signs": [-0.0, 0.0, 1.0, -2.0, 3.0],
+            "counts": [1, 2, 3, 2, 1],
+            "flags": [True, False, True, True, False],
+            "anything": pd.Series([1, True, 1.0, [2], "x"], dtype=object),
+        }
+    )
+    for frame in (odd, odd[["a,b"]], odd.iloc[:0]):
+        assert csv_text(frame) == frame.to_csv(index=False, lineterminator="\n")
 
 
 def test_the_same_rows_give_the_same_bytes(tables, grid_rows, frame, tmp_path):
