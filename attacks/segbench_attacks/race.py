@@ -30,7 +30,8 @@ class Member:
     """One way to climb.
 
     Attributes:
-        loss: what is ascended; None searches by squares and asks for no gradient.
+        loss: what is ascended; None searches by squares and asks for no gradient. Of an attack,
+            what its further climbs are made by.
         radii: the balls of its first climb, equal parts of the steps, as shares of the budget.
         start: where its first climb starts: the ``clean`` image, or a ``random`` point of the ball.
         attack: an attack by steps that takes the place of its first climb, and its name.

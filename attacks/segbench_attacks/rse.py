@@ -103,12 +103,21 @@ class RSE:
         if self.steps < 4:
             raise UserError(f"rse: steps={self.steps} must be at least 4, for SEA's three balls")
 
+    @property
+    def gradients(self) -> int:
+        """Of a case at most."""
+        return sum(self._lengths())
+
     def run(
         self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
     ) -> Tensor:
         """The worst image found of each case, (B, C, *spatial)."""
-        members, steps = zip(*MEMBERS, strict=True)
+        members = [member for member, _ in MEMBERS]
         race = Race(Field(objective, images, goal, budget, noise, "linf"), members)
-        race.open([n * self.steps // 200 for n in steps])
+        race.open(self._lengths())
         race.give_credit()
         return race.images
+
+    def _lengths(self) -> list[int]:
+        """The steps of each member."""
+        return [steps * self.steps // 200 for _, steps in MEMBERS]

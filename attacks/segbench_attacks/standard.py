@@ -96,6 +96,13 @@ class Standard:
         """The norm."""
         return self.norm
 
+    @property
+    def gradients(self) -> int:
+        """Of a case at most."""
+        programme = PROGRAMMES[self.cost]
+        climbs = [n for member, n in programme.openings if member is not SEARCH]
+        return sum(climbs) + sum(programme.rungs)
+
     def run(
         self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
     ) -> Tensor:

@@ -307,6 +307,16 @@ class NamesLibraries(Protocol):
 
 
 @runtime_checkable
+class StatesGradients(Protocol):
+    """An attack with a loop of its own that knows what it costs; one by steps has its plan."""
+
+    @property
+    def gradients(self) -> int:
+        """Of a case at most: what a plan counts on until the attack has been measured."""
+        ...
+
+
+@runtime_checkable
 class MovesPrompts(BringsBudgets, Protocol):
     """An attack on what a user draws and not on the image: the prompt of a prompted network."""
 

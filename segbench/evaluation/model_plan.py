@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.api import FittedAttack, TransferAttack
+from segbench.api import FittedAttack, StatesGradients, StepAttack, TransferAttack
 from segbench.evaluation.asked import describe_asked
 from segbench.evaluation.case_index import Known
 from segbench.evaluation.cell_keys import View
@@ -93,20 +93,26 @@ class ModelPlan:
     def estimate(self, costs: Costs, piece: Piece, place: str) -> Estimate:
         """What a case of a piece is expected to cost."""
         kind = self.kind(piece.cell, piece.shape, place)
-        return costs.case(kind, self._declared_gradients(piece.cell))
+        return costs.case(kind, declared_gradients(self.cells[piece.cell][0]))
 
     def _attack(self, cell: int) -> object:
         named = self.cells[cell][0].attack
         return named.attack if named else None
 
-    def _declared_gradients(self, cell: int) -> float:
-        """What the attack's own parameters say, where they do."""
-        named = self.cells[cell][0].attack
-        given = named.parameters if named else {}
-        steps, restarts = given.get("steps"), given.get("restarts", 1)
-        if isinstance(steps, int) and isinstance(restarts, int):
-            return float(steps * restarts)
-        return _GRADIENTS
+
+def declared_gradients(cell: Cell) -> float:
+    """What a case of the cell costs at most by the attack's own word, or a guess where it has none.
+
+    What an attack by steps only asks, without a gradient, counts as well.
+    """
+    attack: object = cell.attack.attack if cell.attack else None
+    if isinstance(attack, StatesGradients):
+        return float(attack.gradients)
+    if isinstance(attack, StepAttack):
+        plan = attack.plan(cell.budget)
+        return float(max(1, plan.steps * plan.restarts))
+    steps = cell.attack.parameters.get("steps") if cell.attack else None
+    return float(steps) if isinstance(steps, int) else _GRADIENTS
 
 
 def plan_model(work: ModelWork, place: int) -> ModelPlan:
