@@ -100,6 +100,8 @@ def test_no_name_is_read_as_markup_or_reaches_the_terminal_raw(
         ("attack", "-m", hostile / NAME, *few, "--save-adversarial", *at),
         ("attack", "-m", f"{hostile}/net.py:build", *own, *few, "--split", "train", *at),
         ("run", grid, *at),
+        ("submit", grid, *at),  # of which nothing is missing
+        ("run", grid, "--plan", "--shard", "1/2", *at),
         ("report", *at),
         ("export", *at),
         ("leaderboard", hostile / "runs", "--out", hostile / "board"),
@@ -215,6 +217,7 @@ def lines(workspace: Path) -> dict[str, tuple[int, tuple[str | Path, ...]]]:
         "list": (0, ("list", "cells", *at)),
         "report": (0, ("report", *at)),
         "run": (0, ("run", grid, *at)),
+        "submit": (0, ("submit", grid, *at)),
         "train": (0, ("train", "unet:width=4,depth=2", "--dataset", DATA, "--epochs", "12", *at)),
     }
 

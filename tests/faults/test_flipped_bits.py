@@ -21,6 +21,7 @@ KINDS = {
     "rows of a run": ("results/run-*.parquet", (REPORT,)),
     "a run's record": ("results/run-*.json", (REPORT,)),
     "what cases are known by": ("results/cases/*.json", (ATTACK, REPORT)),
+    "what work has cost": ("results/costs/*.json", (ATTACK, REPORT)),
     "kept images": (IMAGES, (MEASURE, REPORT)),
     "what kept images are of": ("adversarial/*/cell.json", (ATTACK, REPORT)),
     "a picture": ("pictures/*/*.safetensors", (REPORT,)),
