@@ -10,6 +10,7 @@ import re
 import stat
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def read_regular(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Give ``path`` this content so that no reader and no crash ever meets half of it.
+
+    Of content that is too large to be held, its parts one after another.
 
     Raises:
         MachineError: naming the path and the reason; the temporary file is removed.
@@ -84,14 +87,15 @@ def write_exclusively(path: Path, content: bytes) -> bool:
     return claimed
 
 
-def _write_temporary(path: Path, content: bytes) -> Path:
+def _write_temporary(path: Path, content: bytes | Iterable[bytes]) -> Path:
     """The content, synced, in a hidden file beside ``path`` that no reader looks at."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            for part in [content] if isinstance(content, bytes) else content:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:  # Ctrl-C too: the file is removed, the exception goes on

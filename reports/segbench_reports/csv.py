@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segbench.api import Tables, csv_text
+from segbench.api import Tables, csv_parts
 from segbench.atomic import write_atomically
 
 
@@ -36,6 +36,6 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
     paths = []
     for name, frame in frames.items():
         path = directory / f"{name}.csv"
-        write_atomically(path, csv_text(frame).encode())
+        write_atomically(path, csv_parts(frame))
         paths.append(path)
     return paths

@@ -41,7 +41,15 @@ from segbench.api.model import (
     Output,
 )
 from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
-from segbench.api.report import TELLING, Picture, Report, Tables, TransferMatrix, csv_text
+from segbench.api.report import (
+    TELLING,
+    Picture,
+    Report,
+    Tables,
+    TransferMatrix,
+    csv_parts,
+    csv_text,
+)
 from segbench.api.texts import plain
 
 __all__ = [
@@ -91,6 +99,7 @@ __all__ = [
     "WeightedState",
     "WholeAttack",
     "WholeImage",
+    "csv_parts",
     "csv_text",
     "plain",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -147,6 +147,13 @@ def csv_text(table: DataFrame) -> str:
         fields = (names[codes[start : start + _AT_ONCE]].tolist() for codes, names in columns)
         parts += [f"{line}\n" for line in map(",".join, zip(*fields, strict=True))]
     return "".join(parts)
+
+
+def csv_parts(table: DataFrame) -> Iterator[bytes]:
+    """``csv_text`` of a table that is too large for one text, encoded, some rows at a time."""
+    for start in range(0, max(1, len(table)), _AT_ONCE):
+        text = csv_text(table.iloc[start : start + _AT_ONCE])
+        yield (text if start == 0 else text.partition("\n")[2]).encode()
 
 
 def _as_fields(column: Series[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

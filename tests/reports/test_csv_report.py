@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.api import csv_text
+from segbench.api import csv_parts, csv_text, report
 from segbench.plugins.registry import load
 from segbench.tables.build import build_tables
 from segbench_reports import csv
@@ -77,3 +77,13 @@ def test_the_same_rows_give_the_same_bytes(tables, grid_rows, frame, tmp_path):
 def test_both_formats_are_found_by_name():
     for name in ("csv", "markdown"):
         assert load("reports", name).distribution == "segbench"
+
+
+def test_a_table_that_is_written_in_parts_has_the_same_bytes(grid_rows, frame, monkeypatch):
+    rows = build_tables(frame(grid_rows())).rows
+    whole = csv_text(rows).encode()
+    monkeypatch.setattr(report, "_AT_ONCE", 7)
+    parts = [*csv_parts(rows)]
+    assert len(parts) > 3
+    assert b"".join(parts) == whole
+    assert b"".join(csv_parts(rows.iloc[:0])) == csv_text(rows.iloc[:0]).encode()
