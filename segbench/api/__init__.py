@@ -1,6 +1,6 @@
 """The contracts: what flows between the rooms, and what a plug-in must offer.
 
-Everything here is a frozen record or a Protocol, and is imported from here, whichever of the five
+Everything here is a frozen record or a Protocol, and is imported from here, whichever of the six
 modules it is written in. Shapes are written ``(B, C, *spatial)``: B cases, C image channels, then
 two or three spatial axes; K is the number of classes, background included. Images are float32 in
 [0, 1]; eps is always a fraction of that range.
@@ -30,6 +30,7 @@ from segbench.api.attack import (
     WholeImage,
 )
 from segbench.api.data import Case, Dataset, Entry, Intensity, SaysNotes
+from segbench.api.defence import Defence, Trainee
 from segbench.api.model import (
     BringsLoss,
     BringsPostprocess,
@@ -66,6 +67,7 @@ __all__ = [
     "Case",
     "Context",
     "Dataset",
+    "Defence",
     "Entry",
     "Feedback",
     "FittedAttack",
@@ -93,6 +95,7 @@ __all__ = [
     "StepAttack",
     "Tables",
     "Targeted",
+    "Trainee",
     "TransferAttack",
     "TransferMatrix",
     "WarpAttack",

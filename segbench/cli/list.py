@@ -21,6 +21,7 @@ _RESERVED = {
     "attacks": (),
     "datasets": ("root",),
     "reports": ("tables", "directory"),
+    "defences": (),
 }
 
 

@@ -20,6 +20,7 @@ _EXAMPLES = {
     "attacks": "segbench attack -a {} --eps 4/255",
     "datasets": "segbench attack --dataset {} --data-root DIR --eps 4/255",
     "reports": "segbench report -f {}",
+    "defences": "segbench train unet --defence {}",
 }
 _CONFINED = "the part of the image that it may perturb; all of it is scored."
 _SECTION = re.compile(r"^(Attributes|Args):\n", re.MULTILINE)

@@ -77,6 +77,8 @@ def _train(train: TrainConfig, asked: GridFile, dataset: str, workspace: Workspa
         preset=train.preset,
         epochs=train.epochs,
         seeds=train.training_seeds,
+        defence=train.defence,
+        start_from=train.start_from,
         resume=True,
         force=train.force,
         device=asked.device,

@@ -32,6 +32,18 @@ DEFAULT_MODELS = ("nlcen", "unet")
 @click.option(
     "--seeds", type=SeedList(), help="Several, one after another: 0,1,2. Replaces --seed."
 )
+@click.option(
+    "--defence",
+    default="",
+    type=SpecText("defences"),
+    help="How batches are learnt from: pgd-at:eps=4/255,steps=5, trades, gaussian:sigma=0.25 or "
+    "another of segbench list defences.",
+)
+@click.option(
+    "--start-from",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Checkpoint folder of the same network whose weights to begin with.",
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted training, exactly.")
 @click.option("--force", is_flag=True, help="Train anew, replacing an existing checkpoint.")
 @device_option
@@ -45,6 +57,8 @@ def command(
     epochs: int | None,
     seed: int,
     seeds: tuple[int, ...] | None,
+    defence: str,
+    start_from: Path | None,
     resume: bool,
     force: bool,
     device: str | None,
@@ -56,6 +70,7 @@ def command(
     segbench train nlcen unet --dataset jsrt --data-root path/to/jsrt
     segbench train unet:width=16 --dataset folder --data-root my_images --epochs 50
     segbench train --suite paper --seeds 0,1,2
+    segbench train unet --defence pgd-at:eps=4/255,steps=5
     """
     from segbench.cli.training import train_models
     from segbench.training.suites import load_suite
@@ -70,6 +85,8 @@ def command(
             preset=preset,
             epochs=epochs,
             seeds=seeds or (seed,),
+            defence=defence,
+            start_from=start_from,
             resume=resume,
             force=force,
             device=device,

@@ -24,6 +24,8 @@ def train_models(
     preset: str = "quick",
     epochs: int | None = None,
     seeds: Sequence[int] = (0,),
+    defence: str = "",
+    start_from: Path | None = None,
     resume: bool = False,
     force: bool = False,
     device: str | None = None,
@@ -33,11 +35,14 @@ def train_models(
     from segbench.cli.consoles import console
     from segbench.cli.display import TrainingProgress, progress_bar
     from segbench.engine.precision import choose_device
+    from segbench.training.defence import named_defence
     from segbench.training.train import train_model
 
     recipe = _recipe(preset, dataset, epochs)
     data = open_dataset(dataset, data_root)
     say_notes([data])
+    if defence:
+        named_defence(defence)
     _refuse_early(models, data, recipe.epochs, workspace)
     for model, seed in itertools.product(models, seeds):
         title = f"{model} #{seed}" if len(seeds) > 1 else model
@@ -49,6 +54,8 @@ def train_models(
                 recipe=recipe,
                 seed=seed,
                 workspace=workspace,
+                defence=defence,
+                start_from=start_from,
                 resume=resume,
                 force=force,
                 device=choose_device(device),

@@ -63,9 +63,13 @@ def _training(card: Card) -> Training:
     """Everything the card was trained by, but for the seed and what is drawn from it."""
     drawn = {"seed", "train_cases", "validation_cases"}
     facts = card.model_dump(mode="json", include=set(Settings.model_fields) - drawn)
+    for later in ("defence", "start_from"):  # older records have none
+        if not facts[later]:
+            del facts[later]
     facts["cases"] = sorted([*card.train_cases, *card.validation_cases])
+    name = checkpoint_name(card.model, card.dataset_spec, card.seed, card.defence)
     return Training(
-        network=checkpoint_name(card.model, card.dataset_spec, card.seed).rpartition("#")[0],
+        network=name.rpartition("#")[0],
         seed=card.seed,
         settings_sha256=digest(facts),
     )

@@ -42,6 +42,8 @@ class TrainConfig:
     epochs: Count | None = None
     seed: Seed | None = None
     seeds: Seeds | None = None
+    defence: str = ""
+    start_from: Path | None = None
     force: Flag = False
 
     @property
@@ -114,6 +116,8 @@ def _check_training(train: TrainConfig) -> None:
         raise UserError("[train] names no network; give it models or a suite")
     for model in train.networks:
         registry.load("models", parse(model).name)
+    if train.defence:
+        registry.load("defences", parse(train.defence).name)
     if train.seeds is not None and train.seed is not None:
         raise UserError("[train] has both seed and seeds; keep one of them")
     if len(set(train.training_seeds)) < len(train.training_seeds):

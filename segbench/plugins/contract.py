@@ -19,8 +19,8 @@ from segbench.plugins import spec
 from segbench.plugins.naming import CLEAN
 from segbench.plugins.where import require_no_where
 
-Kind = Literal["models", "attacks", "datasets", "reports"]
-KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports")
+Kind = Literal["models", "attacks", "datasets", "reports", "defences"]
+KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports", "defences")
 NORMS = ("linf", "l2", "l1")
 
 _NEEDS = ("gradients", "scores", "labels")
@@ -55,6 +55,10 @@ def check_factory(kind: Kind, factory: Any) -> None:
     """
     if kind == "attacks":
         _check_attack_class(factory)
+    elif kind == "defences":
+        _check_record(factory)
+        if not callable(getattr(factory, "losses", None)):
+            raise ContractError("losses is missing; see segbench.api.Defence")
     elif not callable(factory):
         raise ContractError(f"it is a {type(factory).__name__}; expected a function or a class")
     elif kind == "models":
@@ -73,12 +77,16 @@ def check_factory(kind: Kind, factory: Any) -> None:
         require_no_where(found)
 
 
-def _check_attack_class(factory: Any) -> None:
+def _check_record(factory: Any) -> None:
     frozen = getattr(getattr(factory, "__dataclass_params__", None), "frozen", False)
     if not (isinstance(factory, type) and is_dataclass(factory) and frozen):
         raise ContractError(
             "it is not a frozen dataclass, whose fields are the parameters to record"
         )
+
+
+def _check_attack_class(factory: Any) -> None:
+    _check_record(factory)
     named = {*dir(factory), *factory.__dataclass_fields__}
     if not any(named.issuperset(members) for members in _FORMS.values()):
         form, members = max(_FORMS.items(), key=lambda form: len(named.intersection(form[1])))

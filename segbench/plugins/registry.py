@@ -1,6 +1,6 @@
 """Names to plug-ins, lazily, over entry points.
 
-A plug-in is any object that an installed distribution declares under one of the four groups, for
+A plug-in is any object that an installed distribution declares under one of the five groups, for
 example ``[project.entry-points."segbench.attacks"]``. Built-in and foreign plug-ins are on equal
 terms; nothing is imported before it is asked for by name.
 

@@ -40,6 +40,8 @@ class Settings(BaseModel):
         parameters: every hyper-parameter of the network, defaults included.
         class_names: K names, background first.
         dataset: the data set's registered name.
+        defence: the spec of how batches are learnt from, keys sorted; "" for as they are.
+        start_from: SHA-256 of the weights that training began with; "" for those of the seed.
         train_cases: case ids; with ``validation_cases`` they make up the split.
     """
 
@@ -59,6 +61,8 @@ class Settings(BaseModel):
     validation_cases: tuple[str, ...]
     recipe: Recipe
     seed: int
+    defence: str = ""
+    start_from: str = ""
 
     @field_validator("dataset_spec")
     @classmethod
@@ -84,7 +88,7 @@ class Card(Settings):
 
     Attributes:
         plugin: the distribution that the architecture came from.
-        best_epoch: the epoch of ``model.safetensors``, counted from 1.
+        best_epoch: the epoch of ``model.safetensors``, counted from 1; the last of a defence.
         best_jaccard: mean validation Jaccard of that epoch, in fp32.
         contents: ``Case.sha256`` of the cases that were trained and validated on, by case id, as
             far as the last process read them.
@@ -110,8 +114,10 @@ class Card(Settings):
     seconds: float
 
 
-def checkpoint_name(model_spec: str, dataset_spec: str, seed: int) -> str:
+def checkpoint_name(model_spec: str, dataset_spec: str, seed: int, defence: str = "") -> str:
     """The folder name of a checkpoint: ``unet-width=16@jsrt#0`` for ``unet:width=16``.
+
+    With a defence ``unet_with_pgd-at-eps=8+255@jsrt#0``.
 
     The rule: keys are sorted; ``:`` becomes ``-`` and ``/`` becomes ``+``; every other character
     but letters, digits and ``.,=+-_`` becomes ``_``. A spec that loses something by that, or is
@@ -121,7 +127,8 @@ def checkpoint_name(model_spec: str, dataset_spec: str, seed: int) -> str:
     Raises:
         UserError: one of the texts is not a spec.
     """
-    return f"{_legal(model_spec)}@{_legal(dataset_spec)}#{seed}"
+    defended = f"_with_{_legal(defence)}" if defence else ""
+    return f"{_legal(model_spec)}{defended}@{_legal(dataset_spec)}#{seed}"
 
 
 def _legal(spec_text: str) -> str:

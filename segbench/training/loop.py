@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from segbench.api import BringsLoss, BringsPostprocess
-from segbench.engine.precision import Precision
+from segbench.api import BringsPostprocess
 from segbench.metrics.regions import score_regions
 from segbench.training.cases import CaseMemory, Sample
-from segbench.training.loss import IGNORED, supervised_loss, two_classes
+from segbench.training.layout import channels_last
+from segbench.training.loss import IGNORED, two_classes
 from segbench.training.recipes import Recipe
 
 
@@ -41,15 +41,14 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Sample],
     *,
-    recipe: Recipe,
-    precision: Precision,
+    losses: Callable[[Tensor, Tensor], Iterator[Tensor]],
     learning_rate: Callable[[int], float],
     after_batch: Callable[[int], None],
 ) -> float:
     """One pass over batches on the network's device; the mean loss over cases.
 
-    ``learning_rate`` and ``after_batch`` get the batch's number in this epoch, from 0. Weights
-    and updates are fp32 whatever the precision.
+    ``losses`` makes of a batch what is descended, an update each. ``learning_rate`` and
+    ``after_batch`` get the batch's number in this epoch, from 0.
     """
     module.train()
     total: Tensor | float = 0.0  # stays on the device: no step waits for it
@@ -57,14 +56,12 @@ def train_epoch(
     for number, (images, labels) in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number)
-        with _autocast(precision, images.device):
-            outputs = module(channels_last(images))
-        loss = _training_loss(module, outputs, labels, recipe)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimizer.step()
-        total += loss.detach() * len(images)
-        cases += len(images)
+        for loss in losses(images, labels):
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            total += loss.detach() * len(images)
+            cases += len(images)
         after_batch(number)
     return float(total / cases)
 
@@ -93,29 +90,3 @@ def validate(
         scores.append(jaccard.nanmean())
     mean = float(torch.stack(scores).nanmean()) if scores else math.nan
     return None if math.isnan(mean) else mean
-
-
-def lay_out_channels_last(module: nn.Module) -> nn.Module:
-    """Kernels in the memory layout that convolutions are fastest in, in place."""
-    for parameter in module.parameters():
-        parameter.data = channels_last(parameter.data)
-    return module
-
-
-def channels_last(tensor: Tensor) -> Tensor:
-    """The same values, laid out channels-last where there are two or three spatial axes."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    layout = layouts.get(tensor.dim())
-    return tensor if layout is None else tensor.contiguous(memory_format=layout)
-
-
-def _training_loss(module: nn.Module, outputs: object, labels: Tensor, recipe: Recipe) -> Tensor:
-    if isinstance(module, BringsLoss):
-        return module.loss(outputs, labels)
-    return supervised_loss(
-        outputs, labels, dice_weight=recipe.dice_weight, aux_weight=recipe.aux_weight
-    )
-
-
-def _autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision.name == "bf16")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +18,20 @@ from segbench.plugins.architecture import Architecture
 from segbench.training.augment import derive_seed
 from segbench.training.card import EpochScore, Settings
 from segbench.training.cases import CaseMemory, batch_count, epoch_batches, prepared_ahead
+from segbench.training.defence import load_defence
+from segbench.training.layout import lay_out_channels_last
 from segbench.training.listener import Listener
 from segbench.training.loop import (
-    lay_out_channels_last,
     make_optimizer,
     train_epoch,
     validate,
     warm_cosine,
 )
 from segbench.training.progress import Progress, save_progress
+from segbench.training.trainee import TrainedNetwork
+
+Losses = Callable[[Tensor, Tensor], Iterator[Tensor]]
+"""Images and labels of a batch -> what is descended, an update each."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Session:
 
     Attributes:
         unfinished: the file that holds the state after every epoch.
+        start: the weights to begin with; None for those that the seed draws.
     """
 
     architecture: Architecture
@@ -44,12 +50,14 @@ class Session:
     device: torch.device
     precision: Precision
     listener: Listener
+    start: Mapping[str, Tensor] | None = None
 
     def run(self, progress: Progress) -> Mapping[str, str]:
         """Train the epochs that are missing, in place; ``Case.sha256`` of the cases read, by id.
 
         Training time is shared equally among the stages of a network that has them, each with its
-        own optimizer and schedule; only epochs of the last stage compete for the best.
+        own optimizer and schedule; only epochs of the last stage compete for the best. Of a defence
+        the last epoch counts: a clean score would choose the least robust.
 
         Raises:
             UserError: there are fewer epochs than stages.
@@ -93,7 +101,8 @@ class Session:
             best = progress.best_jaccard
             progress.history.append(EpochScore(loss=loss, jaccard=jaccard, seconds=seconds))
             progress.weights, progress.optimizer = _copy(module), optimizer.state_dict()
-            if is_last and (best is None or jaccard is None or jaccard >= best):
+            better = best is None or jaccard is None or jaccard >= best
+            if is_last and (better or self.settings.defence):
                 progress.best_epoch, progress.best = epoch + 1, progress.weights
             save_progress(self.unfinished, self.settings, progress)
             self.listener.epoch(epoch + 1, recipe.epochs, loss, jaccard, seconds)
@@ -115,8 +124,7 @@ class Session:
             module,
             optimizer,
             prepared_ahead(batches, self.device),
-            recipe=recipe,
-            precision=self.precision,
+            losses=self._losses(module, epoch),
             learning_rate=lambda batch: (
                 recipe.learning_rate
                 * warm_cosine(before + batch, steps, recipe.warmup_epochs * count)
@@ -130,14 +138,25 @@ class Session:
             )
         return loss
 
+    def _losses(self, module: nn.Module, epoch: int) -> Losses:
+        """What a batch is learnt by, with the defence where there is one."""
+        trainee = TrainedNetwork(module, self.settings.recipe, self.precision)
+        if not self.settings.defence:
+            return lambda images, labels: iter([trainee.loss(images, labels)])
+        defence, draws = load_defence(self.settings.defence), torch.Generator()
+        draws.manual_seed(derive_seed(self.settings.seed, epoch, "defence"))
+        return lambda images, labels: defence.losses(trainee, images, labels, draws)
+
     def _build(self) -> nn.Module:
-        """The network with its initial weights, a function of the seed alone."""
+        """The network with its initial weights: a function of the seed, or another training's."""
         torch.manual_seed(derive_seed(self.settings.seed, "weights"))
         module = self.architecture.build(
             in_channels=self.settings.in_channels,
             num_classes=self.settings.num_classes,
             spatial_dims=self.settings.spatial_dims,
         )
+        if self.start is not None:
+            module.load_state_dict(self.start)
         return lay_out_channels_last(module.to(self.device))
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from segbench.api import Dataset
 from segbench.engine.memory import is_out_of_memory
@@ -33,11 +34,13 @@ from segbench.training.card import (
 )
 from segbench.training.cases import hold_out
 from segbench.training.checkpoint import save_checkpoint
+from segbench.training.defence import load_defence, named_defence
 from segbench.training.listener import Listener, Silence
 from segbench.training.lock import locked
 from segbench.training.progress import Progress, load_progress
 from segbench.training.recipes import Recipe
 from segbench.training.session import Session
+from segbench.training.start import load_start
 
 _SEEDS = 2**63  # what the store's whole numbers hold
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words
@@ -52,6 +55,8 @@ def train_model(
     seed: int,
     workspace: Workspace,
     split: str = "train",
+    defence: str = "",
+    start_from: Path | None = None,
     resume: bool = False,
     force: bool = False,
     device: torch.device | str = "cpu",
@@ -60,7 +65,9 @@ def train_model(
     """The folder of the finished checkpoint, ``<workspace>/models/<model>@<data>#<seed>``.
 
     A finished checkpoint of the same settings is returned at once. ``resume`` continues an
-    unfinished training, exactly; ``force`` starts over whatever is there.
+    unfinished training, exactly; ``force`` starts over whatever is there. ``defence`` is the spec
+    of how batches are learnt from, and ``start_from`` the checkpoint folder of the same
+    architecture whose best weights it begins with.
 
     Raises:
         UserError: the spec, split or recipe cannot be used, or the folder holds a training with
@@ -70,8 +77,20 @@ def train_model(
     """
     listener = listener or Silence()
     architecture = resolve_architecture(model_spec, dataset.spatial_dims)
-    settings = _settings(architecture, dataset, dataset_spec, recipe, seed, split)
-    folder = workspace.models / checkpoint_name(model_spec, dataset_spec, seed)
+    if defence and start_from is None and getattr(load_defence(defence), "needs_start", False):
+        raise UserError(f"{defence} begins from another checkpoint; give --start-from FOLDER")
+    start = None if start_from is None else load_start(start_from, architecture)
+    settings = _settings(
+        architecture,
+        dataset,
+        dataset_spec,
+        recipe,
+        seed,
+        split,
+        str(named_defence(defence)) if defence else "",
+        start.sha256 if start else "",
+    )
+    folder = workspace.models / checkpoint_name(model_spec, dataset_spec, seed, settings.defence)
     if not force and _is_trained(folder, settings, listener):
         return folder
     with locked(folder):
@@ -81,7 +100,9 @@ def train_model(
         if not force and (folder / UNFINISHED_FILE).exists():
             progress = _unfinished(folder, settings, resume)
             listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
-        _train(architecture, dataset, settings, folder, progress, torch.device(device), listener)
+        weights = None if start is None else start.weights
+        place = torch.device(device)
+        _train(architecture, dataset, settings, folder, progress, place, listener, weights)
     return folder
 
 
@@ -102,12 +123,15 @@ def _train(
     progress: Progress,
     device: torch.device,
     listener: Listener,
+    start: Mapping[str, Tensor] | None,
 ) -> None:
     """From where ``progress`` is to the finished checkpoint in ``folder``."""
     unfinished = folder / UNFINISHED_FILE
     precision = choose_precision(device, "auto")
     require_ieee_fp32()
-    session = Session(architecture, dataset, settings, unfinished, device, precision, listener)
+    session = Session(
+        architecture, dataset, settings, unfinished, device, precision, listener, start
+    )
     try:
         with no_exit(f"model {settings.model}"):
             contents = session.run(progress)
@@ -135,6 +159,8 @@ def _settings(
     recipe: Recipe,
     seed: int,
     split: str,
+    defence: str,
+    start_from: str,
 ) -> Settings:
     if not -_SEEDS <= seed < _SEEDS:
         raise UserError(f"seed {seed} is out of range; expected {-_SEEDS} to {_SEEDS - 1}")
@@ -146,8 +172,6 @@ def _settings(
             f"the split {split!r} of {dataset_spec} has no cases to train on (a split by rule "
             "needs two patients or more, since the cases of one stay together)"
         )
-    if not entries:
-        raise UserError(f"the split {split!r} of {dataset_spec} has no cases to train on")
     training, validation = hold_out(entries, recipe.validation_fraction, seed)
     return Settings(
         model=architecture.text,
@@ -164,6 +188,8 @@ def _settings(
         validation_cases=tuple(entry.case_id for entry in validation),
         recipe=recipe,
         seed=seed,
+        defence=defence,
+        start_from=start_from,
     )
 
 

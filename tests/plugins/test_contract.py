@@ -60,7 +60,17 @@ def Plugin(tables, directory):
     path.write_text("a")
     return [path]
 """
-WHOLE = {"attacks": STEPS, "models": MODEL, "datasets": DATASET, "reports": REPORT}
+DEFENCE = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Plugin:
+    strength: int = 3
+    def losses(self, trainee, images, labels, draws): ...
+"""
+WHOLE = {
+    "attacks": STEPS, "models": MODEL, "datasets": DATASET, "reports": REPORT, "defences": DEFENCE
+}  # fmt: skip
 
 
 def add(install: Install, kind: str, source: str, name: str = "odd") -> None:
@@ -89,6 +99,8 @@ BUDGETS = "    budgets = {}\n"
     [
         ("attacks", "frozen=True", "frozen=False", "it is not a frozen dataclass"),
         ("attacks", "@dataclass(frozen=True)", "", "it is not a frozen dataclass"),
+        ("defences", "frozen=True", "frozen=False", "it is not a frozen dataclass"),
+        ("defences", "def losses", "def loss", "losses is missing; see segbench.api.Defence"),
         ("attacks", METHODS, "", "plan is missing; expected of a step attack: plan, init, loss"),
         ("attacks", STEPS[STEPS.index("    def plan") :], "", "are missing; expected of a step"),
         ("attacks", METHODS, "    def learn(self): ...\n", "plan is missing"),

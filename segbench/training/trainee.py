@@ -1,0 +1,64 @@
+"""A network in training, as a defence asks it, and how a batch is learnt from without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from segbench.api import BringsLoss, Goal, Loss
+from segbench.engine.precision import Precision
+from segbench.training.layout import channels_last
+from segbench.training.loss import IGNORED, supervised_loss, two_classes
+from segbench.training.recipes import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """An ``api.Trainee`` over a module that a recipe trains."""
+
+    module: nn.Module
+    recipe: Recipe
+    precision: Precision
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The module's own loss where it brings one, else the default."""
+        outputs = self._asked(images)
+        if isinstance(self.module, BringsLoss):
+            return self.module.loss(outputs, labels)
+        recipe = self.recipe
+        return supervised_loss(
+            outputs, labels, dice_weight=recipe.dice_weight, aux_weight=recipe.aux_weight
+        )
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The first of what it returns."""
+        return _first(self._asked(images))
+
+    def goal(self, labels: Tensor) -> Goal:
+        """Away from the labels; pixels that are not trained on count for nothing."""
+        return Goal(labels, labels, ignore_index=IGNORED)
+
+    def ascent(self, images: Tensor, loss: Loss, goal: Goal) -> Tensor:
+        """See ``api.Trainee``; the weights get no gradient of it."""
+        leaf = images.detach().clone().requires_grad_()
+        self.module.eval()
+        try:
+            with torch.enable_grad():
+                logits = _first(self._asked(leaf))
+                (gradient,) = torch.autograd.grad(loss(logits, goal).sum(), leaf)
+        finally:
+            self.module.train()
+        return gradient
+
+    def _asked(self, images: Tensor) -> object:
+        low = self.precision.name == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+            return self.module(channels_last(images))
+
+
+def _first(outputs: object) -> Tensor:
+    logits = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+    assert isinstance(logits, Tensor)
+    return two_classes(logits).float()

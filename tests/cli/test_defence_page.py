@@ -1,0 +1,39 @@
+"""docs/defences.md: its example, installed as a stranger's, trains from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import CliRunner
+from pages import ROOT, blocks
+
+from segbench.cli import main
+from segbench.training.card import load_card
+
+PAGE = ROOT / "docs" / "defences.md"
+
+
+def test_a_strangers_defence_trains_and_is_named(
+    install: Callable[..., None], tmp_path: Path
+) -> None:
+    (code,) = blocks(PAGE, "python")
+    install("stranger", "[segbench.defences]\nbrighter = stranger_code:Brighter\n", code)
+    listed = CliRunner().invoke(main, ["list", "defences", "brighter"])
+    assert listed.exit_code == 0, listed.output
+    assert "Images with all pixels up or down by the same." in listed.output
+    done = CliRunner().invoke(main, [
+        "train", "unet:width=4,depth=2", "--defence", "brighter:by=0.2", "--epochs", "1",
+        "--dataset", "phantom-cxr:size=32,train_cases=4", "--workspace", str(tmp_path),
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (folder,) = (tmp_path / "models").iterdir()
+    assert folder.name.startswith("unet-depth=2,width=4_with_brighter-by=0.2@phantom-cxr")
+    assert load_card(folder).defence == "brighter:by=0.2"
+
+
+def test_every_defence_is_on_the_page() -> None:
+    from segbench.plugins.registry import names
+
+    text = PAGE.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in names("defences"))
