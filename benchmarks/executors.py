@@ -118,7 +118,11 @@ def show_gain(
             pool = ("--executor", "processes", "--workers", str(count))
             found.append(slope(folder, count, short, long, *pool))
     for count, found in slopes.items():
-        click.echo(said(f"{count} workers", found, cases, f"a case of {network} at {size}"))
+        workers_are = f"{count} worker{'s' * (count > 1)}"
+        click.echo(said(workers_are, found, cases, f"a case of {network} at {size}"))
+    if min(slopes[1] + slopes[workers]) <= 0:
+        click.echo("a longer run took less time than a shorter one: the machine is not idle")
+        return
     gained = median(slopes[1]) / median(slopes[workers])
     click.echo(f"{workers} workers are {gained:.2f} times as fast as one")
 
