@@ -24,6 +24,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 Row = dict[str, Any]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is remembered between commands is the session's, and never that of whoever runs it."""
+    os.environ["SEGBENCH_CONFIG_DIR"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test begins at the same random numbers, whatever ran before it in its process."""
