@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TELLING = 0.02
 """A difference of mean Jaccard that a comparison of two networks should tell apart from none."""
 
-_END = "\x1e"  # in no text, which has it written out
+_END = "\x1e\n"  # in no text, which has the first written out; the second is to be quoted
 _AT_ONCE = 50_000  # rows
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
 

@@ -54,7 +54,7 @@ def test_a_value_is_written_as_pandas_writes_it_however_many_rows_bear_it():
     odd = pd.DataFrame(
         {
             "a,b": ["", 'x,"y"\n', "plain", None, "plain"],
-            "names": pd.Categorical(["b", "a", None, "b", ""]),
+            "names": pd.Categorical(["b", "a\nb", None, "b", ""]),
             "scores": [1.0, np.nan, 1e-300, np.inf, 0.1 + 0.2],
             "signs": [-0.0, 0.0, 1.0, -2.0, 3.0],
             "counts": [1, 2, 3, 2, 1],
