@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import nullcontext
 
 from torch import Tensor
 
-from segbench.api import (
-    Budget,
-    Goal,
-    StepAttack,
-    WarpAttack,
-    WholeAttack,
-)
+from segbench.api import Budget, Goal, StepAttack, WarpAttack, WholeAttack
 from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.outcome import Outcome
-from segbench.engine.returned import (
-    check_displacement,
-    check_images,
-)
+from segbench.engine.returned import check_displacement, check_images
 from segbench.engine.steps import StepRun
 from segbench.engine.warp import warped
 from segbench.engine.whole import CaseObjective
@@ -47,30 +37,16 @@ def attack_batch(
         ContractError: what the attack returned is not what the contract says.
     """
     goal = dataclasses.replace(goal, structures=network.structures)
-    with nullcontext() if network.alone is None else network.alone.one_thread(images):
-        return _attacked(network, attack, images, goal, budget, noise, region)
-
-
-def _attacked(
-    network: Network,
-    attack: StepAttack | WholeAttack | WarpAttack,
-    images: Tensor,
-    goal: Goal,
-    budget: Budget,
-    noise: CaseNoise,
-    region: Tensor | None,
-) -> Outcome:
-    if isinstance(attack, StepAttack):
-        return StepRun(network, attack, images, goal, budget, noise, region).run()
-    objective = CaseObjective(network, noise, images, region)
-    if isinstance(attack, WarpAttack):
-        moves = attack.warp(objective, images.clone(), goal, budget, noise)
-        check_displacement(moves, images)
-        found = warped(images, moves).clamp(0, 1)
-        forwards, backwards, zeros = objective.costs.tolist()
-        return Outcome(found, forwards, backwards, zeros, moves)
-    found = attack.run(objective, images.clone(), goal, budget, noise)
-    check_images(found, images, "run")
-    found = ball.project(found.detach(), images, budget, region)
-    forwards, backwards, zeros = objective.costs.tolist()
-    return Outcome(found, forwards, backwards, zeros, members=objective.members)
+    with network.steady(images):
+        if isinstance(attack, StepAttack):
+            return StepRun(network, attack, images, goal, budget, noise, region).run()
+        objective = CaseObjective(network, noise, images, region)
+        if isinstance(attack, WarpAttack):
+            moves = attack.warp(objective, images.clone(), goal, budget, noise)
+            check_displacement(moves, images)
+            found = warped(images, moves).clamp(0, 1)
+            return Outcome(found, *objective.spent(), displacement=moves)
+        found = attack.run(objective, images.clone(), goal, budget, noise)
+        check_images(found, images, "run")
+        found = ball.project(found.detach(), images, budget, region)
+        return Outcome(found, *objective.spent(), members=objective.members)

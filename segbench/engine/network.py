@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -239,6 +239,10 @@ class Network(Answers):
         if self.alone is None:
             return [ask(slice(at.start, at.stop))]
         return self.alone.answers(ask, images, at)
+
+    def steady(self, images: Tensor) -> AbstractContextManager[None]:
+        """Within it what is computed beside the network rounds the same in every company."""
+        return nullcontext() if self.alone is None else self.alone.one_thread(images)
 
     def require_unchanged(self) -> None:
         """Refuse a network that no longer answers its probe as it did, or holds other numbers.

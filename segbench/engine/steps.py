@@ -32,10 +32,7 @@ from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective, remaining
 from segbench.engine.outcome import Outcome
-from segbench.engine.returned import (
-    check_plan,
-    check_state,
-)
+from segbench.engine.returned import check_plan, check_state
 from segbench.engine.subsets import select, select_context, select_goal
 from segbench.engine.whole import within
 from segbench.errors import UserError

@@ -72,6 +72,11 @@ class CaseObjective(NetworkObjective):
         self._note(images, ball.flat_norm(logits, torch.inf), "logits", backwards=0)
         return logits
 
+    def spent(self) -> tuple[list[int], list[int], list[int]]:
+        """The costs as lists, per case."""
+        forwards, backwards, zeros = self.costs.tolist()
+        return forwards, backwards, zeros
+
     def _movable(self) -> Tensor:
         """Which cases (B,) have a pixel that may change: a gradient of none says nothing."""
         if self.region is None:
