@@ -52,7 +52,9 @@ class Gaussian:
     clean_share: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.sigma, 1, self.clean_share)
+        if not 0 < self.sigma <= 1:
+            raise UserError(f"sigma={self.sigma:g} must lie above 0, up to 1")
+        _check(1, 1, self.clean_share)
 
     def losses(
         self, trainee: Trainee, images: Tensor, labels: Tensor, draws: torch.Generator
@@ -60,7 +62,7 @@ class Gaussian:
         """One, of the noised images."""
         noise = torch.randn(images.shape, generator=draws).to(images)
         noised = images + self.sigma * noise
-        yield trainee.loss(_mixed(images, noised, self.clean_share), labels)
+        yield trainee.loss(_mixed(images, noised, self.clean_share, draws), labels)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class PGDTraining:
         start = _uniform(images, self.eps, draws)
         goal = trainee.goal(labels)
         attacked = _climbed(trainee, images, start, goal, self.eps, self.steps, self._loss)
-        yield trainee.loss(_mixed(images, attacked, self.clean_share), labels)
+        yield trainee.loss(_mixed(images, attacked, self.clean_share, draws), labels)
 
     def _loss(self, logits: Tensor, goal: Goal, progress: float) -> Tensor:
         return cross_entropy(logits, goal)
@@ -186,7 +188,9 @@ class Free:
     replays: int = 4
 
     def __post_init__(self) -> None:
-        _check(self.eps, self.replays)
+        _check(self.eps, 1)
+        if self.replays < 1:
+            raise UserError(f"replays={self.replays} must be at least 1")
 
     def losses(
         self, trainee: Trainee, images: Tensor, labels: Tensor, draws: torch.Generator
@@ -222,9 +226,12 @@ def _climbed(
     return (images + moved).clamp(0, 1)
 
 
-def _mixed(clean: Tensor, changed: Tensor, clean_share: float) -> Tensor:
-    """The first of a shuffled batch as they are, the rest changed."""
-    kept = round(clean_share * len(clean))
+def _mixed(clean: Tensor, changed: Tensor, clean_share: float, draws: torch.Generator) -> Tensor:
+    """The first of a shuffled batch as they are, the rest changed.
+
+    What the share leaves of a case is drawn, so that it holds in the mean for batches of one too.
+    """
+    kept = int(clean_share * len(clean) + float(torch.rand((), generator=draws)))
     return torch.cat([clean[:kept], changed[kept:]])
 
 

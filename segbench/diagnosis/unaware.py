@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from segbench.api import MeetsCases
 from segbench.diagnosis.examination import Examination
 from segbench.engine.network import Network
+from segbench.engine.precision import Precision
 
 
 class Unaware(nn.Module):
     """The same answers, and no layer in sight that declares a stand-in or how often it draws."""
+
+    hides_layers = True
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -41,7 +44,7 @@ def unaware(examined: Examination) -> Examination | None:
         Unaware(network.module),
         network.classes,
         network.device,
-        network.precision,
+        Precision("fp32", "layers that nobody sees cannot be cast"),
     )
     first = examined.batches[0]
     bare.prepare(first.images[:1], first.truth[:1])

@@ -15,7 +15,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -23,14 +23,16 @@ from torch import Tensor, nn
 
 Answer = TypeVar("Answer")
 
+KNOWN = ("torch", "segbench", "segbench_models", "monai")
+"""Packages whose layers keep nothing between one question and the next, nor outside themselves."""
+
 _BUSY = 64 * 2**20  # bytes that a case keeps for a gradient, per thread that it keeps busy
 
 
 class PerThread(nn.Module):
-    """A frozen network of which each thread has a copy of its own; the weights are shared.
+    """A frozen network of which each thread has a copy of its own; the parameters are shared.
 
-    A ``forward`` may note things on ``self``, and a watched layer's hook must hear its own thread
-    alone.
+    A watched layer's hook must hear its own thread alone.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -48,7 +50,7 @@ class PerThread(nn.Module):
         if threading.get_ident() == self._home:
             return self.network
         if not hasattr(self._own, "copy"):
-            shared = {id(tensor): tensor for tensor in _shared(self.network)}
+            shared = {id(parameter): parameter for parameter in self.network.parameters()}
             self._own.copy = copy.deepcopy(self.network, shared)
         owned: nn.Module = self._own.copy
         return owned
@@ -58,7 +60,7 @@ class Alone:
     """How the cases of one network are computed on a CPU.
 
     Args:
-        network: the original, to see whether copies of it answer at once as one by one.
+        network: the original, to see whether copies of it answer at once as it does.
         pair: two images (2, C, *spatial) that differ.
         kept: the bytes that a gradient of a case of such images (1, C, *spatial) keeps.
     """
@@ -99,19 +101,15 @@ class Alone:
 
         Where they get all, so they do here.
         """
-        here = torch.get_num_threads()
-        torch.set_num_threads(here if self.one_after_another(images) else 1)
-        try:
+        with nullcontext() if self.one_after_another(images) else _on_one_thread():
             yield
-        finally:
-            torch.set_num_threads(here)
 
     @functools.cached_property
     def _bears_company(self) -> bool:
-        """Whether copies of the network answer at once as one by one, to the bit.
+        """Whether copies of the network may be asked at once.
 
-        What cannot be copied does not, nor what keeps its intermediate values where all copies see
-        them.
+        Not of code that nobody here knows: what that keeps, and where, cannot be seen from outside.
+        Of the rest the copies must answer as the network itself does, to the bit.
         """
 
         def answer(place: int) -> list[Tensor]:
@@ -120,14 +118,17 @@ class Alone:
 
         if self._threads == 1:
             return True
+        if not is_known(self._network.network):
+            return False
         pool = _pool(self._threads)
         try:
             together = list(pool.map(answer, range(2 * min(self._threads, 4))))
-            apart = [pool.submit(answer, place).result() for place in range(2)]
-        except Exception:  # whatever a copy of a stranger's network raises, the network serves
+        except Exception:  # whatever a copy raises, the network itself serves
             return False
+        with _on_one_thread():
+            own = [answer(place) for place in range(2)]
         pairs = [
-            pair for n, some in enumerate(together) for pair in zip(some, apart[n % 2], strict=True)
+            pair for n, some in enumerate(together) for pair in zip(some, own[n % 2], strict=True)
         ]
         return bool(pairs) and all(torch.equal(*pair) for pair in pairs)
 
@@ -137,13 +138,28 @@ def is_tiled(network: nn.Module) -> bool:
     return any(getattr(part, "tiled", False) for part in network.modules())
 
 
-def _shared(network: nn.Module) -> Iterator[Tensor]:
-    """Its weights, and what it noted on itself with a graph behind it, which cannot be copied."""
-    yield from network.parameters()
-    yield from network.buffers()
-    for part in network.modules():
-        noted = (value for value in vars(part).values() if isinstance(value, Tensor))
-        yield from (tensor for tensor in noted if not tensor.is_leaf)
+def is_known(network: nn.Module) -> bool:
+    """Whether every layer is of a package of ``KNOWN``, as it was written, and without hooks."""
+    return all(_is_known(part) for part in network.modules())
+
+
+def _is_known(layer: nn.Module) -> bool:
+    if isinstance(layer, torch.jit.ScriptModule) or getattr(layer, "hides_layers", False):
+        return False
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
+    if any(hooks) or "forward" in vars(layer):
+        return False
+    return type(layer).__module__.partition(".")[0] in KNOWN
+
+
+@contextmanager
+def _on_one_thread() -> Iterator[None]:
+    here = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(here)
 
 
 def _tensors(answer: Any) -> list[Tensor]:

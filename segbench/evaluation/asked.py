@@ -8,7 +8,7 @@ from segbench.evaluation.case_index import Known
 from segbench.evaluation.subject import Subject
 from segbench.store.records import digest
 from segbench.store.runs import Asked, AskedCase, Training
-from segbench.training.card import Card, Settings, checkpoint_name
+from segbench.training.card import Card, Learnt, Settings, checkpoint_name
 
 
 def describe_asked(subject: Subject, keys: Sequence[str], known: Mapping[str, Known]) -> Asked:
@@ -49,11 +49,17 @@ def _spans(known: Mapping[str, Known]) -> tuple[float, float] | None:
 def _trained_on(card: Card, fingerprint: str, known: Mapping[str, Known]) -> frozenset[str]:
     """Which of the cases the network was trained, or its epoch chosen, on.
 
-    By content, wherever they lie; by name where the data set is the card's.
+    By content, wherever they lie; by name where the data set is the card's. What the weights that
+    it began with were trained on counts too.
     """
-    contents = set(card.contents.values())
-    same = card.dataset_fingerprint == fingerprint
-    named = {*card.train_cases, *card.validation_cases} if same else set()
+    own = Learnt(
+        dataset_fingerprint=card.dataset_fingerprint,
+        cases=(*card.train_cases, *card.validation_cases),
+        contents=tuple(card.contents.values()),
+    )
+    learnt = (own, *card.inherited)
+    contents = {sha256 for one in learnt for sha256 in one.contents}
+    named = {case for one in learnt if one.dataset_fingerprint == fingerprint for case in one.cases}
     return frozenset(
         case_id for case_id, case in known.items() if case.sha256 in contents or case_id in named
     )
@@ -63,7 +69,7 @@ def _training(card: Card) -> Training:
     """Everything the card was trained by, but for the seed and what is drawn from it."""
     drawn = {"seed", "train_cases", "validation_cases"}
     facts = card.model_dump(mode="json", include=set(Settings.model_fields) - drawn)
-    for later in ("defence", "start_from"):  # older records have none
+    for later in ("defence", "defence_parameters", "start_from"):  # older records have none
         if not facts[later]:
             del facts[later]
     facts["cases"] = sorted([*card.train_cases, *card.validation_cases])

@@ -302,6 +302,8 @@ def keep_declarations(network: nn.Module, module: nn.Module) -> None:
     output: Output | None = getattr(network, "output", None)
     if output is not None:
         module.output = output  # type: ignore[assignment]
+    if hasattr(network, "no_gradient"):
+        module.no_gradient = network.no_gradient
     if hasattr(network, "postprocess"):
         module.postprocess = network.postprocess
     if isinstance(network, BringsRandomness):

@@ -41,6 +41,7 @@ class Settings(BaseModel):
         class_names: K names, background first.
         dataset: the data set's registered name.
         defence: the spec of how batches are learnt from, keys sorted; "" for as they are.
+        defence_parameters: every parameter of it, defaults included.
         start_from: SHA-256 of the weights that training began with; "" for those of the seed.
         train_cases: case ids; with ``validation_cases`` they make up the split.
     """
@@ -62,6 +63,7 @@ class Settings(BaseModel):
     recipe: Recipe
     seed: int
     defence: str = ""
+    defence_parameters: dict[str, Any] = {}
     start_from: str = ""
 
     @field_validator("dataset_spec")
@@ -83,6 +85,21 @@ class EpochScore(BaseModel):
     seconds: float
 
 
+class Learnt(BaseModel):
+    """Cases that a training knew of from the one that it began with.
+
+    Attributes:
+        cases: their ids in the data set of that fingerprint.
+        contents: ``Case.sha256`` of those that were read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset_fingerprint: str
+    cases: tuple[str, ...]
+    contents: tuple[str, ...]
+
+
 class Card(Settings):
     """The settings of a finished training and what came out of it.
 
@@ -92,6 +109,7 @@ class Card(Settings):
         best_jaccard: mean validation Jaccard of that epoch, in fp32.
         contents: ``Case.sha256`` of the cases that were trained and validated on, by case id, as
             far as the last process read them.
+        inherited: what the weights that it began with were trained and validated on.
         versions: of segbench, python, torch, monai and the plug-in's distribution.
         weights_sha256: of the file ``model.safetensors``.
         precision: of the forward and backward passes; weights are always fp32.
@@ -106,6 +124,7 @@ class Card(Settings):
     last_jaccard: float | None
     history: tuple[EpochScore, ...]
     contents: dict[str, str] = {}
+    inherited: tuple[Learnt, ...] = ()
     versions: dict[str, str]
     weights_sha256: str = ""
     hardware: str

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from torch import Tensor
+
 from segbench.api import Defence
+from segbench.engine.memory import is_out_of_memory
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
 
@@ -36,4 +41,34 @@ def load_defence(text: str) -> Defence:
             f"defence {text!r} of {plugin.distribution} failed to start: "
             f"{type(error).__name__}: {error}"
         ) from error
+    if not isinstance(defence, Defence):
+        raise MachineError(f"defence {parsed.name} of {plugin.distribution} has no losses")
     return defence
+
+
+def checked(losses: Iterator[Tensor], defence: str) -> Iterator[Tensor]:
+    """The losses of a batch, each a finite number with a gradient, at least one.
+
+    Raises:
+        MachineError: they are not, or the defence fails; it is named.
+    """
+    count, items = 0, iter(losses)
+    while True:
+        try:
+            loss = next(items)
+        except StopIteration:
+            break
+        except (UserError, MachineError):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise MachineError(
+                f"defence {defence} failed: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.shape != () or not loss.requires_grad:
+            raise MachineError(f"defence {defence} gave no loss; expected one number with gradient")
+        count += 1
+        yield loss
+    if not count:
+        raise MachineError(f"defence {defence} gave no loss for a batch; expected one or more")

@@ -18,7 +18,7 @@ from segbench.plugins.architecture import Architecture
 from segbench.training.augment import derive_seed
 from segbench.training.card import EpochScore, Settings
 from segbench.training.cases import CaseMemory, batch_count, epoch_batches, prepared_ahead
-from segbench.training.defence import load_defence
+from segbench.training.defence import checked, load_defence
 from segbench.training.layout import lay_out_channels_last
 from segbench.training.listener import Listener
 from segbench.training.loop import (
@@ -145,7 +145,8 @@ class Session:
             return lambda images, labels: iter([trainee.loss(images, labels)])
         defence, draws = load_defence(self.settings.defence), torch.Generator()
         draws.manual_seed(derive_seed(self.settings.seed, epoch, "defence"))
-        return lambda images, labels: defence.losses(trainee, images, labels, draws)
+        name = self.settings.defence
+        return lambda images, labels: checked(defence.losses(trainee, images, labels, draws), name)
 
     def _build(self) -> nn.Module:
         """The network with its initial weights: a function of the seed, or another training's."""

@@ -13,13 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from segbench.api import Dataset
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, choose_precision, device_name, require_ieee_fp32
 from segbench.errors import MachineError, UserError, no_exit
-from segbench.plugins import spec
+from segbench.plugins import registry, spec
 from segbench.plugins.architecture import Architecture, resolve_architecture
 from segbench.plugins.registry import Plugin, suggest
 from segbench.store.workspace import Workspace
@@ -40,7 +39,7 @@ from segbench.training.lock import locked
 from segbench.training.progress import Progress, load_progress
 from segbench.training.recipes import Recipe
 from segbench.training.session import Session
-from segbench.training.start import load_start
+from segbench.training.start import Start, load_start
 
 _SEEDS = 2**63  # what the store's whole numbers hold
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words
@@ -79,7 +78,7 @@ def train_model(
     architecture = resolve_architecture(model_spec, dataset.spatial_dims)
     if defence and start_from is None and getattr(load_defence(defence), "needs_start", False):
         raise UserError(f"{defence} begins from another checkpoint; give --start-from FOLDER")
-    start = None if start_from is None else load_start(start_from, architecture)
+    start = None if start_from is None else load_start(start_from, architecture, dataset)
     settings = _settings(
         architecture,
         dataset,
@@ -100,9 +99,8 @@ def train_model(
         if not force and (folder / UNFINISHED_FILE).exists():
             progress = _unfinished(folder, settings, resume)
             listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
-        weights = None if start is None else start.weights
         place = torch.device(device)
-        _train(architecture, dataset, settings, folder, progress, place, listener, weights)
+        _train(architecture, dataset, settings, folder, progress, place, listener, start)
     return folder
 
 
@@ -123,14 +121,15 @@ def _train(
     progress: Progress,
     device: torch.device,
     listener: Listener,
-    start: Mapping[str, Tensor] | None,
+    start: Start | None,
 ) -> None:
     """From where ``progress`` is to the finished checkpoint in ``folder``."""
     unfinished = folder / UNFINISHED_FILE
     precision = choose_precision(device, "auto")
     require_ieee_fp32()
+    weights = None if start is None else start.weights
     session = Session(
-        architecture, dataset, settings, unfinished, device, precision, listener, start
+        architecture, dataset, settings, unfinished, device, precision, listener, weights
     )
     try:
         with no_exit(f"model {settings.model}"):
@@ -147,7 +146,7 @@ def _train(
             f"training {settings.model} does not fit into the memory of {device}; "
             f"try a batch_size below {settings.recipe.batch_size}"
         ) from error
-    card = _card(settings, progress, contents, architecture.plugin, device, precision)
+    card = _card(settings, progress, contents, architecture.plugin, device, precision, start)
     save_checkpoint(folder, progress.best, progress.weights, card)
     unfinished.unlink(missing_ok=True)
 
@@ -189,6 +188,7 @@ def _settings(
         recipe=recipe,
         seed=seed,
         defence=defence,
+        defence_parameters=vars(load_defence(defence)).copy() if defence else {},
         start_from=start_from,
     )
 
@@ -221,7 +221,11 @@ def _card(
     plugin: Plugin,
     device: torch.device,
     precision: Precision,
+    start: Start | None,
 ) -> Card:
+    helper = plugin
+    if settings.defence:
+        helper = registry.load("defences", spec.parse(settings.defence).name)
     now = datetime.datetime.now(datetime.UTC)
     return Card(
         **dict(settings),
@@ -231,10 +235,12 @@ def _card(
         last_jaccard=progress.history[-1].jaccard,
         history=tuple(progress.history),
         contents=dict(contents),
+        inherited=() if start is None else start.learnt,
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in ("segbench", "torch", "monai")},
             plugin.distribution: plugin.version,
+            helper.distribution: helper.version,
         },
         hardware=f"{device_name(device)}, {torch.get_num_threads()} threads",
         precision=precision.name,

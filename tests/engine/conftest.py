@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Attack, Budget, Goal
+from segbench.engine import alone
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -33,6 +34,13 @@ def run() -> Callable[..., Outcome]:
         return attack_batch(network, attack, images, Goal(truth, truth), budget, noise)
 
     return attacked
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks of the tests are of a package whose code is known."""
+    here = ("toys", "tests", "test_alone", "test_batch_sizes")
+    monkeypatch.setattr(alone, "KNOWN", (*alone.KNOWN, *here))
 
 
 @pytest.fixture

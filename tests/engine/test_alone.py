@@ -13,6 +13,7 @@ from toys import Curved
 
 from segbench.api import Goal
 from segbench.engine import alone
+from segbench.engine.network import ChangedNetworkError
 from segbench.engine.objective import NetworkObjective
 
 
@@ -44,19 +45,30 @@ class NotesOnItself(Curved):
         return answer + 100 * (self.kept.mean((1, 2, 3), keepdim=True) - 0.5)
 
 
-SHELF: list[Tensor] = []
+class Forgetful(Curved):
+    """A copy of it answers otherwise."""
 
+    gain = 1.0
 
-class NotesOnAShelf(Curved):
-    """Keeps a value where all its copies see it."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = 2.5
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "gain"}
 
     def forward(self, images: Tensor) -> Tensor:
-        SHELF.append(images)
-        at_once = len(SHELF)
-        threading.Event().wait(0.02)  # whoever is asked at the same time is here by now
-        answer = super().forward(images) + at_once + len(SHELF)
-        SHELF.pop()
-        return answer
+        return super().forward(images) * self.gain
+
+
+class Remembers(Curved):
+    """Scales by the brightest image that it has seen."""
+
+    peak = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.peak = max(self.peak, float(images.detach().max()))
+        return super().forward(images) * self.peak
 
 
 class Uncopied(Curved):
@@ -77,10 +89,13 @@ def asked(network: Any, images: Tensor, truth: Tensor) -> list[Tensor]:
     return [feedback.loss, feedback.gradient, feedback.logits, objective.scores(images)]
 
 
-@pytest.mark.parametrize("kind", [Curved, NotesOnItself, NotesOnAShelf, Uncopied])
+@pytest.mark.parametrize("kind", [Curved, NotesOnItself, Forgetful, Uncopied])
+@pytest.mark.parametrize("of_ours", [True, False])
 def test_a_case_gets_the_answer_that_it_gets_alone(
-    kind: type[Curved], prepared: Any, textured: Any
+    kind: type[Curved], of_ours: bool, prepared: Any, textured: Any, request: Any
 ) -> None:
+    if of_ours:
+        request.getfixturevalue("known")
     images, truth = textured(6)
     network = prepared(kind(), images)
     together = asked(network, images, truth)
@@ -90,19 +105,42 @@ def test_a_case_gets_the_answer_that_it_gets_alone(
             assert torch.equal(answer[n : n + 1], own)
 
 
-@pytest.mark.parametrize(
-    ("kind", "one_by_one"),
-    [(Curved, False), (NotesOnItself, False), (NotesOnAShelf, True), (Uncopied, True)],
-)
-def test_only_a_network_that_bears_it_is_asked_by_two_threads(
-    kind: type[Curved], one_by_one: bool, prepared: Any, textured: Any
+def test_code_that_nobody_here_knows_is_asked_one_case_after_another(
+    prepared: Any, textured: Any
+) -> None:
+    """What it keeps, and where, cannot be seen; hooks and scripts are no better known."""
+    images, _ = textured(3)
+    ours = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2))
+    hooked = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1))
+    hooked[0].register_forward_hook(lambda _m, _i, out: out)
+    asked_alone = [
+        prepared(module, images).alone.one_after_another(images)
+        for module in (ours, Curved(), hooked)
+    ]
+    assert asked_alone == [False, True, True]
+    assert not alone.is_known(torch.jit.script(nn.Conv2d(1, 2, 3, padding=1)))
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Uncopied])
+def test_a_copy_must_answer_as_the_network_does(
+    kind: type[Curved], prepared: Any, textured: Any, known: None
 ) -> None:
     images, _ = textured(3)
-    assert prepared(kind(), images).alone.one_after_another(images) == one_by_one
+    assert prepared(kind(), images).alone.one_after_another(images)
+
+
+def test_a_network_that_remembers_is_refused_with_several_threads_too(
+    prepared: Any, textured: Any
+) -> None:
+    images, truth = textured(4)
+    network = prepared(Remembers(), images * 0.5)
+    asked(network, images, truth)
+    with pytest.raises(ChangedNetworkError):
+        network.require_unchanged()
 
 
 def test_small_cases_have_a_thread_each_and_a_large_one_has_all(
-    prepared: Any, textured: Any, monkeypatch: pytest.MonkeyPatch
+    prepared: Any, textured: Any, monkeypatch: pytest.MonkeyPatch, known: None
 ) -> None:
     images, truth = textured(5)
     for busy, expected in ((2**20, ("case", 1, 1)), (1, ("MainThread", 1, 2))):
@@ -130,7 +168,7 @@ def test_a_layer_is_watched_in_the_thread_that_asked(prepared: Any, textured: An
     assert features.shape == (4, 3, 12, 12)
 
 
-def test_a_loss_is_asked_by_one_thread_at_a_time(prepared: Any, textured: Any) -> None:
+def test_a_loss_is_asked_by_one_thread_at_a_time(prepared: Any, textured: Any, known: None) -> None:
     """A plug-in's may note things on itself."""
     images, truth = textured(8)
     inside: list[int] = []
@@ -146,7 +184,9 @@ def test_a_loss_is_asked_by_one_thread_at_a_time(prepared: Any, textured: Any) -
     NetworkObjective(network).value_and_grad(images, noting, Goal(truth, truth))
 
 
-def test_what_memory_lacks_for_two_at_once_is_asked_again(prepared: Any, textured: Any) -> None:
+def test_what_memory_lacks_for_two_at_once_is_asked_again(
+    prepared: Any, textured: Any, known: None
+) -> None:
     images, _ = textured(5)
     expected = NetworkObjective(prepared(Curved(), images)).scores(images)
     at_once, guard = [0], threading.Lock()

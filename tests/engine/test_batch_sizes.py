@@ -163,7 +163,7 @@ def rough_one_by_one(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("size", [3, None])
 def test_a_network_that_one_rounding_sends_elsewhere_is_sent_nowhere(
-    size: int | None, threads: int, rough_one_by_one: pd.DataFrame, tmp_path: Path
+    size: int | None, threads: int, rough_one_by_one: pd.DataFrame, tmp_path: Path, known: None
 ) -> None:
     """Kernels round as the size of the batch and the number of threads have them."""
     options = Options("fp32", "cpu", size)

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from segbench.api import Case, Entry, Goal
 from segbench.engine.precision import Precision
-from segbench.errors import UserError
+from segbench.errors import MachineError, UserError
 from segbench.plugins import registry
 from segbench.store.workspace import Workspace
 from segbench.training.card import BEST_FILE, LAST_FILE, load_card
 from segbench.training.checkpoint import load_checkpoint
-from segbench.training.defence import load_defence
+from segbench.training.defence import checked, load_defence
 from segbench.training.listener import Silence
 from segbench.training.recipes import Recipe, load_recipe
 from segbench.training.train import train_model
@@ -179,6 +179,15 @@ def test_a_share_of_the_batch_stays_clean() -> None:
         assert (trainee.learnt[0][2:] != images[2:]).any()
 
 
+def test_a_share_holds_in_the_mean_for_batches_of_one() -> None:
+    image, label = (values[:1] for values in batch())
+    trainee = Recorder()
+    for seed in range(60):
+        run(Gaussian(clean_share=0.5), trainee, image, label, seed)
+    kept = [torch.equal(learnt, image) for learnt in trainee.learnt]
+    assert 20 < sum(kept) < 40
+
+
 def test_noise_has_its_deviation_and_another_seed_is_other_noise() -> None:
     images, labels = batch()
     trainee = Recorder()
@@ -253,7 +262,9 @@ def test_a_defence_stands_in_name_and_card_and_another_is_another_training(tmp_p
         "tiny@stripes#0", "tiny_with_pgd-at-eps=8+255,steps=1@stripes#0",
         "tiny_with_gaussian@stripes#0",
     ]  # fmt: skip
-    assert load_card(folders[1]).defence == "pgd-at:eps=8/255,steps=1"
+    card = load_card(folders[1])
+    assert card.defence == "pgd-at:eps=8/255,steps=1"
+    assert card.defence_parameters == {"eps": 8 / 255, "steps": 1, "clean_share": 0.0}
     weights = [(folder / LAST_FILE).read_bytes() for folder in folders]
     assert all(a != b for a, b in itertools.combinations(weights, 2))
 
@@ -265,9 +276,19 @@ def test_a_training_begins_with_the_weights_it_is_told_to(tmp_path: Path) -> Non
     own = load_checkpoint(first)[0].layers[0].weight
     torch.testing.assert_close(load_checkpoint(after)[0].layers[0].weight, own, atol=1e-9, rtol=0)
     assert load_card(after).start_from == load_card(first).weights_sha256
+    (learnt,) = load_card(after).inherited
+    card = load_card(first)
+    assert set(learnt.cases) == {*card.train_cases, *card.validation_cases}
+    assert set(learnt.contents) == set(card.contents.values())
     with pytest.raises(UserError, match="begins from another checkpoint; give --start-from"):
         train(tmp_path / "no", "pir-at")
     assert load_card(train(tmp_path / "pir", "pir-at:steps=1", start_from=first)).start_from
+
+
+@pytest.mark.parametrize("given", [[], [torch.ones(2, requires_grad=True)], [torch.ones(())]])
+def test_a_defence_without_a_loss_is_named(given: list[Tensor]) -> None:
+    with pytest.raises(MachineError, match="defence odd gave no loss"):
+        list(checked(iter(given), "odd"))
 
 
 @pytest.mark.parametrize(
@@ -275,6 +296,7 @@ def test_a_training_begins_with_the_weights_it_is_told_to(tmp_path: Path) -> Non
     [
         ("pgd-at:eps=0", "eps=0 must lie above 0"),
         ("pgd-at:steps=0", "steps=0 must be at least 1"),
+        ("gaussian:sigma=2", "sigma=2 must lie above 0"),
         ("gaussian:clean_share=1", "clean_share=1 must lie from 0"),
         ("trades:beta=-1", "beta=-1 must not be negative"),
         ("pgd-at:epsilon=1", "no parameter 'epsilon'"),
