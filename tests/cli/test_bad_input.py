@@ -69,7 +69,7 @@ def test_an_eps_that_is_no_budget_is_refused(segbench, workspace, eps: str) -> N
 @pytest.mark.parametrize(
     ("attack", "word"),
     [
-        ("pdg", "did you mean 'pgd'"),
+        ("pgdd", "did you mean 'pgd'"),
         ("pgd:setps=3", "did you mean 'steps'"),
         ("pgd:steps=0", "must be positive"),
         ("pgd:steps=", "whole number"),
@@ -151,7 +151,7 @@ def test_a_target_that_the_data_lack_is_refused_before_any_training(segbench, tm
     [
         (("export",), "holds none"),
         (("export", "-m", "unte"), "--save-adversarial keeps them"),
-        (("export", "-a", "pdg"), "did you mean 'pgd'"),
+        (("export", "-a", "pgdd"), "did you mean 'pgd'"),
         (("export", "--eps", "0.03abc"), "expected a number of zero or more"),
         (("diagnose", "unte"), "did you mean 'unet'"),
         (("diagnose", "unet:width=4,depth=2", "--eps", "0"), "no budget to compare attacks at"),

@@ -17,6 +17,8 @@ ours/* = stranger_code:constant
 late = stranger_code:Late
 [segbench.datasets]
 odd = stranger_missing:Data
+[segbench.defences]
+odd = stranger_code:constant
 [segbench.reports]
 odd = stranger_code:constant
 """
@@ -47,6 +49,7 @@ BROKEN = {
     },
     "datasets": {"odd": "'odd' of stranger does not import"},
     "reports": {"odd": "'odd' of stranger breaks its contract: it is a int"},
+    "defences": {"odd": "'odd' of stranger breaks its contract: it is not a frozen dataclass"},
 }
 
 

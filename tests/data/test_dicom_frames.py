@@ -79,7 +79,10 @@ def undescribed(one: Any) -> None:
 
 
 REFUSED = {
-    "two frames at one place": (drop, r"frame \d and e0.dcm frame \d are at one place"),
+    "two frames at one place": (
+        drop,  # of the middle of the volume, which then lacks a slice
+        r"frame \d and e0.dcm frame \d are at one place|there are slices missing between e0.dcm",
+    ),
     "no place": (unplaced, "e0.dcm frame 3 has no ImagePositionPatient"),
     "mixed orientations": (turned, "another ImageOrientationPatient than e0.dcm frame"),
     "a frame too few": (fewer, "e0.dcm has 5 frames and describes 4"),

@@ -118,7 +118,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"labels": (LABELS > 0) * 255}, "did you mean labels // 255?"),
     ({"labels": LABELS + 253}, "answers with 3 classes, 0 to 2; where it marks pixels"),
     ({"labels": LABELS * 0 + 255, "ignore_index": 255}, "every pixel of case 0 is to be ignored"),
-    ({"attack": "pdg"}, "did you mean 'pgd'"),
+    ({"attack": "pgdd"}, "did you mean 'pgd'"),
     ({"attack": "corruption/blur", "eps": None}, "is run at 5 budgets here (1, 2, 3, 4, 5)"),
     ({"attack": "corruption/blur:severities=2"}, "eps means nothing to"),
     ({"attack": "transfer:source=unet"}, "scores images that were made against another network"),

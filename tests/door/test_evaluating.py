@@ -254,7 +254,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "jsrt"}, "dataset = 'jsrt' is said by the argument data"),
     ({"attaks": ["pgd"]}, "no key 'attaks'; did you mean 'attacks'?"),
     ({"attacks": "pgd"}, "attacks = 'pgd'; expected a list"),
-    ({"attacks": ["pdg"]}, "did you mean 'pgd'"),
+    ({"attacks": ["pgdd"]}, "did you mean 'pgd'"),
     ({"attacks": ["uap"]}, "an attack that is fitted first needs a data set with cases"),
     ({"eps": [True]}, "eps true is no number"),
     ({"eps": []}, "needs a budget"),

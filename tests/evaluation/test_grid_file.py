@@ -127,7 +127,7 @@ WRONG = {
     "eps = [8]": "did you mean 8/255?",
     "eps = [0.1]\nattack = ['pgd']": "no key 'attack'; did you mean 'attacks'?",
     "eps = [0.1]\nattacks = []": "attacks = []; expected one entry or more",
-    "eps = [0.1]\nattacks = ['pdg']": "unknown attack 'pdg'; did you mean 'pgd'?",
+    "eps = [0.1]\nattacks = ['pgdd']": "unknown attack 'pgdd'; did you mean 'pgd'?",
     "eps = [0.1]\nattacks = ['pgd:step=4']": "pgd has no parameter 'step'; did you mean 'steps'?",
     "eps = [0.1]\nattacks = [4]": "attacks has the entry 4; expected text",
     "eps = [0.1]\nlimit = true": "limit = true; expected a whole number",

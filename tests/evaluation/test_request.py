@@ -18,9 +18,12 @@ from segbench.plugins.spec import canonical
 from segbench.training.card import Card
 from segbench.training.recipes import load_recipe
 
-FIELDS = {field.name: field for field in fields(Request)}
+ELSEWHERE = {"workspace", "plan"}  # of the command line alone
+FIELDS = {f.name: f for f in fields(Request) if f.name != "part"}  # what submit writes for run
 PLURALS = {"model": "models", "attack": "attacks", "seed": "seeds"}
-ASKED = {PLURALS.get(str(o.name), str(o.name)): o for o in command.params if o.name != "workspace"}
+ASKED = {
+    PLURALS.get(str(o.name), str(o.name)): o for o in command.params if o.name not in ELSEWHERE
+}
 
 
 def test_the_command_line_and_the_record_name_the_same_options() -> None:

@@ -53,7 +53,7 @@ def test_nothing_is_imported_before_it_is_asked_for(install: Install) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("pdg", "'pgd'"), ("ifsgm", "'ifgsm'"), ("PGD", None), ("zzzz", None)]
+    ("name", "nearest"), [("pgdd", "'pgd'"), ("ifsgm", "'ifgsm'"), ("PGD", None), ("zzzz", None)]
 )
 def test_an_unknown_name_is_answered_with_the_nearest_and_all_valid_ones(
     name: str, nearest: str | None
