@@ -15,7 +15,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -85,7 +85,8 @@ class Alone:
         """``ask`` about each of some cases alone; they may be asked about at once."""
         singles = [slice(n, n + 1) for n in at]
         if self._threads == 1 or self.one_after_another(images):
-            return [ask(single) for single in singles]
+            with _on_threads(self._threads):
+                return [ask(single) for single in singles]
         asked = [_pool(self._threads).submit(ask, single) for single in singles]
         try:
             wait(asked, return_when=FIRST_EXCEPTION)
@@ -94,15 +95,6 @@ class Alone:
                 answer.cancel()
         wait(asked)  # whoever asks again after an error has the memory of those in hand
         return [answer.result() for answer in asked]
-
-    @contextmanager
-    def one_thread(self, images: Tensor) -> Iterator[None]:
-        """Sums over the pixels of a case round by the number of threads: here cases have one.
-
-        Where they get all, so they do here.
-        """
-        with nullcontext() if self.one_after_another(images) else _on_one_thread():
-            yield
 
     @functools.cached_property
     def _bears_company(self) -> bool:
@@ -125,7 +117,7 @@ class Alone:
             together = list(pool.map(answer, range(2 * min(self._threads, 4))))
         except Exception:  # whatever a copy raises, the network itself serves
             return False
-        with _on_one_thread():
+        with _on_threads(1):
             own = [answer(place) for place in range(2)]
         pairs = [
             pair for n, some in enumerate(together) for pair in zip(some, own[n % 2], strict=True)
@@ -153,9 +145,16 @@ def _is_known(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def _on_one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """What is computed beside the network, where a sum rounds by the number of threads."""
+    with _on_threads(1):
+        yield
+
+
+@contextmanager
+def _on_threads(count: int) -> Iterator[None]:
     here = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

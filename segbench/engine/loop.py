@@ -37,7 +37,7 @@ def attack_batch(
         ContractError: what the attack returned is not what the contract says.
     """
     goal = dataclasses.replace(goal, structures=network.structures)
-    with network.steady(images):
+    with network.steady():
         if isinstance(attack, StepAttack):
             return StepRun(network, attack, images, goal, budget, noise, region).run()
         objective = CaseObjective(network, noise, images, region)

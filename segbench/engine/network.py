@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Case, Goal, Loss, MeetsCases
-from segbench.engine.alone import Alone, PerThread, is_tiled
+from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
 from segbench.engine.features import find_layer, plain
@@ -240,9 +240,9 @@ class Network(Answers):
             return [ask(slice(at.start, at.stop))]
         return self.alone.answers(ask, images, at)
 
-    def steady(self, images: Tensor) -> AbstractContextManager[None]:
+    def steady(self) -> AbstractContextManager[None]:
         """Within it what is computed beside the network rounds the same in every company."""
-        return nullcontext() if self.alone is None else self.alone.one_thread(images)
+        return nullcontext() if self.alone is None else one_thread()
 
     def require_unchanged(self) -> None:
         """Refuse a network that no longer answers its probe as it did, or holds other numbers.

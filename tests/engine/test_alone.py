@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from toys import Curved
 
-from segbench.api import Goal
+from segbench.api import Goal, State
 from segbench.engine import alone
 from segbench.engine.network import ChangedNetworkError
 from segbench.engine.objective import NetworkObjective
+from segbench_attacks.pgd import PGD
 
 
 @pytest.fixture(autouse=True)
@@ -210,3 +211,22 @@ def test_what_memory_lacks_for_two_at_once_is_asked_again(
     Crowded.strict = True
     assert torch.equal(NetworkObjective(network).scores(images), expected)
     assert network.largest_batch == 1
+
+
+def test_what_an_attack_computes_itself_rounds_the_same_in_every_company(
+    prepared: Any, textured: Any, run: Any
+) -> None:
+    """A sum over one case alone is shared out among threads; over several it is not."""
+
+    class Summing(PGD):
+        def step(self, context: Any, state: State, feedback: Any) -> State:
+            mean = feedback.gradient.flatten(1).mean(1)[:, None, None, None]
+            return State(state.images + 1e3 * mean * feedback.gradient)
+
+    images, truth = textured(3, side=256)
+    network = prepared(Curved(), images)
+    attack = Summing(steps=3, random_start=False)
+    together = run(network, attack, images, truth).images
+    for n in range(3):
+        one = run(network, attack, images[n : n + 1], truth[n : n + 1]).images
+        assert torch.equal(one, together[n : n + 1])
