@@ -35,15 +35,12 @@ def train_models(
     from segbench.cli.consoles import console
     from segbench.cli.display import TrainingProgress, progress_bar
     from segbench.engine.precision import choose_device
-    from segbench.training.defence import named_defence
     from segbench.training.train import train_model
 
     recipe = _recipe(preset, dataset, epochs)
     data = open_dataset(dataset, data_root)
     say_notes([data])
-    if defence:
-        named_defence(defence)
-    _refuse_early(models, data, recipe.epochs, workspace)
+    _refuse_early(models, data, recipe.epochs, workspace, defence, start_from)
     for model, seed in itertools.product(models, seeds):
         title = f"{model} #{seed}" if len(seeds) > 1 else model
         with progress_bar() as progress:
@@ -64,7 +61,14 @@ def train_models(
         console.print(f"trained {folder}", soft_wrap=True)
 
 
-def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: Workspace) -> None:
+def _refuse_early(
+    models: Sequence[str],
+    data: Dataset,
+    epochs: int,
+    workspace: Workspace,
+    defence: str,
+    start_from: Path | None,
+) -> None:
     """What cannot end well, before hours of the first training.
 
     Every network is really built: not every factory can build on the meta device, and only so are
@@ -74,9 +78,13 @@ def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: 
 
     from segbench.plugins.architecture import resolve_architecture
     from segbench.store.workspace import check_writable
+    from segbench.training.defence import load_defence
     from segbench.training.session import list_stages
+    from segbench.training.start import find_start
 
     check_writable(workspace.root)
+    if defence:
+        load_defence(defence)
     with torch.random.fork_rng([]):
         for architecture in [resolve_architecture(model, data.spatial_dims) for model in models]:
             network = architecture.build(
@@ -85,6 +93,7 @@ def _refuse_early(models: Sequence[str], data: Dataset, epochs: int, workspace: 
                 spatial_dims=data.spatial_dims,
             )
             list_stages(network, architecture.text, epochs)
+            find_start(start_from, defence, architecture, data)
 
 
 def _recipe(preset: str, dataset: str, epochs: int | None) -> Recipe:

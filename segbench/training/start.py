@@ -13,6 +13,7 @@ from segbench.errors import UserError
 from segbench.plugins.architecture import Architecture
 from segbench.training.card import Learnt
 from segbench.training.checkpoint import load_checkpoint
+from segbench.training.defence import load_defence
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,21 @@ class Start:
     learnt: tuple[Learnt, ...]
 
 
+def find_start(
+    folder: Path | None, defence: str, architecture: Architecture, dataset: Dataset
+) -> Start | None:
+    """Where a training begins; None for the weights of its seed.
+
+    Raises:
+        UserError: the checkpoint does not fit, or the defence needs one and there is none.
+    """
+    if folder is not None:
+        return load_start(folder, architecture, dataset)
+    if defence and getattr(load_defence(defence), "needs_start", False):
+        raise UserError(f"{defence} begins from another checkpoint; give --start-from FOLDER")
+    return None
+
+
 def load_start(folder: Path, architecture: Architecture, dataset: Dataset) -> Start:
     """What a finished checkpoint has learnt.
 
@@ -35,15 +51,15 @@ def load_start(folder: Path, architecture: Architecture, dataset: Dataset) -> St
     """
     module, card = load_checkpoint(folder)
     for fact, ours, theirs in (
-        ("network", architecture.text, card.model),
-        ("parameters", dict(architecture.parameters), card.parameters),
-        ("input channels", dataset.in_channels, card.in_channels),
-        ("classes", len(dataset.class_names), card.num_classes),
-        ("spatial dimensions", dataset.spatial_dims, card.spatial_dims),
+        ("its network is", architecture.text, card.model),
+        ("its parameters are", dict(architecture.parameters), card.parameters),
+        ("its input channels are", dataset.in_channels, card.in_channels),
+        ("its classes are", len(dataset.class_names), card.num_classes),
+        ("its spatial dimensions are", dataset.spatial_dims, card.spatial_dims),
     ):
         if ours != theirs:
             raise UserError(
-                f"--start-from {folder}: its {fact} are {theirs}, and those to be trained {ours}"
+                f"--start-from {folder}: {fact} {theirs}; of what is to be trained {ours}"
             )
     own = Learnt(
         dataset_fingerprint=card.dataset_fingerprint,

@@ -39,7 +39,7 @@ from segbench.training.lock import locked
 from segbench.training.progress import Progress, load_progress
 from segbench.training.recipes import Recipe
 from segbench.training.session import Session
-from segbench.training.start import Start, load_start
+from segbench.training.start import Start, find_start
 
 _SEEDS = 2**63  # what the store's whole numbers hold
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words
@@ -76,9 +76,7 @@ def train_model(
     """
     listener = listener or Silence()
     architecture = resolve_architecture(model_spec, dataset.spatial_dims)
-    if defence and start_from is None and getattr(load_defence(defence), "needs_start", False):
-        raise UserError(f"{defence} begins from another checkpoint; give --start-from FOLDER")
-    start = None if start_from is None else load_start(start_from, architecture, dataset)
+    start = find_start(start_from, defence, architecture, dataset)
     settings = _settings(
         architecture,
         dataset,
@@ -223,9 +221,9 @@ def _card(
     precision: Precision,
     start: Start | None,
 ) -> Card:
-    helper = plugin
+    defending = plugin
     if settings.defence:
-        helper = registry.load("defences", spec.parse(settings.defence).name)
+        defending = registry.load("defences", spec.parse(settings.defence).name)
     now = datetime.datetime.now(datetime.UTC)
     return Card(
         **dict(settings),
@@ -240,7 +238,7 @@ def _card(
             "python": platform.python_version(),
             **{name: version(name) for name in ("segbench", "torch", "monai")},
             plugin.distribution: plugin.version,
-            helper.distribution: helper.version,
+            defending.distribution: defending.version,
         },
         hardware=f"{device_name(device)}, {torch.get_num_threads()} threads",
         precision=precision.name,

@@ -32,6 +32,23 @@ def test_a_strangers_defence_trains_and_is_named(
     assert load_card(folder).defence == "brighter:by=0.2"
 
 
+def test_a_start_of_another_network_is_refused_before_the_first_training(tmp_path: Path) -> None:
+    data = ["--dataset", "phantom-cxr:size=32,train_cases=4", "--epochs", "1",
+            "--workspace", str(tmp_path)]  # fmt: skip
+    assert CliRunner().invoke(main, ["train", "unet:width=4,depth=2", *data]).exit_code == 0
+    (start,) = (tmp_path / "models").iterdir()
+    models = ["unet:width=4,depth=2", "unet:width=6,depth=2"]
+    for asked, words in (
+        (["--start-from", str(start), "--seed", "1"], "its network is"),
+        (["--defence", "pir-at"], "pir-at begins from another checkpoint"),
+        (["--defence", "pgd-at:steps=0"], "steps=0 must be at least 1"),
+    ):
+        refused = CliRunner().invoke(main, ["train", *models, *asked, *data])
+        assert refused.exit_code == 2
+        assert words in " ".join(refused.output.split())
+    assert [start] == list((tmp_path / "models").iterdir())
+
+
 def test_every_defence_is_on_the_page() -> None:
     from segbench.plugins.registry import names
 
