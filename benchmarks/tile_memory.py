@@ -4,6 +4,7 @@
     python benchmarks/tile_memory.py 512x512x300 --tiles 128 --overlap 0.25 --only tiled
     python benchmarks/tile_memory.py 3000x4000 --tiles 512 --only tiled
 
+With `--boundary` its boundary metrics too, of predictions that are noise: nothing has more surface.
 Each size is a process of its own: `segbench attack` by PGD, one step unless said, on one generated
 case (a volume, or a picture in colour), of a network with two layers of 16 channels unless said.
 Its peak is the resident memory that the system has counted.
@@ -58,7 +59,7 @@ def write_case(folder: Path, sides: tuple[int, ...]) -> None:
 
 
 def measure(
-    sides: tuple[int, ...], tiles: str, overlap: float, steps: int, width: int
+    sides: tuple[int, ...], tiles: str, overlap: float, steps: int, width: int, boundary: bool
 ) -> tuple[float, float]:
     """GiB at the peak, and seconds, of one attack."""
     with tempfile.TemporaryDirectory() as text:
@@ -71,6 +72,8 @@ def measure(
                    "--data-root", "data", "--batch-size", "1"]  # fmt: skip
         if tiles:
             command += ["--tiles", tiles, "--overlap", str(overlap)]
+        if boundary:
+            command += ["--boundary"]
         start = time.perf_counter()
         environment = {**os.environ, "SEGBENCH_CONFIG_DIR": text}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -88,12 +91,14 @@ def main() -> None:
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--width", type=int, default=16, help="channels of the network")
+    parser.add_argument("--boundary", action="store_true", help="measure hd95 and nsd as well")
     parser.add_argument("--only", choices=["tiled", "whole"])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one is not None:
         sides = tuple(map(int, asked.sizes[0].split("x")))
-        peak, seconds = measure(sides, asked.one, asked.overlap, asked.steps, asked.width)
+        settings = asked.overlap, asked.steps, asked.width, asked.boundary
+        peak, seconds = measure(sides, asked.one, *settings)
         print(f"{peak:.2f} {seconds:.0f}")
         return
     print(f"{'size':>14} {'how':>12} {'peak GiB':>9} {'seconds':>8}")
@@ -103,6 +108,7 @@ def main() -> None:
                 own = [sys.executable, __file__, size, "--one", tiles]
                 for name in ("overlap", "steps", "width"):
                     own += [f"--{name}", str(getattr(asked, name))]
+                own += ["--boundary"] if asked.boundary else []
                 done = subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True)
                 peak, seconds = done.stdout.split()
                 print(f"{size:>14} {tiles or 'whole':>12} {peak:>9} {seconds:>8}", flush=True)

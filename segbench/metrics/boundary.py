@@ -2,16 +2,23 @@
 
 ``hd95``: the 95th percentile of the symmetric surface distance; the image diagonal where the
 prediction lost the class. ``nsd``: the normalised surface Dice at a tolerance; 0 where the
-prediction lost it. Both NaN where the label lacks the class. Computed by MONAI.
+prediction lost it. Both NaN where the label lacks the class. By MONAI's definitions and of its
+edges; the distances are measured once for both, and stream (``surface_distances``).
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+_CHUNK = 1 << 20  # points asked about at once
+_DENSE = 16  # asking a tree about one voxel takes as long as transforming so many
+
+Mask = NDArray[np.bool_]
+Distances = NDArray[np.float32]
 
 
 def default_tolerance(spacing: tuple[float, ...] | None) -> float:
@@ -38,15 +45,15 @@ def boundary_scores(
         spacing: millimetres per pixel along each spatial axis; None counts in pixels.
         tolerance: of nsd, in the unit of the spacing.
     """
-    pairs = zip(predicted & valid, truth & valid, strict=True)
-    return [_one(mask, label, spacing, tolerance) for mask, label in pairs]
+    classes = zip(predicted, truth, valid, strict=True)
+    return [_one(mask & known, own & known, spacing, tolerance) for mask, own, known in classes]
 
 
 def _one(
     mask: Tensor, truth: Tensor, spacing: tuple[float, ...] | None, tolerance: float
 ) -> dict[str, float]:
     """Both metrics of one class; boolean (*spatial)."""
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+    from monai.metrics.utils import get_mask_edges
 
     if not truth.any():
         return {"hd95": float("nan"), "nsd": float("nan")}
@@ -54,14 +61,57 @@ def _one(
     if not mask.any():
         diagonal = math.sqrt(sum((n * d) ** 2 for n, d in zip(truth.shape, step, strict=True)))
         return {"hd95": diagonal, "nsd": 0.0}
-    pair = mask[None, None].float().cpu(), truth[None, None].float().cpu()
-    with warnings.catch_warnings():
-        # MONAI 1.6 warns of an argument that only MONAI itself passes.
-        warnings.filterwarnings("ignore", "monai.metrics", FutureWarning)
-        distance = compute_hausdorff_distance(
-            *pair, include_background=True, percentile=95, spacing=list(step)
-        )
-        dice = compute_surface_dice(
-            *pair, class_thresholds=[tolerance], include_background=True, spacing=list(step)
-        )
-    return {"hd95": float(np.asarray(distance).item()), "nsd": float(np.asarray(dice).item())}
+    ours, theirs = (edges.numpy() for edges in get_mask_edges(mask.cpu(), truth.cpu()))
+    both = surface_distances(ours, theirs, step), surface_distances(theirs, ours, step)
+    near = sum(int((distances <= np.float32(tolerance)).sum()) for distances in both)
+    return {
+        "hd95": float(max(np.quantile(distances, 0.95) for distances in both)),
+        "nsd": near / sum(map(len, both)),
+    }
+
+
+def surface_distances(points: Mask, surface: Mask, step: tuple[float, ...]) -> Distances:
+    """How far each voxel of ``points`` is from the nearest of ``surface``, to float32, exactly.
+
+    Few points ask a tree of the surface's voxels, whatever lies between; many, such as those of a
+    prediction that is noise, look up the nearest voxel where a transform has found it for all.
+    Memory beside the masks: some 40 bytes for a voxel of the surface, or 13 for each voxel.
+
+    Args:
+        points: bool (*spatial).
+        surface: bool (*spatial), not empty.
+        step: length of a voxel along each axis.
+    """
+    places = np.flatnonzero(points)
+    if len(places) * _DENSE > points.size:
+        return _by_transform(places, surface, step)
+    return _by_tree(places, surface, step)
+
+
+def _by_tree(places: NDArray[np.intp], surface: Mask, step: tuple[float, ...]) -> Distances:
+    from scipy.spatial import KDTree
+
+    def located(flat: NDArray[np.intp]) -> NDArray[np.float64]:
+        return np.stack(np.unravel_index(flat, surface.shape), 1) * np.asarray(step)
+
+    tree = KDTree(located(np.flatnonzero(surface)), leafsize=32, balanced_tree=False)
+    found = [tree.query(located(some))[0].astype(np.float32) for some in _chunks(places)]
+    return np.concatenate(found)
+
+
+def _by_transform(places: NDArray[np.intp], surface: Mask, step: tuple[float, ...]) -> Distances:
+    from scipy.ndimage import distance_transform_edt
+
+    nearest = distance_transform_edt(
+        ~surface, sampling=step, return_distances=False, return_indices=True
+    ).reshape(surface.ndim, -1)  # (dims, voxels), where each voxel's nearest lies
+    found = []
+    for some in _chunks(places):
+        away = np.stack(np.unravel_index(some, surface.shape)) - nearest[:, some]
+        lengths = away * np.asarray(step)[:, None]
+        found.append(np.sqrt((lengths**2).sum(0)).astype(np.float32))
+    return np.concatenate(found)
+
+
+def _chunks(places: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    return np.split(places, range(_CHUNK, len(places), _CHUNK))

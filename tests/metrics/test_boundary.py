@@ -10,12 +10,14 @@ import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from monai.networks.utils import one_hot
+from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import Tensor, nn
 
 from segbench.api import Case
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.requested import Extra
-from segbench.metrics.boundary import default_tolerance
+from segbench.metrics import boundary
+from segbench.metrics.boundary import boundary_scores, default_tolerance, surface_distances
 
 SIDE = 16
 
@@ -81,6 +83,42 @@ def test_distances_are_monais(dims: int, spacing: Any, score: Any) -> None:
         nsd = compute_surface_dice(*pair, class_thresholds=[tolerance] * 2, spacing=step)
         assert [row["hd95"] for row in found] == pytest.approx(hd95[0].tolist(), abs=1e-5)
         assert [row["nsd"] for row in found] == pytest.approx(nsd[0].tolist(), abs=1e-5)
+
+
+STEPS = [(1.0, 1.0), (0.3, 2.0), (1.0, 0.7, 3.0)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("share", [0.002, 0.02, 0.5])
+@pytest.mark.parametrize("chunk", [7, 1 << 20])
+def test_surface_distances_are_those_of_the_whole_transform(
+    step: tuple[float, ...], share: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few points and many, in one piece and in several, by a tree and by the nearest voxels."""
+    monkeypatch.setattr(boundary, "_CHUNK", chunk)
+    random = np.random.default_rng(int(1000 * share))
+    points, surface = (random.random((23, 31, 17)[: len(step)]) < share for _ in range(2))
+    points.flat[5] = surface.flat[99] = True
+    expected = distance_transform_edt(~surface, sampling=step)[points]
+    for measure in (surface_distances, boundary._by_tree, boundary._by_transform):
+        places: Any = points if measure is surface_distances else np.flatnonzero(points)
+        found = measure(places, surface, step)
+        np.testing.assert_allclose(found, expected.astype(np.float32), rtol=1e-7)
+
+
+def test_a_prediction_of_noise_is_measured_like_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MONAI takes no quantile of more than 16 million distances; ours is of any number."""
+    monkeypatch.setattr(torch, "quantile", None)
+    noise = torch.rand(1, 24, 24, 24, generator=torch.Generator().manual_seed(0)) < 0.5
+    ball = torch.zeros(1, 24, 24, 24, dtype=torch.bool)
+    ball[0, 8:16, 8:16, 8:16] = True
+    (found,) = boundary_scores(noise, ball, torch.ones_like(ball), (1.0, 1.0, 1.0), 1.0)
+    edges = [mask[0].numpy() & ~binary_erosion(mask[0].numpy()) for mask in (noise, ball)]
+    distances = [distance_transform_edt(~there)[here] for here, there in (edges, edges[::-1])]
+    assert found["hd95"] == pytest.approx(max(np.quantile(d, 0.95) for d in distances))
+    assert found["nsd"] == (np.concatenate(distances) <= 1).mean()
 
 
 SQUARE = torch.zeros(SIDE, SIDE, dtype=torch.int64)
