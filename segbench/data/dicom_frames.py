@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.faults import BadFileError
-from segbench.data.volume_files import READ_ERRORS
+from segbench.data.volume_file import READ_ERRORS
 from segbench.engine.memory import free_bytes
 from segbench.errors import UserError
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
-import struct
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +11,11 @@ from numpy.typing import NDArray
 
 from segbench.atomic import require_regular
 from segbench.data.faults import BadFileError
+from segbench.data.itk_files import open_itk
 from segbench.data.pairing import SIMPLEITK_SUFFIXES, suffix_of
-from segbench.errors import UserError
+from segbench.data.volume_file import READ_ERRORS, VolumeFile
 
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # and nothing said is millimetres
-_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from ITK's and DICOM's left-posterior-superior
-READ_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, struct.error, zlib.error)
-
-
-@dataclass(frozen=True, eq=False)
-class VolumeFile:
-    """A file whose header is read.
-
-    Attributes:
-        shape: as stored, (X, Y, Z), with channels last where there are several.
-        dtype: of the stored numbers.
-        affine: 4 x 4, from stored voxels to millimetres, right-anterior-superior.
-        scaled: whether ``read`` gives other numbers than are stored.
-        unit: millimetres in a unit of the affine.
-        read: the numbers; raises one of READ_ERRORS.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    affine: NDArray[np.float64]
-    scaled: bool
-    unit: float
-    read: Callable[[], NDArray[Any]]
 
 
 def open_volume(path: Path) -> VolumeFile:
@@ -55,28 +28,11 @@ def open_volume(path: Path) -> VolumeFile:
     try:
         require_regular(path)
         if suffix_of(path) in SIMPLEITK_SUFFIXES:
-            return _open_with_simpleitk(path)
+            return open_itk(path)
         return _open_nifti(path)
     except (*READ_ERRORS, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BadFileError(path, f"is not a volume that can be read ({reason[-200:]})") from None
-
-
-def import_simpleitk() -> Any:
-    """SimpleITK.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import SimpleITK
-    except ImportError:
-        raise UserError(
-            "NRRD and MetaImage are read by SimpleITK, which is not installed; "
-            "pip install 'segbench[itk]'"
-        ) from None
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return SimpleITK
 
 
 def _open_nifti(path: Path) -> VolumeFile:
@@ -115,120 +71,3 @@ def _nifti_array(path: Path, image: Any) -> NDArray[Any]:
         while stream.read(1 << 20):
             pass  # the checksum stands behind all of it
     return stored
-
-
-def _open_with_simpleitk(path: Path) -> VolumeFile:
-    itk = import_simpleitk()
-    reader = itk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    if reader.GetDimension() != 3:
-        raise BadFileError(path, f"has {reader.GetDimension()} dimensions; expected a volume")
-    channels = reader.GetNumberOfComponents()
-    kind = itk.GetPixelIDValueAsString(reader.GetPixelID())
-    numpy_kind = _NUMPY_KINDS.get(kind.removeprefix("vector of "))
-    if numpy_kind is None:
-        raise BadFileError(path, f"has voxels of type {kind}; expected real numbers")
-    shape = (*reader.GetSize(), *((channels,) if channels > 1 else ()))
-    return VolumeFile(
-        tuple(int(n) for n in shape),
-        np.dtype(numpy_kind),
-        ras_affine(reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin()),
-        False,
-        1.0,
-        lambda: _itk_array(itk, path),
-    )
-
-
-def ras_affine(direction: Any, spacing: Any, origin: Any) -> NDArray[np.float64]:
-    """ITK's geometry as a 4 x 4 matrix to right-anterior-superior."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(direction, (3, 3)) * np.asarray(spacing)
-    matrix[:3, 3] = origin
-    affine: NDArray[np.float64] = _TO_RAS @ matrix
-    return affine
-
-
-def itk_bytes(
-    voxels: NDArray[Any], affine: NDArray[np.float64], suffix: str, folder: Path
-) -> bytes:
-    """A volume (X, Y, Z[, C]) as the content of a file of that suffix, made in ``folder``."""
-    itk = import_simpleitk()
-    swapped = np.ascontiguousarray(np.moveaxis(voxels, (0, 1, 2), (2, 1, 0)))
-    image = itk.GetImageFromArray(swapped, isVector=voxels.ndim == 4)
-    matrix = _TO_RAS @ affine
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((matrix[:3, :3] / spacing).reshape(-1).tolist())
-    image.SetOrigin(matrix[:3, 3].tolist())
-    path = folder / f"volume{suffix}"
-    itk.WriteImage(image, str(path), True)
-    return path.read_bytes()
-
-
-def _itk_array(itk: Any, path: Path) -> NDArray[Any]:
-    _check_compressed(path)
-    try:
-        array = itk.GetArrayFromImage(itk.ReadImage(str(path)))  # (Z, Y, X[, C])
-    except RuntimeError as error:
-        raise OSError(" ".join(str(error).split())[-200:]) from None
-    turned: NDArray[Any] = np.moveaxis(array, (0, 1, 2), (2, 1, 0))
-    return turned
-
-
-def _check_compressed(path: Path) -> None:
-    """Refuse compressed voxels whose checksum is wrong, which ITK does not look at.
-
-    Raises:
-        OSError: they are damaged.
-    """
-    head, body = _parts(path)
-    pairs = (re.split("[=:]", line, maxsplit=1) for line in head.splitlines())
-    says = {pair[0].strip().lower(): pair[1].strip() for pair in pairs if len(pair) == 2}
-    file, start = path, len(head.encode("latin-1"))
-    other = says.get("elementdatafile", says.get("data file", says.get("datafile", "LOCAL")))
-    if other != "LOCAL":
-        file, start = path.parent / other, 0
-    packed = says.get("compresseddata", "").lower() == "true" or says.get("encoding") in (
-        "gzip",
-        "gz",
-    )
-    if not packed or (file == path and not body):
-        return
-    require_regular(file)
-    stream = zlib.decompressobj(wbits=47)  # zlib's and gzip's, by their first bytes
-    with file.open("rb") as opened:
-        opened.seek(start)
-        while not stream.eof and (chunk := opened.read(1 << 20)):
-            stream.decompress(chunk)
-    if not stream.eof:
-        raise OSError("its compressed voxels end before their end")
-
-
-def _parts(path: Path) -> tuple[str, bool]:
-    """The text at the beginning of a file, and whether voxels follow it."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    if start.startswith(b"NRRD"):
-        end = min(
-            (start.index(mark) + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if mark in start),
-            default=len(start),
-        )
-    else:
-        match = re.search(rb"ElementDataFile\s*=[^\n]*\n", start)
-        end = match.end() if match else len(start)
-    return start[:end].decode("latin-1"), len(start) > end
-
-
-_NUMPY_KINDS = {
-    "8-bit unsigned integer": "u1",
-    "8-bit signed integer": "i1",
-    "16-bit unsigned integer": "u2",
-    "16-bit signed integer": "i2",
-    "32-bit unsigned integer": "u4",
-    "32-bit signed integer": "i4",
-    "64-bit unsigned integer": "u8",
-    "64-bit signed integer": "i8",
-    "32-bit float": "f4",
-    "64-bit float": "f8",
-}

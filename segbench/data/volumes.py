@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.faults import BadFileError
-from segbench.data.volume_files import READ_ERRORS, open_volume
+from segbench.data.volume_file import READ_ERRORS
+from segbench.data.volume_files import open_volume
 from segbench.engine.memory import free_bytes
 
 MAX_BYTES = 4 << 30  # of one volume, as stored

@@ -23,10 +23,11 @@ from PIL import Image
 from segbench.api import Case
 from segbench.atomic import write_atomically
 from segbench.data.dicom_tree import is_dicom
+from segbench.data.itk_files import itk_bytes
 from segbench.data.pairing import NIFTI_SUFFIXES, is_volume, suffix_of
 from segbench.data.quantize import from_units, require_levels, to_levels, to_units
 from segbench.data.rasters import read_image
-from segbench.data.volume_files import itk_bytes, open_volume
+from segbench.data.volume_files import open_volume
 from segbench.data.volumes import inspect_volume, read_voxels
 from segbench.errors import UserError
 from segbench.export.dicom_files import series_change, write_series

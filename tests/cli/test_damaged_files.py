@@ -45,7 +45,7 @@ def content(suffix: str, values: np.ndarray) -> bytes:
     pytest.importorskip("SimpleITK")
     from tempfile import TemporaryDirectory
 
-    from segbench.data.volume_files import itk_bytes
+    from segbench.data.itk_files import itk_bytes
 
     with TemporaryDirectory() as folder:
         return itk_bytes(volume, np.diag([1.0, 1, 2, 1]), f".{suffix}", Path(folder))
