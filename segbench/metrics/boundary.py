@@ -9,13 +9,15 @@ edges; the distances are measured once for both, and stream (``surface_distances
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-_CHUNK = 1 << 20  # points asked about at once
+_CHUNK = 1 << 20  # voxels looked at in one piece
 _DENSE = 16  # asking a tree about one voxel takes as long as transforming so many
+_HEAVY = 3  # and a tree takes as much memory for one as the transform for so many
 
 Mask = NDArray[np.bool_]
 Distances = NDArray[np.float32]
@@ -75,43 +77,44 @@ def surface_distances(points: Mask, surface: Mask, step: tuple[float, ...]) -> D
 
     Few points ask a tree of the surface's voxels, whatever lies between; many, such as those of a
     prediction that is noise, look up the nearest voxel where a transform has found it for all.
-    Memory beside the masks: some 40 bytes for a voxel of the surface, or 13 for each voxel.
+    Memory beside the masks and the answer: 13 bytes a voxel at most, 40 a voxel of the surface.
 
     Args:
         points: bool (*spatial).
         surface: bool (*spatial), not empty.
         step: length of a voxel along each axis.
     """
-    places = np.flatnonzero(points)
-    if len(places) * _DENSE > points.size:
-        return _by_transform(places, surface, step)
-    return _by_tree(places, surface, step)
+    many = np.count_nonzero(points) * _DENSE > points.size
+    heavy = np.count_nonzero(surface) * _HEAVY > surface.size
+    return (_by_transform if many or heavy else _by_tree)(points, surface, step)
 
 
-def _by_tree(places: NDArray[np.intp], surface: Mask, step: tuple[float, ...]) -> Distances:
+def _by_tree(points: Mask, surface: Mask, step: tuple[float, ...]) -> Distances:
     from scipy.spatial import KDTree
 
-    def located(flat: NDArray[np.intp]) -> NDArray[np.float64]:
-        return np.stack(np.unravel_index(flat, surface.shape), 1) * np.asarray(step)
+    scale = np.asarray(step)[:, None]
+    located = np.concatenate([(places * scale).T for places in _places(surface)])
+    tree = KDTree(located, leafsize=32, balanced_tree=False)
+    asked = (tree.query((places * scale).T)[0] for places in _places(points))
+    return np.concatenate([lengths.astype(np.float32) for lengths in asked])
 
-    tree = KDTree(located(np.flatnonzero(surface)), leafsize=32, balanced_tree=False)
-    found = [tree.query(located(some))[0].astype(np.float32) for some in _chunks(places)]
-    return np.concatenate(found)
 
-
-def _by_transform(places: NDArray[np.intp], surface: Mask, step: tuple[float, ...]) -> Distances:
+def _by_transform(points: Mask, surface: Mask, step: tuple[float, ...]) -> Distances:
     from scipy.ndimage import distance_transform_edt
 
     nearest = distance_transform_edt(
         ~surface, sampling=step, return_distances=False, return_indices=True
-    ).reshape(surface.ndim, -1)  # (dims, voxels), where each voxel's nearest lies
-    found = []
-    for some in _chunks(places):
-        away = np.stack(np.unravel_index(some, surface.shape)) - nearest[:, some]
-        lengths = away * np.asarray(step)[:, None]
-        found.append(np.sqrt((lengths**2).sum(0)).astype(np.float32))
+    )  # (dims, *spatial): the place of the nearest of the surface
+    scale, found = np.asarray(step)[:, None], []
+    for places in _places(points):
+        away = (places - nearest[(slice(None), *places)]) * scale
+        found.append(np.sqrt((away**2).sum(0)).astype(np.float32))
     return np.concatenate(found)
 
 
-def _chunks(places: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    return np.split(places, range(_CHUNK, len(places), _CHUNK))
+def _places(mask: Mask) -> Iterator[NDArray[np.intp]]:
+    """Where a mask holds, (dims, some), a piece at a time."""
+    flat = mask.reshape(-1)
+    for start in range(0, len(flat), _CHUNK):
+        inside = np.flatnonzero(flat[start : start + _CHUNK]) + start
+        yield np.stack(np.unravel_index(inside, mask.shape))
