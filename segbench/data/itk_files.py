@@ -36,6 +36,12 @@ def import_simpleitk() -> Any:
 
 
 def open_itk(path: Path) -> VolumeFile:
+    """The header of a volume that SimpleITK reads.
+
+    Raises:
+        BadFileError: it is no volume of real numbers.
+        UserError: SimpleITK is not installed.
+    """
     itk = import_simpleitk()
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
