@@ -45,6 +45,11 @@ _EXPLAINED = {
 
 def show_summary(tables: Tables) -> None:
     """Mean Jaccard of every network and attack at every budget, then what must be known of it."""
+    with console:  # thousands of lines at once
+        _show(tables)
+
+
+def _show(tables: Tables) -> None:
     marks: set[str] = set()
     for (dataset, split), part in tables.summary.groupby(["dataset", "split"], sort=True):
         for kind in [kind for kind in KINDS if (part["budget_kind"] == kind).any()]:

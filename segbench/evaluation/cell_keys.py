@@ -6,9 +6,8 @@ What depends on the attack alone is described, and written down, once for all it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from segbench.api import TransferAttack
+from segbench.api import Budget, TransferAttack
 from segbench.evaluation.cell import cell_facts, transfer_facts
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
@@ -16,7 +15,7 @@ from segbench.evaluation.request import Options
 from segbench.evaluation.sources import Sources
 from segbench.evaluation.subject import Subject
 from segbench.plugins.attack import NamedAttack
-from segbench.store.records import SharedDigest
+from segbench.store.records import SharedDigest, canonical_text
 from segbench.store.rows import KEY_DIGITS
 
 
@@ -44,6 +43,7 @@ class CellKeys:
         self._subject, self._options = subject, options
         self._sources, self._fits = sources, fits
         self._known: dict[NamedAttack | None, _Described] = {}
+        self._texts: dict[int | tuple[str, int, int], str] = {}
 
     def views(self, cell: Cell) -> list[View]:
         """Of a cell every view, the first under the key of its images.
@@ -51,16 +51,32 @@ class CellKeys:
         Raises:
             UserError, MachineError: what the cell needs of other cases or networks is not there.
         """
-        if cell.attack not in self._known:
-            self._known[cell.attack] = self._describe(cell)
-        known = self._known[cell.attack]
-        own: dict[str, Any] = {"budget": [cell.budget.kind, cell.budget.value], "seed": cell.seed}
+        known = self._known.get(cell.attack)
+        if known is None:
+            known = self._known[cell.attack] = self._describe(cell)
+        own = {
+            "budget": self._text_of_budget(cell.budget),
+            "seed": self._text_of_seed(cell.seed),
+        }
         if known.transfer is not None:
-            own["images"] = self._sources.key(cell, known.transfer)
+            own["images"] = canonical_text(self._sources.key(cell, known.transfer))
         views = [View(known.plain.of(own)[:KEY_DIGITS])]
         if self._options.quantize and cell.attack:
             views.append(View(known.quantized.of(own)[:KEY_DIGITS], quantized=True))
         return views
+
+    def _text_of_seed(self, seed: int) -> str:
+        """What a seed is in facts; a hundred thousand cells have but a few."""
+        if seed not in self._texts:
+            self._texts[seed] = canonical_text(seed)
+        return self._texts[seed]
+
+    def _text_of_budget(self, budget: Budget) -> str:
+        """What a budget is in facts, looked up without its slow hash."""
+        key = budget.kind, budget.value.numerator, budget.value.denominator
+        if key not in self._texts:
+            self._texts[key] = canonical_text([budget.kind, budget.value])
+        return self._texts[key]
 
     def _describe(self, cell: Cell) -> _Described:
         facts = cell_facts(self._subject, cell, self._options) | self._fits.facts(cell)

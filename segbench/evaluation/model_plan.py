@@ -164,17 +164,17 @@ def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None, index: Row
     """
     damaged: list[str] = []
     done = _done(work, plan, index, damaged)
-    complete: list[bool] = np.all(done, axis=1).tolist()
-    pieces, total, found, row = [], 0, 0, 0
-    begun: set[int] = set()
-    for place, (_, views) in enumerate(plan.cells):
-        here = slice(row, row + len(views))
-        row = here.stop
-        if part is None and all(complete[here]) and place not in plan.kept:
-            total += len(views) * len(plan.known)
-            found += len(views) * len(plan.known)
-            begun.add(place)
-            continue  # of a hundred thousand such cells nothing is made
+    counts = np.array([len(views) for _, views in plan.cells])
+    starts = np.cumsum(counts) - counts
+    over = np.logical_and.reduceat(done.all(1), starts)  # of a hundred thousand nothing is made
+    over[sorted(plan.kept)] = False
+    if part is not None:
+        over[:] = False
+    found = int(counts[over].sum()) * len(plan.known)
+    pieces, total, begun = [], found, {*np.flatnonzero(over).tolist()}
+    for place in np.flatnonzero(~over).tolist():
+        views = plan.cells[place][1]
+        here = slice(starts[place], starts[place] + len(views))
         own = part.own(plan, place) if part else set(plan.known)
         lacking = _lacking(work, plan, place, done[here], own)
         total += len(own) * len(views)

@@ -16,10 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import betainc
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import betainc, ndtri, stdtrit
 
 from segbench.metrics.stats import CONFIDENCE, mean_interval
 
@@ -48,7 +45,7 @@ def quantile_interval(
     excess = share.error**2 / independent if independent > 0 else 1.0
     worth = float(count)
     if share.groups < count:  # how much groups vary is itself an estimate, hence t's quantile
-        normal, wide = norm.ppf(1 - tail), student.ppf(1 - tail, share.effective - 1)
+        normal, wide = ndtri(1 - tail), stdtrit(share.effective - 1, 1 - tail)
         worth = max(1.0, count / max(1.0, excess) * (normal / wide) ** 2)
     low, high = _position(worth, level, 1 - tail), _position(worth, level, tail)
     # What lies between a number and infinity is not known: each end goes outwards.
@@ -57,6 +54,8 @@ def quantile_interval(
 
 def _position(count: float, level: float, chance: float) -> float:
     """The share of the values at which the one there lies below the quantile with that chance."""
+
+    from scipy.optimize import brentq  # takes a while to come, and few tables have quantiles
 
     def excess(position: float) -> float:
         return float(betainc(position, count + 1 - position, level)) - chance

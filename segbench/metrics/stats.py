@@ -22,8 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
-from scipy.stats import t as student
+from scipy.special import expit, logit, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 FEW = 12
@@ -187,7 +186,7 @@ def chances_of_drop(differences: Intervals) -> Array:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = differences.mean / differences.error
-        chance = student.cdf(ratio, differences.effective - 1)
+        chance = stdtr(differences.effective - 1, ratio)
     certain = (differences.groups > 1) & (differences.mean < -_ROUNDING)
     spread = differences.error > _ROUNDING
     return np.where(spread, chance, np.where(certain, 0.0, 1.0))
@@ -208,7 +207,7 @@ def _bounds(
     mean: Array, error: Array, effective: Array, lean: Array, of: Range
 ) -> tuple[Array, Array]:
     """Ends of the interval, from a scale without ends and back."""
-    reach = student.ppf((1 + CONFIDENCE) / 2, effective - 1)
+    reach = stdtrit(effective - 1, (1 + CONFIDENCE) / 2)
     below, above = _hall(reach, lean) * error, -_hall(-reach, lean) * error
     if of == "distance":
         most = 700 * mean

@@ -25,7 +25,8 @@ def importable(folder: Path) -> Iterator[Callable[[], Modules]]:
         what gives those that have been imported from it until then.
     """
     folder = folder.resolve()
-    hidden = _take_out(lambda top: _is_hiding(top, folder))
+    beside = _modules_of(folder)
+    hidden = _take_out(lambda top: top in beside and _is_hiding(top, folder))
     before = {_top(name) for name in sys.modules}
 
     def is_sibling(top: str) -> bool:
@@ -70,11 +71,16 @@ def _take_out(chosen: Callable[[str], bool]) -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in list(sys.modules) if _top(name) in tops}
 
 
+def _modules_of(folder: Path) -> set[str]:
+    """The names of the modules and packages in a folder."""
+    files = {path.stem for path in folder.glob("*.py")}
+    return files | {path.parent.name for path in folder.glob("*/__init__.py")}
+
+
 def _is_hiding(top: str, folder: Path) -> bool:
-    """Whether an imported module has the name of one in the folder and is another."""
-    beside = (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
+    """Whether an imported module that is named like one in the folder is another."""
     standard = top in sys.stdlib_module_names or top == "__main__"
-    return beside and not standard and not _lies_in(folder, top)
+    return not standard and not _lies_in(folder, top)
 
 
 def _lies_in(folder: Path, top: str) -> bool:

@@ -42,6 +42,8 @@ def canonical(value: Any) -> Any:
     if type(value) in _PLAIN:
         return value
     if isinstance(value, list | tuple):
+        if {*map(type, value)} <= _PLAIN:  # as a hundred thousand keys are
+            return [*value]
         return [canonical(item) for item in value]
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
@@ -60,26 +62,27 @@ def digest(facts: Mapping[str, Any]) -> str:
     The order of keys, list or tuple, and 1 or 1.0 make no difference. Anything but text, numbers,
     booleans, None, lists and mappings is refused with TypeError, and NaN with ValueError.
     """
-    return _hashed({key: _text(value) for key, value in facts.items()})
+    return _hashed({key: canonical_text(value) for key, value in facts.items()})
 
 
 class SharedDigest:
     """The digests of facts that differ in a few values alone: what is shared is written once."""
 
     def __init__(self, shared: Mapping[str, Any], varying: Sequence[str]) -> None:
-        texts = {key: _text(value) for key, value in shared.items()}
+        texts = {key: canonical_text(value) for key, value in shared.items()}
         self._names = sorted(varying)
         self._pieces = _joined(texts | dict.fromkeys(varying, _SLOT)).split(_SLOT)
 
-    def of(self, values: Mapping[str, Any]) -> str:
-        """``digest`` of the shared facts and these, one for each of those that vary."""
+    def of(self, texts: Mapping[str, str]) -> str:
+        """``digest`` of the shared facts and those that vary, given as ``canonical_text``."""
         parts = [self._pieces[0]]
         for name, after in zip(self._names, self._pieces[1:], strict=True):
-            parts += [_text(values[name]), after]
+            parts += [texts[name], after]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def _text(value: Any) -> str:
+def canonical_text(value: Any) -> str:
+    """The text of ``canonical``; NaN is refused with ValueError."""
     return _ENCODER.encode(canonical(value))
 
 
@@ -91,7 +94,8 @@ def _joined(texts: Mapping[str, str]) -> str:
     """The mapping of those canonical texts, as one."""
     if not all(isinstance(key, str) for key in texts):
         raise TypeError(f"keys must be text: {list(texts)}")
-    return "{" + ",".join(f"{_text(key)}:{text}" for key, text in sorted(texts.items())) + "}"
+    pairs = (f"{canonical_text(key)}:{text}" for key, text in sorted(texts.items()))
+    return "{" + ",".join(pairs) + "}"
 
 
 def record_bytes(facts: Mapping[str, Any]) -> bytes:
@@ -99,9 +103,9 @@ def record_bytes(facts: Mapping[str, Any]) -> bytes:
 
     They come back as canonical JSON has them. NaN is refused with ValueError.
     """
-    texts = {key: _text(value) for key, value in facts.items()}
-    texts[_CHECKSUM] = _text(_hashed(texts))
-    lines = [f"  {_text(key)}: {_spread(text)}" for key, text in sorted(texts.items())]
+    texts = {key: canonical_text(value) for key, value in facts.items()}
+    texts[_CHECKSUM] = canonical_text(_hashed(texts))
+    lines = [f"  {canonical_text(key)}: {_spread(text)}" for key, text in sorted(texts.items())]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
-from scipy.integrate import trapezoid
 
+from segbench.metrics.area import mean_height
 from segbench.metrics.stats import Intervals, Range, mean_intervals
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.tables.texts import join_words, phrases, stack, words
@@ -200,7 +200,7 @@ def _area(budgets: list[float], means: list[float]) -> float:
     """Mean height of the curve from 0 to its largest eps or severity, on a linear axis."""
     if budgets[0] != 0 or budgets[-1] == 0:
         return math.nan
-    return float(trapezoid(means, budgets) / budgets[-1])
+    return float(mean_height(means, budgets))
 
 
 def _half(budgets: list[float], means: list[float]) -> float:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, concat
-from scipy.integrate import trapezoid
-from scipy.stats import kendalltau
+from pandas import DataFrame
 
+from segbench.metrics.area import mean_height
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import CLEAN
 from segbench.plugins.where import where_of
@@ -135,24 +135,28 @@ def _points(
 ) -> tuple[list[DataFrame], str]:
     """The rows of each point of the curve that counts, the clean one first, and its attack."""
     points, names = ([clean] if len(clean) else []), set()
+    own = part.groupby(["budget", "attack"], sort=True, observed=True)
+    means, places = own["jaccard"].mean(), own.indices
+    lowest = means.fillna(np.inf).groupby(level="budget", sort=False).idxmin()
     for budget in budgets:
-        there = part[part["budget"] == budget]
-        means = there.groupby("attack", sort=True, observed=True)["jaccard"].mean()
-        least = means.idxmin() if means.notna().any() else means.index[0]
-        names.add(str(least))
-        points.append(there[there["attack"] == least].drop_duplicates("case_id"))
+        least = lowest[budget]
+        names.add(str(least[1]))
+        points.append(part.iloc[places[least]].drop_duplicates("case_id"))
     return points, names.pop() if len(names) == 1 else FOUND
 
 
 def _heights(points: Sequence[DataFrame], axis: Sequence[float], metric: str) -> DataFrame:
     """Each case's mean height over the curve, of those with every point; trapezes."""
-    by_case = [_by_case(point, metric) for point in points]
-    scores = concat([point["score"] for point in by_case], axis=1, join="inner").dropna()
-    height = scores.to_numpy().mean(1)
-    if axis[0] == 0:
-        height = trapezoid(scores.to_numpy(), axis, axis=1) / axis[-1]
-    groups = by_case[-1]["group_id"].reindex(scores.index)
-    return DataFrame({"score": height, "group_id": groups}, index=scores.index)
+    cases = [point["case_id"].to_numpy() for point in points]
+    common = reduce(partial(np.intersect1d, assume_unique=True), cases)
+    places = [np.argsort(own)[np.searchsorted(np.sort(own), common)] for own in cases]
+    pairs = [*zip(points, places, strict=True)]
+    scores = np.stack([point[metric].to_numpy(np.float64)[own] for point, own in pairs], 1)
+    whole = ~np.isnan(scores).any(1)
+    scores = scores[whole]  # (cases, points)
+    groups = points[-1]["group_id"].to_numpy()[places[-1]][whole]
+    height = mean_height(scores, axis) if axis[0] == 0 else scores.mean(1)
+    return DataFrame({"score": height, "group_id": groups}, index=common[whole])
 
 
 def rank_networks(numbers: Sequence[Number], subject: Sequence[str]) -> DataFrame:
@@ -241,4 +245,6 @@ def _ranks(scores: Array) -> Array:
 
 def _tau(means: Array, scores: Array) -> float:
     """Kendall's tau between means (M,) and those of other scores (M, N); NaN without any."""
+    from scipy.stats import kendalltau  # takes half a second to come
+
     return float(kendalltau(means, scores.mean(1)).statistic) if scores.size else float("nan")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
+from segbench.metrics.area import mean_height
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
 from segbench.tables.texts import budgets_of
@@ -91,5 +92,5 @@ def _of_one(part: DataFrame, clean: DataFrame) -> list[tuple[object, ...]]:
 
 
 def _fallen(curve: np.ndarray, clean: float, budgets: Sequence[float]) -> float:
-    """The area between the clean score and a curve, from eps 0 on."""
-    return float(np.trapezoid([0.0, *(clean - curve)], [0.0, *budgets]))
+    """How far a curve lies below the clean score, on the mean from eps 0 on."""
+    return float(mean_height([0.0, *(clean - curve)], [0.0, *budgets]))

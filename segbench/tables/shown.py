@@ -7,19 +7,22 @@ a case that lies in another split or file, is found all the same, and shown as w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from pandas import Categorical, CategoricalDtype, DataFrame
+from numpy.typing import NDArray
+from pandas import Categorical, CategoricalDtype, DataFrame, unique
 
-from segbench.store.runs import Asked, AskedCase, RunRecord
+from segbench.store.runs import Asked, RunRecord
+from segbench.tables.asked import DataSet, Subject, data_sets
 from segbench.tables.marks import CONSTANT, OTHER_DATA, TRAINED
 from segbench.tables.texts import by_key, compact, stack, tidy
 
 _SLOT = ["attack", "attack_params", "budget_kind", "budget", "seed"]
-_SCORE = ["cell", "case_sha256"]
 _NAMES = ["model", "dataset", "dataset_fingerprint", "split", "case_id", "group_id"]
+
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ def rows_of_runs(rows: DataFrame, records: Sequence[RunRecord]) -> Shown:
     for one in (one for record in records for one in record.asked):
         key = one.model, one.network_sha256, one.dataset, one.split
         subjects.setdefault(key, []).append(one)
-    rows = compact(rows)
-    parts = [_named(rows, _Subject(asked), _Data(asked)) for asked in subjects.values()]
-    return Shown(_joined(rows, parts), settings=_settings(records), spans=_spans(records))
+    stored = _Stored(rows)
+    parts = [_named(stored, Subject(asked), DataSet(asked)) for asked in subjects.values()]
+    return Shown(_joined(stored, parts), settings=_settings(records), spans=_spans(records))
 
 
 def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = False) -> Shown:
@@ -78,139 +81,86 @@ def last_asked(rows: DataFrame, records: Sequence[RunRecord], *, every: bool = F
     Of a network all that was ever asked of it is shown, each score by the latest cell that was
     asked for under that attack, budget and seed, on the cases as they were asked for last.
     """
-    subjects: dict[tuple[str, str, _Data], dict[str, _Subject]] = {}
-    for data in _data_sets([one for record in records for one in record.asked]):
+    subjects: dict[tuple[str, str, DataSet], dict[str, Subject]] = {}
+    for data in data_sets([one for record in records for one in record.asked]):
         for one in data.asked:
             networks = subjects.setdefault((one.model, one.split, data), {})
             before = networks.pop(one.network_sha256, None)  # the last one asked about comes last
-            networks[one.network_sha256] = _Subject([*(before.asked if before else ()), one])
+            networks[one.network_sha256] = Subject([*(before.asked if before else ()), one])
     parts: list[DataFrame] = []
     of_name: dict[str, set[str]] = {}
-    shown: dict[str, list[DataFrame]] = {}
-    rows = compact(rows)
-    stored = rows[_SCORE].drop_duplicates()
+    shown: dict[str, list[Numbers]] = {}
+    stored = _Stored(rows)
     run_of = {id(one): record for record in records for one in record.asked}
     missing: list[Missing] = []
     for (model, _, data), networks in subjects.items():
         for subject in networks.values():
             of_name.setdefault(model, set()).update(subject.cells)
         for subject in [*networks.values()][0 if every else -1 :]:
-            part = _named(rows, subject, data)
+            part = _named(stored, subject, data)
             parts.append(part)
-            shown.setdefault(model, []).append(part[_SCORE].drop_duplicates())
-            if scores := subject.missing(data, stored):
+            shown.setdefault(model, []).append(part["row"].to_numpy())
+            if scores := stored.count_missing(subject.last.cells, subject.present(data)):
                 run = run_of[id(subject.last)]
                 missing.append(Missing(model, run.run_id, run.state, scores))
     asked = set().union(*of_name.values()) if of_name else set()
     return Shown(
-        _joined(rows, parts),
-        _count_left_out(rows, of_name, shown),
-        int((~rows["cell"].isin(asked)).sum()),
+        _joined(stored, parts),
+        _count_left_out(stored, of_name, shown),
+        int((stored.places(asked) < 0).sum()),
         _settings(records),
         missing,
         _spans(records),
     )
 
 
-def _data_sets(asked: Sequence[Asked]) -> list[_Data]:
-    """What was asked, by data set: versions of one have a fingerprint or a case in common.
-
-    Files were added or edited, and some are what they were. Two folders that are read by one spec
-    and have nothing in common are two data sets.
-    """
-    found: list[tuple[str, set[str], list[Asked]]] = []
-    for one in asked:
-        tokens = {one.dataset_fingerprint, *(case.sha256 for case in one.cases)}
-        same = [data for data in found if data[0] == one.dataset and data[1] & tokens]
-        joined = tokens.union(*(data[1] for data in same))
-        members = [*(member for data in same for member in data[2]), one]
-        place = found.index(same[0]) if same else len(found)
-        found[place : place + 1] = [(one.dataset, joined, members)]
-        found = [data for data in found if not any(data is other for other in same[1:])]
-    order = {id(one): place for place, one in enumerate(asked)}
-    return [_Data(sorted(members, key=lambda one: order[id(one)])) for _, _, members in found]
-
-
-class _Data:
-    """A data set, as several runs have asked about it, in order.
+class _Stored:
+    """The stored rows, which may be a million; their cells and contents as numbers.
 
     Attributes:
-        fingerprint: of the version that was asked about last.
+        cells: the number of each row's, (N,).
     """
 
-    def __init__(self, asked: Sequence[Asked]) -> None:
-        self.asked, self.fingerprint = asked, asked[-1].dataset_fingerprint
-        self._contents: dict[tuple[str, str], str] = {}
-        self._names: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
-        for one in asked:
-            for case in one.cases:
-                self._contents[one.split, case.case_id] = case.sha256
-                key = one.split, case.sha256
-                version, groups = self._names.get(key, ("", {}))
-                if version != one.dataset_fingerprint:  # in that version it bore other names
-                    groups = {}
-                    self._names[key] = one.dataset_fingerprint, groups
-                groups[case.case_id] = case.group_id
+    def __init__(self, rows: DataFrame) -> None:
+        self.rows = compact(rows)
+        cells, contents = (self.rows[name].cat for name in ("cell", "case_sha256"))
+        self._contents = [*contents.categories]
+        self._cells = {cell: number for number, cell in enumerate(cells.categories)}
+        self.cells = cells.codes.to_numpy(np.int64)
+        scores = self.cells * max(1, len(self._contents)) + contents.codes.to_numpy(np.int64)
+        self._scores = np.divmod(unique(scores), max(1, len(self._contents)))  # cells and contents
 
-    def names(self, split: str, content: str) -> Mapping[str, str]:
-        """Case id -> group id of the cases that have this content by now; none where it is gone."""
-        groups = self._names[split, content][1]
-        return {
-            case_id: group
-            for case_id, group in groups.items()
-            if self._contents[split, case_id] == content
-        }
+    def places(self, cells: Iterable[str]) -> Numbers:
+        """Of each row the place of its cell among some, -1 for none; (N,)."""
+        return self._place_of(cells)[self.cells]
 
+    def count_missing(self, cells: Iterable[str], contents: set[str]) -> int:
+        """How many scores of these cells on these contents are not stored."""
+        wanted = {*cells}
+        cell, content = self._scores
+        there = np.array([content in contents for content in self._contents], bool)
+        found = (self._place_of(wanted)[cell] >= 0) & there[content]
+        return len(wanted) * len(contents) - int(found.sum())
 
-class _Subject:
-    """One network on one split of one data set, as several runs have asked about it, in order."""
-
-    def __init__(self, asked: Sequence[Asked]) -> None:
-        self.asked, self.last = asked, asked[-1]
-
-    @property
-    def cells(self) -> list[str]:
-        """Every cell once, the one that was asked for last at the end."""
-        cells = dict.fromkeys(cell for one in reversed(self.asked) for cell in reversed(one.cells))
-        return [*reversed(cells)]
-
-    def missing(self, data: _Data, stored: DataFrame) -> int:
-        """How many scores that were asked for last are not stored, of cases still there."""
-        contents = {case.sha256 for case in self.last.cases}
-        there = {content for content in contents if data.names(self.last.split, content)}
-        cells = {*self.last.cells}
-        found = stored["cell"].isin(cells) & stored["case_sha256"].isin(there)
-        return len(cells) * len(there) - int(found.sum())
-
-    def cases(self, data: _Data) -> Iterator[AskedCase]:
-        """Every case under its present name; of one that lies there twice, those asked for."""
-        own: dict[str, dict[str, AskedCase]] = {}
-        for case in (case for one in self.asked for case in one.cases):
-            own.setdefault(case.sha256, {})[case.case_id] = case
-        for content, asked in own.items():
-            names = data.names(self.last.split, content)
-            last = [*asked.values()][-1]
-            for case_id in (asked.keys() & names.keys()) or names:
-                case = asked.get(case_id, last)
-                update = {"case_id": case_id, "group_id": names[case_id]}
-                yield case.model_copy(update=update)
+    def _place_of(self, cells: Iterable[str]) -> Numbers:
+        """Of each number of a cell its place among some, -1 for none."""
+        places = np.full(len(self._cells), -1, np.int64)
+        for place, cell in enumerate(cells):
+            number = self._cells.get(cell)
+            if number is not None:
+                places[number] = place
+        return places
 
 
-def _named(rows: DataFrame, subject: _Subject, data: _Data) -> DataFrame:
+def _named(stored: _Stored, subject: Subject, data: DataSet) -> DataFrame:
     """Which rows are a subject's, and what they are called by now.
 
     Returns:
-        ``row`` (a place in ``rows``), ``_SCORE``, and ``_NAMES`` and ``marks`` as categories: as
-        the network was asked about, and as its cases are called.
+        ``row`` (a place in the stored rows), and ``_NAMES`` and ``marks`` as categories: as the
+        network was asked about, and as its cases are called.
     """
-    order = {cell: place for place, cell in enumerate(subject.cells)}
-    there = np.flatnonzero(rows["cell"].isin(order))
-    part = rows[["cell", *_SLOT]].iloc[there].assign(row=there)
-    cells = part[["cell", *_SLOT]].drop_duplicates()
-    cells = cells.assign(place=cells["cell"].map(order)).sort_values("place", kind="stable")
-    cells = cells.drop_duplicates(_SLOT, keep="last")
-    chosen = part.loc[part["cell"].isin(cells["cell"]), "row"].to_numpy()
-    part = rows[[*_SCORE, "marks"]].iloc[chosen].assign(row=chosen)
+    chosen = _chosen(stored, subject)
+    part = stored.rows[["case_sha256", "marks"]].iloc[chosen].assign(row=chosen)
     cases = DataFrame(
         [(case.sha256, case.case_id, case.group_id, case.trained) for case in subject.cases(data)],
         columns=["case_sha256", "case_id", "group_id", "trained"],
@@ -232,36 +182,52 @@ def _named(rows: DataFrame, subject: _Subject, data: _Data) -> DataFrame:
         name: Categorical.from_codes(nothing, dtype=CategoricalDtype([text]))
         for name, text in names.items()
     }
-    return part.assign(**same, marks=marks)[["row", *_SCORE, *_NAMES, "marks"]]
+    return part.assign(**same, marks=marks)[["row", *_NAMES, "marks"]]
 
 
-def _joined(rows: DataFrame, parts: Sequence[DataFrame]) -> DataFrame:
+def _chosen(stored: _Stored, subject: Subject) -> Numbers:
+    """The rows of its cells; of cells alike in attack, budget and seed those asked for last."""
+    place = stored.places(subject.cells)
+    there = np.flatnonzero(place >= 0)
+    cells = stored.rows[_SLOT].iloc[there].assign(place=place[there]).drop_duplicates()
+    cells = cells.sort_values("place", kind="stable").drop_duplicates(_SLOT, keep="last")
+    last = np.zeros(len(subject.cells), bool)
+    last[cells["place"]] = True
+    return there[last[place[there]]]
+
+
+def _joined(stored: _Stored, parts: Sequence[DataFrame]) -> DataFrame:
     """Those rows, under the names and with the marks that they have by now."""
-    full = [part.drop(columns=_SCORE) for part in parts if not part.empty]
+    rows, full = stored.rows, [part for part in parts if not part.empty]
     if not full:
         return tidy(rows.iloc[:0])
     found = stack(full)
     places = found["row"].to_numpy()
+    everything = np.array_equal(places, np.arange(len(rows)))
     columns = {
-        str(name): found[name].array if name in found else rows[name].array.take(places)
+        str(name): found[name].array
+        if name in found
+        else rows[name].array
+        if everything
+        else rows[name].array.take(places)
         for name in rows
     }
     return tidy(DataFrame(columns, copy=False))
 
 
 def _count_left_out(
-    rows: DataFrame,
+    stored: _Stored,
     of_name: Mapping[str, set[str]],
-    shown: Mapping[str, Sequence[DataFrame]],
+    shown: Mapping[str, Sequence[Numbers]],
 ) -> dict[str, LeftOut]:
     """Of each name its rows of other networks, of edited attacks, and of cases that are others."""
     found = {}
     for model, cells in sorted(of_name.items()):
-        own = rows[rows["cell"].isin(cells)]
-        seen = stack(shown[model]).drop_duplicates()
-        hidden = len(own) - len(own[_SCORE].merge(seen, on=_SCORE))
-        if hidden:
-            found[model] = LeftOut(hidden, bool(len(seen)))
+        hidden = stored.places(cells) >= 0
+        seen = np.concatenate(shown[model])
+        hidden[seen] = False
+        if hidden.any():
+            found[model] = LeftOut(int(hidden.sum()), bool(len(seen)))
     return found
 
 

@@ -66,8 +66,9 @@ def tidy(frame: DataFrame) -> DataFrame:
     texts = {
         str(name): column.cat.remove_unused_categories()
         for name, column in frame.select_dtypes("category").items()
+        if not np.bincount(column.cat.codes + 1, minlength=len(column.cat.categories) + 1)[1:].all()
     }
-    return frame.assign(**texts)
+    return frame.assign(**texts) if texts else frame
 
 
 def plain_texts(frame: DataFrame) -> DataFrame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -194,8 +195,8 @@ def _describe_closing(worst: DataFrame) -> Iterator[str]:
     earlier = worst[worst[FOUND_AT] < worst["budget"]]
     keys = ["dataset", "split", "model", "budget_kind"]
     for (dataset, split, model, kind), part in earlier.groupby(keys, sort=True):
-        budgets = part["budget"].tolist()
-        points = [(names[str(kind), b], budgets.count(b)) for b in sorted(set(budgets))]
+        counts = sorted(Counter(part["budget"].tolist()).items())
+        points = [(names[str(kind), budget], count) for budget, count in counts]
         places = ", ".join(f"{name} ({count})" for name, count in points)
         yield (
             f"{dataset} {split}: on {model} the worst image of some cases was found at a smaller "
