@@ -4,11 +4,11 @@
 
 Runs what `segbench attack` runs, into the same workspace, so that nothing is computed twice and a
 run that was cut short goes on. An attack with a step count takes each of --gradients; SEA shares
-them among its losses, RSE among its members; the standard attack has its own three costs. Several
-runs, of other networks or other attacks, add up: the page shows all that the workspace holds of
-these attacks. With it goes each attack's optimality (segbench.tables.optimality), and, with --plot,
-a figure. Cases that the standard attack leaves more than 0.02 above what another one found are
-listed by name.
+them among its losses, RSE among its members; the standard attack has its own three costs, and its
+first version a fourth, 100. Several runs, of other networks or other attacks, add up: the page
+shows all that the workspace holds of these attacks. With it goes each attack's optimality
+(segbench.tables.optimality), and, with --plot, a figure. Cases that the standard attack leaves more
+than 0.02 above what another one found are listed by name.
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ ATTACKS = {
     "sea, released": "sea:preset=eccv2024,steps={n/3}",
     "rse": "rse:steps={n/15}",
 }
-STANDARD = {30: "standard:cost=quick", 100: "standard", 1000: "standard:cost=thorough"}
+STANDARD = {
+    30: "standard:cost=quick",
+    100: "standard@1",
+    200: "standard",
+    1000: "standard:cost=thorough",
+}
 EVERY = [10, 20, 40, 80, 160, 320, 1200]
 COLUMNS = [*EVERY, 3000]  # of the page; the last are the gradients of `rse` by its defaults
 FEWEST = 4  # steps that each of SEA's losses needs, and RSE
@@ -105,13 +110,13 @@ def report(table: DataFrame, specs: Specs) -> Iterator[str]:
 def _behind(part: DataFrame) -> Iterator[str]:
     """What the standard attack at its default cost leaves above the best of all others."""
     others = part[[key for key in part.columns if key[0] != "standard"]]
-    if ("standard", 100) not in part.columns or others.empty:
+    if ("standard", 200) not in part.columns or others.empty:
         return
     means = others.mean()
-    gap = part["standard", 100].mean() - means.min()
+    gap = part["standard", 200].mean() - means.min()
     name, n = means.idxmin()
-    yield f"\nstandard (100) against the lowest other mean, {name} ({n}): {gap:+.4f}"
-    each = part["standard", 100] - others.min(axis=1)
+    yield f"\nstandard (200) against the lowest other mean, {name} ({n}): {gap:+.4f}"
+    each = part["standard", 200] - others.min(axis=1)
     for key, value in each[each > BEHIND].items():
         name, n = others.loc[key].idxmin()
         yield f"- behind on {key[-1]}: {value:+.3f} ({name}, {n})"
@@ -177,7 +182,7 @@ def _numbers(text: str) -> list[int]:
 @click.option("--limit", type=int, help="At most so many cases.")
 @click.option("--eps", default="1/255,2/255,4/255,8/255", show_default=True)
 @click.option("--gradients", default=",".join(map(str, EVERY)), show_default=True)
-@click.option("--costs", default="30,100", show_default=True, help="Of 30, 100 and 1000.")
+@click.option("--costs", default="30,200", show_default=True, help="Of 30, 100, 200 and 1000.")
 @click.option("--device")
 @workspace_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("strength.md"))

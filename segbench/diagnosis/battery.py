@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from segbench.api import StepAttack, WholeAttack
+from segbench.api import StatesGradients, StepAttack, WholeAttack
 from segbench.diagnosis import checks
 from segbench.diagnosis.examination import Examination, Scores, Traced, late_rise
 from segbench.diagnosis.unaware import unaware
@@ -29,7 +29,6 @@ from segbench.store.diagnoses import Check
 STEPS = 40
 BLACK_BOX = "square"
 STANDARD = "standard"
-_AGAIN = 50  # steps of each of two climbs: together the gradients of the standard suite once more
 _QUERIES = 5  # per gradient step, forwards only: about the cost of the steps, times two
 _SMALLER = (Fraction(1, 4), Fraction(1, 2))
 _HUGE = Fraction(1)
@@ -165,9 +164,12 @@ class _Battery:
         behind = {name: paired_difference(own, rival, groups) for name, rival in rivals.items()}
         best = max(behind, key=lambda name: behind[name].mean)
         yield checks.check_standard(behind[best], best.partition(":")[0])
-        lowest = own
+        # Two climbs, together the gradients of the suite once more.
+        suite = _attack(STANDARD)
+        assert isinstance(suite, StatesGradients)
+        lowest, steps = own, suite.gradients // 2
         for loss in ("scored-hinge", "lovasz"):
-            more = f"pgd:keep=best,loss={loss},momentum=nesterov,schedule=cosine,steps={_AGAIN}"
+            more = f"pgd:keep=best,loss={loss},momentum=nesterov,schedule=cosine,steps={steps}"
             lowest = np.fmin(lowest, self._under(more))
         yield checks.check_twice_the_cost(paired_difference(own, lowest, groups))
 

@@ -23,7 +23,7 @@ from segbench_attacks.runs import by_steps
 from segbench_attacks.sea import SEA
 from segbench_attacks.standard import PROGRAMMES
 
-COSTS = {"quick": 30, "standard": 100, "thorough": 1000}
+COSTS = {"quick": 30, "standard": 200, "thorough": 1000}
 
 
 class Solid(nn.Module):
@@ -96,7 +96,7 @@ def test_its_curve_falls(name: str, prepared: Any, run: Any) -> None:
 def test_it_costs_what_it_says(cost: str, prepared: Any, run: Any) -> None:
     network, images, labels = scene("three classes", prepared)
     outcome = run(network, load_attack(f"standard:cost={cost}"), images, labels, eps="0.002")
-    assert set(PROGRAMMES) == set(COSTS)
+    assert all(set(programmes) == set(COSTS) for programmes in PROGRAMMES.values())
     for spent in outcome.backwards:
         assert 0.8 * COSTS[cost] <= spent <= 1.05 * COSTS[cost]
 
@@ -106,7 +106,7 @@ def test_a_case_at_the_worst_score_costs_no_more(prepared: Any, run: Any) -> Non
     network, labels = prepared(Gains(), images, 3), images.argmax(1)
     outcome = run(network, load_attack("standard"), images, labels, eps="0.6")
     assert (scores(network, outcome.images, labels) == 0).all()
-    assert max(outcome.backwards) <= PROGRAMMES["standard"].openings[0][1]
+    assert max(outcome.backwards) <= PROGRAMMES[2]["standard"].openings[0][1]
 
 
 class Levels(Dense):
@@ -144,10 +144,38 @@ def test_a_target_is_approached_by_every_cost(prepared: Any, run: Any) -> None:
 
 
 def test_rows_record_the_version_and_none_but_that_is_known() -> None:
-    assert '"version": 1' in load_attack("standard").parameters_text
-    assert load_attack("standard@1").parameters_text == load_attack("standard").parameters_text
-    with pytest.raises(UserError, match="version='2' is not one of 1"):
-        load_attack("standard@2")
+    assert '"version": 2' in load_attack("standard").parameters_text
+    assert load_attack("standard@2").parameters_text == load_attack("standard").parameters_text
+    assert '"version": 1' in load_attack("standard@1").parameters_text
+    with pytest.raises(UserError, match="version='3' is not one of 1"):
+        load_attack("standard@3")
+
+
+AS_CITED = {
+    (1, "quick"): [("reach", 30)],
+    (1, "standard"): [("reach", 85), ("lovasz", 15), ("search", 10)],
+    (2, "quick"): [("reach", 30)],
+    (2, "standard"): [("reach", 185), ("lovasz", 15), ("search", 10)],
+}
+
+
+def test_a_version_stays_as_it_was_cited() -> None:
+    for (version, cost), openings in AS_CITED.items():
+        programme = PROGRAMMES[version][cost]
+        assert [(member.name, steps) for member, steps in programme.openings] == openings
+        assert programme.rungs == ()
+    for text, gradients in (("standard@1", 100), ("standard@1:cost=thorough", 1000)):
+        assert load_attack(text).attack.gradients == gradients
+
+
+def test_a_version_is_never_less_than_the_one_before(prepared: Any, run: Any) -> None:
+    network, images, labels = scene("three classes", prepared)
+    for eps in ("0.01", "0.03"):
+        left = [
+            scores(network, run(network, load_attack(text), images, labels, eps=eps).images, labels)
+            for text in ("standard@1", "standard@2")
+        ]
+        assert left[1].mean() <= left[0].mean() + 0.005
 
 
 def test_every_case_is_credited_to_the_member_that_found_its_image(prepared: Any, run: Any) -> None:
