@@ -1,7 +1,9 @@
-"""Files of volumes that SimpleITK (an extra) reads and writes: NRRD, MetaImage."""
+"""Files of volumes that SimpleITK (an extra) reads and writes: NRRD, MetaImage and GIPL."""
 
 from __future__ import annotations
 
+import gzip
+import math
 import re
 import zlib
 from pathlib import Path
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 
 from segbench.atomic import require_regular
 from segbench.data.faults import BadFileError
+from segbench.data.pairing import suffix_of
 from segbench.data.volume_file import VolumeFile
 from segbench.errors import UserError
 
+_GIPL_HEADER = 256  # bytes before its voxels
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from ITK's and DICOM's left-posterior-superior
 
 
@@ -28,7 +32,7 @@ def import_simpleitk() -> Any:
         import SimpleITK
     except ImportError:
         raise UserError(
-            "NRRD and MetaImage are read by SimpleITK, which is not installed; "
+            "NRRD, MetaImage and GIPL are read by SimpleITK, which is not installed; "
             "pip install 'segbench[itk]'"
         ) from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
@@ -46,29 +50,30 @@ def open_itk(path: Path) -> VolumeFile:
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    if reader.GetDimension() != 3:
+    if reader.GetDimension() not in (2, 3):
         raise BadFileError(path, f"has {reader.GetDimension()} dimensions; expected a volume")
     channels = reader.GetNumberOfComponents()
     kind = itk.GetPixelIDValueAsString(reader.GetPixelID())
     numpy_kind = _NUMPY_KINDS.get(kind.removeprefix("vector of "))
     if numpy_kind is None:
         raise BadFileError(path, f"has voxels of type {kind}; expected real numbers")
-    shape = (*reader.GetSize(), *((channels,) if channels > 1 else ()))
+    size = (*reader.GetSize(), 1)[:3]  # a picture is one plane
+    shape = (*size, *((channels,) if channels > 1 else ()))
     return VolumeFile(
         tuple(int(n) for n in shape),
         np.dtype(numpy_kind),
         ras_affine(reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin()),
         False,
         1.0,
-        lambda: _itk_array(itk, path),
+        lambda: _itk_array(itk, path, math.prod(shape) * np.dtype(numpy_kind).itemsize),
     )
 
 
 def ras_affine(direction: Any, spacing: Any, origin: Any) -> NDArray[np.float64]:
-    """ITK's geometry as a 4 x 4 matrix to right-anterior-superior."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(direction, (3, 3)) * np.asarray(spacing)
-    matrix[:3, 3] = origin
+    """ITK's geometry, of a volume or of a plane, as a 4 x 4 matrix to right-anterior-superior."""
+    matrix, axes = np.eye(4), len(spacing)
+    matrix[:axes, :axes] = np.reshape(direction, (axes, axes)) * np.asarray(spacing)
+    matrix[:axes, 3] = origin
     affine: NDArray[np.float64] = _TO_RAS @ matrix
     return affine
 
@@ -90,14 +95,33 @@ def itk_bytes(
     return path.read_bytes()
 
 
-def _itk_array(itk: Any, path: Path) -> NDArray[Any]:
-    _check_compressed(path)
+def _itk_array(itk: Any, path: Path, count: int) -> NDArray[Any]:
+    """The voxels of a file that declares ``count`` bytes of them."""
+    if ".gipl" in suffix_of(path):
+        _check_gipl(path, _GIPL_HEADER + count)
+    else:
+        _check_compressed(path)
     try:
-        array = itk.GetArrayFromImage(itk.ReadImage(str(path)))  # (Z, Y, X[, C])
+        image = itk.ReadImage(str(path))
+        array = itk.GetArrayFromImage(image)  # ([Z, ]Y, X[, C])
     except RuntimeError as error:
         raise OSError(" ".join(str(error).split())[-200:]) from None
-    turned: NDArray[Any] = np.moveaxis(array, (0, 1, 2), (2, 1, 0))
+    planes = array if image.GetDimension() == 3 else array[None]
+    turned: NDArray[Any] = np.moveaxis(planes, (0, 1, 2), (2, 1, 0))
     return turned
+
+
+def _check_gipl(path: Path, expected: int) -> None:
+    """Refuse a file that ends before its voxels do, which ITK does not mind.
+
+    Raises:
+        OSError: it does, or its checksum is wrong.
+    """
+    packed = path.suffix.lower() == ".gz"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        found = sum(len(chunk) for chunk in iter(lambda: file.read(1 << 20), b""))
+    if found < expected:
+        raise OSError(f"it has {found:,} bytes, and declares {expected:,}")
 
 
 def _check_compressed(path: Path) -> None:

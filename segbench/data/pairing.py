@@ -11,13 +11,19 @@ from pathlib import Path
 
 from segbench.data.faults import Faults
 
-RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-SIMPLEITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+TIFF_SUFFIXES = (".tif", ".tiff")
+RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".gif")
+NIFTI_SUFFIXES = (".nii", ".nii.gz", ".img")  # the last beside its .hdr
+SIMPLEITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *SIMPLEITK_SUFFIXES)
 SUFFIXES = (*RASTER_SUFFIXES, *VOLUME_SUFFIXES)
-NOTES = ("", ".txt", ".md", ".csv", ".json", ".toml", ".ini", ".db", ".raw", ".zraw")  # beside them
+NOTES = (
+    *("", ".txt", ".md", ".csv", ".json", ".toml", ".ini", ".db"),
+    *(".hdr", ".raw", ".zraw", ".raw.gz"),
+)
+"""What may lie beside them."""
 
+_TWO = (".nii.gz", ".gipl.gz", ".raw.gz")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's: case_0000, case_0001
 _IMAGE_ENDING = re.compile(r"[ _-](image|img|training|test)$")
 _MASK_ENDING = re.compile(
@@ -123,7 +129,7 @@ def stem_of(path: Path) -> str:
 def suffix_of(path: Path) -> str:
     """A file's suffix in lower case, where ``.nii.gz`` is one suffix."""
     name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+    return next((two for two in _TWO if name.endswith(two)), path.suffix.lower())
 
 
 def known_stem(name: str) -> str:

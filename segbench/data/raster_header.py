@@ -6,6 +6,7 @@ alpha and colour profile is looked at here, and nowhere else.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -24,6 +25,9 @@ UPRIGHT, MIRRORED = 1, (5, 6, 7, 8)  # the latter exchange height and width
 _GRAY16 = ("I;16", "I;16B", "I;16L", "I;16N")
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _PHOTOMETRIC, _FORMAT, _BITS, _EXTRA, _COMPRESSION = 262, 339, 258, 338, 259
+_DESCRIPTION = 270
+_AXIS = re.compile(r"^(images|channels|frames)=(\d+)\s*$", re.MULTILINE)  # ImageJ's
+_SHAPE = re.compile(r'\{"shape": \[([\d, ]+)\]')  # tifffile's
 _LOSSY = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
           50001: "WebP"}  # fmt: skip
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -67,7 +71,7 @@ def header_of(picture: Image.Image, path: Path) -> RasterHeader:
     """
     _refuse_pages(picture, path)
     if picture.format == "TIFF":
-        return _tiff_header(picture, path)
+        return tiff_header(picture, path)
     raw, turn = _raw_mode(picture), _orientation(picture, path)
     if picture.mode in _GRAY16 or (picture.mode == "I" and "16" in raw):
         return _sized(picture, turn, channels=1, kind="u2", bits=16)
@@ -99,6 +103,29 @@ def refuse_profile(picture: Image.Image, path: Path) -> None:
 def _refuse_pages(picture: Image.Image, path: Path) -> None:
     if picture.format not in JPEG and getattr(picture, "n_frames", 1) > 1:
         raise BadFileError(path, "holds several frames; expected one image per file")
+
+
+def _refuse_hidden_pages(picture: Image.Image, description: str, path: Path) -> None:
+    """Refuse planes that lie behind the only page, or pages that are more than a volume's planes.
+
+    ImageJ writes one page of what is large, as tifffile does where it is asked to, and says in the
+    description what follows it.
+    """
+    pages = getattr(picture, "n_frames", 1)
+    said = dict(_AXIS.findall(description)) if description.startswith("ImageJ") else {}
+    holds = [f"{name}={said[name]}" for name in ("channels", "frames") if name in said]
+    if int(said.get("images", pages)) != pages:
+        holds.append(f"images={said['images']}")
+    shape = _SHAPE.match(description)
+    sides = [int(side) for side in shape[1].split(",")] if shape else []
+    if pages == 1 and len(sides) > 2 and sides[0] > 1 and sides[-1] not in (3, 4):
+        holds.append(f"shape={sides}")
+    if holds:
+        raise BadFileError(
+            path,
+            f"says that it holds {' '.join(holds)}, and has {pages} pages; save the planes of one "
+            "volume, each as a page",
+        )
 
 
 def _orientation(picture: Image.Image, path: Path) -> int:
@@ -151,9 +178,16 @@ def _channels(picture: Image.Image, path: Path) -> int:
     )
 
 
-def _tiff_header(picture: Image.Image, path: Path) -> RasterHeader:
-    """Pillow turns a TIFF upright when it is loaded, and has exchanged its sides by now."""
+def tiff_header(picture: Image.Image, path: Path) -> RasterHeader:
+    """What the open page of a TIFF says.
+
+    Pillow turns it upright when it is loaded, and has exchanged its sides by now.
+
+    Raises:
+        BadFileError: as for ``header_of``.
+    """
     tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+    _refuse_hidden_pages(picture, str(tags.get(_DESCRIPTION, "")), path)
     orientation = tags.get(ORIENTATION, UPRIGHT)
     if orientation not in range(9):
         raise BadFileError(path, f"has the orientation {orientation}; expected 1 to 8")

@@ -61,7 +61,7 @@ def read_image(
             raise BadFileError(path, needs_range(header))
         if picture.format == "JPEG":
             refuse_cut(picture, path)
-        values = _samples(picture, header, path)
+        values = samples(picture, header, path)
     if values.ndim == 3 and channels == 1:
         values = np.asarray(Image.fromarray(values).convert("L"))
     planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
@@ -99,7 +99,7 @@ def read_mask_and_palette(path: Path) -> tuple[NDArray[np.integer], dict[int, in
         header = header_of(picture, path)
         _refuse_as_mask(header, path)
         indices = _used_indices(picture, path) if picture.mode == "P" else {}
-        values = _samples(picture, header, path, mask=True)
+        values = samples(picture, header, path, mask=True)
     if values.ndim == 3:
         return _packed(values.astype(np.int64)), indices
     if values.dtype.kind == "f":
@@ -119,7 +119,7 @@ def needs_range(header: RasterHeader) -> str:
     )
 
 
-def _samples(
+def samples(
     picture: Image.Image, header: RasterHeader, path: Path, *, mask: bool = False
 ) -> NDArray[Any]:
     """(H, W) or (H, W, 3), upright, in the file's own numbers.

@@ -1,4 +1,4 @@
-"""Files of volumes, opened: NIfTI by nibabel, NRRD and MetaImage by SimpleITK (an extra)."""
+"""Files of volumes, opened: NIfTI by nibabel, TIFF by Pillow, others by SimpleITK (an extra)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from segbench.atomic import require_regular
 from segbench.data.faults import BadFileError
 from segbench.data.itk_files import open_itk
-from segbench.data.pairing import SIMPLEITK_SUFFIXES, suffix_of
+from segbench.data.pairing import SIMPLEITK_SUFFIXES, TIFF_SUFFIXES, suffix_of
+from segbench.data.tiff_stacks import open_stack
 from segbench.data.volume_file import READ_ERRORS, VolumeFile
 
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # and nothing said is millimetres
@@ -29,6 +30,8 @@ def open_volume(path: Path) -> VolumeFile:
         require_regular(path)
         if suffix_of(path) in SIMPLEITK_SUFFIXES:
             return open_itk(path)
+        if suffix_of(path) in TIFF_SUFFIXES:
+            return open_stack(path)
         return _open_nifti(path)
     except (*READ_ERRORS, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -45,8 +48,10 @@ def _open_nifti(path: Path) -> VolumeFile:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         raise BadFileError(path, f"is not a NIfTI volume that can be read ({error})") from None
-    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one of them
-        raise BadFileError(path, "is not a NIfTI volume")
+    if not isinstance(image, nibabel.Nifti1Pair):  # all of NIfTI's are such, in one file or two
+        raise BadFileError(
+            path, "is not a NIfTI volume (Analyze's files do not say which way the patient lies)"
+        )
     try:
         unit = image.header.get_xyzt_units()[0]
     except KeyError:

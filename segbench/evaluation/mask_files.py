@@ -19,8 +19,9 @@ from segbench.api import Case, Entry
 from segbench.atomic import read_regular
 from segbench.data.coding import count_values
 from segbench.data.faults import BadFileError, Faults
-from segbench.data.pairing import SUFFIXES, is_volume, stem_of, suffix_of
+from segbench.data.pairing import SUFFIXES, TIFF_SUFFIXES, is_volume, stem_of, suffix_of
 from segbench.data.rasters import read_mask
+from segbench.data.tiff_stacks import is_stack
 from segbench.data.volumes import read_label_volume
 from segbench.errors import UserError
 
@@ -122,7 +123,8 @@ def _complaints(
 
 
 def _read(path: Path, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:
-    raw = read_label_volume(path) if is_volume(path) else read_mask(path)
+    stacked = suffix_of(path) in TIFF_SUFFIXES and is_stack(path)
+    raw = read_label_volume(path) if stacked or is_volume(path) else read_mask(path)
     if raw.ndim == len(shape) + 1 and raw.shape[-1] == 1:
         raw = raw[..., 0]  # a slice, as a volume of one
     if raw.shape != shape:

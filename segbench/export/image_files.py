@@ -24,16 +24,17 @@ from segbench.api import Case
 from segbench.atomic import write_atomically
 from segbench.data.dicom_tree import is_dicom
 from segbench.data.itk_files import itk_bytes
-from segbench.data.pairing import NIFTI_SUFFIXES, is_volume, suffix_of
+from segbench.data.pairing import NIFTI_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from segbench.data.quantize import from_units, require_levels, to_levels, to_units
 from segbench.data.rasters import read_image
+from segbench.data.tiff_stacks import spacing_text, stack_bytes
 from segbench.data.volume_files import open_volume
 from segbench.data.volumes import inspect_volume, read_voxels
 from segbench.errors import UserError
 from segbench.export.dicom_files import series_change, write_series
-from segbench.export.own_values import change_of_values, move_values, own_values
+from segbench.export.own_values import change_of_values, move_values, of_volume, own_values
 
-_TIFF = (".tif", ".tiff")
+_ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd", ".img": ".nii"}  # of formats that are two
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -48,14 +49,17 @@ def write_image(folder: Path, image: NDArray[np.float32], case: Case) -> Path:
         raise UserError(f"case {case.case_id!r} would be written outside {folder}; rename it")
     if case.source is not None and is_dicom(case.source):
         return write_series(folder / case.case_id, image, case, case.source)
-    if case.source is not None and is_volume(case.source):
-        suffix = suffix_of(case.source).replace(".mhd", ".mha")  # the latter is one file
+    if case.source is not None and of_volume(case):
+        own = suffix_of(case.source)
+        suffix = _ONE_FILE.get(own, own)
         content = _volume_bytes(image, case, case.source, suffix)
     else:
-        suffix = ".tiff" if case.source and suffix_of(case.source) in _TIFF else ".png"
+        suffix = ".tiff" if case.source and suffix_of(case.source) in TIFF_SUFFIXES else ".png"
         content = _raster_bytes(image, case, "TIFF" if suffix == ".tiff" else "PNG")
     path = folder / f"{case.case_id}{suffix}"
     write_atomically(path, content)
+    if of_volume(case) and suffix in TIFF_SUFFIXES:
+        write_atomically(path.with_suffix(".json"), spacing_text(case.spacing).encode())
     return path
 
 
@@ -66,7 +70,7 @@ def read_written(path: Path, case: Case) -> NDArray[np.float32]:
         BadFileError: the file cannot be read.
     """
     maps = case.intensity or ()
-    if is_volume(path):
+    if of_volume(case):
         return from_units(_written_values(path, case), maps)
     pixels, scale = read_image(path)
     return from_units(np.rint(to_units(pixels, (scale,) * len(pixels))), maps)
@@ -131,6 +135,8 @@ def _volume_bytes(image: NDArray[np.float32], case: Case, source: Path, suffix: 
     back = ornt_transform(_CANONICAL, io_orientation(file.affine))
     stored = apply_orientation(voxels.astype(dtype), back)
     affine = affine @ inv_ornt_aff(back, voxels.shape[:3])
+    if suffix in TIFF_SUFFIXES:
+        return stack_bytes(stored)
     if suffix not in NIFTI_SUFFIXES:
         with TemporaryDirectory() as folder:
             return itk_bytes(stored, affine, suffix, Path(folder))

@@ -12,12 +12,20 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from segbench.api import Case
-from segbench.data.pairing import is_volume
+from segbench.data.pairing import TIFF_SUFFIXES, is_volume, suffix_of
 from segbench.data.quantize import from_units
 from segbench.data.volume_cache import VOLUMES
 from segbench.data.volumes import read_voxels
 
 _FP32 = 2.0**-22  # as in quantize.py
+
+
+def of_volume(case: Case) -> bool:
+    """Whether its source is a volume's file: by its name, or a TIFF whose pages are planes."""
+    if case.source is None:
+        return False
+    stacked = suffix_of(case.source) in TIFF_SUFFIXES and case.affine is not None
+    return stacked or is_volume(case.source)
 
 
 def own_values(case: Case) -> NDArray[np.float64] | None:
@@ -29,7 +37,7 @@ def own_values(case: Case) -> NDArray[np.float64] | None:
         BadFileError: the file cannot be read.
     """
     source = case.source
-    if source is None or not is_volume(source):
+    if source is None or not of_volume(case):
         return None
     voxels, _ = VOLUMES.get(source, "voxels", lambda: (read_voxels(source), None))
     values = voxels if case.depth is None else voxels[..., case.depth]

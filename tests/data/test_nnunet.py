@@ -9,6 +9,10 @@ import pytest
 from PIL import Image
 
 from segbench.data import load_dataset
+from segbench.data.rasters import read_image
+from segbench.data.tiff_stacks import stack_bytes
+from segbench.data.volume_files import open_volume
+from segbench.data.volumes import inspect_volume, read_voxels
 from segbench.errors import UserError
 from segbench.export.image_files import read_change, write_image
 
@@ -26,6 +30,14 @@ def volume(path: Path, values: np.ndarray) -> None:
         return
     if path.suffix == ".png":
         Image.fromarray(values[..., 0].astype(np.uint8)).save(path)
+        return
+    if path.suffix in (".tif", ".tiff"):
+        path.write_bytes(stack_bytes(values.astype(np.uint16)))
+        spacing = {"spacing": [2.0, 0.75, 0.5]}  # along Z, Y and X
+        (path.parent / f"{path.stem.partition('_')[0]}.json").write_text(json.dumps(spacing))
+        return
+    if path.suffix == ".img":
+        nibabel.save(nibabel.Nifti1Pair(values, AFFINE), path)
         return
     itk = pytest.importorskip("SimpleITK")
     image = itk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
@@ -59,7 +71,11 @@ def raw(
     return root
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".png"])
+ITK = [".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz"]
+VOLUMES = [".nii.gz", ".nii", ".img", *ITK, ".tif", ".tiff"]
+
+
+@pytest.mark.parametrize("ending", [*VOLUMES, ".png"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_ending_and_channel(ending: str, channels: int, tmp_path: Path) -> None:
     data = load_dataset("nnunet", raw(tmp_path, ending=ending, channels=channels))
@@ -68,38 +84,136 @@ def test_every_ending_and_channel(ending: str, channels: int, tmp_path: Path) ->
     case = data.load("cTr1")
     assert case.image.shape == (channels, *case.labels.shape)
     if ending != ".png":
-        assert case.spacing == (0.5, 0.75, 2.0)
+        assert case.spacing == pytest.approx((0.5, 0.75, 2.0))
 
 
 def test_one_volume_is_one_volume_in_every_format(tmp_path: Path) -> None:
-    """NIfTI is right-anterior-superior, NRRD and MetaImage left-posterior-superior."""
+    """NIfTI is right-anterior-superior, NRRD and MetaImage left-posterior-superior.
+
+    GIPL and TIFF do not say which way the patient lies: to ITK's left, back and head, or as stored.
+    """
     pytest.importorskip("SimpleITK")
     values = RANDOM.integers(0, 200, SHAPE).astype(np.int16)
     mask = RANDOM.integers(0, 3, SHAPE).astype(np.uint8)
     found = []
-    for ending in (".nii.gz", ".nrrd", ".mha", ".mhd"):
+    for ending in VOLUMES:
         root = raw(tmp_path / ending[1:], ending=ending, cases=2)
         volume(root / "imagesTr" / f"cTr0_0000{ending}", values)
         volume(root / "labelsTr" / f"cTr0{ending}", mask)
         found.append(load_dataset("nnunet", root).load("cTr0"))
-    for other in found[1:]:
-        np.testing.assert_array_equal(other.image, found[0].image)
-        np.testing.assert_array_equal(other.labels, found[0].labels)
-        assert other.spacing == found[0].spacing
-    np.testing.assert_allclose(found[1].image[0], found[2].image[0])
+    for ending, other in zip(VOLUMES[1:], found[1:], strict=True):
+        turn = np.s_[..., ::-1, :, :] if ending in (".tif", ".tiff") else np.s_[...]
+        turn = np.s_[..., ::-1, :] if ending in (".gipl", ".gipl.gz") else turn
+        np.testing.assert_array_equal(other.image, found[0].image[turn], err_msg=ending)
+        np.testing.assert_array_equal(other.labels, found[0].labels[turn], err_msg=ending)
+        assert other.spacing == pytest.approx(found[0].spacing)
 
 
-@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
+@pytest.mark.parametrize("ending", VOLUMES)
 def test_export_restores_the_units_and_reads_back(ending: str, tmp_path: Path) -> None:
     data = load_dataset("nnunet:window=20..180", raw(tmp_path, ending=ending))
     case = data.load("cTr0")
     noise = RANDOM.uniform(-8 / 255, 8 / 255, case.image.shape)
     image = np.clip(case.image + noise, 0, 1).astype(np.float32)
     path = write_image(tmp_path / "out", image, case)
-    assert path.name == f"cTr0{ending}"
+    one_file = {".mhd": ".mha", ".nhdr": ".nrrd", ".img": ".nii"}
+    assert path.name == f"cTr0{one_file.get(ending, ending)}"
+    again = inspect_volume(path)
+    assert again.spacing == pytest.approx(case.spacing)
+    assert again.shape == case.labels.shape
     change = read_change(path, case)
     assert np.abs(change).max() <= 8 / 255
     assert np.abs(change - (image - case.image)).max() <= 1 / 160 + 1e-6
+
+
+def test_slices_of_a_stack_are_written_as_stacks_of_one(tmp_path: Path) -> None:
+    data = load_dataset("nnunet:mode=slices,window=0..200", raw(tmp_path, ending=".tif"))
+    case = data.load("cTr0_z003")
+    path = write_image(tmp_path / "out", case.image, case)
+    assert not read_change(path, case).any()
+
+
+def test_a_stack_says_its_spacing_or_is_taken_for_millimetres(tmp_path: Path) -> None:
+    root = raw(tmp_path, ending=".tif")
+    for path in (root / "labelsTr").glob("*.json"):
+        path.unlink()  # that of the image stands for its labels
+    assert load_dataset("nnunet", root).load("cTr0").spacing == (0.5, 0.75, 2.0)
+    (root / "imagesTr" / "cTr1.json").unlink()
+    data = load_dataset("nnunet", root)
+    assert data.load("cTr1").spacing == (1, 1, 1)
+    assert any(note.startswith("1 stacks have no spacing") for note in data.notes)
+    for said in ('{"spacing": [1, 1]}', '{"spacing": [1, 0, 1]}', "[", '{"spacing": "abc"}', "{}"):
+        (root / "imagesTr" / "cTr1.json").write_text(said)
+        with pytest.raises(UserError, match=r"cTr1\.json holds no spacing: three lengths"):
+            load_dataset("nnunet", root)
+
+
+def _described(path: Path, text: str, pages: int) -> None:
+    planes = [Image.fromarray(np.zeros((4, 5), np.uint8))] * pages
+    planes[0].save(path, save_all=True, append_images=planes[1:], tiffinfo={270: text})
+
+
+@pytest.mark.parametrize(
+    ("text", "pages", "words"),
+    [
+        ("ImageJ=1.53\nimages=9\nslices=9\n", 1, "holds images=9, and has 1 pages"),
+        ("ImageJ=1.53\nimages=6\nchannels=2\nslices=3\n", 6, "holds channels=2, and has 6 pages"),
+        ('{"shape": [9, 4, 5]}', 1, r"holds shape=\[9, 4, 5\], and has 1 pages"),
+    ],
+)
+def test_planes_that_are_no_pages_are_not_passed_over(
+    text: str, pages: int, words: str, tmp_path: Path
+) -> None:
+    """A large stack of ImageJ's has one page, and says how many images lie behind it."""
+    _described(tmp_path / "a.tif", text, pages)
+    with pytest.raises(UserError, match=words):
+        open_volume(tmp_path / "a.tif")
+    if pages == 1:
+        with pytest.raises(UserError, match=words):
+            read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("text", "pages"),
+    [("ImageJ=1.53\nimages=3\nslices=3\n", 3), ('{"shape": [3, 4, 5]}', 3), ("a scan", 2),
+     ('{"shape": [1, 4, 5]}', 1)],
+)  # fmt: skip
+def test_pages_that_are_the_planes_are_read(text: str, pages: int, tmp_path: Path) -> None:
+    _described(tmp_path / "a.tif", text, pages)
+    assert open_volume(tmp_path / "a.tif").shape == (5, 4, pages)
+
+
+def test_pages_that_differ_or_are_in_colour_are_refused(tmp_path: Path) -> None:
+    planes = [Image.fromarray(np.zeros((4, n), np.uint8)) for n in (5, 6)]
+    planes[0].save(tmp_path / "a.tif", save_all=True, append_images=planes[1:])
+    with pytest.raises(UserError, match="pages of different sizes or kinds"):
+        open_volume(tmp_path / "a.tif")
+    colour = Image.fromarray(np.zeros((4, 5, 3), np.uint8))
+    colour.save(tmp_path / "b.tif", save_all=True, append_images=[colour])
+    with pytest.raises(UserError, match="has pages in colour"):
+        open_volume(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("ending", VOLUMES)
+def test_a_file_that_is_cut_short_is_refused(ending: str, tmp_path: Path) -> None:
+    volume(path := tmp_path / f"a{ending}", RANDOM.integers(0, 200, SHAPE).astype(np.int16))
+    holder = next(iter(tmp_path.glob("a.*raw")), path)  # of the voxels
+    whole = holder.read_bytes()
+    for left in (len(whole) - 20, len(whole) // 2, 10):
+        holder.write_bytes(whole[:left])
+        with pytest.raises(UserError, match=path.name):
+            read_voxels(path)
+
+
+def test_a_picture_in_a_volumes_format_is_one_plane(tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    plane = RANDOM.integers(0, 200, (7, 6)).astype(np.uint8)  # Y, X
+    image = itk.GetImageFromArray(plane)
+    image.SetSpacing((0.5, 0.75))
+    itk.WriteImage(image, str(tmp_path / "a.mha"))
+    header = inspect_volume(tmp_path / "a.mha")
+    assert (header.shape, header.spacing) == ((6, 7, 1), (0.5, 0.75, 1.0))
+    np.testing.assert_array_equal(read_voxels(tmp_path / "a.mha")[0, ::-1, ::-1, 0], plane.T)
 
 
 def test_regions_and_the_ignored_label(tmp_path: Path) -> None:
@@ -183,7 +297,5 @@ def test_without_simpleitk_it_is_said_what_to_install(
     raw(tmp_path)
     (tmp_path / "imagesTr" / "v.nrrd").write_bytes(b"NRRD0004\n")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    from segbench.data.volume_files import open_volume
-
     with pytest.raises(UserError, match=r"pip install 'segbench\[itk\]'"):
         open_volume(tmp_path / "imagesTr" / "v.nrrd")

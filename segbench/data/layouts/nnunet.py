@@ -20,13 +20,14 @@ from segbench.atomic import read_regular
 from segbench.data.coding import Coding
 from segbench.data.layouts.described import check_channels, described_coding, read_description
 from segbench.data.layouts.volumes import VolumeLayout, by_split
-from segbench.data.pairing import SUFFIXES, VOLUME_SUFFIXES, Pair, normal
+from segbench.data.pairing import SUFFIXES, TIFF_SUFFIXES, VOLUME_SUFFIXES, Pair, normal
 from segbench.data.raster_source import raster_sources
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
 from segbench.data.scale import Scale
 from segbench.data.sources import Source
 from segbench.data.splits import seeded_splits
+from segbench.data.tiff_stacks import is_stack, spacing_file
 from segbench.data.volume_source import Mode, volume_sources
 from segbench.errors import UserError
 
@@ -87,7 +88,8 @@ class NnUNet(VolumeLayout):
         check_size(self.size)
         self._faults.raise_any()
         sources: Sequence[Source]
-        if self._ending in VOLUME_SUFFIXES:
+        if self._holds_volumes:
+            self._note_spacings()
             sources = volume_sources(
                 self._pairs, self._faults, mode=self.mode, window=self._window, regrid=self.regrid
             )
@@ -190,6 +192,23 @@ class NnUNet(VolumeLayout):
             if match := pattern.fullmatch(path.name):
                 found[match[1]].append(path)
         return found
+
+    @cached_property
+    def _holds_volumes(self) -> bool:
+        """By the files' ending; a TIFF may be a picture, or a stack of planes."""
+        if self._ending not in TIFF_SUFFIXES:
+            return self._ending in VOLUME_SUFFIXES
+        return bool(self._pairs) and is_stack(self._pairs[0].image)
+
+    def _note_spacings(self) -> None:
+        if self._ending not in TIFF_SUFFIXES:
+            return
+        unknown = [pair for pair in self._pairs if spacing_file(pair.image) is None]
+        if unknown:
+            self._faults.note(
+                f"{len(unknown)} stacks have no spacing (CASE.json beside them): 1 x 1 x 1 mm, as "
+                "nnU-Net takes it"
+            )
 
     @property
     def _ending(self) -> str:
