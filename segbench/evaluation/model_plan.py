@@ -61,6 +61,7 @@ class ModelPlan:
         answers: see ``answer_names``.
         kept: the cells whose images are to be kept here.
         images: of each cell the key under which its images may be kept.
+        measured: see ``LoadedModel``.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelPlan:
     answers: Sequence[str]
     kept: frozenset[int]
     images: Sequence[str]
+    measured: Mapping[str, float] = field(default_factory=dict)
     _measured_as: dict[NamedAttack, str] = field(default_factory=dict)
 
     def is_fitted(self, cell: int) -> bool:
@@ -131,6 +133,7 @@ def plan_model(work: ModelWork, place: int) -> ModelPlan:
         answer_names(work.cases.load(0)[0]),
         frozenset(n for n, (cell, _) in enumerate(work.cells) if work.keeps(cell)),
         tuple(own),
+        work.subject.model.measured,
     )
 
 

@@ -210,10 +210,8 @@ def test_a_bundle_predicts_what_monais_own_evaluator_predicts(
         model.module.eval().meet(case)
         with torch.no_grad():
             logits = model.module(torch.from_numpy(case.image)[None])[0]
-        if post is SIGMOID:
-            found = logits > 0
-        else:
-            found = logits.argmax(0)[None].flip(1)  # inverted: along the file's axes
+        labels = logits.argmax(0)[None].flip(1)  # inverted: along the file's axes
+        found = logits > 0 if post is SIGMOID else labels
         assert len(found.unique()) > 1
         assert (found == expected).float().mean() > 0.9999
 
