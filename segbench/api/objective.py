@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "none"]
+BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "certified", "none"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Budget:
 
     ``linf``, ``l2`` and ``l1`` are norms of the change of an image in [0, 1]; ``severity`` is 1 to
     5; ``area`` a share of the pixels; ``min-norm`` the Jaccard to fall below; ``none`` is 0.
+    ``certified`` is no attack's: the L2 norm of a change that provably leaves what is certified.
     """
 
     kind: BudgetKind

@@ -142,7 +142,7 @@ class ModelRun:
         self.listener.cases(0, missing.found)
 
     def _fail(self, cell: Cell, case_id: str, reason: str) -> None:
-        point = (cell.budget.kind, cell.budget.eps) if cell.attack else None
+        point = (cell.budget.kind, cell.budget.eps) if cell.attack or cell.certificate else None
         self.failures.append(
             Failure(
                 model=self.plan.name,
