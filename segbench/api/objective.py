@@ -119,8 +119,13 @@ class Objective(Protocol):
         """
         ...
 
-    def credit(self, members: Sequence[str]) -> None:
-        """Say which member of a suite found each case's image (B); rows record it as ``member``."""
+    def credit(self, members: Sequence[str], late_gain: Sequence[float] | None = None) -> None:
+        """Say which member of a suite found each case's image (B); rows record it as ``member``.
+
+        ``late_gain``: how far the case's lowest score fell in the last half of that member's steps
+        within the budget, NaN of a member that takes none; rows record it, and reports mark a
+        network on which nothing was gained while much is left.
+        """
         ...
 
 
