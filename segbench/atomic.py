@@ -1,6 +1,9 @@
 """Files that appear whole or not at all, whatever is killed and whoever else is writing.
 
 And files that are read only where they are files: a named pipe would be waited for, for ever.
+
+A folder may be the copy of another place, such as a bucket of an object store: then whatever is
+written there lies in that place, whole, before it gets its name here, and goes there first.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from segbench.errors import MachineError
 
@@ -27,6 +31,53 @@ _KINDS = {
 }
 
 _swept: set[Path] = set()
+
+
+class Original(Protocol):
+    """What a folder is the copy of."""
+
+    def put(self, path: Path, content: Path, *, new: bool = False) -> bool:
+        """Store that file's content as what ``path`` is the copy of; whole or not at all.
+
+        False, and nothing is stored, where it is to be new and something has that name.
+
+        Raises:
+            MachineError: it may not be stored, or the place cannot be reached.
+        """
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Remove what ``path`` is the copy of, if it is there.
+
+        Raises:
+            MachineError: see ``put``.
+        """
+        ...
+
+    def name(self, path: Path) -> str:
+        """What ``path`` is the copy of, for people."""
+        ...
+
+
+_originals: dict[Path, Original] = {}
+
+
+def copy_of(folder: Path, original: Original) -> None:
+    """From now on the folder, an absolute path, is a copy in this process."""
+    _originals[folder] = original
+
+
+def shown(path: Path) -> str:
+    """A file or folder for people: by the name of what it is the copy of, where it is one."""
+    original = _original_of(path)
+    return original.name(path) if original else str(path)
+
+
+def _original_of(path: Path) -> Original | None:
+    for folder, original in _originals.items():
+        if path.is_relative_to(folder):
+            return original
+    return None
 
 
 def require_regular(path: Path) -> None:
@@ -61,6 +112,8 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     try:
         temporary = _write_temporary(path, content)
         try:
+            if original := _original_of(path):
+                original.put(path, temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -85,6 +138,20 @@ def write_exclusively(path: Path, content: bytes) -> bool:
     except OSError as error:
         raise _refused(path, error) from error
     return claimed
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        MachineError: naming the path and the reason.
+    """
+    if original := _original_of(path):
+        original.remove(path)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineError(f"cannot remove {path}: {error.strerror or error}") from error
 
 
 def _write_temporary(path: Path, content: bytes | Iterable[bytes]) -> Path:
@@ -118,6 +185,11 @@ def _sweep(folder: Path) -> None:
 
 def _claim(temporary: Path, path: Path) -> bool:
     """Give the file the name unless it is taken; a hard link decides between two processes."""
+    if original := _original_of(path):
+        if not original.put(path, temporary, new=True):
+            return False
+        os.replace(temporary, path)
+        return True
     try:
         os.link(temporary, path)
     except FileExistsError:

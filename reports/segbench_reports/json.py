@@ -2,8 +2,7 @@
 
     {"schema": 1, "notes": [...], "warnings": [...], "attacks": {...}, "provenance": {...},
      "curves": [{...}], "summary": [...], "headlines": [...], "distances": [...],
-     "comparisons": [...], "ranks": [...], "seeds": [...], "structures": [...], "costs": [...],
-     "certificates": [...]}
+     "comparisons": [...], "ranks": [...], "seeds": [...], "structures": [...], "costs": [...]}
 
 Every table is a list of records, one per line, its columns those of ``reports/README.md``. What is
 not a number is null, numbers have twelve digits, and a distance that no case ever needed is the
@@ -28,7 +27,7 @@ SCHEMA = 1
 _DIGITS = 12  # of a number; the last of the sixteen depend on the order of a sum
 TABLES = (
     "curves", "summary", "headlines", "distances", "comparisons", "ranks", "seeds", "structures",
-    "costs", "certificates",
+    "costs",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from segbench.cli.terminal import say
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry
 from segbench.plugins.attack import load_attack
-from segbench.store.workspace import Workspace
+from segbench.store.workspace import Workspace, check_writable
 
 
 @click.command("doctor")
@@ -58,11 +58,23 @@ def command(ctx: click.Context, device: str | None, workspace: Workspace) -> Non
 
 
 def _workspace_state(workspace: Workspace) -> str:
+    if workspace.mirror:
+        return _copy_state(workspace)
     folder = workspace.root.absolute()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(existing).free / 2**30
     state = "writable" if os.access(existing, os.W_OK) else "NOT writable"
     return f"{workspace.root} ({state}, {free:.0f} GiB free)"
+
+
+def _copy_state(workspace: Workspace) -> str:
+    """Whether its store can be reached and written, and where the copy lies."""
+    try:
+        check_writable(workspace.root)
+        state = "writable"
+    except (UserError, MachineError) as error:
+        state = f"NOT writable: {error}"
+    return f"{workspace} ({state}), its copy in {workspace.root}"
 
 
 def _broken_plugins() -> list[str]:

@@ -51,13 +51,15 @@ def evaluate(request: Request, workspace: Workspace) -> None:
 
 
 def _outcome(record: RunRecord, listener: AttackProgress, workspace: Workspace) -> str:
+    from segbench.atomic import shown
+
     if not record.number:
         return (
-            f"{workspace.root} cannot be written, so nothing was recorded; all {listener.found} "
+            f"{workspace} cannot be written, so nothing was recorded; all {listener.found} "
             "scores were found in it"
         )
     computed = f"{record.run_id}: {listener.computed} scores computed"
-    return f"{computed}, {listener.found} found in {workspace.results}"
+    return f"{computed}, {listener.found} found in {shown(workspace.results)}"
 
 
 def with_trained(grid: GridFile) -> GridFile:

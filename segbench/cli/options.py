@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from segbench.plugins import registry
 from segbench.plugins.spec import canonical
-from segbench.store.workspace import Workspace
+from segbench.store.workspace import Workspace, open_workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_DATASET = "phantom-cxr"
@@ -80,7 +80,7 @@ class TextList(click.ParamType[tuple[str, ...]]):
 
 
 class WorkspaceFolder(click.ParamType[Workspace]):
-    """A folder, which need not be there yet, as a workspace."""
+    """A folder or a URL, neither of which need be there yet, as a workspace."""
 
     name = "directory"
     _folder = click.Path(path_type=Path, file_okay=False)
@@ -88,9 +88,11 @@ class WorkspaceFolder(click.ParamType[Workspace]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Workspace:
-        """The workspace in that folder."""
+        """The workspace there."""
         if isinstance(value, Workspace):
             return value
+        if "://" in str(value):
+            return open_workspace(value)
         return Workspace(Path(self._folder.convert(value, param, ctx)))
 
     def shell_complete(
@@ -108,7 +110,7 @@ def workspace_option(command: Command) -> Command:
         default="runs",
         show_default=True,
         envvar="SEGBENCH_WORKSPACE",
-        help="Folder of models, results and reports.",
+        help="Folder of models, results and reports; or s3://BUCKET/NAME, gs://BUCKET/NAME.",
     )(command)
 
 

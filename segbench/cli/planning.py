@@ -40,9 +40,11 @@ def plan(request: Request, workspace: Workspace) -> Iterator[str]:
     Raises:
         UserError, MachineError: see ``foresee``.
     """
+    from segbench.atomic import shown
+
     seen = foresee(request, workspace)
     if not seen.pieces:
-        yield f"nothing is missing: {seen.found} scores are in {workspace.results}"
+        yield f"nothing is missing: {seen.found} scores are in {shown(workspace.results)}"
         return
     names = [f"{line.model}, {line.attack}" for line in seen.lines]
     width = max(map(len, ("network, attack", *names)))

@@ -66,6 +66,12 @@ def command(grid: Path, workspace: Workspace, device: str | None, **asked: Any) 
     from segbench.evaluation.grid_file import load_grid_file, override
     from segbench.evaluation.submission import Slurm, deal_out, write_tasks
 
+    if workspace.mirror:
+        raise UserError(
+            "segbench submit keeps its plan and its logs in the workspace, which has to be a "
+            f"folder that all nodes see; with {workspace} let each of N tasks of an array do "
+            f"`segbench run {grid} --shard I/N --workspace {workspace}`"
+        )
     request = with_trained(override(load_grid_file(grid), {"device": device}))
     if request.shard or request.until_settled:
         raise UserError("shard and until_settled are not for submit, which plans the whole grid")

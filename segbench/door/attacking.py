@@ -24,7 +24,7 @@ from segbench.evaluation.subject import load_subject
 from segbench.evaluation.worker import Worker
 from segbench.networks import ModelReference
 from segbench.plugins.dataset import load_case
-from segbench.store.workspace import Workspace
+from segbench.store.workspace import Workspace, open_workspace
 
 _OPTIONS = (
     "weights", "normalize", "channels", "output", "resize_logits", "tta", "front",
@@ -80,7 +80,7 @@ def attack(
         cell = _cell(request)
         if cell is None:
             return torch.from_numpy(data.images).to(place)
-        store = None if workspace is None else Workspace(Path(workspace))
+        store = None if workspace is None else open_workspace(workspace)
         reference = _only(find_given(network, request, store), network)
         data = fit_classes(data, reference, request)
         reference = surrounded(reference, request)

@@ -25,7 +25,7 @@ from segbench.evaluation.settle import settle
 from segbench.plugins import registry
 from segbench.plugins.report import write_report
 from segbench.store.runs import RunRecord
-from segbench.store.workspace import Workspace
+from segbench.store.workspace import Workspace, open_workspace
 from segbench.tables.load import load_tables
 from segbench.tables.texts import plain_texts
 
@@ -82,11 +82,10 @@ class Result:
 
     def __repr__(self) -> str:
         names = " and ".join(self.summary["model"].unique())
-        proved, cases = self.tables.certificates, self.cases["case_id"].nunique()
-        how = [f"under {', '.join(self.tables.attacks)}"] if self.tables.attacks else []
-        if len(proved):
-            how.append(f"certified by {', '.join(proved['certificate'].unique())}")
-        return f"<segbench.Result: {names} {' and '.join(how)}, {cases} cases>"
+        attacks = ", ".join(self.tables.attacks)
+        return (
+            f"<segbench.Result: {names} under {attacks}, {self.cases['case_id'].nunique()} cases>"
+        )
 
 
 def evaluate(
@@ -119,8 +118,8 @@ def evaluate(
         data: a data set spec, a data set, or a pair of tensors or arrays: images (N, C, *spatial)
             in [0, 1] and labels (N, *spatial); :class:`segbench.InMemory` says more of such a
             pair.
-        workspace: where trained networks lie and results are kept, so that nothing is computed
-            twice; None for a temporary one.
+        workspace: the folder or URL where trained networks lie and results are kept, so that
+            nothing is computed twice; None for a temporary one.
         name: what reports call a network in memory; None for the name of its class.
         listener: is told what happens; None for warnings of what must be known, such as a case
             that failed and was left out (``result.run.failures`` has them all).
@@ -152,7 +151,7 @@ def evaluate(
 def _opened(root: Path | str | None) -> Iterator[Workspace]:
     """The workspace, or one that is gone afterwards."""
     if root is not None:
-        yield Workspace(Path(root))
+        yield open_workspace(root)
         return
     with tempfile.TemporaryDirectory(prefix="segbench-", ignore_cleanup_errors=True) as folder:
         yield Workspace(Path(folder))

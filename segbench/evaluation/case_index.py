@@ -58,6 +58,7 @@ class CaseIndex:
             **{name: version(name) for name in _READERS},
         }
         self._path = workspace.results / "cases" / f"{digest(facts)[:32]}.json"
+        workspace.refresh(self._path.parent)
         self._known = self._read()
 
     def know(self, cases: CaseCache) -> Mapping[str, Known]:

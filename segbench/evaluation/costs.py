@@ -111,10 +111,11 @@ class Costs:
     """The memory of a workspace, and what is measured now."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._folder = workspace.results / "costs"
+        self._workspace, self._folder = workspace, workspace.results / "costs"
         self._sums: dict[Kind, Sums] = {}
         self._new: dict[Kind, Sums] = {}
         self._estimates: dict[tuple[Kind, float], Estimate] = {}
+        workspace.refresh(self._folder)
         for path in listed(self._folder, ".json"):
             for kind, sums in self._read(path.stem):
                 self._sums[kind] = sums
@@ -153,6 +154,7 @@ class Costs:
         """Add what was measured to what others have added meanwhile."""
         networks = {kind.network for kind in self._new}
         with suppress(MachineError):
+            self._workspace.refresh(self._folder)
             for network in sorted(networks):
                 sums = dict(self._read(network))
                 for kind, new in self._new.items():

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from segbench.api import FittedAttack
+from segbench.atomic import remove
 from segbench.engine.network import Network
 from segbench.errors import UserError
 from segbench.evaluation.case_cache import CaseCache
@@ -58,8 +59,9 @@ class Fits:
             entries = take_cases(dataset.entries("train"), attack.schedule().cases)
             cases = [dataset.load(entry.case_id) for entry in entries]
             fit, path = Fit(network, cell, attack, cases, size, busy), fit_path(self.workspace, key)
+            self.workspace.refresh(path.parent)
             if self.options.fresh and key not in self._made:
-                path.unlink(missing_ok=True)
+                remove(path)
             self._made.add(key)
             self._fits = {key: fit.run(path)}
         return self._fits[key]

@@ -60,7 +60,7 @@ def run_grid(
         UserError, MachineError: no network can be used at all. Where one of several networks, or
             single cases, failed the run is done and its record says so; see ``refuse_failures``.
     """
-    check_executor(options)
+    check_executor(options, workspace)
     for (_, data), attack in product(models, grid.attacks):
         check_goal(data, attack)
     part = part or _asked_part(options)
@@ -70,7 +70,8 @@ def run_grid(
     record = new_record(models, grid, options, argv)
     try:
         check_writable(workspace.root)
-    except MachineError:
+    except (MachineError, UserError):
+        workspace.refresh_rows()
         if not workspace.results.is_dir():
             raise  # nothing can be stored there
         return look_up(models, grid, workspace, options, listener, record, part)

@@ -43,7 +43,7 @@ def look_up(
         asked.append(run.asked)
     if missing:
         raise UserError(
-            f"folder {workspace.root} cannot be written, and {missing} of the scores asked for are "
+            f"workspace {workspace} cannot be written, and {missing} of the scores asked for are "
             "not stored in it; copy it to where it can be written, or name another --workspace"
         )
     return record.model_copy(update={"asked": tuple(asked), "status": "done"})

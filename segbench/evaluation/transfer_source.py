@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segbench.api import TransferAttack
+from segbench.atomic import shown
 from segbench.errors import UserError
 from segbench.evaluation.grid import Cell
 from segbench.networks import CheckpointReference, resolve_models
@@ -20,8 +21,8 @@ def find_source(text: str, workspace: Workspace) -> CheckpointReference:
     checkpoints = [one for one in found if isinstance(one, CheckpointReference)]
     if not checkpoints:
         raise UserError(
-            f"transfer: source={text!r} is no checkpoint of {workspace.models}; name one that "
-            "segbench train has made there"
+            f"transfer: source={text!r} is no checkpoint of {shown(workspace.models)}; name one "
+            "that segbench train has made there"
         )
     if len(checkpoints) > 1:
         names = ", ".join(one.name for one in checkpoints)

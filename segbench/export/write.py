@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.atomic import shown
 from segbench.data.dicom_tree import is_dicom
 from segbench.errors import UserError
 from segbench.export.dicom_segmentation import write_predictions
@@ -75,7 +76,7 @@ def choose_cells(
     if not chosen:
         there = {f"{cell.attack} at {cell.budget:g} on {cell.model}" for cell in kept}
         raise UserError(
-            f"{workspace.adversarial} holds no such adversarial images (it holds "
+            f"{shown(workspace.adversarial)} holds no such adversarial images (it holds "
             f"{', '.join(sorted(there)) or 'none'}); segbench attack --save-adversarial keeps them"
         )
     return chosen

@@ -152,7 +152,7 @@ def _parsed(path: Path, name: str) -> dict[str, Any] | None:
 
 def _yaml(content: bytes) -> Any:
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
     except ImportError:
         raise UserError("bundles in YAML need PyYAML; pip install PyYAML") from None
     try:

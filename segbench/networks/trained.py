@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segbench.atomic import shown
 from segbench.errors import UserError
 from segbench.networks.hashes import layers_hash, source_hash
 from segbench.networks.loaded import LoadedModel
@@ -76,7 +77,7 @@ def all_trained(workspace: Workspace) -> list[CheckpointReference]:
     found = [checkpoint_at(folder) for folder in find_checkpoints(workspace)]
     if not found:
         raise UserError(
-            f"no trained network in {workspace.models}; run segbench train first, "
+            f"no trained network in {shown(workspace.models)}; run segbench train first, "
             "or name one with -m"
         )
     return found
@@ -96,13 +97,13 @@ def find_trained(text: str, workspace: Workspace) -> list[CheckpointReference]:
     Raises:
         UserError: there are none.
     """
-    folder = workspace.models / text
+    checkpoints, folder = find_checkpoints(workspace), workspace.models / text
     if folder.is_dir():
         return [checkpoint_at(folder)]
     parsed = spec.parse(text)
     found = [
         reference
-        for path in find_checkpoints(workspace)
+        for path in checkpoints
         if (reference := checkpoint_at(path)).card.model == str(parsed)
     ]
     if found:
@@ -110,5 +111,6 @@ def find_trained(text: str, workspace: Workspace) -> list[CheckpointReference]:
     # A name, a key or a value that cannot be is the likelier mistake.
     resolve_architecture(text, 3 if parsed.params.get("spatial_dims") == "3" else 2)
     raise UserError(
-        f"no trained checkpoint of {text!r} in {workspace.models}; run segbench train {text} first"
+        f"no trained checkpoint of {text!r} in {shown(workspace.models)}; run segbench train "
+        f"{text} first"
     )

@@ -91,6 +91,7 @@ def read_diagnoses(workspace: Workspace, damaged: list[str] | None = None) -> li
         MachineError: it may not be read.
     """
     found = []
+    workspace.refresh(workspace.diagnoses)
     for path in sorted(workspace.diagnoses.glob("[!.]*.json")):
         try:
             found.append(Diagnosis.model_validate(read_record(path)))

@@ -137,6 +137,7 @@ def keep_images(
 def kept_cases(workspace: Workspace, key: str) -> dict[str, Path]:
     """``Case.sha256`` of every case whose images are kept, with the file of the latest run."""
     found: dict[str, Path] = {}
+    workspace.refresh(workspace.adversarial / key)
     for path in sorted((workspace.adversarial / key).glob(f"[0-9]*-*{_SUFFIX}"), key=_age):
         try:
             found |= dict.fromkeys(json.loads(read_facts(path).get("contents", "[]")), path)
@@ -204,6 +205,7 @@ def kept_cells(workspace: Workspace) -> list[KeptCell]:
     """
     names = [field.name for field in fields(KeptCell) if field.name != "key"]
     found = []
+    workspace.refresh(workspace.adversarial, deep=True, only=RECORD)
     for path in sorted(workspace.adversarial.glob(f"*/{RECORD}")):
         record = read_record(path) or {}
         if not all(name in record for name in names):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.atomic import remove
 from segbench.errors import MachineError, UserError
 from segbench.store.tensors import load_tensors, save_tensors
 
@@ -51,6 +52,7 @@ class Kept:
 
 def wanted(workspace: Workspace, key: str, scores: Mapping[str, float]) -> list[str]:
     """Which of these cases (content -> score) are worth keeping beside what is kept of the cell."""
+    workspace.refresh(workspace.pictures / key)
     there = [*_kept(workspace, key)]
     ranked = sorted(scores, key=lambda content: scores[content])
     if not ranked:
@@ -87,13 +89,21 @@ def keep_picture(workspace: Workspace, key: str, score: float, kept: Kept) -> No
     name = f"{min(max(score, 0.0), 1.0):.6f}-{kept.content}.safetensors"
     save_tensors(workspace.pictures / key / name, tensors, facts)
     there = sorted(_kept(workspace, key))
-    with suppress(OSError):
+    with suppress(MachineError):
         for _, path in there[1:-1][: max(0, len(there) - _KEPT)]:
-            path.unlink(missing_ok=True)
+            remove(path)
+
+
+def pictured_cells(workspace: Workspace) -> set[str]:
+    """The keys of the cells of which there are pictures."""
+    if workspace.mirror:
+        return {*workspace.mirror.folders(workspace.pictures)}
+    return {path.name for path in workspace.pictures.glob("*")}
 
 
 def kept_pictures(workspace: Workspace, key: str) -> dict[str, Path]:
     """Content -> file of every picture of a cell."""
+    workspace.refresh(workspace.pictures / key)
     names = ((_NAME.fullmatch(path.name), path) for _, path in _kept(workspace, key))
     return {match["content"]: path for match, path in names if match}
 

@@ -23,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from segbench.atomic import remove
 from segbench.errors import MachineError, UserError
 from segbench.store import rowfile
 from segbench.store.records import OldStoreError, digest
@@ -115,6 +116,7 @@ def read_each(
     said = damaged
     while True:
         gone = False
+        workspace.refresh_rows()
         # A shard that vanishes before it is read is in a run file by then: runs are listed later.
         known = _list_shards(workspace, said)
         shards = [path for path, cell, _ in known if cells is None or cell in cells]
@@ -150,6 +152,7 @@ def compact_run(workspace: Workspace, run_id: str, cells: Collection[str]) -> Pa
     Raises:
         MachineError: the disk refused; every shard that is in no file is still there.
     """
+    workspace.refresh_rows()
     wanted = [path for path, cell, _ in _list_shards(workspace, []) if cell in cells]
     last = None
     for start in range(0, len(wanted), SHARDS_OF_A_FILE):
@@ -175,10 +178,11 @@ class Compactor:
         if self._pieces < SHARDS_OF_A_FILE:
             return
         self._pieces = 0
-        own = [path for path, _, run in _list_shards(self._workspace, []) if run == self._run]
         with suppress(
             MachineError
         ):  # tidiness alone stops no run; its end tries again, and says so
+            self._workspace.refresh_rows()
+            own = [path for path, _, run in _list_shards(self._workspace, []) if run == self._run]
             _gather(self._workspace, self._run_id, own)
 
 
@@ -196,11 +200,8 @@ def _gather(workspace: Workspace, run_id: str, shards: Sequence[Path]) -> Path |
         return None
     whole = pa.concat_tables(gathered.values())
     path = rowfile.write(workspace.results, run_id, whole, {"compacted": run_id})
-    try:
-        for shard in gathered:
-            shard.unlink(missing_ok=True)
-    except OSError as error:
-        raise MachineError(f"cannot remove {shard}: {error.strerror}") from error
+    for shard in gathered:
+        remove(shard)
     return path
 
 
@@ -251,6 +252,7 @@ def listed(folder: Path, suffix: str) -> list[Path]:
 
 def last_run(workspace: Workspace) -> int:
     """The highest number of a run that left rows here, 0 for none."""
+    workspace.refresh_rows()
     numbers = [run for _, _, run in _list_shards(workspace, [])]
     names = [re.match(r"run-(\d+)", path.name) for path in _list_runs(workspace)]
     return max([0, *numbers, *(int(match[1]) for match in names if match)])

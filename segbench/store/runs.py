@@ -182,6 +182,7 @@ def read_runs(workspace: Workspace, damaged: list[str] | None = None) -> list[Ru
         OldStoreError: the store is of an older segbench.
     """
     records = []
+    workspace.refresh_rows()
     for path in listed(workspace.results, ".json"):
         if _OLD_NAME.fullmatch(path.name):
             raise OldStoreError(workspace.results)

@@ -26,7 +26,7 @@ def merged_tables(workspaces: Sequence[Workspace]) -> Tables:
     for workspace in workspaces:
         tables = load_tables(workspace, depth="curves")
         parts.append(tables.headlines)
-        notes += [f"{workspace.root}: {warning}" for warning in tables.warnings]
+        notes += [f"{workspace}: {warning}" for warning in tables.warnings]
     merged = concat(parts, ignore_index=True).drop_duplicates(_NETWORK, keep="last")
     order = ["dataset", "split", "of", "largest", "dataset_fingerprint"]
     merged = merged.sort_values([*order, "model", "network_sha256"], ignore_index=True)

@@ -10,7 +10,7 @@ from pandas import DataFrame
 
 from segbench.api import Picture
 from segbench.plugins.naming import CLEAN, eps_names
-from segbench.store.pictures import Kept, kept_pictures, load_picture
+from segbench.store.pictures import Kept, kept_pictures, load_picture, pictured_cells
 from segbench.store.workspace import Workspace
 from segbench.tables.texts import budgets_of
 
@@ -26,7 +26,7 @@ def read_pictures(workspace: Workspace, named: DataFrame) -> list[Picture]:
     Args:
         named: one row per case and class, with the names that the tables show.
     """
-    folders = {path.name for path in workspace.pictures.glob("*")}
+    folders = pictured_cells(workspace)
     if not folders:
         return []
     own = named[named["cell"].isin(folders)]

@@ -188,6 +188,7 @@ def load_card(folder: Path) -> Card:
 
 def find_checkpoints(workspace: Workspace) -> list[Path]:
     """The folders of all finished checkpoints of a workspace, sorted by name."""
+    workspace.refresh(workspace.models, deep=True)
     return sorted(card.parent for card in workspace.models.glob(f"*/{CARD_FILE}"))
 
 

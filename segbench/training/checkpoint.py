@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from segbench.atomic import read_regular, write_atomically
+from segbench.atomic import read_regular, remove, write_atomically
 from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.architecture import Architecture
@@ -31,7 +31,7 @@ def save_checkpoint(
     Raises:
         MachineError: the folder cannot be written.
     """
-    (folder / CARD_FILE).unlink(missing_ok=True)
+    remove(folder / CARD_FILE)
     content = _serialize(best)
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
     text = card.model_dump_json(indent=2) + "\n"

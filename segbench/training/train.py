@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from segbench.api import Dataset
+from segbench.atomic import remove
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, choose_precision, device_name, require_ieee_fp32
 from segbench.errors import MachineError, UserError, no_exit
@@ -88,9 +89,10 @@ def train_model(
         start.sha256 if start else "",
     )
     folder = workspace.models / checkpoint_name(model_spec, dataset_spec, seed, settings.defence)
+    workspace.refresh(folder)
     if not force and _is_trained(folder, settings, listener):
         return folder
-    with locked(folder):
+    with locked(workspace, folder):
         if not force and _is_trained(folder, settings, listener):
             return folder  # by the process that held the lock until now
         progress = Progress()
@@ -146,7 +148,7 @@ def _train(
         ) from error
     card = _card(settings, progress, contents, architecture.plugin, device, precision, start)
     save_checkpoint(folder, progress.best, progress.weights, card)
-    unfinished.unlink(missing_ok=True)
+    remove(unfinished)
 
 
 def _settings(

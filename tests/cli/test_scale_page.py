@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "scale.md"
 LINES = re.findall(r"segbench (\w+(?: grid\.toml)?(?: [^\n#`]*)?)", "\n".join(
     text for language in ("sh", "bash", "console") for text in blocks(PAGE, language)
 ))  # fmt: skip
-LAPTOP, WORKSTATION, SLURM, RAY = blocks(PAGE, "sh")
+LAPTOP, WORKSTATION, SLURM, RAY, STORE = blocks(PAGE, "sh")
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -43,7 +43,7 @@ def test_a_command_of_the_page_is_taken(
 def test_the_page_has_commands_and_each_place_has_ten_lines_at_most() -> None:
     assert len(LINES) >= 15
     [kubernetes] = blocks(PAGE, "yaml")
-    for block in (LAPTOP, WORKSTATION, SLURM, RAY, kubernetes):
+    for block in (LAPTOP, WORKSTATION, SLURM, RAY, STORE, kubernetes):
         assert len(block.splitlines()) <= 10
 
 
@@ -99,3 +99,28 @@ def test_the_page_runs_from_the_laptop_to_the_cluster(tmp_path: Path) -> None:
     if find_spec("ray"):
         local = [line for line in RAY.splitlines() if line.startswith("segbench")]
         assert "0 scores computed, 42 found" in " ".join(shell(local[-1], tmp_path).split())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="runs bash")
+def test_the_page_runs_on_a_workspace_in_an_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("SEGBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    who = {"aws_access_key_id": "somebody", "aws_secret_access_key": "secret"}
+    boto3.client("s3", endpoint_url=address, **who).create_bucket(Bucket="results")
+    (tmp_path / "grid.toml").write_text(LAPTOP.split("END\n")[1])
+    lines = [line for line in STORE.splitlines() if not line.startswith("pip")]
+    said = shell("\n".join(lines).replace("http://127.0.0.1:9000", address), tmp_path)
+    server.stop()
+    assert "30 scores computed, 0 found in s3://results/study/results" in " ".join(said.split())
+    assert "run-00002  done" in said
+    assert (tmp_path / "tables" / "report.html").exists()

@@ -27,12 +27,12 @@ def open_executor(request: Request, workspace: Workspace, run: int) -> Executor:
     return Processes(request, workspace, run, seats, request.case_timeout)
 
 
-def check_executor(options: Options) -> None:
+def check_executor(options: Options, workspace: Workspace) -> None:
     """Refuse options of an executor that another one was asked for.
 
     Raises:
         UserError: such, or what is asked for is not named by text and other processes are to read
-            it again.
+            it again, or they cannot reach the workspace.
     """
     if options.executor == "local":
         for option in ("workers", "devices", "case_timeout"):
@@ -47,6 +47,11 @@ def check_executor(options: Options) -> None:
     elif not isinstance(options, Request):
         raise UserError(
             f"the executor {options.executor} needs networks and data that are named by text"
+        )
+    elif str(workspace).startswith("memory://"):
+        raise UserError(
+            f"workspace {workspace} is in the memory of this process, which the workers of the "
+            f"executor {options.executor} cannot reach; name a folder, s3://… or gs://…"
         )
 
 

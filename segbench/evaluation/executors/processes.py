@@ -151,7 +151,7 @@ class Processes:
         here, there = context.Pipe()
         process = context.Process(
             target=serve,
-            args=(there, self.request, self.workspace.root, self.run_number, seat),
+            args=(there, self.request, self.workspace, self.run_number, seat),
             name=f"segbench on {seat.device}",
             daemon=True,
         )

@@ -2,8 +2,8 @@
 
 Without ``RAY_ADDRESS`` Ray runs on this machine for as long as the pool is open; with it the pool
 is on the cluster there, whose nodes see the workspace, the data and the current folder under the
-same names. An actor that dies is replaced where there is room; see ``Deaths`` for its piece. When a
-node dies no case is to blame.
+same names; a workspace at a URL each of them opens by itself. An actor that dies is replaced where
+there is room; see ``Deaths`` for its piece. When a node dies no case is to blame.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class RayActors:
     def __init__(self, request: Request, workspace: Workspace, run: int) -> None:
         self._ray, self._own = join_cluster(request.workers)
         self._share: Share = share_out(self._ray, request)
-        folders = (Path.cwd(), workspace.root.resolve())
+        where = str(workspace) if workspace.mirror else str(workspace.root.resolve())
         settings = {k: v for k, v in os.environ.items() if k.startswith("SEGBENCH_")}
-        self._arguments = (request, *folders, settings, run, self._share.seat)
+        self._arguments = (request, Path.cwd(), where, settings, run, self._share.seat)
         self._timeout = request.case_timeout
         self._actors: list[_Actor] = []
         self._deaths, self._stillborn = Deaths(self.workers), 0

@@ -28,7 +28,7 @@ class Worker:
 
     Args:
         folder: the current folder of whoever asks; paths are relative to it.
-        root: the workspace.
+        workspace: its folder or URL.
         settings: environment variables of segbench.
     """
 
@@ -36,15 +36,17 @@ class Worker:
         self,
         request: Request,
         folder: Path,
-        root: Path,
+        workspace: str,
         settings: Mapping[str, str],
         run: int,
         seat: Seat,
     ) -> None:
         import ray
 
+        from segbench.store.workspace import reopen
+
         self._node = str(ray.get_runtime_context().get_node_id())
-        for needed in (folder, root):
+        for needed in [folder] if "://" in workspace else [folder, Path(workspace)]:
             if not needed.is_dir():
                 raise MachineError(
                     f"folder {needed} is not there on the node {os.uname().nodename}; all nodes of "
@@ -53,7 +55,7 @@ class Worker:
         os.chdir(folder)
         os.environ.update(settings)
         self._words: list[tuple[str, Any]] = []
-        self._server = Server(self._tell, request, root, run, seat)
+        self._server = Server(self._tell, request, reopen(workspace), run, seat)
 
     def node(self) -> str:
         """The node that it lives on."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.errors import MachineError, UserError
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from segbench.evaluation.pieces import Outcome, Piece
     from segbench.evaluation.request import Request
     from segbench.evaluation.work import ModelWork
+    from segbench.store.workspace import Workspace
 
 Tell = Callable[[str, Any], None]
 
@@ -66,18 +66,17 @@ class Server:
     Args:
         tell: takes what a listener is told, and ``begun`` when a piece's network is there.
         request: the whole of what is asked for.
-        root: the workspace.
     """
 
-    def __init__(self, tell: Tell, request: Request, root: Path, run: int, seat: Seat) -> None:
+    def __init__(
+        self, tell: Tell, request: Request, workspace: Workspace, run: int, seat: Seat
+    ) -> None:
         import torch
-
-        from segbench.store.workspace import Workspace
 
         os.environ["OMP_NUM_THREADS"] = str(seat.threads)
         torch.set_num_threads(seat.threads)
         self._request, self._run = replace(request, device=seat.device), run
-        self._workspace, self._tell = Workspace(root), tell
+        self._workspace, self._tell = workspace, tell
         self._opened = ExitStack()
         self._work: ModelWork | None = None
 
@@ -121,7 +120,7 @@ class Server:
             pairs = pair_with_data(find_models(self._request, self._workspace), self._request)
             named = {reference.name: (reference, data) for reference, data in pairs}
             if model not in named:
-                raise MachineError(f"{model} is gone from {self._workspace.root}")
+                raise MachineError(f"{model} is gone from {self._workspace}")
             grid, told = plan_grid(self._request), Telling(self._tell)
             opening = open_work(
                 *named[model], grid, self._workspace, self._run, self._request, told
@@ -130,7 +129,9 @@ class Server:
         return self._work
 
 
-def serve(connection: Connection, request: Request, root: Path, run: int, seat: Seat) -> None:
+def serve(
+    connection: Connection, request: Request, workspace: Workspace, run: int, seat: Seat
+) -> None:
     """Take pieces until there are no more, or the parent is gone.
 
     Sends ``("outcome", Outcome)`` when one is done, and ``("bug", traceback)`` where segbench is at
@@ -142,7 +143,7 @@ def serve(connection: Connection, request: Request, root: Path, run: int, seat: 
         connection.send((word, value))
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        server = Server(tell, request, root, run, seat)
+        server = Server(tell, request, workspace, run, seat)
         while (piece := connection.recv()) is not None:
             try:
                 connection.send(("outcome", server.answer(piece)))

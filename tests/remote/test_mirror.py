@@ -1,0 +1,224 @@
+"""Machines that share a workspace in an object store: what one has finished the others see."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segbench import atomic
+from segbench.errors import MachineError, UserError
+from segbench.store.mirror import Mirror
+from segbench.store.objects import normal_url
+from segbench.store.records import read_record, write_record
+from segbench.store.rows import append_shard, compact_run, read_rows
+from segbench.store.runs import begin_run, read_runs, write_run
+from segbench.store.workspace import Workspace
+from segbench.training import lock
+from segbench.training.lock import locked
+
+KEY = "ab" * 16
+Machine = Callable[[str], Workspace]
+
+
+def append(workspace: Workspace, row: Any, run: int, case: str, jaccard: float = 0.5) -> Path:
+    return append_shard(workspace, KEY, run, {}, [row(case_id=case, jaccard=jaccard)])
+
+
+def names(store: Any) -> set[str]:
+    return {found.key.removeprefix("study/") for found in store.objects.all()}
+
+
+def test_a_finished_shard_is_there_before_it_is_here_and_others_see_it(
+    machine: Machine, store: Any, row: Any
+) -> None:
+    one, other = machine("one"), machine("other")
+    path = append(one, row, 1, "a")
+    assert names(store) == {f"results/shards/{path.name}"}
+    assert read_rows(other)["case_id"].tolist() == ["a"]
+    append(other, row, 2, "b")
+    assert read_rows(one)["case_id"].tolist() == ["a", "b"]
+
+
+def test_what_cannot_be_stored_there_is_not_here_either(
+    machine: Machine, store: Any, row: Any
+) -> None:
+    one = machine("one")
+    append(one, row, 1, "a")
+    store.objects.all().delete()
+    store.delete()
+    with pytest.raises(MachineError, match=r"workspace s3://.*cannot be written at results/shards"):
+        append(one, row, 1, "b")
+    assert len([*one.shards.iterdir()]) == 1
+
+
+def test_compaction_elsewhere_loses_doubles_and_brings_back_nothing(
+    machine: Machine, store: Any, row: Any
+) -> None:
+    one, other = machine("one"), machine("other")
+    for case in "abc":
+        append(one, row, 1, case)
+    assert len(read_rows(other)) == 3
+    append(other, row, 2, "d")
+    compact_run(one, "run-00001", {KEY})
+    assert [name.partition("-")[0] for name in sorted(names(store))] == ["results/run"]
+    rows = read_rows(other)
+    assert rows["case_id"].tolist() == [*"abcd"]
+    assert not [*other.shards.glob("*.parquet")]
+    append(other, row, 2, "e")
+    compact_run(other, "run-00002", {KEY})
+    assert read_rows(one)["case_id"].tolist() == read_rows(machine("new"))["case_id"].tolist()
+
+
+def test_two_that_compact_the_same_shards_leave_every_row_once(
+    machine: Machine, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other machine has listed the shards, and gathers them, before this one removes them."""
+    one, other = machine("one"), machine("other")
+    for case in "abc":
+        append(one, row, 1, case)
+    read_rows(other)
+    with monkeypatch.context() as patched:
+        patched.setattr(Mirror, "refresh", lambda *a, **k: None)
+        compact_run(one, "run-00001", {KEY})
+        compact_run(other, "run-00002", {KEY})
+    for workspace in (one, other, machine("new")):
+        assert read_rows(workspace)["case_id"].tolist() == [*"abc"]
+
+
+def test_a_file_that_another_process_of_this_machine_writes_meanwhile_stays(
+    machine: Machine, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = machine("one")
+    append(one, row, 1, "a")
+    fetch, late = Mirror._fetch, []
+
+    def writing(self: Mirror, wanted: list[str]) -> list[str]:
+        if not late:
+            late.append(append(one, row, 1, "b"))  # after the store was listed
+        return fetch(self, wanted)
+
+    monkeypatch.setattr(Mirror, "_fetch", writing)
+    one.refresh_rows()
+    assert late[0].exists()
+
+
+def test_a_file_that_goes_while_it_is_fetched_is_looked_for_again(
+    machine: Machine, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = machine("one"), machine("other")
+    for case in "ab":
+        append(one, row, 1, case)
+    fetch, compacted = Mirror._fetch, []
+
+    def compacting(self: Mirror, wanted: list[str]) -> list[str]:
+        if self is other.mirror and not compacted:
+            compacted.append(compact_run(one, "run-00001", {KEY}))
+        return fetch(self, wanted)
+
+    monkeypatch.setattr(Mirror, "_fetch", compacting)
+    assert read_rows(other)["case_id"].tolist() == ["a", "b"]
+    assert compacted
+
+
+def test_no_two_machines_have_one_run(machine: Machine, run_record: Any) -> None:
+    one, other = machine("one"), machine("other")
+    stale = begin_run(one, run_record())
+    assert begin_run(other, run_record()).number == 2
+    path = other.results / "run-00003.json"
+    assert atomic.write_exclusively(path, b"{}")
+    assert not atomic.write_exclusively(one.results / "run-00003.json", b"{}")
+    path.unlink()
+    write_run(one, stale.model_copy(update={"status": "done"}))
+    atomic.remove(path)
+    assert [run.status for run in read_runs(other)] == ["done", "running"]
+
+
+def test_what_is_replaced_elsewhere_is_fetched_and_what_is_not_is_not(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = machine("one"), machine("other")
+    path = one.models / "net" / "card.json"
+    write_record(path, {"version": 1})
+    there = other.models / "net" / "card.json"
+    other.refresh(other.models, deep=True)
+    assert read_record(there) == {"version": 1}
+    write_record(path, {"version": 2})
+    other.refresh(other.models, deep=True)
+    assert read_record(there) == {"version": 2}
+    monkeypatch.setattr(Mirror, "_fetch_one", lambda *_: pytest.fail("fetched again"))
+    for workspace in (one, other):  # its own writer knows it by its hash
+        workspace.refresh(workspace.models, deep=True)
+    atomic.remove(path)
+    other.refresh(other.models, deep=True)
+    assert not there.exists()
+
+
+def test_a_name_that_leads_out_of_the_copy_is_no_file(machine: Machine, store: Any) -> None:
+    one = machine("one")
+    for name in ("study/models/../../../out.json", "study/models/.hidden", "study/models/a\\b"):
+        store.put_object(Key=name, Body=b"x")
+    one.refresh(one.models, deep=True)
+    assert not [
+        path for path in one.root.rglob("*") if path.suffix == ".json" and path.name[0] != "."
+    ]
+    assert not (one.root.parent / "out.json").exists()
+    assert not one.models.exists()
+
+
+def test_a_copy_may_be_deleted(machine: Machine, row: Any) -> None:
+    import shutil
+
+    one = machine("one")
+    append(one, row, 1, "a")
+    shutil.rmtree(one.root)
+    assert read_rows(one)["case_id"].tolist() == ["a"]
+
+
+def test_another_process_opens_it_anew(machine: Machine, url: str) -> None:
+    one = machine("one")
+    again = pickle.loads(pickle.dumps(one))
+    assert (again, again.mirror.objects.url) == (one, url)
+    assert pickle.loads(pickle.dumps(Workspace(Path("runs")))) == Workspace(Path("runs"))
+
+
+def test_one_machine_at_a_time_trains_a_network(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = machine("one"), machine("other")
+    name = "net@data#0"
+    with locked(one, one.models / name):
+        (lease,) = [*(one.models / name).glob("training-*.json")]
+        write_record(lease, {**(read_record(lease) or {}), "host": "elsewhere"})
+        with (
+            pytest.raises(UserError, match=rf"study/models/{name} is being trained on elsewhere"),
+            locked(other, other.models / name),
+        ):
+            pass
+    monkeypatch.setattr(lock, "_RENEWED", 0.05)
+    with locked(other, other.models / name):
+        (lease,) = [*(other.models / name).glob("training-*.json")]
+        before = read_record(lease)
+        while read_record(lease) == before:
+            time.sleep(0.01)
+    assert not [*(other.models / name).glob("training-*.json")]
+
+
+def test_the_lease_of_a_machine_that_is_gone_is_taken_once(machine: Machine) -> None:
+    one, other = machine("one"), machine("other")
+    owner = {"host": "gone", "pid": 1, "renewed": time.time() - 301}
+    write_record(one.models / "net" / "training-7.json", owner)
+    with locked(other, other.models / "net"):
+        assert [p.name for p in (other.models / "net").glob("t*")] == ["training-8.json"]
+    assert not [*(other.models / "net").glob("t*")]
+
+
+def test_a_url_is_written_in_one_way() -> None:
+    assert normal_url("s3://bucket/a/b//") == "s3://bucket/a/b"
+    for text in ("s3://", "s3:///x", "ftp://host/x", "s3://bucket/../x", "gs://b//x", "://x"):
+        with pytest.raises(UserError, match="expected a folder, s3://BUCKET/NAME"):
+            normal_url(text)
