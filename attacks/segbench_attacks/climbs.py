@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from segbench.api import Feedback, Goal
 from segbench.engine.ball import per_case, project, scaled
+from segbench.engine.late_gain import LONG, LateGain
 from segbench_attacks.field import Field
 from segbench_attacks.losses import LossName, named_loss
 from segbench_attacks.pgd import cosine, gathered
@@ -19,6 +20,22 @@ LAST = 0.05  # the last step of a climb as a share of eps
 QUERIES = 1000  # over which the squares of a search shrink
 
 
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """What came of a climb.
+
+    Attributes:
+        lowest: the iterate with the lowest score by its own logits (B, C, *spatial).
+        last: the last one, likewise.
+        late_gain: (B,), the fall of that score in the last half of the steps within the budget,
+            NaN of fewer than 16.
+    """
+
+    lowest: Tensor
+    last: Tensor
+    late_gain: Tensor
+
+
 def climb(
     field: Field,
     start: Tensor,
@@ -26,14 +43,16 @@ def climb(
     radii: tuple[float, ...],
     steps: int,
     first: float,
-) -> tuple[Tensor, Tensor]:
-    """The iterate with the lowest score by its own logits, and the last one (B, C, *spatial).
+) -> Climbed:
+    """A climb from ``start`` (B, C, *spatial).
 
     Steps fall along half a cosine and follow the gathered gradients. Only what lies within the
     budget counts.
     """
     images, velocity, goal = start, torch.zeros_like(start), field.goal
     lowest, standing = start, None
+    within = [step for step in range(steps) if radii[step * len(radii) // steps] <= 1]
+    late, cases = LateGain(len(start), len(within), start.device), torch.arange(len(start))
     for step in range(steps):
         radius = radii[step * len(radii) // steps]
         progress = step / steps
@@ -46,6 +65,8 @@ def climb(
             goal = replace(goal, start=feedback.logits)
         if radius <= 1:
             here = field.answered(feedback.logits)
+            if len(within) >= LONG:
+                late.note(step - within[0], cases, here.left)
             if standing is None:
                 lowest, standing = images, here
             better = here.beats(standing)
@@ -56,7 +77,7 @@ def climb(
         images = ascend(images, velocity, length, field.norm)
         after = radii[min((step + 1) * len(radii) // steps, len(radii) - 1)]
         images = project(images, field.clean, scaled(field.budget, after))
-    return project(lowest, field.clean, field.budget), images
+    return Climbed(project(lowest, field.clean, field.budget), images, late.gain())
 
 
 def search(field: Field, start: Tensor, asked: int, queries: int) -> Tensor:

@@ -60,6 +60,8 @@ class Race:
         found_by: int64 (B,), the member that found it; -1 for the clean image.
         images, standing: the worst image (B, C, *spatial) and how it stands.
         gains: (B, M), the fall of the score by each member's last climb; infinite before it.
+        late_gain: (B,), of the climb that found it, or of the last one while none did; NaN where
+            that was another attack, or a search.
     """
 
     def __init__(self, field: Field, members: Sequence[Member]) -> None:
@@ -68,6 +70,7 @@ class Race:
         self.standing = field.judged(field.clean)
         self.gains = self.standing.left.new_full((len(field.clean), len(members)), torch.inf)
         self.found_by = torch.full_like(self.standing.left, -1, dtype=torch.int64)
+        self.late_gain = torch.full_like(self.standing.left, torch.nan, dtype=torch.float64)
         self.taken = 0  # steps of all rungs so far: the draws that a search may have used
 
     def open(self, lengths: Sequence[int]) -> None:
@@ -85,7 +88,8 @@ class Race:
         """Tell the engine who found each case's image."""
         names = [member.name for member in self.members]
         found = self.found_by.tolist()
-        self.field.objective.credit([names[m] if m >= 0 else "clean" for m in found])
+        credited = [names[m] if m >= 0 else "clean" for m in found]
+        self.field.objective.credit(credited, self.late_gain.tolist())
 
     def go_on(self, steps: int) -> None:
         """A climb of each case's leader from the case's worst image."""
@@ -103,6 +107,7 @@ class Race:
             return
         member, field = self.members[m], self.field.select(cases)
         found: Sequence[Tensor]
+        late = torch.full_like(self.late_gain[cases], torch.nan)
         if member.attack and first == FIRST:
             attack = member.attack[1](field.norm, steps)
             found = by_steps(field, attack, leaving=member.leaving)
@@ -110,7 +115,8 @@ class Race:
             found = (search(field, start, self.taken, steps),)
         else:
             radii = member.radii if first == FIRST else (1.0,)
-            found = climb(field, start, member.loss, radii, steps, first)
+            climbed = climb(field, start, member.loss, radii, steps, first)
+            found, late = (climbed.lowest, climbed.last), climbed.late_gain
         lowest = before
         for images in found:
             here, known = field.judged(images), self.standing.select(cases)
@@ -118,4 +124,7 @@ class Race:
             better = here.beats(known)
             self.images[cases[better]], self.found_by[cases[better]] = images[better], m
             self.standing = here.where(better, known).put(cases, self.standing)
+        nowhere = self.found_by[cases] < 0
+        own = (self.found_by[cases] == m) | (nowhere & ~late.isnan())
+        self.late_gain[cases] = torch.where(own, late, self.late_gain[cases])
         self.gains[cases, m] = before - lowest

@@ -13,8 +13,8 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
     """Write ``rows.csv``, ``cases.csv``, ``curves.csv`` and ``summary.csv``; NaN is left empty.
 
     Where they have lines also ``distances.csv`` (minimum-norm attacks), ``seeds.csv``,
-    ``comparisons.csv``, ``optimality.csv`` and ``winners.csv``. Texts are written so that no
-    spreadsheet takes one for a formula.
+    ``comparisons.csv``, ``optimality.csv``, ``winners.csv`` and ``certificates.csv``. Texts are
+    written so that no spreadsheet takes one for a formula.
 
     Raises:
         MachineError: the disk refused.
@@ -31,6 +31,7 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
         "comparisons": tables.comparisons,
         "optimality": tables.optimality,
         "winners": tables.winners,
+        "certificates": tables.certificates,
     }
     frames |= {name: frame for name, frame in further.items() if not frame.empty}
     paths = []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segbench.api import Tables
 from segbench.atomic import write_atomically
+from segbench_reports.certified import certified
 from segbench_reports.markdown import escape, markdown_table
 
 _THREATS = {
@@ -39,8 +40,8 @@ def render(tables: Tables) -> str:
         "# Evidence of robustness testing",
         "This document claims what is measured here and no more. An attacked score is an upper "
         "bound: a stronger "
-        "attack may find a lower one. Nothing here proves robustness, safety or fitness for a "
-        "clinical purpose.",
+        f"attack may find a lower one. Nothing here proves {_unproved(tables)}"
+        "safety or fitness for a clinical purpose.",
         "## 1 Threat model",
         *_threats(tables),
         "## 2 Data",
@@ -57,6 +58,16 @@ def render(tables: Tables) -> str:
         *_identity(tables),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _unproved(tables: Tables) -> str:
+    """Robustness, but for what is certified."""
+    if tables.certificates.empty:
+        return "robustness, "
+    return (
+        "robustness, but for what section 5 certifies of smoothed networks, with the probability "
+        "that it states; nor "
+    )
 
 
 def _threats(tables: Tables) -> Iterator[str]:
@@ -98,15 +109,16 @@ def _attacks(tables: Tables) -> Iterator[str]:
     for label, parameters in sorted(tables.attacks.items()):
         settings = ", ".join(f"{key} = {value}" for key, value in sorted(parameters.items()))
         yield f"- {escape(label)}: {escape(settings) or 'no parameters'}."
-    marked = tables.summary[tables.summary["marks"].str.contains("stuck", regex=False)]
-    several = tables.summary["attack"].nunique() > 1
+    searched = tables.summary[tables.summary["budget_kind"] != "certified"]
+    marked = searched[searched["marks"].str.contains("stuck", regex=False)]
+    several = searched["attack"].nunique() > 1
     yield (
         "Every adversarial image was checked, in double precision, to lie within its budget. "
         "The stored scores were "
         "searched for signs of an attack that was stuck: scores that rise with the budget, "
         "gradients that are zero "
         f"everywhere{', an attack that others beat by far' if several else ''}. {len(marked)} of "
-        f"{len(tables.summary)} curves bear such a sign."
+        f"{len(searched)} curves bear such a sign."
     )
     diagnosed = [note for note in tables.notes if "segbench diagnose (" in note]
     if diagnosed:
@@ -143,6 +155,9 @@ def _results(tables: Tables) -> Iterator[str]:
         "largest eps. *severity*: the mean of each case's lowest score. In brackets the 95 % "
         "interval over groups."
     )
+    for proved in certified(tables):
+        yield f"**{proved.title}.** {proved.meaning}"
+        yield markdown_table(proved.heads, [[*map(escape, line)] for line in proved.lines])
     if tables.comparisons.empty:
         yield "Networks were not compared: there is one, or they share no case."
         return

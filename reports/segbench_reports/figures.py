@@ -17,7 +17,7 @@ from segbench.api import Picture, Tables, plain
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
 from segbench.plugins.where import where_of
-from segbench_reports.page.counted import counted, named, strongest
+from segbench_reports.page.counted import counted, named, proofs, strongest
 from segbench_reports.page.pictures import diverging, outlined
 from segbench_reports.page.words import NORMS
 
@@ -76,6 +76,10 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
             curves = counted(tables, dataset, split, kind)
             if curves:
                 yield _name(dataset, split, kind, "worst"), _curves(curves, kind, bands=True)
+            if kind == "l2":
+                for model, proved in proofs(tables, dataset, split).items():
+                    name = _name(dataset, split, "certified", model)
+                    yield name, _curves(proved, kind, bands=True)
             for model in curves:
                 own, confined = _of_network(tables, dataset, split, kind, model)
                 if len(own) > 1:

@@ -2,7 +2,8 @@
 
     {"schema": 1, "notes": [...], "warnings": [...], "attacks": {...}, "provenance": {...},
      "curves": [{...}], "summary": [...], "headlines": [...], "distances": [...],
-     "comparisons": [...], "ranks": [...], "seeds": [...], "structures": [...], "costs": [...]}
+     "comparisons": [...], "ranks": [...], "seeds": [...], "structures": [...], "costs": [...],
+     "certificates": [...]}
 
 Every table is a list of records, one per line, its columns those of ``reports/README.md``. What is
 not a number is null, numbers have twelve digits, and a distance that no case ever needed is the
@@ -27,7 +28,7 @@ SCHEMA = 1
 _DIGITS = 12  # of a number; the last of the sixteen depend on the order of a sum
 TABLES = (
     "curves", "summary", "headlines", "distances", "comparisons", "ranks", "seeds", "structures",
-    "costs",
+    "costs", "certificates",
 )  # fmt: skip
 
 

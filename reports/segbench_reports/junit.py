@@ -42,7 +42,8 @@ def render(tables: Tables) -> str:
 
 def _case(line: dict[Any, Any], points: Sequence[str]) -> str:
     where = quoteattr(plain(f"{line['dataset']} {line['split']}"))
-    name = quoteattr(plain(f"{line['model']} under {line['attack']}"))
+    how = "certified by" if line["budget_kind"] == "certified" else "under"
+    name = quoteattr(plain(f"{line['model']} {how} {line['attack']}"))
     said = ", ".join(
         f"{point} {line[point]:.3f}" for point in points if not math.isnan(line[point])
     )

@@ -26,7 +26,10 @@ _SPECIAL = {  # a bracket at the start of a line would be an option of the line 
 }  # fmt: skip
 _NEEDS = "% Needs \\usepackage{booktabs,graphicx} and \\usepackage[T1]{fontenc}.\n"
 _WIDTH = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-_KINDS = {"linf": "L∞", "l2": "L2", "l1": "L1", "severity": "severity", "area": "patch area"}
+_KINDS = {
+    "linf": "L∞", "l2": "L2", "l1": "L1", "severity": "severity", "area": "patch area",
+    "certified": "lower bounds that are certified of the smoothed network, by L2 radius",
+}  # fmt: skip
 
 
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
@@ -46,7 +49,7 @@ def render(tables: Tables) -> str:
     for (dataset, split), part in tables.summary.groupby(["dataset", "split"], sort=True):
         for kind, own in part.groupby("budget_kind", sort=True):
             where = f"{dataset}, {split} split, {_KINDS.get(str(kind), 'clean images')}"
-            parts.append(_table(own, where))
+            parts.append(_table(own, where, "Certificate" if kind == "certified" else "Attack"))
     return "\n".join(parts)
 
 
@@ -56,9 +59,9 @@ def escape(text: str) -> str:
     return re.sub(r"\s+", " ", escaped)
 
 
-def _table(curves: DataFrame, where: str) -> str:
+def _table(curves: DataFrame, where: str, what: str) -> str:
     points = [name for name in point_names(curves) if curves[name].notna().any()]
-    heads = ["Network", "Attack", *points, "AUC", "$n$"]
+    heads = ["Network", what, *points, "AUC", "$n$"]
     lines = [
         r"\begin{table}",
         rf"\caption{{Mean Jaccard with its 95\,\% interval over groups; {escape(where)}. "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from segbench.api import TELLING, Tables, TransferMatrix, plain
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
+from segbench_reports.certified import certified
 from segbench_reports.requested import requested
 from segbench_reports.suites import Comparison, attacks_compared
 
@@ -23,6 +24,7 @@ _BUDGETS = {
     "l1": "under an L1 budget of eps, in fractions of the [0, 1] pixel range",
     "severity": "by severity of a corruption, 1 to 5",
     "area": "by area of the patch, as a fraction of the image",
+    "certified": "certified up to an L2 radius, of the smoothed network",
     "none": "on clean images",
 }
 _BEST_ONLY = " Of so many networks only the pairs of the best; the CSV report has all of them."
@@ -46,6 +48,8 @@ _TEXT = {
     "Weights, SHA-256",
     "By",
     "Mark",
+    "Certificate",
+    "Structure",
 }
 
 Row = dict[Hashable, Any]
@@ -67,6 +71,7 @@ def render(tables: Tables) -> str:
     sections = [
         "# Adversarial robustness of segmentation networks",
         *_scores(tables.summary),
+        *_compared([*certified(tables)]),
         *_distances(tables.distances),
         *_spreads(tables.seeds),
         *_comparisons(tables.comparisons),
@@ -87,7 +92,7 @@ def _scores(summary: DataFrame) -> Iterator[str]:
         yield f"## {escape(str(dataset))}, {escape(str(split))} split"
         for kind, meaning in _BUDGETS.items():
             curves = part[part["budget_kind"] == kind]
-            if not curves.empty:
+            if not curves.empty and kind != "certified":  # they have a table of their own
                 yield f"Mean Jaccard {meaning}, with its 95 % interval."
                 yield markdown_table(*_score_table(curves))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "none"]
+BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "certified", "none"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Budget:
 
     ``linf``, ``l2`` and ``l1`` are norms of the change of an image in [0, 1]; ``severity`` is 1 to
     5; ``area`` a share of the pixels; ``min-norm`` the Jaccard to fall below; ``none`` is 0.
+    ``certified`` is no attack's: the L2 norm of a change that provably leaves what is certified.
     """
 
     kind: BudgetKind
@@ -118,8 +119,13 @@ class Objective(Protocol):
         """
         ...
 
-    def credit(self, members: Sequence[str]) -> None:
-        """Say which member of a suite found each case's image (B); rows record it as ``member``."""
+    def credit(self, members: Sequence[str], late_gain: Sequence[float] | None = None) -> None:
+        """Say which member of a suite found each case's image (B); rows record it as ``member``.
+
+        ``late_gain``: how far the case's lowest score fell in the last half of that member's steps
+        within the budget, NaN of a member that takes none; rows record it, and reports mark a
+        network on which nothing was gained while much is left.
+        """
         ...
 
 

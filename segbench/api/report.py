@@ -82,6 +82,8 @@ class Tables:
         seeds: mean and spread over the training seeds of a network, at every point of its curves.
         comparisons: paired differences of two networks' Jaccard, at every point of both curves,
             with p-values and the groups they would need; ``main`` says whether a page has room.
+        certificates: what is proved of smoothed networks, a line per radius: a lower bound of
+            Jaccard, and beside it what L2 attacks have left of the network itself.
         transfers: who is fooled by whose images, a matrix per attack and eps.
         notes: sentences that a reader must see beside the numbers, ``warnings`` among them.
         attacks: attack label -> its complete parameters.
@@ -118,6 +120,7 @@ class Tables:
     optimality: DataFrame = field(default_factory=_nothing)
     winners: DataFrame = field(default_factory=_nothing)
     pictures: Sequence[Picture] = ()
+    certificates: DataFrame = field(default_factory=_nothing)
 
 
 class Report(Protocol):

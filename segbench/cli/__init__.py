@@ -24,7 +24,7 @@ from segbench.errors import MachineError, Terminated, UserError
 
 COMMANDS = (
     "demo", "train", "attack", "report", "export", "export-model", "check", "run", "submit", "list",
-    "inspect", "diagnose", "doctor", "coverage", "compare", "leaderboard",
+    "inspect", "diagnose", "certify", "doctor", "coverage", "compare", "leaderboard",
 )  # fmt: skip
 
 EXIT_REGRESSION, EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 1, 2, 3, 130

@@ -17,6 +17,7 @@ from rich.text import Text
 from segbench.cli.consoles import console
 from segbench.cli.terminal import plain
 from segbench.plugins.naming import point_names
+from segbench.tables.certified import ALL
 from segbench.tables.marks import distrusted
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ KINDS = {
 }
 _NARROW, _WIDE = 7, 22  # a score, and a score with its interval
 _LABEL = 14  # the least that names have
+_PROVED = ("radius", "jaccard", "smoothed_jaccard")
 _SPARKS = "▁▂▃▄▅▆▇█"
 _DISTRUSTED, _DOUBTED = "!", "°"
 _EXPLAINED = {
@@ -60,6 +62,8 @@ def _show(tables: Tables) -> None:
             for line in _block(own, kind, console.width, marks):
                 _print(line)
             _print(Text())
+    for line in _certificates(tables, marks):
+        _print(line)
     for mark in (_DISTRUSTED, _DOUBTED):
         if mark in marks:
             for text in wrapped(f"{mark} {_EXPLAINED[mark]}", console.width):
@@ -67,6 +71,31 @@ def _show(tables: Tables) -> None:
     for note in tables.notes:
         for text in wrapped(f"• {note}", console.width):
             _print(Text(text))
+
+
+def _certificates(tables: Tables, marks: set[str]) -> Iterator[Text]:
+    """A line per certificate and radius of every network: lower bounds, which no attack is."""
+    whole = tables.certificates
+    whole = whole[whole["class_name"] == ALL] if len(whole) else whole
+    for (dataset, split), part in whole.groupby(["dataset", "split"]) if len(whole) else ():
+        title = f"Certified on {dataset}, {split} split: of smoothed networks, L2, lower bounds"
+        for text in wrapped(title, console.width):
+            yield Text(text, "bold")
+        heads = ("tau", "radius", "certified", "smoothed", "abstained", "coarse", "cases")
+        width = max(len(plain(f"  {name}")) for name in part["certificate"]) + 3
+        yield Text(" " * width + "".join(head.rjust(11) for head in heads), "dim")
+        before = None
+        for line in part.to_dict("records"):
+            if line["model"] != before:
+                before = line["model"]
+                yield Text(plain(str(before)), "bold")
+            mark = _DISTRUSTED if distrusted(str(line["marks"])) else ""
+            marks |= {*mark}
+            shares = (f"{line['abstained']:.1%}", f"{line['coarse']:.1%}", str(line["cases"]))
+            numbers = (f"{line['tau']:g}", *(score(line[name]) for name in _PROVED), *shares)
+            name = plain(f"  {line['certificate']} {mark}").rstrip().ljust(width)
+            yield Text(name + "".join(number.rjust(11) for number in numbers))
+        yield Text()
 
 
 def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:

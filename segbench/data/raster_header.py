@@ -26,7 +26,7 @@ _GRAY16 = ("I;16", "I;16B", "I;16L", "I;16N")
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _PHOTOMETRIC, _FORMAT, _BITS, _EXTRA, _COMPRESSION = 262, 339, 258, 338, 259
 _DESCRIPTION = 270
-_AXIS = re.compile(r"^(images|channels|frames)=(\d+)\s*$", re.MULTILINE)  # ImageJ's
+_AXIS = re.compile(r"^(images|channels|slices|frames)=(\d+)\s*$", re.MULTILINE)  # ImageJ's
 _SHAPE = re.compile(r'\{"shape": \[([\d, ]+)\]')  # tifffile's
 _LOSSY = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
           50001: "WebP"}  # fmt: skip
@@ -113,7 +113,8 @@ def _refuse_hidden_pages(picture: Image.Image, description: str, path: Path) -> 
     """
     pages = getattr(picture, "n_frames", 1)
     said = dict(_AXIS.findall(description)) if description.startswith("ImageJ") else {}
-    holds = [f"{name}={said[name]}" for name in ("channels", "frames") if name in said]
+    axes = [f"{name}={said[name]}" for name in ("channels", "slices", "frames") if name in said]
+    holds = axes if len(axes) > 1 else []
     if int(said.get("images", pages)) != pages:
         holds.append(f"images={said['images']}")
     shape = _SHAPE.match(description)

@@ -5,6 +5,7 @@ Reached as ``segbench.evaluate``, ``segbench.attack`` and so on; see :mod:`segbe
 
 from segbench.data.in_memory import InMemory
 from segbench.door.attacking import attack
+from segbench.door.certifying import certify
 from segbench.door.evaluating import Result, evaluate
 from segbench.door.registering import register_attack, register_dataset, register_model
 
@@ -12,6 +13,7 @@ __all__ = [
     "InMemory",
     "Result",
     "attack",
+    "certify",
     "evaluate",
     "register_attack",
     "register_dataset",

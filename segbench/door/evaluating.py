@@ -82,10 +82,11 @@ class Result:
 
     def __repr__(self) -> str:
         names = " and ".join(self.summary["model"].unique())
-        attacks = ", ".join(self.tables.attacks)
-        return (
-            f"<segbench.Result: {names} under {attacks}, {self.cases['case_id'].nunique()} cases>"
-        )
+        proved, cases = self.tables.certificates, self.cases["case_id"].nunique()
+        how = [f"under {', '.join(self.tables.attacks)}"] if self.tables.attacks else []
+        if len(proved):
+            how.append(f"certified by {', '.join(proved['certificate'].unique())}")
+        return f"<segbench.Result: {names} {' and '.join(how)}, {cases} cases>"
 
 
 def evaluate(

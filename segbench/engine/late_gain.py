@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LONG = 16
+"""Steps, from which on a last half without gain says something."""
+
 
 class LateGain:
     """How far each case's lowest score (B,) fell in the last half of one run.

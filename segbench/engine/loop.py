@@ -49,4 +49,5 @@ def attack_batch(
         found = attack.run(objective, images.clone(), goal, budget, noise)
         check_images(found, images, "run")
         found = ball.project(found.detach(), images, budget, region)
-        return Outcome(found, *objective.spent(), members=objective.members)
+        spent, late = objective.spent(), objective.late_gain
+        return Outcome(found, *spent, members=objective.members, late_gain=late)

@@ -19,7 +19,7 @@ class Outcome:
         members: of a suite, which of its members found each case's image; of all others [].
         late_gain: by how much the lowest score of each case fell in the last half of its steps, in
             the run that gained most; NaN of fewer than 16 steps, or where it was done before. Of a
-            whole attack [].
+            whole attack what it said of the climb that found the image, NaN where it said nothing.
     """
 
     images: Tensor

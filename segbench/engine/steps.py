@@ -26,7 +26,7 @@ from segbench.api import (
     WeightedState,
 )
 from segbench.engine import ball
-from segbench.engine.late_gain import LateGain
+from segbench.engine.late_gain import LONG, LateGain
 from segbench.engine.nearest import Nearest
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -38,7 +38,6 @@ from segbench.engine.whole import within
 from segbench.errors import UserError
 
 COMPACT_EVERY = 4
-_LONG = 16  # steps, from which on a last half without gain says something
 
 
 class StepRun:
@@ -57,7 +56,7 @@ class StepRun:
         self.network, self.attack, self.noise = network, attack, noise
         self.plan: Plan = check_plan(attack.plan(budget))
         self.leaving = self.plan.stop_early or self.plan.keep == "nearest"
-        self.tells = self.attack.needs == "gradients" and self.plan.steps >= _LONG
+        self.tells = self.attack.needs == "gradients" and self.plan.steps >= LONG
         self.objective = NetworkObjective(network)
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.backwards, self.zeros = self.forwards.clone(), self.forwards.clone()

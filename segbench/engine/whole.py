@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ class CaseObjective(NetworkObjective):
         region: bool (B, 1, *spatial), where they may change; None for everywhere.
         costs: int64 (3, all cases): forwards, backwards, and gradients that were zero everywhere.
         members: of all cases, what a suite gave credit for their image; "" until it did.
+        late_gain: of all cases, what it said of the climb that found it; NaN until it did.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class CaseObjective(NetworkObjective):
         self.noise, self.clean, self.region = noise, clean, region
         cases = len(noise.case_ids)
         self.costs = torch.zeros(3, cases, dtype=torch.int64)
-        self.members = [""] * cases
+        self.members, self.late_gain = [""] * cases, [math.nan] * cases
         self._index = torch.arange(cases)
 
     def select(self, index: Tensor) -> CaseObjective:
@@ -44,6 +46,7 @@ class CaseObjective(NetworkObjective):
         region = None if self.region is None else self.region[index]
         chosen = CaseObjective(self.network, self.noise.select(index), self.clean[index], region)
         chosen.costs, chosen.members = self.costs, self.members
+        chosen.late_gain = self.late_gain
         chosen._index = self._index[index.cpu()]
         return chosen
 
@@ -83,10 +86,11 @@ class CaseObjective(NetworkObjective):
             return torch.ones(len(self._index), dtype=torch.bool)
         return self.region.flatten(1).any(1).cpu()
 
-    def credit(self, members: Sequence[str]) -> None:
-        """Say which member of a suite found each case's image (B)."""
-        for place, member in zip(self._index.tolist(), members, strict=True):
-            self.members[place] = member
+    def credit(self, members: Sequence[str], late_gain: Sequence[float] | None = None) -> None:
+        """Say which member of a suite found each case's image (B), and what it gained last."""
+        late = [math.nan] * len(members) if late_gain is None else late_gain
+        for place, member, gain in zip(self._index.tolist(), members, late, strict=True):
+            self.members[place], self.late_gain[place] = member, gain
 
     def _seen(self, images: Tensor) -> Tensor:
         """What the network gets to see of them.

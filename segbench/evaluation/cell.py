@@ -40,6 +40,7 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "data": subject.data.spec,
         "precision": options.precision if attack else "fp32",
         **({"region": region} if region else {}),
+        **({"certificate": cell.certificate.facts} if cell.certificate else {}),
     }
 
 
@@ -66,7 +67,9 @@ def cell_constants(
     subject: Subject, cell: Cell, workspace: Workspace, *, quantized: bool = False
 ) -> dict[str, str | float | int]:
     """The columns that are the same in all rows of a cell, as they are or on file levels."""
-    label, parameters = _described(cell.attack, workspace) if cell.attack else (cell.label, {})
+    label, parameters = cell.label, cell.certificate.parameters if cell.certificate else {}
+    if cell.attack:
+        label, parameters = _described(cell.attack, workspace)
     if quantized:
         label, parameters = quantized_attack(label, parameters)
     return {

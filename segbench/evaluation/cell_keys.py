@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from segbench.api import Budget, TransferAttack
 from segbench.evaluation.cell import cell_facts, transfer_facts
+from segbench.evaluation.certificate import Smoothing
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.request import Options
@@ -42,7 +43,7 @@ class CellKeys:
     def __init__(self, subject: Subject, options: Options, sources: Sources, fits: Fits) -> None:
         self._subject, self._options = subject, options
         self._sources, self._fits = sources, fits
-        self._known: dict[NamedAttack | None, _Described] = {}
+        self._known: dict[NamedAttack | Smoothing | None, _Described] = {}
         self._texts: dict[int | tuple[str, int, int], str] = {}
 
     def views(self, cell: Cell) -> list[View]:
@@ -51,9 +52,10 @@ class CellKeys:
         Raises:
             UserError, MachineError: what the cell needs of other cases or networks is not there.
         """
-        known = self._known.get(cell.attack)
+        named = cell.attack or cell.certificate
+        known = self._known.get(named)
         if known is None:
-            known = self._known[cell.attack] = self._describe(cell)
+            known = self._known[named] = self._describe(cell)
         own = {
             "budget": self._text_of_budget(cell.budget),
             "seed": self._text_of_seed(cell.seed),

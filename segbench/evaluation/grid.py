@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from segbench.api import Budget, Entry
+from segbench.evaluation.certificate import Smoothing
 from segbench.plugins.attack import CLEAN, NamedAttack, attack_budgets
 
 SHARD_CASES = 32
@@ -14,16 +15,21 @@ SHARD_CASES = 32
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One model, attack, budget and seed; ``attack`` is None for the clean cell (budget 0)."""
+    """One model, attack, budget and seed; ``attack`` is None for the clean cell (budget 0).
+
+    So it is for a certificate, which is no attack: its images are the clean ones.
+    """
 
     attack: NamedAttack | None
     budget: Budget
     seed: int = 0
+    certificate: Smoothing | None = None
 
     @property
     def label(self) -> str:
-        """The attack's label, ``clean`` for none."""
-        return self.attack.label if self.attack else CLEAN
+        """The attack's label, or the certificate's, ``clean`` for neither."""
+        named = self.attack or self.certificate
+        return named.label if named else CLEAN
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +45,23 @@ class Grid:
     eps: Sequence[Fraction]
     seeds: Sequence[int] = (0,)
     clean: Budget = field(default=Budget("none", Fraction(0)))
+    certificates: Sequence[Smoothing] = ()
 
 
 def expand_grid(grid: Grid) -> Iterator[Cell]:
-    """The clean cell first, then every attack over its budgets, each seed in turn, all once."""
+    """The clean cell first, then every attack over its budgets, each seed in turn, all once.
+
+    Certificates come last.
+    """
     yield Cell(None, grid.clean)
     for attack in {attack.label: attack for attack in grid.attacks}.values():
         budgets = attack_budgets(attack, grid.eps)
         for seed in dict.fromkeys(grid.seeds):
             for budget in budgets:
                 yield Cell(attack, budget, seed)
+    for certificate in dict.fromkeys(grid.certificates):
+        for seed in dict.fromkeys(grid.seeds):
+            yield Cell(None, certificate.budget, seed, certificate)
 
 
 def take_cases(entries: Sequence[Entry], limit: int | None) -> list[Entry]:

@@ -17,7 +17,7 @@ from segbench.evaluation.asked import describe_asked
 from segbench.evaluation.case_index import Known
 from segbench.evaluation.cell_keys import View
 from segbench.evaluation.constants import answer_names
-from segbench.evaluation.costs import Costs, Estimate, Kind
+from segbench.evaluation.costs import FORWARD, Costs, Estimate, Kind
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.pieces import Piece
 from segbench.evaluation.work import ModelWork
@@ -61,6 +61,7 @@ class ModelPlan:
         answers: see ``answer_names``.
         kept: the cells whose images are to be kept here.
         images: of each cell the key under which its images may be kept.
+        measured: see ``LoadedModel``.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelPlan:
     answers: Sequence[str]
     kept: frozenset[int]
     images: Sequence[str]
+    measured: Mapping[str, float] = field(default_factory=dict)
     _measured_as: dict[NamedAttack, str] = field(default_factory=dict)
 
     def is_fitted(self, cell: int) -> bool:
@@ -81,7 +83,10 @@ class ModelPlan:
 
     def kind(self, cell: int, shape: tuple[int, ...], place: str) -> Kind:
         """What a case of the cell is to be measured as."""
-        named = self.cells[cell][0].attack
+        named, certificate = self.cells[cell][0].attack, self.cells[cell][0].certificate
+        if certificate is not None:
+            what = f"{certificate.label} {digest(certificate.facts)[:16]}"
+            return Kind(self.network, place, shape, what)
         if named is None:
             return Kind(self.network, place, shape)
         direct = isinstance(named.attack, FittedAttack | TransferAttack)
@@ -106,6 +111,8 @@ def declared_gradients(cell: Cell) -> float:
     What an attack by steps only asks, without a gradient, counts as well.
     """
     attack: object = cell.attack.attack if cell.attack else None
+    if cell.certificate:
+        return FORWARD * (cell.certificate.n0 + cell.certificate.n)
     if isinstance(attack, StatesGradients):
         return float(attack.gradients)
     if isinstance(attack, StepAttack):
@@ -131,6 +138,7 @@ def plan_model(work: ModelWork, place: int) -> ModelPlan:
         answer_names(work.cases.load(0)[0]),
         frozenset(n for n, (cell, _) in enumerate(work.cells) if work.keeps(cell)),
         tuple(own),
+        work.subject.model.measured,
     )
 
 
@@ -202,7 +210,16 @@ def _done(
         wanted["nsd_tolerance"] = [case.nsd_tolerance for case in cases]
     if options.lesions is not None:
         wanted["lesion_overlap"] = [options.lesions] * len(cases)
-    return index.finished(work.keys, [case.sha256 for case in cases], wanted, damaged)
+    contents, scored = [case.sha256 for case in cases], _scored_views(work)
+    # Certificates, which come last, have what all have and no more.
+    done = index.finished(work.keys[:scored], contents, wanted, damaged)
+    if scored == len(work.keys):
+        return done
+    return np.concatenate([done, index.finished(work.keys[scored:], contents, None, [])])
+
+
+def _scored_views(work: ModelWork) -> int:
+    return sum(len(views) for cell, views in work.cells if not cell.certificate)
 
 
 def _whole(plan: ModelPlan) -> list[tuple[tuple[int, ...], Sequence[str]]]:

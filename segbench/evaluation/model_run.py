@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 
 from segbench.errors import MachineError, UserError
@@ -21,6 +22,8 @@ from segbench.plugins.naming import eps_names
 from segbench.store.index import RowIndex
 from segbench.store.runs import Asked, Failure
 from segbench.store.workspace import Workspace
+
+_AGREES = 0.004  # of Jaccard, at most what 0.002 of Dice is
 
 
 class ModelRun:
@@ -79,7 +82,8 @@ class ModelRun:
             self._fail(self.plan.cells[place][0], case_id, str(reason))
         if len(failed) < len(outcome.piece.lacking):
             self._succeeded.add(place)
-        self._failed[place] += len(failed)
+        if failed:  # of a hundred thousand cells that did not fail nothing is kept
+            self._failed[place] += len(failed)
         if outcome.errors and place not in self._succeeded:
             self._give_up_failing(place, outcome.errors[0][1], queue)
 
@@ -115,6 +119,22 @@ class ModelRun:
                 f"{self.plan.name}: its clean score is no better than that of {self._constant}; "
                 f"its rows are marked; {HINT}"
             )
+        self._compare_with_measured(clean)
+
+    def _compare_with_measured(self, clean: Mapping[str, float]) -> None:
+        """Say how far clean scores are from those that came with the network."""
+        known, measured = self.plan.known, self.plan.measured
+        apart = [
+            abs(clean[known[name].sha256] - score)
+            for name, score in measured.items()
+            if name in known and known[name].sha256 in clean
+        ]
+        if apart:
+            verdict = "agrees" if max(apart) <= _AGREES else "does NOT agree (segbench inspect)"
+            self.listener.warn(
+                f"{self.plan.name}: its clean Jaccard {verdict} with what came with it, on "
+                f"{len(apart)} of its {len(measured)} cases: at most {max(apart):.4f} apart"
+            )
 
     def _tell(self, missing: Missing) -> None:
         for sentence in missing.damaged:
@@ -123,7 +143,7 @@ class ModelRun:
         self.listener.cases(0, missing.found)
 
     def _fail(self, cell: Cell, case_id: str, reason: str) -> None:
-        point = (cell.budget.kind, cell.budget.eps) if cell.attack else None
+        point = (cell.budget.kind, cell.budget.eps) if cell.attack or cell.certificate else None
         self.failures.append(
             Failure(
                 model=self.plan.name,

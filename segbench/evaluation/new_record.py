@@ -56,6 +56,7 @@ def describe_grid(
             for _, data in models
         ],
         "attacks": {attack.label: attack.parameters for attack in grid.attacks},
+        "certificates": [certificate.facts for certificate in grid.certificates],
         "eps": [str(eps) for eps in grid.eps],
         "seeds": list(grid.seeds),
     }

@@ -34,13 +34,16 @@ def plan_grid(request: Request) -> Grid:
         )
     if request.shard and request.part:
         raise UserError(f"shard {request.shard} and part {request.part}: give one")
+    certificates = [*request.certify.certificates] if request.certify else []
+    if not request.attacks and not certificates:
+        raise UserError("attacks = []; expected one entry or more")
     attacks = load_attacks(request.attacks)
     for attack in attacks:
         attack_budgets(attack, request.eps)
     if any(request.eps) and all(isinstance(a.attack, BringsBudgets) for a in attacks):
-        names = ", ".join(attack.label for attack in attacks)
+        names = ", ".join([a.label for a in attacks] + [c.label for c in certificates])
         raise UserError(f"eps means nothing to budgets other than a norm's ({names}); leave it out")
-    return Grid(attacks, request.eps, request.seeds)
+    return Grid(attacks, request.eps, request.seeds, certificates=certificates)
 
 
 def find_sources(grid: Grid, workspace: Workspace) -> None:

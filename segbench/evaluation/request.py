@@ -7,11 +7,12 @@ from dataclasses import dataclass as plain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 
 from segbench.api import Dataset, Entry
 from segbench.engine.precision import Policy
+from segbench.evaluation.certificate import Certify
 from segbench.evaluation.grid import Cell, take_cases
 from segbench.evaluation.pieces import parse_shard
 from segbench.evaluation.records import (
@@ -116,6 +117,7 @@ class Request(Options):
         limit: at most so many cases, spread over the split.
         seeds: of the random starts, each a repetition of every attack.
         until_settled: whether budgets at which every attack seems stuck are attacked again.
+        certify: the certificates that are asked for, too; then there may be no attack.
     """
 
     models: Texts = ()
@@ -126,7 +128,7 @@ class Request(Options):
     resize_logits: Resize | None = None
     tta: Tta | None = None
     front: str = ""
-    attacks: Annotated[Texts, Field(min_length=1)] = ("standard",)
+    attacks: Texts = ("standard",)
     eps: Eps = ()
     dataset: DataSpec | None = None
     data_root: Path | None = None
@@ -135,6 +137,7 @@ class Request(Options):
     limit: Count | None = None
     seeds: Seeds = (0,)
     until_settled: Flag = False
+    certify: Certify | None = None
 
     @property
     def wishes(self) -> Wishes:

@@ -36,7 +36,9 @@ from segbench.evaluation.regions import region_of
 from segbench.evaluation.requested import ONLY_REGIONS, Extra
 from segbench.metrics import regions
 from segbench.store.images import Attacked
+from segbench.store.rowfile import CERTIFIED
 
+_UNCERTIFIED = dict.fromkeys(CERTIFIED, float("nan"))
 _SCORED = -2  # a draw that no attack has seen, and the same at every eps
 
 
@@ -124,8 +126,8 @@ def score_cases(
     images = attacked.images.to(network.device)
     distances = ball.distances(images, batch.images)
     ignore = batch.cases[0].ignore_index
-    logits = _answers(network, images, batch)
-    _refuse_nan(logits, network, batch)
+    logits = answers(network, images, batch)
+    refuse_nan(logits, network, batch)
     predicted = network.as_labels(logits)
     scores = network.score(predicted, batch.truth, ignore).rows()
     agreement = _agreement(network, predicted, goal_of(network, batch, cell))
@@ -149,8 +151,8 @@ def predict_cases(network: Network, batch: Batch, cell: Cell, images: Tensor) ->
         UserError: the network answers with NaN; the case is named.
     """
     _meet(network, batch, cell)
-    logits = _answers(network, images.to(network.device), batch)
-    _refuse_nan(logits, network, batch)
+    logits = answers(network, images.to(network.device), batch)
+    refuse_nan(logits, network, batch)
     few = logits.shape[1] <= torch.iinfo(torch.uint8).max
     return network.as_labels(logits).to(torch.uint8 if few else torch.int16).cpu()
 
@@ -183,7 +185,7 @@ def moved_along(network: Network, batch: Batch, attacked: Attacked) -> Batch:
     return replace(batch, truth=warped_labels(batch.truth, moves))
 
 
-def _answers(network: Network, images: Tensor, batch: Batch) -> Tensor:
+def answers(network: Network, images: Tensor, batch: Batch) -> Tensor:
     """The logits of the original network, whose failure is told from ours."""
     try:
         return NetworkObjective(network).scores(images)
@@ -229,6 +231,7 @@ def _case_facts(
             "gradient_check": attacked.gradient_check,
             "device": network.hardware,
             "marks": marks,
+            **_UNCERTIFIED,
         }
         for b, case in enumerate(batch.cases)
     ]
@@ -290,10 +293,11 @@ def _precision(network: Network, cell: Cell) -> str:
     return " + ".join(sorted(network.used)) or network.gradient.name
 
 
-def _refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:
+def refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:
+    """UserError for logits (B, ...) that are not finite; of one case they may be of many draws."""
     bad = ~ball.flat_norm(logits, torch.inf).isfinite()
     if bad.any():
-        case = batch.case_ids[int(bad.nonzero()[0])]
+        case = batch.case_ids[int(bad.nonzero()[0]) % len(batch.case_ids)]
         raise UserError(f"model {network.name} gives NaN or infinite logits on case {case}")
 
 

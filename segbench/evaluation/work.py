@@ -17,7 +17,9 @@ from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.case_index import CaseIndex, Known
 from segbench.evaluation.cell import cell_constants
 from segbench.evaluation.cell_keys import CellKeys, View
+from segbench.evaluation.certify import certify_case, check_certificates
 from segbench.evaluation.costs import place_of
+from segbench.evaluation.draws import Draws
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.goals import check_goal, check_targets
 from segbench.evaluation.grid import Cell, Grid, cut_shards, expand_grid
@@ -96,10 +98,12 @@ class ModelWork:
                 todo = [case for case in self.cases.load(number) if case.case_id in wanted]
                 for case in todo:
                     self.index.verify(case)
-                self._compute_cases(task, todo, errors)
+                # A certificate is of one case; what it has drawn is not to be asked for again.
+                for some in [[case] for case in todo] if cell.certificate else [todo]:
+                    self._compute_cases(task, some, errors)
                 tried |= {case.case_id for case in todo}
         unread = [(name, self.cases.unreadable[name]) for name in wanted if name not in tried]
-        made = self._images.take_made() + self.sources.take_made()
+        made = self._images.take_made() + self.sources.take_made() + self._draws.take_made()
         spent = Spent(
             place_of(self.subject.device, torch.get_num_threads()),
             time.monotonic() - begun,
@@ -140,8 +144,19 @@ class ModelWork:
             self._compute_cases(task, cases[:middle], errors)
             self._compute_cases(task, cases[middle:], errors)
 
+    def _store_certified(self, cell: Cell, key: str, case: Case) -> None:
+        rows = certify_case(self._draws, cell, case)
+        self._images.worker.network.require_unchanged()
+        constants = cell_constants(self.subject, cell, self.workspace)
+        append_shard(self.workspace, key, self.run, constants, rows)
+        self.listener.cases(1, 0)
+
     def _store(self, task: _Task, cases: Sequence[Case]) -> None:
         cell, views = task.cell, task.views
+        if cell.certificate:
+            (case,) = cases
+            self._store_certified(cell, views[0].key, case)
+            return
         if cell.attack and isinstance(cell.attack.attack, TransferAttack):
             groups = self.sources.images(cell, cell.attack.attack, cases)
         else:
@@ -180,6 +195,12 @@ class ModelWork:
         worker = Worker(self.subject, probe, fits, self.options, self.listener.busy)
         return ImageStore(worker, self.workspace, self.run, self.options)
 
+    @cached_property
+    def _draws(self) -> Draws:
+        network, busy = self._images.worker.network, self.listener.busy
+        fresh, sha256 = self.options.fresh, self.subject.sha256
+        return Draws(network, sha256, self.workspace, fresh=fresh, busy=busy)
+
 
 @dataclass(frozen=True, eq=False)
 class _Task:
@@ -217,6 +238,7 @@ def open_work(
     begun = time.monotonic()
     subject = load_subject(reference, data, options)
     loading = time.monotonic() - begun
+    check_certificates(grid.certificates, subject)
     cases = CaseCache(data.dataset, cut_shards(data.entries))
     try:
         index = CaseIndex(data.dataset, workspace)

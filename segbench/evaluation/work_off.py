@@ -23,12 +23,12 @@ class Announcer:
     def __init__(self, runs: Sequence[ModelRun], listener: Listener) -> None:
         self._cells = {run.plan.name: run.plan.cells for run in runs}
         self._listener = listener
-        self._begun: set[tuple[str, int]] = set()
+        self._begun = {run.plan.name: bytearray(len(run.plan.cells)) for run in runs}
 
     def begin(self, piece: Piece) -> None:
         """Tell of a cell at its first piece."""
-        if (piece.model, piece.cell) not in self._begun:
-            self._begun.add((piece.model, piece.cell))
+        if not self._begun[piece.model][piece.cell]:
+            self._begun[piece.model][piece.cell] = True
             self._listener.cell(piece.model, self._cells[piece.model][piece.cell][0])
 
     def tell(self, word: str, value: Any) -> None:

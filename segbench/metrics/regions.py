@@ -84,6 +84,27 @@ def score_structures(predicted: Tensor, truth: Tensor, ignore: int | None = None
     return _from_counts(counts[:, :, 1, 1], truths, predictions, counts.sum((-1, -2)))
 
 
+def worst_regions(hit: Tensor, truths: Tensor, possible: Tensor, total: Tensor) -> RegionScores:
+    """The lowest scores that answers can have of which only a part is known.
+
+    Every field bounds its score from below (``false_positives`` from above) over all answers that
+    agree with what is known: of a class, with T pixels in the label, the answer surely has ``hit``
+    of them, and it surely has none outside but, at most, ``possible``. For h' >= hit hits and
+    f' <= possible false ones the Jaccard is h' / (T + f'), which falls with fewer hits and with
+    more false ones, so that hit / (T + possible) is the least; it is reached where every pixel that
+    nothing is known of is answered as wrongly as can be. Dice, accuracy, sensitivity and
+    specificity fall with both alike. The least of a mean over classes is at least the mean of
+    their leasts.
+
+    Args:
+        hit: float64 (B, S), true positives for sure.
+        truths: pixels of the class in the label.
+        possible: pixels outside it that are not known not to be answered with the class.
+        total: all pixels that are scored.
+    """
+    return _from_counts(hit, truths, hit + possible, total)
+
+
 def case_score(scores: RegionScores) -> Tensor:
     """One number per case (B,), lower is worse: the class mean of Jaccard.
 

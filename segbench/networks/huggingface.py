@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _SEMANTIC = ("ForSemanticSegmentation",)
 _QUERIES = ("ForUniversalSegmentation", "ForInstanceSegmentation")
 _PROMPTED = ("SamModel", "SamHQModel", "Sam2Model")
+_IMAGE_PART = {"Sam2VideoModel": "Sam2Model"}  # as which SAM 2 is published; one frame has no past
 _INDEX = "model.safetensors.index.json"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _RESCALE = 1 / 255
@@ -52,10 +53,10 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     config = _read_json(path, "config.json")
     name = _class_name(config, path)
     _check_files(path)
-    network = _load(name, path)
+    network = _load(_IMAGE_PART.get(name, name), path)
     scale = _scale(path)
     facts = {"class": name, "labels": _labels(config), "licence": _licence(path) or "not said"}
-    if name in _PROMPTED:
+    if name in _PROMPTED or name in _IMAGE_PART:
         return _prompted(network, config, options, dataset, wishes, scale, facts)
     if options:
         raise UserError(
@@ -94,7 +95,7 @@ def _prompted(
     prompt = read_prompt(options)
     mean, std = scale or _IMAGENET
     side = int(_vision(config).get("image_size", 1024) or 1024)
-    padded = config.get("model_type") != "sam2"
+    padded = config.get("model_type") not in ("sam2", "sam2_video")  # which stretch an image
     module = Prompted(network, prompt, side, padded, mean, std, wishes.channels)
     return LoadedModel(
         module,
@@ -125,7 +126,7 @@ def _vision(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _class_name(config: Mapping[str, Any], path: Path) -> str:
     named = config.get("architectures")
     name = str(named[0]) if isinstance(named, list) and named else "none"
-    if name in _PROMPTED or name.endswith((*_SEMANTIC, *_QUERIES)):
+    if name in (*_PROMPTED, *_IMAGE_PART) or name.endswith((*_SEMANTIC, *_QUERIES)):
         return name
     raise UserError(
         f"{path}/config.json names the network {name}; expected one ...ForSemanticSegmentation, "

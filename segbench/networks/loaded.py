@@ -32,6 +32,7 @@ class LoadedModel:
         licence: what its files say that it is under; "" where they say nothing.
         said: what the user should know of it, in sentences.
         oracle: compares it with what others measured, in sentences; None where nobody did.
+        measured: case id -> its class mean of Jaccard on the clean image, as others measured it.
         card: of one that ``segbench train`` made.
     """
 
@@ -48,6 +49,7 @@ class LoadedModel:
     shown: Mapping[str, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     oracle: Callable[[], Iterator[str]] | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 class ModelReference(Protocol):

@@ -20,6 +20,7 @@ from segbench.networks.nnunet_plans import (
     checkpoint_file,
     read_plans,
     validation_dice,
+    validation_jaccard,
 )
 from segbench.training.weights import load_part
 
@@ -59,17 +60,22 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         shown=_shown(plans, module),
         said=_said(plans, dataset, module),
         oracle=lambda: agreement(plans, module, dataset),
+        measured=validation_jaccard(plans),
     )
 
 
 def agreement(plans: Plans, module: NnunetNetwork, dataset: Dataset) -> Iterator[str]:
-    """Clean Dice of each validation case beside what nnU-Net measured itself, in sentences."""
+    """Clean Dice of each validation case beside what nnU-Net measured itself, in sentences.
+
+    Each by the fold that had not seen it, as nnU-Net predicted it, whatever folds are averaged.
+    """
     held = {entry.case_id for split in dataset.splits for entry in dataset.entries(split)}
     worst, compared = 0.0, 0
-    for fold in plans.folds:
+    for own, fold in zip(module.folds, plans.folds, strict=True):
+        alone = NnunetNetwork([own], module.mirroring, plans)
         measured = validation_dice(plans, fold)
         for name in sorted(held & measured.keys()):
-            found = _dice(module, dataset.load(name), plans.classes)
+            found = _dice(alone, dataset.load(name), plans.classes)
             pairs = list(zip(found, measured[name], strict=True))
             away = max((abs(ours - theirs) for ours, theirs in pairs), default=0.0)
             shown = ", ".join(f"{ours:.4f} ({theirs:.4f})" for ours, theirs in pairs)

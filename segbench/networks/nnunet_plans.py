@@ -11,9 +11,11 @@ U-Nets, its layers torch's own. Isensee et al., Nature Methods 18:203-211, 2021.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from segbench.atomic import read_regular
@@ -212,6 +214,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise UserError(f"{path} holds no table")
     return read
+
+
+def validation_jaccard(plans: Plans) -> dict[str, float]:
+    """Case -> its class mean of Jaccard, of what nnU-Net measured; {} of an ensemble of folds.
+
+    A case of the validation was predicted by the one fold that had not seen it.
+    """
+    if len(plans.folds) > 1:
+        return {}
+    found = {}
+    for name, dices in validation_dice(plans, plans.folds[0]).items():
+        there = [dice / (2 - dice) for dice in dices if not math.isnan(dice)]
+        if there:
+            found[name] = fmean(there)
+    return found
 
 
 def validation_dice(plans: Plans, fold: str) -> dict[str, list[float]]:

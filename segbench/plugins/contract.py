@@ -24,7 +24,7 @@ KINDS: tuple[Kind, ...] = ("models", "attacks", "datasets", "reports", "defences
 NORMS = ("linf", "l2", "l1")
 
 _NEEDS = ("gradients", "scores", "labels")
-_BUDGETS = tuple(kind for kind in get_args(BudgetKind) if kind != "none")
+_BUDGETS = tuple(kind for kind in get_args(BudgetKind) if kind not in ("certified", "none"))
 _FORMS = {
     "step": ("plan", "init", "loss", "step"),
     "whole": ("run",),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TELLING = {
     "calibrated",
     "quantized",
+    "sigma",
     "source",
     "where",
 }  # parameters without which an attack is another one

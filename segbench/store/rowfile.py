@@ -56,6 +56,10 @@ COLUMNS: Mapping[str, str] = {
     "lesions_false": "double",
     "lesion_overlap": "double",  # intersection over union that found means more than
     "target_jaccard": "double",
+    "smoothed_jaccard": "double",  # of a certificate: on the clean image, abstained is no class
+    "abstained": "double",  # share of the case where nothing is certified; NaN, as of all four,
+    "abstained_inside": "double",  # of other rows. The same of the class's own pixels,
+    "coarse": "double",  # and the share that is certified as a coarser class
     "linf": "double",
     "l2": "double",
     "forwards": "int64",
@@ -71,11 +75,15 @@ COLUMNS: Mapping[str, str] = {
 }
 """A row's columns in order, with their Arrow types. Floats may be NaN; nothing may be null."""
 
+CERTIFIED = ("smoothed_jaccard", "abstained", "abstained_inside", "coarse")
+"""What only the rows of certificates have; NaN in all others."""
+
 LATER: Mapping[str, str | float] = {
     "gradient_check": "",
     "late_gain": float("nan"),
     "member": "",
     **dict.fromkeys(("lesions", "lesions_found", "lesions_false", "lesion_overlap"), float("nan")),
+    **dict.fromkeys(CERTIFIED, float("nan")),
 }
 """Columns that older files of this schema lack, and what is read there."""
 

@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "adversarial"
 
     @property
+    def certified(self) -> Path:
+        """Votes of the draws that certificates were made of."""
+        return self.root / "certified"
+
+    @property
     def pictures(self) -> Path:
         """Small pictures of a few cases of every cell."""
         return self.root / "pictures"

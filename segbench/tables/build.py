@@ -19,6 +19,7 @@ from segbench.errors import UserError
 from segbench.plugins.naming import CLEAN
 from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
+from segbench.tables import certified
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
@@ -106,6 +107,7 @@ def _tabulate(
     diagnosed = [*describe_diagnoses(rows, named, diagnoses)]
     seeds, attacks, provenance = _seeds(named), _parameters(named), _trace(named, runs)
     cases, distances = _cases(named)
+    proved = named[certified.is_certified(named)]
     structures = by_structure(named) if depth == "all" else DataFrame()
     overlaps = sorted(named["lesion_overlap"].dropna().unique().tolist())
     shown = pictures(named) if depth == "all" else ()
@@ -116,8 +118,10 @@ def _tabulate(
     worst = worst_cases(cases, _SUBJECT)
     stuck, cases = judge(cases, worst, _SUBJECT)
     everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
+    attacked = everything[~certified.is_certified(everything)]
     curves = plain_texts(draw_curves(everything, _SUBJECT))
     summary = summarise(curves)
+    certificates = plain_texts(certified.tabulate(proved, cases, curves, _SUBJECT))
     ranked = RANKING if depth == "all" else RANKING[:1]
     numbers = [*score_numbers(everything, _SUBJECT, ranked)]
     lines = headlines(numbers, _SUBJECT)
@@ -135,7 +139,7 @@ def _tabulate(
         summary=summary,
         distances=distances,
         seeds=spread_over_seeds(curves, settings),
-        comparisons=plain_texts(compare_models(everything, settings))
+        comparisons=plain_texts(compare_models(attacked, settings))
         if depth == "all"
         else DataFrame(),
         transfers=list(transfer_matrices(curves)),
@@ -145,7 +149,9 @@ def _tabulate(
             *collect_notes(cases, seeds, overlaps),
             *describe_worst(worst),
             *describe_distances(distances),
+            *certified.describe(certificates),
         ],
+        certificates=certificates,
         attacks=attacks,
         provenance=provenance,
         warnings=warnings,
@@ -234,8 +240,8 @@ def _averaged(
 
 
 def _parameters(rows: DataFrame) -> dict[str, Any]:
-    """Attack label -> its complete parameters."""
-    pairs = _pairs(rows, "attack", "attack_params").items()
+    """Attack label -> its complete parameters; certificates are none."""
+    pairs = _pairs(rows[~certified.is_certified(rows)], "attack", "attack_params").items()
     return {label: json.loads(params) for label, params in pairs if label != CLEAN}
 
 

@@ -1,7 +1,8 @@
 """Cases to curves, and curves to one line each.
 
 A curve is one model, data set, attack and kind of budget. Its clean point rests on the cases that
-were attacked, so that its fall is theirs. Everything is computed for all points at once.
+were attacked, so that its fall is theirs. Certificates, of another network, have no such point.
+Everything is computed for all points at once.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from segbench.metrics.area import mean_height
 from segbench.metrics.stats import Intervals, Range, mean_intervals
 from segbench.plugins.naming import CLEAN, eps_names
+from segbench.store.rowfile import CERTIFIED
+from segbench.tables.certified import is_certified
 from segbench.tables.texts import join_words, phrases, stack, words
 
 METRICS = (
     "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95",
-    "lesion_sensitivity", "lesion_f1", "lesions_false", "target_jaccard",
+    "lesion_sensitivity", "lesion_f1", "lesions_false", "target_jaccard", *CERTIFIED,
 )  # fmt: skip
 RANGES: dict[str, Range] = {"hd95": "distance", "lesions_false": "distance"}
 """What each metric's values are, where it is no share."""
@@ -115,8 +118,9 @@ def _with_starts(
         }
     )
     is_clean = (cases["attack"] == CLEAN).to_numpy()
-    clean, attacked = numbers[is_clean], numbers[~is_clean]
-    bare = clean[~clean["subject"].isin(attacked["subject"])]
+    certified = is_certified(cases).to_numpy()
+    clean, attacked = numbers[is_clean], numbers[~is_clean & ~certified]
+    bare = concat([clean[~clean["subject"].isin(attacked["subject"])], numbers[certified]])
     own = stack([attacked, bare]) if len(bare) else attacked
     named = cases[[*curve]].iloc[own["row"]]
     own = own.assign(curve=named.groupby([*curve], sort=True, observed=True).ngroup().to_numpy())

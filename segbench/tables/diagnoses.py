@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from segbench.plugins.naming import CLEAN
 from segbench.store.diagnoses import Diagnosis
+from segbench.tables.certified import KIND
 from segbench.tables.texts import by_key
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ def mark_untrusted(rows: DataFrame, diagnoses: Sequence[Diagnosis]) -> DataFrame
     if not failed:
         return rows
 
-    def marked(attack: str, marks: str, *subject: str) -> str:
-        return f"{marks} {MARK}".strip() if subject in failed and attack != CLEAN else marks
+    def marked(attack: str, kind: str, marks: str, *subject: str) -> str:
+        attacked = attack != CLEAN and kind != KIND  # a certificate asks for no gradient
+        return f"{marks} {MARK}".strip() if subject in failed and attacked else marks
 
-    keys = ["attack", "marks", "model", "network_sha256", "dataset"]
+    keys = ["attack", "budget_kind", "marks", "model", "network_sha256", "dataset"]
     return rows.assign(marks=by_key(rows, keys, marked))
 
 

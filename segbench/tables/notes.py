@@ -18,6 +18,7 @@ from segbench.metrics.stats import (
 )
 from segbench.plugins.naming import CLEAN, point_names
 from segbench.plugins.where import where_of
+from segbench.tables.certified import is_certified
 from segbench.tables.lesions import describe_lesions
 from segbench.tables.marks import OTHER_DATA, adapted, distrusted
 from segbench.tables.shown import Shown
@@ -182,7 +183,7 @@ def _unmatched(where: str, cases: DataFrame) -> Iterator[str]:
 
 def _spans(where: str, summary: DataFrame) -> Iterator[str]:
     """Where areas are not comparable because the curves have other eps values."""
-    for kind, part in summary.groupby("budget_kind", sort=True):
+    for kind, part in summary[~is_certified(summary)].groupby("budget_kind", sort=True):
         spans = {tuple(line) for line in part[point_names(part)].notna().to_numpy().tolist()}
         if len(spans) > 1:
             yield f"{where}: {kind} curves have different eps values, so their AUCs differ by that."

@@ -11,6 +11,7 @@ import numpy as np
 from pandas import DataFrame, concat, cut
 
 from segbench.plugins.naming import CLEAN
+from segbench.tables.certified import is_certified
 
 THIRDS = ("small", "middle", "large")
 BINS = 20
@@ -44,7 +45,7 @@ def by_structure(rows: DataFrame) -> DataFrame:
     """
     keys = [*_CURVE, "class_name"]
     needed = dict.fromkeys([*keys, *_STRUCTURE, "jaccard", "sensitivity", "false_positives"])
-    present = rows[[*needed]][rows["jaccard"].notna()]
+    present = rows[[*needed]][rows["jaccard"].notna() & ~is_certified(rows)]
     whole = present.groupby(keys, sort=True, observed=True)["jaccard"].agg(["mean", "count"])
     whole = whole.reset_index().assign(third="all", smallest=np.nan, largest=np.nan)
     sizes = structure_sizes(present)
@@ -78,7 +79,7 @@ def spread_of_cases(cases: DataFrame) -> DataFrame:
     Returns:
         ``_CURVE`` and ``bin00`` to ``bin19``, with ``median``, ``least`` and ``most``.
     """
-    scored = cases[[*_CURVE, "jaccard"]][cases["jaccard"].notna()]
+    scored = cases[[*_CURVE, "jaccard"]][cases["jaccard"].notna() & ~is_certified(cases)]
     grouped = scored.groupby(_CURVE, sort=True, observed=True)
     number = grouped.ngroup().to_numpy(np.int64)
     bins = np.minimum((scored["jaccard"].to_numpy() * BINS).astype(np.int64), BINS - 1)
@@ -93,7 +94,7 @@ def spread_of_cases(cases: DataFrame) -> DataFrame:
 def costs(cases: DataFrame) -> DataFrame:
     """What every attack on every network has taken: scores, forwards, gradients, seconds."""
     keys = ["model", "dataset", "split", "attack"]
-    attacked = cases[[*keys, *_SPENT]][cases["attack"] != CLEAN]
+    attacked = cases[[*keys, *_SPENT]][(cases["attack"] != CLEAN) & ~is_certified(cases)]
     grouped = attacked.groupby(keys, sort=True, observed=True)
     table = grouped[_SPENT].sum()
     return table.assign(scores=grouped.size()).reset_index()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -194,6 +195,28 @@ def test_where_no_gradient_leads_the_search_is_credited(prepared: Any, run: Any)
     changed = (outcome.images != images).flatten(1).any(1).tolist()
     assert outcome.members == ["search" if moved else "clean" for moved in changed]
     assert any(changed)
+
+
+def test_rows_say_what_the_end_of_the_climb_that_found_an_image_gained(
+    prepared: Any, run: Any
+) -> None:
+    network, images, labels = scene("3-D", prepared)
+    outcome = run(network, load_attack("standard"), images, labels, eps="0.05")
+    before = scores(network, images, labels)
+    for member, gain, score in zip(outcome.members, outcome.late_gain, before, strict=True):
+        assert (0 <= gain <= score) if member == "reach" else math.isnan(gain)
+    assert max(outcome.late_gain) > 0
+    short = run(network, load_attack("standard:cost=quick"), images, labels, eps="0.05")
+    assert all(map(math.isnan, short.late_gain)), "15 steps within the budget say nothing"
+
+
+def test_a_climb_without_a_gradient_gains_nothing_at_its_end(prepared: Any, run: Any) -> None:
+    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    network = prepared(Levels(), images, 3)
+    labels = network.as_labels(network.exact_logits(images))
+    outcome = run(network, load_attack("standard"), images, labels, eps="0.00001")
+    assert outcome.members == ["clean"] * 3
+    assert outcome.late_gain == [0, 0, 0]
 
 
 def test_an_attack_by_steps_is_run_as_the_engine_runs_it(prepared: Any, run: Any) -> None:

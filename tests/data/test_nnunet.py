@@ -157,7 +157,11 @@ def _described(path: Path, text: str, pages: int) -> None:
     ("text", "pages", "words"),
     [
         ("ImageJ=1.53\nimages=9\nslices=9\n", 1, "holds images=9, and has 1 pages"),
-        ("ImageJ=1.53\nimages=6\nchannels=2\nslices=3\n", 6, "holds channels=2, and has 6 pages"),
+        (
+            "ImageJ=1.53\nimages=6\nchannels=2\nslices=3\n",
+            6,
+            "holds channels=2 slices=3, and has 6 pages",
+        ),
         ('{"shape": [9, 4, 5]}', 1, r"holds shape=\[9, 4, 5\], and has 1 pages"),
     ],
 )
@@ -175,8 +179,8 @@ def test_planes_that_are_no_pages_are_not_passed_over(
 
 @pytest.mark.parametrize(
     ("text", "pages"),
-    [("ImageJ=1.53\nimages=3\nslices=3\n", 3), ('{"shape": [3, 4, 5]}', 3), ("a scan", 2),
-     ('{"shape": [1, 4, 5]}', 1)],
+    [("ImageJ=1.53\nimages=3\nslices=3\n", 3), ("ImageJ=1.53\nimages=3\nchannels=3\n", 3),
+     ('{"shape": [3, 4, 5]}', 3), ("a scan", 2), ('{"shape": [1, 4, 5]}', 1)],
 )  # fmt: skip
 def test_pages_that_are_the_planes_are_read(text: str, pages: int, tmp_path: Path) -> None:
     _described(tmp_path / "a.tif", text, pages)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from segbench.cli.attack import command
+from segbench.cli.certify import command as certify_command
 from segbench.errors import UserError
+from segbench.evaluation.certificate import Certify
 from segbench.evaluation.grid_file import GridFile
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Options, Request, select_data
@@ -20,6 +22,7 @@ from segbench.training.recipes import load_recipe
 
 ELSEWHERE = {"workspace", "plan"}  # of the command line alone
 FIELDS = {f.name: f for f in fields(Request) if f.name != "part"}  # what submit writes for run
+APART = {"certify"}  # a table of its own, and a command
 PLURALS = {"model": "models", "attack": "attacks", "seed": "seeds"}
 ASKED = {
     PLURALS.get(str(o.name), str(o.name)): o for o in command.params if o.name not in ELSEWHERE
@@ -27,11 +30,20 @@ ASKED = {
 
 
 def test_the_command_line_and_the_record_name_the_same_options() -> None:
-    assert ASKED.keys() == FIELDS.keys()
+    assert ASKED.keys() == FIELDS.keys() - APART
     assert FIELDS.keys() < {field.name for field in fields(GridFile)}
 
 
-@pytest.mark.parametrize("name", FIELDS)
+def test_certify_says_the_same_on_the_command_line_and_in_its_table() -> None:
+    options = {str(o.name): o for o in certify_command.params}
+    context = click.Context(certify_command)
+    taken = {f.name: options[f.name].get_default(context) for f in fields(Certify)}
+    assert validated(Certify, taken) == Certify()
+    others = options.keys() - taken.keys() - ELSEWHERE - {"model", "seed"}
+    assert others <= FIELDS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS.keys() - APART))
 def test_the_command_line_has_the_records_defaults_and_choices(name: str) -> None:
     option, field = ASKED[name], FIELDS[name]
     default = option.get_default(click.Context(command))

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import Result
 
+from segbench.evaluation.parts import read_part
+from segbench.evaluation.submission import Task
 from segbench.store import rowfile
 from segbench.store.images import load_images
 from segbench.store.rows import read_rows
@@ -31,6 +34,11 @@ LINES: dict[str, tuple[str, tuple[str, ...]]] = {
     "export-model": (f"export-model {MODEL} --out {{root}}/left", ("left/*",)),
     "leaderboard": ("leaderboard {root} --out {root}/board", ("board/*.csv",)),
     "report": ("report -f csv -f markdown", ("reports/*.csv",)),
+    "report-figures": ("report -f figures", ("reports/**/*.svg",)),
+    "report-rest": (
+        "report -f html -f json -f latex -f junit -f evidence -f leaderboard",
+        ("reports/*",),
+    ),
     "run": ("run {root}/grid.toml", ("reports/curves.csv",)),
     "train": (
         f"train unet:width=2,depth=1 --dataset {DATA} --epochs 1 --resume",
@@ -97,7 +105,7 @@ def outcome(root: Path, name: str) -> dict[str, Any]:
 
 
 FAULTS = {"killed": killed, "full": full}
-LONG = ("diagnose", "run")  # whose every step is slow, and is another command's too
+LONG = ("diagnose", "report-figures", "run")  # slow, and their steps are others' too
 TRIALS = [
     pytest.param(name, every, marks=[pytest.mark.slow] if every or name in LONG else [])
     for name in LINES
@@ -116,6 +124,8 @@ def test_a_command_that_is_stopped_goes_on_as_if_nothing_had_happened(
     call: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if name == "report-figures":
+        pytest.importorskip("matplotlib")
     monkeypatch.setattr("segbench.diagnosis.battery.STEPS", 2)
 
     def command(root: Path) -> Result:
@@ -144,3 +154,75 @@ def test_a_command_that_is_stopped_goes_on_as_if_nothing_had_happened(
         again = command(root)
         assert again.exit_code == 0, again.output
         assert outcome(root, name) == expected
+
+
+class Queue:
+    """In SLURM's place: takes what is submitted, and computes nothing."""
+
+    taken: list[Task]
+
+    def __init__(self, *given: Any, **more: Any) -> None: ...
+
+    def submit(self, tasks: Sequence[Task]) -> list[Any]:
+        Queue.taken = [*tasks]
+        return [SimpleNamespace(job_id=f"7_{number}") for number in range(len(tasks))]
+
+
+def submitted() -> set[tuple[str, str, str]]:
+    """(network, cell, case) of every task that was taken, from the files they name."""
+    files = [Path(task.arguments[task.arguments.index("--part") + 1]) for task in Queue.taken]
+    return {
+        (model, cell, case)
+        for file in files
+        for model, cells in read_part(file).cases.items()
+        for cell, cases in cells.items()
+        for case in cases
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_submission_that_is_stopped_submits_nothing_and_the_next_one_all(
+    every: bool,
+    fault: str,
+    made: Callable[[str], Path],
+    call: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("segbench.evaluation.submission.Slurm", Queue)
+
+    def command(root: Path) -> Result:
+        Queue.taken = []
+        return call("submit", root / "grid.toml", "--array", "2", "--workspace", root)
+
+    count = [0]
+    with FAULTS[fault](0, count):
+        done = command(made("whole"))
+    assert done.exit_code == 0, done.output
+    assert len(Queue.taken) == 2
+    expected = submitted()
+    for moment in range(1, count[0] + 1) if every else (1 + count[0] // 2,):
+        root = made(f"stopped-{moment}")
+        with FAULTS[fault](moment, [0]):
+            stopped = command(root)
+        assert stopped.exit_code in (0, 3)
+        assert submitted() == (set() if stopped.exit_code else expected)
+        assert command(root).exit_code == 0
+        assert submitted() == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["list --workspace {root}", "list runs --workspace {root}", "list cells --workspace {root}",
+     f"inspect {MODEL} --dataset {DATA} --workspace {{root}}", "doctor --workspace {root}",
+     "check --golden {root}/golden.csv --workspace {root}"],
+)  # fmt: skip
+def test_a_command_that_only_looks_asks_nothing_of_the_disk(
+    line: str, made: Callable[[str], Path], call: Callable[..., Result]
+) -> None:
+    root, count = made("whole"), [0]
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    with killed(1, count):
+        done = call(*line.format(root=root).split())
+    assert (done.exit_code, count) == (0, [0]), done.output
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before

@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ GRID = [
     "-a", f'transfer:source="{NETWORK}",attack="pgd:steps=3"',
     "--eps", "4/255,8/255", "--save-adversarial", "--precision", "fp32", "--batch-size", "2",
 ]  # fmt: skip
+KILLS = int(os.environ.get("SEGBENCH_TEST_KILLS", "100"))
 SAME = [name for name in rowfile.COLUMNS if name != "seconds"]
 
 
@@ -101,42 +105,90 @@ def test_stopped_at_every_durable_operation_the_next_run_goes_on(
     assert len(shown) == len(expected)
 
 
-def kill_some(process: subprocess.Popen[bytes], chance: random.Random) -> None:
-    """The process, or one of its workers, of which the run must think nothing."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    if children and chance.random() < 0.5:
+@dataclass(frozen=True)
+class Pool:
+    """How the grid is computed: ``workers`` gives those of a run by its process id."""
+
+    options: list[str]
+    environment: dict[str, str]
+    workers: Callable[[int], list[int]]
+
+
+def children_of(process: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
+
+
+def is_actor(process: int) -> bool:
+    """Whether it is one of Ray's that a pool has taken; an idle one bears another name."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::Worker")
+    return False
+
+
+@pytest.fixture(params=["local", "processes", "ray"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """One process, a pool of two, or actors of a cluster that outlives every run."""
+    workers = ["--executor", request.param, "--workers", "2"]
+    if request.param != "ray":
+        yield Pool(workers if request.param == "processes" else [], {}, children_of)
+        return
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "object_store_memory": 2**27, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    raylet = cluster.head_node.all_processes["raylet"][0].process.pid
+
+    def actors(_: int) -> list[int]:
+        # A driver's death is known to the cluster a little later; its actors end by themselves.
+        return [process for process in children_of(raylet) if is_actor(process)]
+
+    try:
+        yield Pool(workers, {"RAY_ADDRESS": cluster.address}, actors)
+    finally:
+        cluster.shutdown()
+
+
+def kill_some(process: subprocess.Popen[bytes], pool: Pool, chance: random.Random) -> str:
+    """The process, or one of its workers, of which the run must think nothing; which it was."""
+    workers = pool.workers(process.pid)
+    if workers and chance.random() < 0.5:
         with suppress(ProcessLookupError):
-            os.kill(int(chance.choice(children)), signal.SIGKILL)
+            os.kill(chance.choice(workers), signal.SIGKILL)
         process.wait()
-    else:
-        process.send_signal(signal.SIGKILL)
+        return "worker"
+    process.send_signal(signal.SIGKILL)
+    return "run"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["local", "processes"])
+@pytest.mark.filterwarnings("ignore")  # Ray's own, in the process that holds the node
 @pytest.mark.skipif(sys.platform != "linux", reason="kills its children")
-def test_a_hundred_kills_at_random_moments(trained: Path, tmp_path: Path, executor: str) -> None:
-    undisturbed = copy_of(trained, tmp_path / "whole")
+def test_a_hundred_kills_at_random_moments(trained: Path, tmp_path: Path, pool: Pool) -> None:
+    undisturbed, environment = copy_of(trained, tmp_path / "whole"), os.environ | pool.environment
     begun = time.monotonic()
-    workers = ["--executor", "processes", "--workers", "2"] if executor == "processes" else []
-    command = [sys.executable, "-m", "segbench", *GRID, *workers, "--workspace"]
-    subprocess.run([*command, str(undisturbed)], capture_output=True, check=True)
+    command = [sys.executable, "-m", "segbench", *GRID, *pool.options, "--workspace"]
+    whole = [*command, str(undisturbed)]
+    subprocess.run(whole, capture_output=True, check=True, env=environment)
     length = time.monotonic() - begun
     expected = rows_of(undisturbed)
-    chance, kills, turn = random.Random(0), 0, 0
-    while kills < 100:
+    chance, killed, turn = random.Random(0), Counter[str](), 0
+    while killed.total() < KILLS:
         root, done = copy_of(trained, tmp_path / f"turn{turn}"), False
         turn += 1
         while not done:
             with subprocess.Popen(
-                [*command, str(root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [*command, str(root)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
             ) as process:
                 time.sleep(length * chance.uniform(0.3, 1.0))  # the rest is imports
                 if process.poll() is None:
-                    kill_some(process, chance)
-                    kills += 1
+                    killed[kill_some(process, pool, chance)] += 1
             done = process.returncode == 0
         pd.testing.assert_frame_equal(rows_of(root)[SAME], expected[SAME])
         states = [run.state for run in read_runs(Workspace(root))]
         assert states[-1] == "done"
         assert set(states) <= {"killed", "done"}  # killed while it showed its tables
+    print(f"killed: {dict(killed)} in {turn} workspaces")

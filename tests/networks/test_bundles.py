@@ -178,6 +178,44 @@ def test_a_bundle_predicts_what_monai_predicts(
     assert getattr(model.module, "output", None) == ("sigmoid" if post is SIGMOID else None)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:monai.transforms.spatial:FutureWarning", "ignore:NvImgCodecPydicomReader"
+)
+@pytest.mark.parametrize("network", ["UNet", "SegResNet"])
+@pytest.mark.parametrize("post", [SOFTMAX, SIGMOID], ids=["labels", "regions"])
+def test_a_bundle_predicts_what_monais_own_evaluator_predicts(
+    network: str, post: Any, tmp_path: Path, volumes: Path
+) -> None:
+    """From the file to the prediction after the bundle's own postprocessing, case by case."""
+    pytest.importorskip("ignite")
+    from monai.data import DataLoader, Dataset
+    from monai.engines import SupervisedEvaluator
+
+    folder = bundle(tmp_path, NETWORKS[network], ZSCORE, post)
+    dataset, parser = open_dataset(SPEC, volumes), theirs(folder)
+    model = loaded(f"monai-bundle:{folder}", dataset)
+    net = parser.get_parsed_content("network_def")
+    net.load_state_dict(torch.load(folder / "models" / "model.pt"))
+    for name in ("c0", "c1"):
+        file = {"image": str(volumes / "images" / f"{name}.nii.gz")}
+        prepared = Dataset([file], parser.get_parsed_content("preprocessing"))
+        evaluator = SupervisedEvaluator(
+            torch.device("cpu"), DataLoader(prepared), net,
+            inferer=parser.get_parsed_content("inferer"),
+            postprocessing=parser.get_parsed_content("postprocessing"),
+        )  # fmt: skip
+        evaluator.run()
+        expected = evaluator.state.output[0]["pred"].as_tensor()
+        case = dataset.load(name)
+        model.module.eval().meet(case)
+        with torch.no_grad():
+            logits = model.module(torch.from_numpy(case.image)[None])[0]
+        labels = logits.argmax(0)[None].flip(1)  # inverted: along the file's axes
+        found = logits > 0 if post is SIGMOID else labels
+        assert len(found.unique()) > 1
+        assert (found == expected).float().mean() > 0.9999
+
+
 def test_its_gradient_is_that_of_its_answer(tmp_path: Path, volumes: Path) -> None:
     """Through window, z-score and checkpoints, by finite differences in double."""
     dataset = open_dataset(SPEC, volumes)

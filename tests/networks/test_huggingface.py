@@ -74,14 +74,52 @@ def sam() -> Any:
     return transformers.SamModel(config)
 
 
-MADE = {"segformer": segformer, "mask2former": mask2former, "sam": sam}
+def sam2_parts() -> dict[str, Any]:
+    backbone = transformers.Sam2HieraDetConfig(
+        hidden_size=8, image_size=[64, 64], embed_dim_per_stage=[8, 16, 32, 64],
+        blocks_per_stage=[1, 1, 2, 1], num_attention_heads_per_stage=[1, 1, 2, 2],
+        window_size_per_stage=[8, 4, 4, 4], window_positional_embedding_background_size=[4, 4],
+        global_attention_blocks=[3], mlp_ratio=2.0,
+    )  # fmt: skip
+    vision = transformers.Sam2VisionConfig(
+        backbone_config=backbone.to_dict(), backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]], fpn_hidden_size=16,
+    )  # fmt: skip
+    prompt = transformers.Sam2PromptEncoderConfig(
+        hidden_size=16, image_size=64, patch_size=16, mask_input_channels=4
+    )
+    mask = transformers.Sam2MaskDecoderConfig(
+        hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2,
+        iou_head_hidden_dim=16,
+    )  # fmt: skip
+    return {"vision_config": vision.to_dict(), "prompt_encoder_config": prompt.to_dict(),
+            "mask_decoder_config": mask.to_dict()}  # fmt: skip
+
+
+def sam2() -> Any:
+    return transformers.Sam2Model(transformers.Sam2Config(**sam2_parts()))
+
+
+def sam2_video() -> Any:
+    config = transformers.Sam2VideoConfig(
+        **sam2_parts(), image_size=64, memory_attention_hidden_size=16,
+        memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=16,
+        memory_attention_rope_feat_sizes=[4, 4], memory_encoder_hidden_size=16,
+        memory_encoder_output_channels=8, mask_downsampler_embed_dim=16, memory_fuser_embed_dim=16,
+        memory_fuser_intermediate_dim=16, memory_fuser_num_layers=1,
+    )  # fmt: skip
+    return transformers.Sam2VideoModel(config)
+
+
+PROMPTED = {"sam": sam, "sam2": sam2}
+MADE = {"segformer": segformer, "mask2former": mask2former, **PROMPTED}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each network, its weights at random, large enough that its labels vary."""
     root = tmp_path_factory.mktemp("hf")
-    for name, make in MADE.items():
+    for name, make in {**MADE, "sam2_video": sam2_video}.items():
         torch.manual_seed(1)
         network = make().eval()
         for parameter in network.parameters():
@@ -141,27 +179,32 @@ def test_queries_become_semantic_scores(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["box", "points", "centre"])
-def test_sam_is_prompted_from_the_label_map(prompt: str, saved: Path) -> None:
-    model, dataset = loaded(f"hf:{saved / 'sam'},prompt={prompt}")
-    case = dataset.load(dataset.entries("test")[0].case_id)
+@pytest.mark.parametrize("name", [*PROMPTED, "sam2_video"])
+def test_sam_is_prompted_from_the_label_map(name: str, prompt: str, saved: Path) -> None:
+    """Of an image that is no square: SAM's is padded to one, SAM 2's is stretched."""
+    model, dataset = loaded(f"hf:{saved / name},prompt={prompt}")
+    whole = dataset.load(dataset.entries("test")[0].case_id)
+    case = replace(whole, image=whole.image[:, :24], labels=whole.labels[:24])
     model.module.eval().meet(case)
     images = torch.from_numpy(case.image)[None].requires_grad_()
     found = model.module(images)
-    assert found.shape == (1, 1, 32, 32)
-    theirs = transformers.SamModel.from_pretrained(saved / "sam").eval()
+    assert found.shape == (1, 1, 24, 32)
+    kind = transformers.SamModel if name == "sam" else transformers.Sam2Model
+    theirs = kind.from_pretrained(saved / name).eval()
+    inner, scale = ((48, 64), [2, 2]) if name == "sam" else ((64, 64), [2, 64 / 24])
     (drawn,) = draw(Prompt(prompt), case)  # type: ignore[arg-type]
     assert drawn is not None
     asked = {}
     if drawn.box is not None:
-        asked["input_boxes"] = torch.tensor(drawn.box).reshape(1, 1, 4) * 2
+        asked["input_boxes"] = torch.tensor(drawn.box).reshape(1, 1, 4) * torch.tensor(scale * 2)
     if drawn.points is not None:
-        asked["input_points"] = torch.tensor(drawn.points)[None, None] * 2
+        asked["input_points"] = torch.tensor(drawn.points)[None, None] * torch.tensor(scale)
         asked["input_labels"] = torch.ones(1, 1, len(drawn.points), dtype=torch.int)
-    seen = F.interpolate(images, (64, 64), mode="bilinear", antialias=True)
-    masks = theirs(pixels(seen), multimask_output=False, **asked).pred_masks[:, 0]
-    expected = F.interpolate(
-        F.interpolate(masks, (64, 64), mode="bilinear"), (32, 32), mode="bilinear"
-    )
+    seen = F.interpolate(images, inner, mode="bilinear", antialias=True)
+    seen = F.pad(pixels(seen), (0, 0, 0, 64 - inner[0]))
+    masks = theirs(seen, multimask_output=False, **asked).pred_masks[:, 0]
+    large = F.interpolate(masks, (64, 64), mode="bilinear")[:, :, : inner[0]]
+    expected = F.interpolate(large, (24, 32), mode="bilinear")
     assert_close(found, expected, atol=1e-4, rtol=1e-3)
     gradients = [torch.autograd.grad(z.square().sum(), images)[0] for z in (found, expected)]
     assert gradients[0].any()
@@ -182,7 +225,7 @@ def test_a_folder_is_inspected_and_attacked(name: str, saved: Path, tmp_path: Pa
     data = ["--dataset", GRAY, "--channels", "repeat", "--workspace", str(tmp_path)]
     shown = CliRunner().invoke(main, ["inspect", f"hf:{saved / name}", *data])
     assert shown.exit_code == 0, shown.output
-    assert "prompt      box of each class" in shown.output or name != "sam"
+    assert "prompt      box of each class" in shown.output or name not in PROMPTED
     done = CliRunner().invoke(main, [
         "attack", "-m", f"hf:{saved / name}", "-a", "pgd:steps=5", "--eps", "0.1", *data
     ])  # fmt: skip

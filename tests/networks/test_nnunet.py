@@ -21,7 +21,7 @@ from segbench.cli import main
 from segbench.data import open_dataset
 from segbench.errors import UserError
 from segbench.networks.imported import read_import
-from segbench.networks.nnunet import agreement
+from segbench.networks.nnunet import _dice, agreement
 from segbench.networks.nnunet_network import NnunetNetwork, class_logits
 from segbench.networks.nnunet_plans import build_network, read_plans
 from segbench.networks.resampling import resample, resize
@@ -213,22 +213,74 @@ def test_its_gradient_is_that_of_its_answer(name: str, tmp_path: Path, volumes: 
     )
 
 
+def attacked(folder: Path, volumes: Path, *more: str, limit: int = 2) -> tuple[str, Any]:
+    """What ``segbench attack`` says, and its rows."""
+    runs = folder.parent / "runs"
+    done = CliRunner().invoke(main, [
+        "attack", "-m", f"nnunet:{folder}", "--limit", str(limit), "--workspace", str(runs),
+        "--dataset", SPEC, "--data-root", str(volumes), *more,
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split()), read_rows(Workspace(runs))
+
+
 @pytest.mark.parametrize("name", ["2d", "3d_fullres"])
 def test_a_folder_is_attacked_from_the_command_line(
     name: str, tmp_path: Path, volumes: Path
 ) -> None:
+    """By PGD, and by the standard attack."""
+    for file in volumes.glob("*/*") if name == "2d" else ():  # a plane is enough
+        nibabel.load(file).slicer[:, :, :1].to_filename(file)  # type: ignore[attr-defined]
     folder = results(tmp_path, name, folds="0")
-    done = CliRunner().invoke(main, [
-        "attack", "-m", f"nnunet:{folder}", "-a", "pgd:steps=8", "--eps", "0.2", "--limit", "2",
-        "--dataset", "folder:mode=volumes,lower=0,upper=100", "--data-root", str(volumes),
-        "--workspace", str(tmp_path / "runs"),
-    ])  # fmt: skip
-    assert done.exit_code == 0, done.output
-    assert "its classes are front, back, in this order" in " ".join(done.output.split())
-    rows = read_rows(Workspace(tmp_path / "runs"))
+    attacks = ("-a", "pgd:steps=8", "-a", "standard:cost=quick", "--eps", "0.2")
+    output, rows = attacked(folder, volumes, *attacks, limit=1)
+    assert "its classes are front, back, in this order" in output
     assert set(rows["model"]) == {f"nnunet:{folder.name}"}
-    means = rows.groupby("attack")["dice"].mean()
-    assert means["pgd:steps=8"] < means["clean"]
+    means = rows.groupby("attack")["jaccard"].mean()
+    assert max(means["standard:cost=quick"], means["pgd:steps=8"]) < means["clean"]
+
+
+def summarise(folder: Path, fold: str, dices: Mapping[str, list[float]]) -> None:
+    """A ``summary.json`` as nnU-Net writes it."""
+    cases = [
+        {"prediction_file": f"/gone/validation/{name}.nii.gz",
+         "metrics": {str(n): {"Dice": dice} for n, dice in enumerate(own, 1)}}
+        for name, own in dices.items()
+    ]  # fmt: skip
+    (folder / f"fold_{fold}" / "validation").mkdir()
+    summary = folder / f"fold_{fold}" / "validation" / "summary.json"
+    summary.write_text(json.dumps({"metric_per_case": cases}))
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.0, "agrees"), (0.01, "does NOT agree")])
+def test_an_attack_compares_its_clean_scores_with_the_validation(
+    error: float, verdict: str, tmp_path: Path, volumes: Path
+) -> None:
+    """For nothing: they are scored anyway."""
+    folder = results(tmp_path, folds="0")
+    output, rows = attacked(folder, volumes, "--eps", "0", limit=2)
+    assert "came with it" not in output
+    dices = {
+        name: [dice + error for dice in own.sort_values("class_id")["dice"]]
+        for name, own in rows.groupby("case_id")
+    }
+    summarise(folder, "0", {**dices, "elsewhere": [0.5, 0.5]})
+    output, _ = attacked(folder, volumes, "--eps", "0", limit=2)
+    assert f"its clean Jaccard {verdict}" in output
+    assert "on 2 of its 3 cases" in output
+
+
+def test_each_fold_is_compared_on_its_own_cases(tmp_path: Path, volumes: Path) -> None:
+    """nnU-Net predicted them by the one fold that had not seen them, not by the mean of all."""
+    folder, dataset = results(tmp_path), data(volumes)
+    for fold, name in (("0", "c0"), ("1", "c1")):
+        alone = loaded(f"nnunet:{folder},folds={fold}", dataset).module
+        summarise(folder, fold, {name: _dice(alone, dataset.load(name), 3)})
+    model = loaded(f"nnunet:{folder}", dataset)
+    lines = list(model.oracle())
+    assert len(lines) == 3
+    assert lines[-1].endswith("clean Dice at most 0.0000 apart; they agree")
+    assert not model.measured
 
 
 def test_regions_become_the_labels_that_nnunet_paints() -> None:

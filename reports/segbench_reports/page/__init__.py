@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from segbench.api import TELLING, Tables, plain
 from segbench.atomic import write_atomically
+from segbench_reports.certified import certified
 from segbench_reports.page import parts, pictures, svg, words
 from segbench_reports.requested import requested
 from segbench_reports.suites import attacks_compared
@@ -57,6 +58,7 @@ def render(tables: Tables) -> str:
             notes=[note for note in tables.notes if note not in set(tables.warnings)],
             transfers=[_matrix(matrix) for matrix in tables.transfers],
             costs=tables.costs.to_dict("records"),
+            certificates=[*certified(tables)],
             comparisons=[*requested(tables), *attacks_compared(tables)],
             seeds=_seeds(tables),
             telling=TELLING,
@@ -107,6 +109,7 @@ def _data(tables: Tables, dataset: str, split: str) -> dict[str, Any]:
         "answer": [*words.answer(tables, dataset, split)],
         "hero": [*parts.hero(tables, dataset, split)],
         "panels": [*parts.panels(tables, dataset, split)],
+        "proved": [*parts.proved(tables, dataset, split)],
         "survival": [*parts.survival(tables, dataset, split)],
         "scores": [parts.scores(tables, dataset, split, kind) for kind in kinds],
         "spreads": parts.spreads(tables, dataset, split),

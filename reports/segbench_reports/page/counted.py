@@ -46,6 +46,29 @@ def counted(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, li
     return found
 
 
+def proofs(tables: Tables, dataset: str, split: str) -> dict[str, dict[str, list[Value]]]:
+    """Network -> what is certified of its smoothed forms, and what L2 attacks leave of itself.
+
+    Of each by the name of its curve. Two networks stand in one frame: a curve from below may lie
+    above the one from above.
+    """
+    whole, found = tables.certificates, dict[str, dict[str, list[Value]]]()
+    if whole.empty:
+        return found
+    whole = whole[(whole["dataset"] == dataset) & (whole["split"] == split)]
+    attacked = counted(tables, dataset, split, "l2")
+    of_points = whole[whole["class_name"] == "all"].sort_values(["model", "certificate", "radius"])
+    for line in of_points.to_dict("records"):
+        curves = found.setdefault(str(line["model"]), {})
+        name = f"certified: {line['certificate']} (lower bound, the smoothed network)"
+        numbers = (float(line[f"jaccard{end}"]) for end in ("", "_low", "_high"))
+        value = Value(float(line["radius"]), f"{line['radius']:.3g}", *numbers)
+        curves.setdefault(name, []).append(value)
+    for model in found.keys() & attacked.keys():
+        found[model]["attacked (upper bound, the network itself)"] = attacked[model]
+    return found
+
+
 def strongest(attacks: Collection[str], confined: Collection[str]) -> set[str]:
     """Of a network's curves those that say what is left of it: the worst, or the only one."""
     free = [attack for attack in attacks if attack not in confined]

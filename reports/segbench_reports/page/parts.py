@@ -10,7 +10,7 @@ from segbench.api import Tables
 from segbench.plugins.naming import point_names
 from segbench.plugins.where import where_of
 from segbench_reports.page import svg, words
-from segbench_reports.page.counted import counted, named, strongest
+from segbench_reports.page.counted import counted, named, proofs, strongest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -35,9 +35,15 @@ def panels(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
     """For each network and kind of budget all its attacks in one frame."""
     own = words.of_data(tables.summary, dataset, split)
     for (model, kind), part in own.groupby(["model", "budget_kind"], sort=True):
-        if kind != "none":
+        if kind not in ("none", "certified"):
             attacks = [str(attack) for attack in part["attack"]]
             yield _chart(tables, dataset, split, str(kind), str(model), attacks)
+
+
+def proved(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
+    """For each network what is certified, from below, and attacked in L2, from above."""
+    for model, curves in proofs(tables, dataset, split).items():
+        yield _frame(f"{model}: certified and attacked, L2", "l2", curves, strong=set(curves))
 
 
 def survival(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
