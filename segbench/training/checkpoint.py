@@ -17,7 +17,8 @@ from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.architecture import Architecture
 from segbench.training.card import BEST_FILE, CARD_FILE, LAST_FILE, Card, load_card
-from segbench.training.weights import fit_weights, parse_safetensors
+from segbench.training.weight_files import parse_safetensors
+from segbench.training.weights import fit_weights
 
 
 def save_checkpoint(

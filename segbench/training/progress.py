@@ -17,7 +17,7 @@ from torch import Tensor
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
 from segbench.training.card import EpochScore, Settings
-from segbench.training.weights import load_tensors
+from segbench.training.weight_files import load_tensors
 
 _VERSION = 1
 

@@ -1,23 +1,19 @@
-"""Weights files into networks. Nothing is ever unpickled: a weights file cannot run code."""
+"""Weights into networks: of all that a file holds, what fits."""
 
 from __future__ import annotations
 
-import io
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from segbench.atomic import read_regular
 from segbench.errors import UserError
-from segbench.training.inert import Checkpoint, Inert, read_inert
-from segbench.training.records import RecordsError, check_records
+from segbench.training.inert import Checkpoint, Inert
+from segbench.training.records import RecordsError
 from segbench.training.state_dicts import (
     Fitted,
     StateDict,
@@ -27,6 +23,7 @@ from segbench.training.state_dicts import (
     fit_names,
     same_numbers,
 )
+from segbench.training.weight_files import parse_safetensors, parse_torch, read_torch
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -43,7 +40,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         if path.suffix == ".safetensors":
             read: tuple[Any, Checkpoint | None] = parse_safetensors(read_regular(path), path), None
         else:
-            read = _read_torch(path)
+            read = read_torch(path)
     except OSError as error:
         raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
     _load_fitted(module, _choose(module, *read, path), read[1], path)
@@ -67,7 +64,7 @@ def load_content(module: nn.Module, content: bytes, path: Path) -> None:
     Raises:
         UserError: it holds nothing that fits, or several things that do.
     """
-    read = _parse_torch(content, path)
+    read = parse_torch(content, path)
     _load_fitted(module, _choose(module, *read, path), read[1], path)
 
 
@@ -78,7 +75,7 @@ def load_part(module: nn.Module, path: Path, key: str) -> Mapping[str, Any]:
         UserError: the file cannot be read, has no such key, or its weights do not fit.
     """
     try:
-        content, checkpoint = _read_torch(path)
+        content, checkpoint = read_torch(path)
     except OSError as error:
         raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
     if not isinstance(content, Mapping) or key not in content:
@@ -90,41 +87,6 @@ def load_part(module: nn.Module, path: Path, key: str) -> Mapping[str, Any]:
         _refuse_misfit(found or [StateDict(key, {})], expected, path, "")
     _load_fitted(module, fits[0], checkpoint, path)
     return {name: value for name, value in content.items() if name != key}
-
-
-def parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
-    """The named tensors in the content of a file.
-
-    Raises:
-        UserError: it is truncated, or of another format.
-    """
-    try:
-        return load(content)
-    except (SafetensorError, ValueError) as error:
-        raise UserError(
-            f"weights {path} are not a complete safetensors file ({error}); "
-            "they were not unpickled; give the original file"
-        ) from None
-
-
-def load_tensors(path: Path) -> Any:
-    """What ``torch.save`` put into a file, on the CPU; nothing is unpickled that could run code.
-
-    Raises:
-        OSError: the file cannot be read, or is none.
-        Exception: anything at all, where the file is not of ``torch.save``.
-    """
-    return parse_tensors(read_regular(path))
-
-
-def parse_tensors(content: bytes) -> Any:
-    """What ``torch.save`` made these bytes of; see ``load_tensors``."""
-    file = io.BytesIO(content)
-    with warnings.catch_warnings():
-        # torch warns of TorchScript archives, and then refuses them.
-        warnings.simplefilter("ignore")
-        check_records(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -181,32 +143,6 @@ def _other_kind(tensor: Tensor, wanted: torch.dtype) -> str:
 
 def _plain(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _read_torch(path: Path) -> tuple[Any, Checkpoint | None]:
-    return _parse_torch(read_regular(path), path)
-
-
-def _parse_torch(content: bytes, path: Path) -> tuple[Any, Checkpoint | None]:
-    """What a file holds: as torch reads tensors, or else with placeholders for all that is none."""
-    try:
-        return parse_tensors(content), None
-    except pickle.UnpicklingError as error:
-        refusal: Exception = error
-    except Exception as error:  # torch's reader fails in any way at all on foreign bytes
-        reason = str(error) if isinstance(error, RecordsError) else type(error).__name__
-        raise UserError(
-            f"weights {path} are not a file of torch.save ({reason}) and were not unpickled; "
-            "give a state dict as .safetensors, .pt or .pth"
-        ) from error
-    try:
-        checkpoint = read_inert(content)
-    except Exception as error:
-        raise UserError(
-            f"weights {path} are not a file of torch.save ({type(error).__name__}) and were not "
-            "unpickled, since that can run code; give a state dict as .safetensors, .pt or .pth"
-        ) from refusal
-    return checkpoint.content, checkpoint
 
 
 def _choose(module: nn.Module, content: Any, checkpoint: Checkpoint | None, path: Path) -> Fitted:

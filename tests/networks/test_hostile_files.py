@@ -21,7 +21,8 @@ from segbench.errors import UserError
 from segbench.networks.scripted import load_archive
 from segbench.training.checkpoint import load_checkpoint
 from segbench.training.progress import load_progress
-from segbench.training.weights import load_tensors, load_weights
+from segbench.training.weight_files import load_tensors
+from segbench.training.weights import load_weights
 
 _EVENTS = {"pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn"}
 _heard: list[str] = []
