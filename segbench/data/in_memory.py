@@ -12,15 +12,18 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from segbench.api import Case, Entry
+from segbench.data.arrays import (
+    checked_images,
+    checked_labels,
+    checked_names,
+    checked_spacing,
+    default_names,
+)
 from segbench.errors import UserError
 from segbench.plugins.registry import suggest
 
 SPLIT = "test"
-_IGNORE = "(ignore_index={value} of segbench.InMemory and segbench.attack)"
 
 
 class InMemory:
@@ -62,10 +65,10 @@ class InMemory:
         spacing: Sequence[float] | None = None,
         name: str = "arrays",
     ) -> None:
-        self.images = _checked_images(images)
-        self.labels = _checked_labels(labels, self.images.shape, ignore_index)
+        self.images = checked_images(images)
+        self.labels = checked_labels(labels, self.images.shape, ignore_index)
         self.ignore_index, self.name = ignore_index, _checked_name(name)
-        self.class_names = _checked_names(class_names, self.labels, ignore_index)
+        self.class_names = checked_names(class_names, self.labels, ignore_index)
         count = len(self.images)
         self.case_ids = _one_per_case("case_ids", case_ids, count) or _numbered(count)
         if len(set(self.case_ids)) < count:
@@ -73,7 +76,7 @@ class InMemory:
                 "case_ids holds a name twice; expected a name of its own for every case"
             )
         self.group_ids = _one_per_case("group_ids", group_ids, count) or self.case_ids
-        self.spacing = None if spacing is None else _checked_spacing(spacing, self.spatial_dims)
+        self.spacing = None if spacing is None else checked_spacing(spacing, self.spatial_dims)
         self._places = {case_id: n for n, case_id in enumerate(self.case_ids)}
         self._pixels = hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()
 
@@ -96,7 +99,7 @@ class InMemory:
     def with_classes(self, count: int) -> InMemory:
         """The same cases of a data set with so many classes, which the labels need not all hold."""
         other = copy.copy(self)
-        other.class_names = _default_names(count)
+        other.class_names = default_names(count)
         return other
 
     def entries(self, split: str) -> Sequence[Entry]:
@@ -148,126 +151,6 @@ def _checked_name(name: str) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w.+-]*", name):
         raise UserError(f"name = {name!r}; expected letters, digits and _ . + - only")
     return name
-
-
-def _array(values: Any, what: str) -> NDArray[Any]:
-    """A copy in memory of a tensor on any device, or of what numpy makes an array."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if str(values.dtype) == "torch.bfloat16":  # which numpy does not have
-            values = values.float()
-        values = values.numpy()
-    try:
-        return np.array(values)
-    except ValueError as error:
-        raise UserError(f"{what} make no array, since their sizes differ: {error}") from None
-
-
-def _checked_images(values: Any) -> NDArray[np.float32]:
-    images = _array(values, "images")
-    if images.ndim not in (4, 5):
-        raise UserError(
-            f"images have the shape {images.shape}; expected (N, C, H, W), or (N, C, H, W, D) for "
-            "volumes"
-        )
-    if not images.size:
-        raise UserError(f"images have the shape {images.shape}, which holds no pixel")
-    if images.dtype.kind == "f":
-        images = np.ascontiguousarray(images, np.float32)
-    elif images.dtype.kind not in "iub":
-        raise UserError(f"images are of type {images.dtype}; expected floating point in 0 to 1")
-    low, high = float(images.min()), float(images.max())
-    if not np.isfinite([low, high]).all():
-        raise UserError("images hold NaN or infinite values; expected values in 0 to 1")
-    if low < 0 or high > 1:
-        raise UserError(f"images lie in {low:g} to {high:g}, not in 0 to 1; {_hint(low, high)}")
-    if images.dtype.kind != "f":
-        raise UserError(
-            f"images are of type {images.dtype}, not floating point in 0 to 1; {_whole(images)}"
-        )
-    return images
-
-
-def _hint(low: float, high: float) -> str:
-    if low < 0:
-        return (
-            "images stay as they are stored, and normalisation belongs inside the network, or into "
-            "normalize="
-        )
-    for top in (255, 4095, 65535):
-        if 1.5 < high <= top:
-            return f"did you mean images / {top}?"
-    return "scale them, or clip what rounding has left outside"
-
-
-def _whole(images: NDArray[Any]) -> str:
-    top = 1 if images.dtype.kind == "b" else np.iinfo(images.dtype).max
-    return "did you mean images.float()?" if top == 1 else f"did you mean images / {top}?"
-
-
-def _checked_labels(
-    values: Any, shape: tuple[int, ...], ignore_index: int | None
-) -> NDArray[np.int64]:
-    labels = _array(values, "labels")
-    expected = (shape[0], *shape[2:])
-    if labels.shape != expected:
-        hint = "; did you mean labels[:, 0]?" if labels.shape == (shape[0], 1, *shape[2:]) else ""
-        raise UserError(
-            f"labels have the shape {labels.shape}; images of shape {shape} need {expected}{hint}"
-        )
-    if labels.dtype.kind not in "iub":
-        raise UserError(
-            f"labels are of type {labels.dtype}; expected whole numbers, the class of every pixel"
-        )
-    labels = np.ascontiguousarray(labels, np.int64)
-    counted = labels if ignore_index is None else labels[labels != ignore_index]
-    if counted.size and (low := int(counted.min())) < 0:
-        raise UserError(
-            f"labels hold {low}, and classes are counted from 0; where that marks pixels to be "
-            f"ignored, say so {_IGNORE.format(value=low)}"
-        )
-    if counted.size and set(np.unique(counted).tolist()) == {0, 255}:
-        raise UserError("labels hold 0 and 255 only; did you mean labels // 255?")
-    empty = (labels == ignore_index).reshape(len(labels), -1).all(1)
-    if ignore_index is not None and empty.any():
-        raise UserError(
-            f"every pixel of case {int(empty.argmax())} is to be ignored, so nothing of it can be "
-            "scored; leave it out"
-        )
-    return labels
-
-
-def _checked_names(
-    names: Sequence[str] | None, labels: NDArray[np.int64], ignore_index: int | None
-) -> tuple[str, ...]:
-    """The class names; as many as the labels need where none are given."""
-    counted = labels if ignore_index is None else labels[labels != ignore_index]
-    highest = int(counted.max())
-    if names is None:
-        return _default_names(max(highest + 1, 2))
-    if isinstance(names, str) or len(names) < 2 or not all(isinstance(n, str) for n in names):
-        raise UserError(f"class_names = {names!r}; expected two names or more, background first")
-    if highest >= len(names):
-        raise UserError(
-            f"labels hold {highest}, but there are {len(names)} classes, 0 to {len(names) - 1}; "
-            f"where it marks pixels to be ignored, say so {_IGNORE.format(value=highest)}"
-        )
-    return tuple(names)
-
-
-def _default_names(count: int) -> tuple[str, ...]:
-    if count == 2:
-        return ("background", "foreground")
-    return ("background", *(f"class {n}" for n in range(1, count)))
-
-
-def _checked_spacing(spacing: Sequence[float], dims: int) -> tuple[float, ...]:
-    found = tuple(map(float, spacing))
-    if len(found) != dims or not all(0 < value < np.inf for value in found):
-        raise UserError(
-            f"spacing = {spacing!r}; expected {dims} numbers above 0, millimetres per pixel"
-        )
-    return found
 
 
 def _one_per_case(what: str, given: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
