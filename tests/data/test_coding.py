@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 
 from segbench.data.coding import COLOUR, IGNORE_INDEX, Coding, count_values
-from segbench.data.survey import (
-    MaskValues,
-    Survey,
-    explained_coding,
-    infer_coding,
-    structure_coding,
-    survey_masks,
-)
+from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
+from segbench.data.survey import MaskValues, Survey, survey_masks
 from segbench.data.values import read_values
 from segbench.errors import UserError
 

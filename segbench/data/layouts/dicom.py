@@ -30,20 +30,14 @@ from segbench.data.dicom_source import RadiographSource, SeriesSource
 from segbench.data.dicom_tree import read_headers
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.layouts.volumes import VolumeLayout
+from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
 from segbench.data.pairing import SUFFIXES, Pair, stem_of, suffix_of
 from segbench.data.rasters import inspect_mask
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
 from segbench.data.sources import Source
 from segbench.data.splits import group_rule
-from segbench.data.survey import (
-    MaskValues,
-    Survey,
-    explained_coding,
-    infer_coding,
-    structure_coding,
-    survey_masks,
-)
+from segbench.data.survey import MaskValues, Survey, survey_masks
 from segbench.data.values import ValueMap, read_values
 from segbench.data.volume_source import Mode
 from segbench.data.volumes import inspect_volume, same_place

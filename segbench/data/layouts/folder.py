@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segbench.data.coding import ALL_IGNORED, Coding
 from segbench.data.faults import Faults
 from segbench.data.layouts.volumes import VolumeLayout
+from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
 from segbench.data.mask_reading import read_all_masks
 from segbench.data.pairing import Pair, find_pairs, is_volume
 from segbench.data.patterns import pairs_by_pattern, pairs_by_table, structure_names
@@ -22,7 +23,6 @@ from segbench.data.resize import check_size
 from segbench.data.scale import Scale, parse_range
 from segbench.data.sources import Source
 from segbench.data.splits import group_rule
-from segbench.data.survey import explained_coding, infer_coding, structure_coding
 from segbench.data.values import ValueMap, read_values
 from segbench.data.volume_source import Mode, volume_sources
 from segbench.errors import UserError
