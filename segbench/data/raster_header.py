@@ -6,7 +6,6 @@ alpha and colour profile is looked at here, and nowhere else.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from segbench.data.faults import BadFileError
+from segbench.data.tiff_pages import refuse_hidden
 
 JPEG = ("JPEG", "MPO")  # MPO: what cameras write, a JPEG with a second one behind it
 ORIENTATION = 0x0112
@@ -26,8 +26,6 @@ _GRAY16 = ("I;16", "I;16B", "I;16L", "I;16N")
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _PHOTOMETRIC, _FORMAT, _BITS, _EXTRA, _COMPRESSION = 262, 339, 258, 338, 259
 _DESCRIPTION = 270
-_AXIS = re.compile(r"^(images|channels|slices|frames)=(\d+)\s*$", re.MULTILINE)  # ImageJ's
-_SHAPE = re.compile(r'\{"shape": \[([\d, ]+)\]')  # tifffile's
 _LOSSY = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
           50001: "WebP"}  # fmt: skip
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -105,30 +103,6 @@ def _refuse_pages(picture: Image.Image, path: Path) -> None:
         raise BadFileError(path, "holds several frames; expected one image per file")
 
 
-def _refuse_hidden_pages(picture: Image.Image, description: str, path: Path) -> None:
-    """Refuse planes that lie behind the only page, or pages that are more than a volume's planes.
-
-    ImageJ writes one page of what is large, as tifffile does where it is asked to, and says in the
-    description what follows it.
-    """
-    pages = getattr(picture, "n_frames", 1)
-    said = dict(_AXIS.findall(description)) if description.startswith("ImageJ") else {}
-    axes = [f"{name}={said[name]}" for name in ("channels", "slices", "frames") if name in said]
-    holds = axes if len(axes) > 1 else []
-    if int(said.get("images", pages)) != pages:
-        holds.append(f"images={said['images']}")
-    shape = _SHAPE.match(description)
-    sides = [int(side) for side in shape[1].split(",")] if shape else []
-    if pages == 1 and len(sides) > 2 and sides[0] > 1 and sides[-1] not in (3, 4):
-        holds.append(f"shape={sides}")
-    if holds:
-        raise BadFileError(
-            path,
-            f"says that it holds {' '.join(holds)}, and has {pages} pages; save the planes of one "
-            "volume, each as a page",
-        )
-
-
 def _orientation(picture: Image.Image, path: Path) -> int:
     """The EXIF tag, where it is known without decoding the pixels; 0 means that it is not said."""
     if picture.format == "PNG" and not _png_says_exif(path):
@@ -188,7 +162,7 @@ def tiff_header(picture: Image.Image, path: Path) -> RasterHeader:
         BadFileError: as for ``header_of``.
     """
     tags: Any = picture.tag_v2  # type: ignore[attr-defined]
-    _refuse_hidden_pages(picture, str(tags.get(_DESCRIPTION, "")), path)
+    refuse_hidden(getattr(picture, "n_frames", 1), str(tags.get(_DESCRIPTION, "")), path)
     orientation = tags.get(ORIENTATION, UPRIGHT)
     if orientation not in range(9):
         raise BadFileError(path, f"has the orientation {orientation}; expected 1 to 8")
