@@ -25,7 +25,7 @@ def build(in_channels, num_classes, spatial_dims):
 """
 RANDOM = np.random.default_rng(0)
 RASTERS = ("png", "jpg", "tif", "bmp", "gif")
-VOLUMES = ("nii", "nii.gz", "nrrd", "mha")
+VOLUMES = ("nii", "nii.gz", "nrrd", "mha", "gipl")
 
 
 def content(suffix: str, values: np.ndarray) -> bytes:
