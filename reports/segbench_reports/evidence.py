@@ -103,6 +103,10 @@ def _networks(tables: Tables) -> Iterator[str]:
         ["Network", "Weights, SHA-256"],
         [[escape(str(name)), f"`{sha}`"] for name, sha in sorted(weights.items())],
     )
+    trained = tables.provenance.get("trainings", {})
+    if trained:
+        yield "How they were trained, and the gradients that took:"
+        yield "\n".join(f"- {escape(name)}: {escape(how)}" for name, how in trained.items())
 
 
 def _attacks(tables: Tables) -> Iterator[str]:

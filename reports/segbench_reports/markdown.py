@@ -302,6 +302,9 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
         for name, identity in provenance.get(key, {}).items()
     ]
     yield markdown_table(["Of", "Name", "SHA-256"], hashes)
+    trained = provenance.get("trainings", {})
+    if trained:
+        yield _bullets(f"{escape(name)}: {escape(how)}" for name, how in trained.items())
     facts = [
         ("Precision", provenance.get("precisions", [])),
         ("Device", provenance.get("devices", [])),

@@ -59,6 +59,8 @@ def command(
     case = load_case(data, data.entries(split)[0].case_id)
     say(f"{'model':<11} {name}")
     command = _next(model, weights, Wishes(**said), dataset or DEFAULT_DATASET, data_root)
+    if loaded.card is not None:
+        say(f"{'training':<11} {loaded.card.cost}")
     for fact, value in inspect_network(name, loaded, case, len(data.class_names)):
         say(f"{fact:<11} {value}")
         if fact == "marks":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +59,7 @@ def build_tables(
     diagnoses: Sequence[Diagnosis] = (),
     damaged: Sequence[str] = (),
     depth: Depth = "all",
+    trainings: Mapping[str, str] | None = None,
     pictures: Callable[[DataFrame], Sequence[Picture]] = lambda named: (),
 ) -> Tables:
     """All tables of stored rows, as they bear their names.
@@ -72,6 +74,7 @@ def build_tables(
         damaged: sentences about files that could not be read.
         depth: how much is computed: ``cases`` alone, for the gate; ``curves``, but no pairs of
             networks, for a terminal; or all, for a report. What is not computed is empty.
+        trainings: SHA-256 of weights -> how they were trained, and what that took.
         pictures: finds those of the rows, which have the names that the tables show.
 
     Raises:
@@ -89,7 +92,15 @@ def build_tables(
     ]
     units = [*describe_units(shown)]
     rows = mark_untrusted(compact(rows), diagnoses)
-    return _tabulate(rows, notes, units, shown.settings, runs, diagnoses, depth, pictures)
+    tables = _tabulate(rows, notes, units, shown.settings, runs, diagnoses, depth, pictures)
+    return replace(tables, provenance={**tables.provenance, **_trainings(tables, trainings or {})})
+
+
+def _trainings(tables: Tables, known: Mapping[str, str]) -> dict[str, Any]:
+    """How the networks of the tables were trained, where that is known."""
+    weights = tables.provenance.get("weights", {})
+    found = {model: known[sha256] for model, sha256 in weights.items() if sha256 in known}
+    return {"trainings": found} if found else {}
 
 
 def _tabulate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pandas import DataFrame
 
@@ -48,6 +49,7 @@ def load_tables(
         raise UserError(
             "the workspace holds no results; `segbench attack --eps 0.03` computes some" + left_out
         )
+    cards = _read_cards(workspace)
     wanted = [run] if isinstance(run, RunRecord) else run
     shown = rows_of_runs(rows, wanted) if wanted else last_asked(rows, runs, every=every)
     del rows
@@ -55,7 +57,8 @@ def load_tables(
     return build_tables(
         rows,
         shown=shown,
-        current={} if run or every else _present_weights(workspace),
+        current={} if run or every else {c.name: c.weights for c in cards},
+        trainings={card.weights: card.cost for card in cards},
         strict=strict,
         runs=runs,
         diagnoses=read_diagnoses(workspace, damaged),
@@ -87,12 +90,22 @@ def _choose(names: Sequence[str], wanted: str) -> str:
     raise UserError(f"no one network is meant by {wanted!r}: {known}")
 
 
-def _present_weights(workspace: Workspace) -> dict[str, str]:
-    """Checkpoint -> SHA-256 of the weights it has now; of those whose card can be read."""
-    found = {}
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A checkpoint as it is now: SHA-256 of its ``weights``, and what its training took."""
+
+    name: str
+    weights: str
+    cost: str
+
+
+def _read_cards(workspace: Workspace) -> list[_Checkpoint]:
+    """Of the checkpoints whose card can be read."""
+    found = []
     for path in find_checkpoints(workspace):
         try:
-            found[path.name] = load_card(path).weights_sha256
+            card = load_card(path)
+            found.append(_Checkpoint(path.name, card.weights_sha256, card.cost))
         except UserError:
             continue  # whoever asks for it is told
     return found

@@ -76,13 +76,20 @@ class Settings(BaseModel):
 
 
 class EpochScore(BaseModel):
-    """One line of a training's history; ``jaccard`` is None where nothing was held out."""
+    """One line of a training's history.
+
+    Attributes:
+        jaccard: of what was held out; None where nothing was.
+        gradients: images of which a gradient was asked, of the weights or of their pixels; None in
+            older records.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     loss: float
     jaccard: float | None
     seconds: float
+    gradients: int | None = None
 
 
 class Learnt(BaseModel):
@@ -115,6 +122,7 @@ class Card(Settings):
         precision: of the forward and backward passes; weights are always fp32.
         created: UTC, ISO 8601.
         seconds: of training and validation, interruptions left out.
+        gradients: that the training took, by weights or pixels, an image each; None in older cards.
     """
 
     schema_version: Literal[1] = 1
@@ -131,6 +139,17 @@ class Card(Settings):
     precision: str
     created: str
     seconds: float
+    gradients: int | None = None
+
+    @property
+    def cost(self) -> str:
+        """How it was trained, and what that took, in words."""
+        epochs, cases = len(self.history), len(self.train_cases)
+        how = f"{self.defence or 'no defence'}, {epochs} epochs of {cases} cases"
+        if self.gradients is None:
+            return how
+        each = self.gradients / epochs / cases
+        return f"{how}, {self.gradients} gradients ({each:.3g} a case and epoch)"
 
 
 def checkpoint_name(model_spec: str, dataset_spec: str, seed: int, defence: str = "") -> str:

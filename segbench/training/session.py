@@ -28,7 +28,7 @@ from segbench.training.loop import (
     warm_cosine,
 )
 from segbench.training.progress import Progress, save_progress
-from segbench.training.trainee import TrainedNetwork
+from segbench.training.trainee import GRADIENTS, TrainedNetwork
 
 Losses = Callable[[Tensor, Tensor], Iterator[Tensor]]
 """Images and labels of a batch -> what is descended, an update each."""
@@ -93,13 +93,14 @@ class Session:
             optimizer.load_state_dict(progress.optimizer)
         for epoch in range(max(epochs.start, done), epochs.stop):
             started = time.perf_counter()
-            loss = self._train_epoch(module, optimizer, memory, epoch, epochs)
+            loss, gradients = self._train_epoch(module, optimizer, memory, epoch, epochs)
             jaccard = validate(
                 module, memory, self.settings.validation_cases, self.settings.num_classes
             )
             seconds = time.perf_counter() - started
             best = progress.best_jaccard
-            progress.history.append(EpochScore(loss=loss, jaccard=jaccard, seconds=seconds))
+            score = EpochScore(loss=loss, jaccard=jaccard, seconds=seconds, gradients=gradients)
+            progress.history.append(score)
             progress.weights, progress.optimizer = _copy(module), optimizer.state_dict()
             better = best is None or jaccard is None or jaccard >= best
             if is_last and (better or self.settings.defence):
@@ -114,17 +115,19 @@ class Session:
         memory: CaseMemory,
         epoch: int,
         stage: range,
-    ) -> float:
+    ) -> tuple[float, int]:
+        """The mean loss, and the gradients that it took."""
         recipe, seed, cases = self.settings.recipe, self.settings.seed, self.settings.train_cases
         batches = epoch_batches(memory, cases, recipe, seed=seed, epoch=epoch)
         count = batch_count(len(cases), recipe.batch_size)
         before, steps = (epoch - stage.start) * count, len(stage) * count
         torch.manual_seed(derive_seed(seed, epoch, "dropout"))
+        trainee = TrainedNetwork(module, recipe, self.precision)
         loss = train_epoch(
             module,
             optimizer,
             prepared_ahead(batches, self.device),
-            losses=self._losses(module, epoch),
+            losses=self._losses(trainee, epoch),
             learning_rate=lambda batch: (
                 recipe.learning_rate
                 * warm_cosine(before + batch, steps, recipe.warmup_epochs * count)
@@ -136,11 +139,10 @@ class Session:
                 f"training {self.settings.model} diverged: the loss is {loss} in epoch "
                 f"{epoch + 1}; try a learning_rate below {recipe.learning_rate:g}"
             )
-        return loss
+        return loss, trainee.asked[GRADIENTS]
 
-    def _losses(self, module: nn.Module, epoch: int) -> Losses:
+    def _losses(self, trainee: TrainedNetwork, epoch: int) -> Losses:
         """What a batch is learnt by, with the defence where there is one."""
-        trainee = TrainedNetwork(module, self.settings.recipe, self.precision)
         if not self.settings.defence:
             return lambda images, labels: iter([trainee.loss(images, labels)])
         defence, draws = load_defence(self.settings.defence), torch.Generator()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -246,4 +246,11 @@ def _card(
         precision=precision.name,
         created=now.isoformat(timespec="seconds"),
         seconds=sum(score.seconds for score in progress.history),
+        gradients=_summed([score.gradients for score in progress.history]),
     )
+
+
+def _summed(gradients: Sequence[int | None]) -> int | None:
+    """Of all epochs; None where one is of a process that did not count."""
+    known = [count for count in gradients if count is not None]
+    return sum(known) if len(known) == len(gradients) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,21 @@ from segbench.training.layout import channels_last
 from segbench.training.loss import IGNORED, supervised_loss, two_classes
 from segbench.training.recipes import Recipe
 
+GRADIENTS = "gradients"
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """An ``api.Trainee`` over a module that a recipe trains."""
+    """An ``api.Trainee`` over a module that a recipe trains.
+
+    Attributes:
+        asked: counts the images of which a gradient was asked, be it by the weights or by pixels.
+    """
 
     module: nn.Module
     recipe: Recipe
     precision: Precision
+    asked: Counter[str] = field(default_factory=Counter)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The module's own loss where it brings one, else the default."""
@@ -53,6 +61,8 @@ class TrainedNetwork:
         return gradient
 
     def _asked(self, images: Tensor) -> object:
+        if torch.is_grad_enabled():
+            self.asked[GRADIENTS] += len(images)
         low = self.precision.name == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
             return self.module(channels_last(images))

@@ -254,6 +254,26 @@ def test_a_killed_training_ends_to_the_bit_as_one_that_was_not(spec: str, tmp_pa
     parts = train(tmp_path / "parts", spec, resume=True)
     for name in (BEST_FILE, LAST_FILE):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    assert load_card(parts).gradients == load_card(whole).gradients
+
+
+@pytest.mark.parametrize(
+    ("spec", "each"),
+    [
+        ("", 1),
+        ("gaussian", 1),
+        ("pgd-at:steps=3", 4),
+        ("free:replays=2", 2),
+        ("trades:steps=2", 6),  # the clean answer, two steps, and three that the weights learn of
+    ],
+)
+def test_the_card_says_what_a_training_cost_in_gradients(
+    spec: str, each: int, tmp_path: Path
+) -> None:
+    card = load_card(train(tmp_path, spec))
+    assert card.gradients == each * len(card.history) * len(card.train_cases)
+    assert card.cost.endswith(f"{card.gradients} gradients ({each} a case and epoch)")
+    assert card.cost.startswith(f"{card.defence or 'no defence'}, ")
 
 
 def test_a_defence_stands_in_name_and_card_and_another_is_another_training(tmp_path: Path) -> None:
