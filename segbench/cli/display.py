@@ -105,7 +105,8 @@ class AttackProgress:
     def cell(self, model: str, cell: Cell) -> None:
         """Another line of text."""
         point = (cell.budget.kind, cell.budget.eps)
-        what = f"{cell.label} {eps_names([point])[point]}" if cell.attack else cell.label
+        named = cell.attack or cell.certificate
+        what = f"{cell.label} {eps_names([point])[point]}" if named else cell.label
         self._cell, self._label = f"{model} · {what}", cell.label
         self.pace.begin()
         show(self.progress, self.task, self._cell)

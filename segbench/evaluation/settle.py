@@ -52,7 +52,7 @@ def settle(
                     f"{', '.join(map(str, eps))}, where an attack shows signs of being stuck"
                 )
                 grid = Grid([load_attack(again)], eps, request.seeds)
-                more = replace(request, attacks=(again,), eps=tuple(eps))
+                more = replace(request, attacks=(again,), eps=tuple(eps), certify=None)
                 records.append(
                     run_grid([(reference, data)], grid, workspace, more, listener, first.argv)
                 )
