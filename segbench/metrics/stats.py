@@ -128,13 +128,37 @@ def mean_intervals(
         count: P.
         of: what ``values`` are.
     """
-    defined = ~np.isnan(values)
-    values, points, groups = values[defined], points[defined], groups[defined]
-    width = int(groups.max()) + 1 if len(groups) else 1
-    pairs, member = np.unique(points * width + groups, return_inverse=True)
-    point = pairs // width  # (Q,), the point of each pair of a point and a group
-    sums = np.bincount(member, weights=values, minlength=len(pairs)).astype(np.float64)
-    sizes = np.bincount(member, minlength=len(pairs)).astype(np.float64)
+    return Grouped(points, groups, count).intervals(values, of)
+
+
+class Grouped:
+    """Which point and group each of many values is of, found once for all their metrics.
+
+    Args:
+        points, groups, count: see ``mean_intervals``.
+    """
+
+    def __init__(self, points: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> None:
+        self._points, self._groups, self._count = points, groups, count
+        width = int(groups.max()) + 1 if len(groups) else 1
+        pairs, self._member = np.unique(points * width + groups, return_inverse=True)
+        self._point = pairs // width  # (Q,), the point of each pair of a point and a group
+
+    def intervals(self, values: Array, of: Range = "unit") -> Intervals:
+        """See ``mean_intervals``."""
+        defined = ~np.isnan(values)
+        if defined.all():
+            return _intervals(values, self._member, self._point, self._count, of)
+        own = Grouped(self._points[defined], self._groups[defined], self._count)
+        return _intervals(values[defined], own._member, own._point, self._count, of)
+
+
+def _intervals(
+    values: Array, member: NDArray[np.int64], point: NDArray[np.int64], count: int, of: Range
+) -> Intervals:
+    """Those of values (N,) of pairs (N,), each of a point (Q,)."""
+    sums = np.bincount(member, weights=values, minlength=len(point)).astype(np.float64)
+    sizes = np.bincount(member, minlength=len(point)).astype(np.float64)
 
     def total(of_pairs: Array) -> Array:
         return np.bincount(point, weights=of_pairs, minlength=count).astype(np.float64)

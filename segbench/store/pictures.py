@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from segbench.atomic import remove
 from segbench.errors import MachineError, UserError
-from segbench.store.tensors import load_tensors, save_tensors
+from segbench.store.tensors import load_arrays, save_tensors
 
 if TYPE_CHECKING:
     from segbench.store.workspace import Workspace
@@ -112,12 +112,12 @@ def load_picture(path: Path) -> Kept | None:
     """A picture; None where it is gone or damaged, which is no one's loss."""
     match = _NAME.fullmatch(path.name)
     try:
-        loaded = load_tensors(path)
+        loaded = load_arrays(path)
         if loaded is None or match is None:
             return None
-        tensors, facts = loaded
+        arrays, facts = loaded
         shapes = json.loads(facts["shapes"])
-        views = {name: _unpacked(tensors[name].numpy(), *shapes[name]) for name in shapes}
+        views = {name: _unpacked(arrays[name], *shapes[name]) for name in shapes}
         numbers = sorted({int(name.partition(".")[0]) for name in views})
         planes = tuple({view: views[f"{n}.{view}"] for view in VIEWS} for n in numbers)
         known = {str(k): str(v) for k, v in json.loads(facts["facts"]).items()}

@@ -17,7 +17,7 @@ from pandas import DataFrame
 
 from segbench.api import TELLING
 from segbench.metrics.permutation import holm, sign_flip
-from segbench.metrics.stats import Interval, groups_needed, mean_intervals
+from segbench.metrics.stats import Grouped, Interval, groups_needed
 from segbench.plugins.naming import eps_names
 from segbench.tables.seed_spread import networks_of_seeds
 from segbench.tables.texts import budgets_of, by_key, stack
@@ -120,11 +120,11 @@ def _differences(data: _Scores) -> Iterator[dict[str, Any]]:
         {str(name): value for name, value in p.items()} for p in data.points.to_dict("records")
     ]
     _, count, cases = data.scores.shape
-    where, group = np.repeat(np.arange(count), cases), np.tile(data.groups, count)
+    grouped = Grouped(np.repeat(np.arange(count), cases), np.tile(data.groups, count), count)
     for pair in data.pairs:
         first, second = pair
         differences = data.scores[first] - data.scores[second]  # (P, C)
-        found = mean_intervals(differences.ravel(), where, group, count, of="signed")
+        found = grouped.intervals(differences.ravel(), "signed")
         main = data.is_main(pair)
         chances = _chances(differences, data.groups) if main else np.full(count, np.nan)
         wins, losses = (differences > TIE).sum(1), (differences < -TIE).sum(1)

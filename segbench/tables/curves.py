@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, concat
 
 from segbench.metrics.area import mean_height
-from segbench.metrics.stats import Intervals, Range, mean_intervals
+from segbench.metrics.stats import Grouped, Intervals, Range
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.store.rowfile import CERTIFIED
 from segbench.tables.certified import is_certified
@@ -52,6 +52,7 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     points = points.reset_index(drop=True)
     where = np.asarray(placed.groupby(["curve", "budget"], sort=True).ngroup(), np.int64)
     groups = np.asarray(cases["group_id"].factorize(sort=True)[0], np.int64)[row]
+    grouped = Grouped(where, groups, len(points))
     before = _before(placed)
     facts = names.loc[points["curve"]].reset_index(drop=True).assign(budget=points["budget"])
     eps = eps_names(zip(facts["budget_kind"], facts["budget"].tolist(), strict=True))
@@ -63,7 +64,7 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     parts = []
     for metric in (name for name in METRICS if name in cases and cases[name].notna().any()):
         values = cases[metric].to_numpy(dtype=np.float64)[row]
-        found = mean_intervals(values, where, groups, len(points), of=RANGES.get(metric, "unit"))
+        found = grouped.intervals(values, RANGES.get(metric, "unit"))
         part = facts.assign(metric=metric, **_columns(metric, found, values, where, before))
         parts.append(part.assign(place=np.arange(len(part)))[found.cases > 0])
     drawn = stack(parts).sort_values("place", kind="stable", ignore_index=True)

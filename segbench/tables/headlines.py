@@ -7,6 +7,7 @@ they sum up, as the worst of several must be.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from segbench.metrics.area import mean_height
+from segbench.metrics.ranks import kendall_tau
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import CLEAN
 from segbench.plugins.where import where_of
@@ -245,6 +247,4 @@ def _ranks(scores: Array) -> Array:
 
 def _tau(means: Array, scores: Array) -> float:
     """Kendall's tau between means (M,) and those of other scores (M, N); NaN without any."""
-    from scipy.stats import kendalltau  # takes half a second to come
-
-    return float(kendalltau(means, scores.mean(1)).statistic) if scores.size else float("nan")
+    return kendall_tau(means, scores.mean(1)) if scores.size else math.nan
