@@ -32,6 +32,7 @@ def train_models(
     workspace: Workspace,
 ) -> None:
     """Train every model spec with every seed on the ``train`` split into the workspace."""
+    from segbench.atomic import shown
     from segbench.cli.consoles import console
     from segbench.cli.display import TrainingProgress, progress_bar
     from segbench.engine.precision import choose_device
@@ -58,7 +59,7 @@ def train_models(
                 device=choose_device(device),
                 listener=TrainingProgress(progress, title, recipe.epochs),
             )
-        console.print(f"trained {folder}", soft_wrap=True)
+        console.print(f"trained {shown(folder)}", soft_wrap=True)
 
 
 def _refuse_early(

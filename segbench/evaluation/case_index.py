@@ -16,6 +16,7 @@ from importlib.metadata import version
 
 from segbench import __version__
 from segbench.api import Case, Dataset
+from segbench.atomic import shown
 from segbench.data.faults import listed
 from segbench.data.file_dataset import READING
 from segbench.errors import MachineError, UserError
@@ -90,7 +91,7 @@ class CaseIndex:
             raise MachineError(
                 f"case {case.case_id} has changed although the fingerprint of its data set has "
                 "not: its plug-in's fingerprint() must cover all that determines its cases (or, if "
-                f"the plug-in has been mended since, delete {self._path})"
+                f"the plug-in has been mended since, delete {shown(self._path)})"
             )
 
     def _read(self) -> dict[str, Known]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from segbench.atomic import shown
 from segbench.errors import UserError
 from segbench.store.records import digest, read_record, write_record
 from segbench.store.workspace import Workspace
@@ -97,8 +98,8 @@ def read_diagnoses(workspace: Workspace, damaged: list[str] | None = None) -> li
             found.append(Diagnosis.model_validate(read_record(path)))
         except (UserError, ValidationError):
             sentence = (
-                f"{path} is not a diagnosis of schema version 2; run segbench diagnose again, or "
-                "move it out of the workspace"
+                f"{shown(path)} is not a diagnosis of schema version 2; run segbench diagnose "
+                "again, or move it out of the workspace"
             )
             if damaged is None:
                 raise UserError(sentence) from None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.atomic import shown
 from segbench.errors import UserError
 from segbench.store.records import digest, read_record, write_record
 from segbench.store.tensors import damaged, load_tensors, read_facts, save_tensors
@@ -210,8 +211,8 @@ def kept_cells(workspace: Workspace) -> list[KeptCell]:
         record = read_record(path) or {}
         if not all(name in record for name in names):
             raise UserError(
-                f"{path} is not the record of a cell; delete its folder and run the same command "
-                "again"
+                f"{shown(path)} is not the record of a cell; delete its folder and run the same "
+                "command again"
             )
         found.append(KeptCell(key=path.parent.name, **{name: record[name] for name in names}))
     return sorted(found, key=lambda c: (c.model, c.dataset, c.attack, c.budget, c.seed, c.key))

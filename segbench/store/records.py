@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from segbench.atomic import write_atomically
+from segbench.atomic import shown, write_atomically
 from segbench.errors import MachineError, UserError
 
 _CHECKSUM = "sha256"
@@ -145,8 +145,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
         raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{path} is damaged or was not written by segbench ({error}); move it out of the "
-            "workspace"
+            f"{shown(path)} is damaged or was not written by segbench ({error}); move it out of "
+            "the workspace"
         ) from None
     return content
 
@@ -158,4 +158,4 @@ def require_regular(path: Path) -> None:
         UserError: it is no file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise UserError(f"{path} is not a regular file; move it out of the workspace")
+        raise UserError(f"{shown(path)} is not a regular file; move it out of the workspace")

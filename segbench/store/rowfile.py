@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.atomic import write_atomically
+from segbench.atomic import shown, write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.store.records import OldStoreError, require_regular
 
@@ -219,14 +219,14 @@ def _checksum(content: bytes) -> str:
 
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(
-        f"{path} is damaged or not a Parquet file of segbench ({reason}); delete it and run the "
-        "same command again"
+        f"{shown(path)} is damaged or not a Parquet file of segbench ({reason}); delete it and run "
+        "the same command again"
     )
 
 
 def _header(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     if _HEADER not in metadata:
-        raise UserError(f"{path} was not written by segbench; move it out of the workspace")
+        raise UserError(f"{shown(path)} was not written by segbench; move it out of the workspace")
     try:
         header: dict[str, Any] = json.loads(metadata[_HEADER])
         version = int(header["schema"])

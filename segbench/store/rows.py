@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from segbench.atomic import remove
+from segbench.atomic import remove, shown
 from segbench.errors import MachineError, UserError
 from segbench.store import rowfile
 from segbench.store.records import OldStoreError, digest
@@ -321,8 +321,8 @@ def _list_shards(workspace: Workspace, damaged: list[str] | None) -> list[tuple[
 
 def _refuse_stray(path: Path) -> None:
     raise UserError(
-        f"{path} is not a segbench shard (expected <cell key>-<run>-<checksum>.parquet); move it "
-        "out of the workspace"
+        f"{shown(path)} is not a segbench shard (expected <cell key>-<run>-<checksum>.parquet); "
+        "move it out of the workspace"
     )
 
 

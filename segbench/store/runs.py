@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from segbench.atomic import write_exclusively
+from segbench.atomic import shown, write_exclusively
 from segbench.errors import UserError
 from segbench.store.records import OldStoreError, read_record, record_bytes, write_record
 from segbench.store.rows import last_run, listed
@@ -188,7 +188,9 @@ def read_runs(workspace: Workspace, damaged: list[str] | None = None) -> list[Ru
             raise OldStoreError(workspace.results)
         try:
             if not _NAME.fullmatch(path.name):
-                raise UserError(f"{path} is not a run's record; move it out of the workspace")
+                raise UserError(
+                    f"{shown(path)} is not a run's record; move it out of the workspace"
+                )
             content = read_record(path)
             if content is not None:
                 records.append(RunRecord.model_validate(content))
@@ -196,8 +198,8 @@ def read_runs(workspace: Workspace, damaged: list[str] | None = None) -> list[Ru
             sentence = str(error)
             if isinstance(error, ValidationError):
                 sentence = (
-                    f"{path} is not the record of a run that this segbench reads; move it out of "
-                    "the workspace"
+                    f"{shown(path)} is not the record of a run that this segbench reads; move it "
+                    "out of the workspace"
                 )
             if damaged is None:
                 raise UserError(sentence) from None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.atomic import write_atomically
+from segbench.atomic import shown, write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.store.records import require_regular
 
@@ -85,7 +85,9 @@ def read_facts(path: Path) -> dict[str, str]:
 
 def damaged(path: Path, reason: str) -> UserError:
     """What to say of a file that is not as it was written."""
-    return UserError(f"{path} is damaged ({reason}); delete it and run the same command again")
+    return UserError(
+        f"{shown(path)} is damaged ({reason}); delete it and run the same command again"
+    )
 
 
 def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from segbench.atomic import remove
 from segbench.errors import UserError
 from segbench.store.tensors import load_tensors, save_tensors
 
@@ -46,6 +47,7 @@ class Ballot:
 
     def load(self, most: int) -> tuple[int, Tensor] | None:
         """The votes of as many draws as are kept, up to ``most``, and how many; None of none."""
+        self.workspace.refresh(self._folder)
         for draws, path in sorted(self._files(), reverse=True):
             if draws <= most:
                 try:
@@ -66,7 +68,7 @@ class Ballot:
         save_tensors(self._folder / name, {_VOTES: votes}, {})
         for fewer, path in self._files():
             if fewer <= draws and path.name.endswith(".part.safetensors") and path.name != name:
-                path.unlink(missing_ok=True)
+                remove(path)
 
     @property
     def _folder(self) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from segbench.atomic import read_regular
+from segbench.atomic import read_regular, shown
 from segbench.errors import UserError
 from segbench.plugins.spec import canonical
 from segbench.store.workspace import Workspace
@@ -191,7 +191,7 @@ def load_card(folder: Path) -> Card:
         unfinished = (folder / UNFINISHED_FILE).exists()
         state = "an unfinished training" if unfinished else "no readable card.json"
         raise UserError(
-            f"{folder} is not a checkpoint: it holds {state}; "
+            f"{shown(folder)} is not a checkpoint: it holds {state}; "
             "expected a folder that segbench train has finished"
         ) from None
     try:
@@ -200,8 +200,8 @@ def load_card(folder: Path) -> Card:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
-            f"{path} is not a card of schema version 1 ({where}: {first['msg']}); train again, "
-            "or use the segbench version that wrote it"
+            f"{shown(path)} is not a card of schema version 1 ({where}: {first['msg']}); train "
+            "again, or use the segbench version that wrote it"
         ) from None
 
 

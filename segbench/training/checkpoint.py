@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from segbench.atomic import read_regular, remove, write_atomically
+from segbench.atomic import read_regular, remove, shown, write_atomically
 from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.architecture import Architecture
@@ -55,12 +55,12 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, Card]:
         content = read_regular(path)  # once: what is hashed is what is loaded
     except OSError as error:
         raise UserError(
-            f"checkpoint {folder} has no {BEST_FILE} that can be read "
+            f"checkpoint {shown(folder)} has no {BEST_FILE} that can be read "
             f"({error.strerror or error}); train again or restore the file"
         ) from None
     if (found := hashlib.sha256(content).hexdigest()) != card.weights_sha256:
         raise UserError(
-            f"{path} is not the file its card describes (SHA-256 {found[:12]}…, expected "
+            f"{shown(path)} is not the file its card describes (SHA-256 {found[:12]}…, expected "
             f"{card.weights_sha256[:12]}…): it is truncated or was replaced; train again or "
             "restore the file"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from segbench.api import Dataset
-from segbench.atomic import remove
+from segbench.atomic import remove, shown
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, choose_precision, device_name, require_ieee_fp32
 from segbench.errors import MachineError, UserError, no_exit
@@ -198,7 +198,7 @@ def _unfinished(folder: Path, settings: Settings, resume: bool) -> Progress:
     theirs, progress = load_progress(folder / UNFINISHED_FILE)
     if not resume:
         raise UserError(
-            f"{folder} holds an unfinished training ({len(progress.history)} of "
+            f"{shown(folder)} holds an unfinished training ({len(progress.history)} of "
             f"{theirs.recipe.epochs} epochs); give --resume to continue it or --force to start over"
         )
     _refuse_other(settings, theirs, folder)
@@ -209,7 +209,7 @@ def _refuse_other(ours: Settings, theirs: Settings, folder: Path) -> None:
     found = difference(ours, theirs)
     if found:
         raise UserError(
-            f"{folder} holds a training with other settings ({found}); "
+            f"{shown(folder)} holds a training with other settings ({found}); "
             "give --force to replace it, or another --workspace or --seed"
         )
 
