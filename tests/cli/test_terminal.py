@@ -110,6 +110,7 @@ def test_no_name_is_read_as_markup_or_reaches_the_terminal_raw(
         ("list", "cells", *at),
         ("list", "runs", *at),
         ("inspect", hostile / NAME, "--dataset", DATA, *at),
+        ("certify", hostile / NAME, "--n", "60", "--limit", "2", *at),
         ("diagnose", hostile / NAME, "--eps", "8/255", "--limit", "2", *at),
         ("export-model", hostile / NAME, "--out", hostile / "left", "--dataset", DATA, *at),
         ("train", "unet:width=4,depth=2", "--dataset", DATA, "--epochs", "12", *at),
@@ -203,6 +204,7 @@ def lines(workspace: Path) -> dict[str, tuple[int, tuple[str | Path, ...]]]:
     grid.write_text('attacks = ["fgsm"]\neps = ["8/255"]\n')
     return {
         "attack": (0, ("attack", "-a", "fgsm", "--eps", "4/255", *at)),
+        "certify": (0, ("certify", "unet:width=4,depth=2", "--n", "60", "--limit", "2", *at)),
         "check": (1, ("check", "--golden", workspace / "golden.csv", *at)),
         "coverage": (0, ("coverage", "--trials", "10")),
         "diagnose": (0, ("diagnose", "unet:width=4,depth=2", "--limit", "2", *at)),

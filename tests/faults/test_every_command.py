@@ -28,6 +28,7 @@ MODEL = "unet:width=2,depth=2"
 DATA = "phantom-cxr:size=32,train_cases=6,test_cases=2"
 LINES: dict[str, tuple[str, tuple[str, ...]]] = {
     "attack": ("attack -a pgd:steps=2 --eps 4/255 --save-adversarial", ()),
+    "certify": (f"certify {MODEL} --n 60", ("certified/*/*test-60.safetensors",)),
     "check": ("check --golden {root}/new.csv --update", ("new*",)),
     "diagnose": (f"diagnose {MODEL} --limit 2", ("results/diagnoses/*",)),
     "export": ("export", ("export/**/*",)),
