@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from segbench.cli import main
 from segbench.data import open_dataset
+from segbench.data.tiff_stacks import stack_bytes
 from segbench.errors import UserError
 from segbench.networks.imported import read_import
 from segbench.networks.nnunet import _dice, agreement
@@ -72,21 +75,25 @@ def results(
     name: str = "3d_fullres",
     folds: str = "01",
     labels: Mapping[str, Any] = LABELS,
+    channels: int = 1,
+    ending: str = ".nii.gz",
     **changes: Any,
 ) -> Path:
     """A results folder with weights at random."""
+    foreground = {"mean": 50.0, "std": 20.0, "percentile_00_5": -20.0, "percentile_99_5": 140.0}
     folder = root / "Dataset001_Test" / f"nnUNetTrainer__nnUNetPlans__{name}"
     folder.mkdir(parents=True, exist_ok=True)
     plans = {
         "dataset_name": "Dataset001_Test", "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2],
         "configurations": {name: configuration(3 if name.startswith("3d") else 2, **changes)},
-        "foreground_intensity_properties_per_channel": {"0": {
-            "mean": 50.0, "std": 20.0, "percentile_00_5": -20.0, "percentile_99_5": 140.0,
-        }},
+        "foreground_intensity_properties_per_channel": {
+            str(n): foreground for n in range(channels)
+        },
     }  # fmt: skip
     dataset: dict[str, Any] = {
-        "channel_names": {"0": "MRI"}, "labels": labels, "file_ending": ".nii.gz",
+        "channel_names": {str(n): f"MRI {n}" for n in range(channels)}, "labels": labels,
+        "file_ending": ending,
     }  # fmt: skip
     if any(isinstance(value, list) for value in labels.values()):
         dataset["regions_class_order"] = [1, 2]
@@ -175,6 +182,55 @@ def test_a_folder_predicts_as_its_steps_say_by_hand(
         model.module.folds[0], volumes / "images" / "c0.nii.gz", 2 if name == "2d" else 3
     )
     assert_close(logits, expected.flip(1), atol=1e-4, rtol=1e-3)  # canonical runs to the right
+
+
+def raw_set(root: Path, trained: Path, image: bytes, mask: bytes, ending: str) -> Any:
+    """nnU-Net's raw data set of one case, of what a folder was trained for."""
+    for name, content in (("imagesTr/c_0000", image), ("labelsTr/c", mask)):
+        (root / name).parent.mkdir(parents=True)
+        (root / f"{name}{ending}").write_bytes(content)
+    (root / "dataset.json").write_bytes((trained / "dataset.json").read_bytes())
+    return open_dataset("nnunet:lower=0,upper=100", root)
+
+
+def test_pictures_in_colour_are_seen_as_nnunet_sees_them(tmp_path: Path) -> None:
+    """By its NaturalImage2DIO: one file of three channels, one plane."""
+    folder = results(
+        tmp_path, "2d", "0", {"background": 0, "lesion": 1}, channels=3, ending=".png",
+        normalization_schemes=["RGBTo01Normalization"] * 3, use_mask_for_norm=[False] * 3,
+    )  # fmt: skip
+    rng, files = np.random.default_rng(0), []
+    colours = rng.integers(0, 256, (10, 13, 3), dtype=np.uint8)
+    for pixels in (colours, rng.integers(0, 2, (10, 13), dtype=np.uint8)):
+        files.append(BytesIO())
+        Image.fromarray(pixels).save(files[-1], "PNG")
+    dataset = raw_set(tmp_path / "raw", folder, *(file.getvalue() for file in files), ".png")
+    model, case = loaded(f"nnunet:{folder}", dataset), dataset.load("c")
+    model.module.eval().meet(case)
+    planes = torch.from_numpy(colours).permute(2, 0, 1)[None] / 255
+    ask = mirrored(model.module.folds[0].eval(), (0, 1))
+    with torch.no_grad():
+        starts, weight = nnunet_starts((10, 13), [8, 8]), nnunet_gaussian([8, 8])
+        expected = slide(planes, [8, 8], starts, weight, ask)
+        assert_close(model.module(torch.from_numpy(case.image)[None]), expected)
+
+
+def test_stacks_of_planes_are_seen_as_nnunet_sees_them(tmp_path: Path) -> None:
+    """By its Tiff3DIO: (Z, Y, X) as the pages lie, whatever way the patient does."""
+    rng, folder = np.random.default_rng(0), results(tmp_path, folds="0", ending=".tif")
+    voxels = rng.integers(0, 999, (8, 9, 10), dtype=np.uint16)  # X, Y, Z
+    labels = rng.integers(0, 3, (8, 9, 10), dtype=np.uint8)
+    dataset = raw_set(tmp_path / "raw", folder, stack_bytes(voxels), stack_bytes(labels), ".tif")
+    model, case = loaded(f"nnunet:{folder}", dataset), dataset.load("c")
+    model.module.eval().meet(case)
+    planes = torch.from_numpy(voxels.astype(np.float32)).permute(2, 1, 0)[None, None]
+    planes = (planes - planes.mean()) / planes.std(correction=0)
+    starts, tile = nnunet_starts(planes.shape[2:], [8] * 3), [8] * 3
+    ask = mirrored(model.module.folds[0].eval(), (0, 1))
+    with torch.no_grad():
+        expected = slide(planes, tile, starts, nnunet_gaussian(tile), ask).permute(0, 1, 4, 3, 2)
+        found = model.module(torch.from_numpy(case.image)[None])
+    assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
 
 def test_folds_are_averaged_and_are_part_of_what_a_network_is(
