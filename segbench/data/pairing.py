@@ -111,7 +111,7 @@ def list_files(folder: Path, faults: Faults) -> list[Path]:
             inside += sum(suffix_of(file) in SUFFIXES for file in path.rglob("*"))
         elif (suffix := suffix_of(path)) in SUFFIXES:
             found.append(path)
-        elif suffix not in NOTES:
+        elif suffix not in NOTES or (suffix == ".hdr" and not path.with_suffix(".img").exists()):
             faults.add(path, f"is not of a kind that is read ({' '.join(SUFFIXES)})")
     if inside:
         faults.note(f"{inside} files in folders within {folder.name}/ are left out")

@@ -209,6 +209,17 @@ def test_a_file_that_is_cut_short_is_refused(ending: str, tmp_path: Path) -> Non
             read_voxels(path)
 
 
+def test_a_header_without_its_voxels_is_not_passed_over(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        for n in range(2):
+            values = np.broadcast_to(np.arange(5, dtype=np.int16) % 2, SHAPE)
+            volume(tmp_path / name / f"c{n}.img", values)
+    assert load_dataset("folder:mode=volumes", tmp_path).load("c1").spacing == (0.5, 0.75, 2.0)
+    (tmp_path / "images" / "c1.img").unlink()
+    with pytest.raises(UserError, match=r"c1\.hdr is not of a kind that is read"):
+        load_dataset("folder:mode=volumes", tmp_path)
+
+
 def test_a_picture_in_a_volumes_format_is_one_plane(tmp_path: Path) -> None:
     itk = pytest.importorskip("SimpleITK")
     plane = RANDOM.integers(0, 200, (7, 6)).astype(np.uint8)  # Y, X
