@@ -6,6 +6,8 @@ S3 and Google's decide that between two machines (``If-None-Match``, ``ifGenerat
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,11 +162,14 @@ def normal_url(text: str) -> str:
 
 
 def _open(scheme: str, url: str) -> Any:
+    logging.getLogger(_PACKAGES[scheme]).addHandler(logging.NullHandler())  # errors are ours to say
     try:
         import fsspec
 
-        # What others do is to be seen: no listing is remembered.
-        return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # Google's, of a Python's last years
+            # What others do is to be seen: no listing is remembered.
+            return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
     except ImportError:
         raise UserError(
             f"workspace {url} needs {_PACKAGES[scheme]}, which is not installed: pip install "
