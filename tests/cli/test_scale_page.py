@@ -106,10 +106,8 @@ def test_the_page_runs_from_the_laptop_to_the_cluster(tmp_path: Path) -> None:
 def test_the_page_runs_on_a_workspace_in_an_object_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import boto3
-
     pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
+    moto, boto3 = pytest.importorskip("moto.server"), pytest.importorskip("boto3")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     address = "http://{}:{}".format(*server.get_host_and_port())
