@@ -70,6 +70,10 @@ def test_reports_show_them_beside_attacks_and_never_among_them(
         assert all("smoothing" not in str(line) for line in found[name])
     html = (tmp_path / "report.html").read_text()
     assert "certified and attacked, L2" in html
+    best = whole[1]  # the larger radius; half of the clean score is left there
+    assert best["jaccard"] >= best["smoothed_jaccard"] / 2
+    assert f"keeps {best['jaccard']:.3f}" in html
+    assert "under every change up to an L2 norm of 0.0168" in html
     assert "attacked (upper bound, the network itself)" in html
     assert "certified of the smoothed network" in (tmp_path / "tables.tex").read_text()
     assert "section 5 certifies" in (tmp_path / "evidence.md").read_text()

@@ -58,6 +58,7 @@ def answer(tables: Tables, dataset: str, split: str) -> Iterator[str]:
             if own.iloc[0]["value"] >= _NOTHING:
                 parts += _sure(tables, str(own.iloc[0]["model"]), kind, dataset, split)
             yield " ".join(parts)
+    yield from _proved(tables, dataset, split)
     clean = lines[lines["of"] == "clean"].sort_values("value", ascending=False, kind="stable")
     if len(clean):
         named = [
@@ -66,6 +67,26 @@ def answer(tables: Tables, dataset: str, split: str) -> Iterator[str]:
         ]
         rest = len(clean) - _NAMED
         yield f"Clean: {'; '.join(named)}{f'; and {rest} more' if rest > 0 else ''}."
+
+
+def _proved(tables: Tables, dataset: str, split: str) -> Iterator[str]:
+    """The largest radius at which half of a smoothed network's clean score is certified."""
+    lines = of_data(tables.certificates, dataset, split)
+    if lines.empty:
+        return
+    lines = lines[lines["class_name"] == "all"]
+    half = lines[(lines["jaccard"] >= lines["smoothed_jaccard"] / 2) & (lines["jaccard"] > 0)]
+    if half.empty:
+        yield "Certified: of no smoothed network here half of its clean score, at any radius."
+        return
+    best = half.sort_values(["radius", "jaccard"], kind="stable").to_dict("records")[-1]
+    value = interval(best["jaccard"], best["jaccard_low"], best["jaccard_high"])
+    clean = number(best["smoothed_jaccard"])
+    yield (
+        f"Certified: {best['model']}, smoothed ({best['certificate']}), keeps {value} or more of "
+        f"its {clean} under every change up to an L2 norm of {best['radius']:.3g}. That is "
+        "another network than the one that was attacked."
+    )
 
 
 def distrusted(tables: Tables) -> set[tuple[str, str]]:
