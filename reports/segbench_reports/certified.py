@@ -12,7 +12,8 @@ from segbench_reports.suites import Comparison
 _ALL = "all"  # the lines that are of the mean over classes
 _MEANT = (
     "A lower bound of Jaccard under every change of the image up to the L2 radius, in [0, 1] "
-    "units, of the smoothed network: it holds with probability 1 - alpha for every case and line. "
+    "units, of the smoothed network: it holds with probability 1 - alpha for every case and line, "
+    "for all N cases of a mean at once with 1 - N alpha at least. "
     "Smoothed is its score on the clean image, where it abstains from some pixels. Attacked is an "
     "upper bound, and of another network: the one that was smoothed, as it is. The mean over cases "
     "with its 95 % interval over groups."

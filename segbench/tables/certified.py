@@ -128,8 +128,9 @@ def describe(certificates: DataFrame) -> Iterator[str]:
         "the network that was attacked and whose clean score is shown: it answers, pixel by pixel, "
         "what that network answers most often under normal noise of standard deviation sigma. With "
         f"probability 1 - alpha over the draws (alpha {alphas}; of every case and every line by "
-        "itself) all certified pixels of a case keep their class under every change of its image "
-        "whose L2 norm, in [0, 1] units, is at most the radius. What is not certified counts as "
+        "itself, and of all N cases of a mean at once with 1 - N alpha at least) all certified "
+        "pixels of a case keep their class under every change of its image whose L2 norm, in "
+        "[0, 1] units, is at most the radius. What is not certified counts as "
         "answered as wrongly as can be. The smoothed score is that on the clean image, where a "
         "pixel that was abstained from is of no class."
     )
