@@ -94,20 +94,29 @@ def _take(workspace: Workspace, folder: Path) -> tuple[Path, list[Path]]:
 
 
 def _refuse_living(path: Path, folder: Path) -> None:
-    """Raise where the owner of a lease may still be there.
-
-    On this very machine the file system has just said that nobody trains here.
-    """
+    """Raise where the owner of a lease may still be there."""
     try:
         owner = read_record(path) or {}
-        host, silent = str(owner["host"]), time.time() - float(owner["renewed"])
+        host, pid = str(owner["host"]), int(owner["pid"])
+        silent = time.time() - float(owner["renewed"])
     except (UserError, KeyError, TypeError, ValueError):
         return  # whatever is no lease is nobody's
-    if host != platform.node() and silent < _ABANDONED:
+    if silent < _ABANDONED and not (host == platform.node() and _is_gone(pid)):
         raise UserError(
             f"{shown(folder)} is being trained on {host}, which said so {silent:.0f} s ago; wait "
             f"for it to finish, or, if it is gone, until that is {_ABANDONED:.0f} s"
         )
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether no other process of this machine has that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return pid == os.getpid()
 
 
 def _renew(path: Path, done: threading.Event) -> None:

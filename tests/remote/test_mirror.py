@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +218,22 @@ def test_the_lease_of_a_machine_that_is_gone_is_taken_once(machine: Machine) -> 
     with locked(other, other.models / "net"):
         assert [p.name for p in (other.models / "net").glob("t*")] == ["training-8.json"]
     assert not [*(other.models / "net").glob("t*")]
+
+
+def test_a_process_of_this_machine_that_was_killed_is_not_waited_for(machine: Machine) -> None:
+    """Copies in two caches do not see each other's locks, but a process can be looked for."""
+    one, other = machine("one"), machine("other")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = {"host": platform.node(), "pid": process.pid, "renewed": time.time()}
+        write_record(one.models / "net" / "training-1.json", owner)
+        with (
+            pytest.raises(UserError, match="is being trained on"),
+            locked(other, other.models / "net"),
+        ):
+            pass
+        process.kill()
+    with locked(other, other.models / "net"):
+        pass
 
 
 def test_a_url_is_written_in_one_way() -> None:
