@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -92,7 +92,7 @@ def build_tables(
     ]
     units = [*describe_units(shown)]
     rows = mark_untrusted(compact(rows), diagnoses)
-    tables = _tabulate(rows, notes, units, shown.settings, runs, diagnoses, depth, pictures)
+    tables = _tabulate(rows, _Given(notes, units, shown.settings, runs, diagnoses, pictures), depth)
     return replace(tables, provenance={**tables.provenance, **_trainings(tables, trainings or {})})
 
 
@@ -103,73 +103,106 @@ def _trainings(tables: Tables, known: Mapping[str, str]) -> dict[str, Any]:
     return {"trainings": found} if found else {}
 
 
-def _tabulate(
-    rows: DataFrame,
-    first_notes: Sequence[str],
-    units: Sequence[str],
-    settings: Mapping[str, str],
-    runs: Sequence[RunRecord],
-    diagnoses: Sequence[Diagnosis],
-    depth: Depth,
-    pictures: Callable[[DataFrame], Sequence[Picture]],
-) -> Tables:
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What is known beside the rows that are shown; see ``build_tables``."""
+
+    notes: Sequence[str]
+    units: Sequence[str]
+    settings: Mapping[str, str]
+    runs: Sequence[RunRecord]
+    diagnoses: Sequence[Diagnosis]
+    pictures: Callable[[DataFrame], Sequence[Picture]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cases:
+    """What is made of rows under their names, which are then let go.
+
+    Of a large grid there is room for one copy of what is not needed, not for three.
+
+    Attributes:
+        cases: a row per case.
+        proved: the rows of certificates.
+        overlaps: at which lesions were counted.
+        first: warnings that come before those of the numbers.
+    """
+
+    cases: DataFrame
+    distances: DataFrame
+    proved: DataFrame
+    structures: DataFrame
+    overlaps: Sequence[float]
+    first: Sequence[str]
+    seeds: Mapping[tuple[str, str], list[int]]
+    whence: Mapping[str, Any]
+
+
+def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     """What is made of the rows that are shown."""
-    named = name_apart(rows)
-    diagnosed = [*describe_diagnoses(rows, named, diagnoses)]
-    seeds, attacks, provenance = _seeds(named), _parameters(named), _trace(named, runs)
-    cases, distances = _cases(named)
-    proved = named[certified.is_certified(named)]
-    structures = by_structure(named) if depth == "all" else DataFrame()
-    overlaps = sorted(named["lesion_overlap"].dropna().unique().tolist())
-    shown = pictures(named) if depth == "all" else ()
-    del named  # of a large grid there is room for one copy of what is not needed, not for three
+    own = _named_cases(rows, given, depth)
     if depth == "cases":
         nothing = DataFrame()
-        return Tables(rows, cases, nothing, nothing, nothing, nothing, nothing)
-    worst = worst_cases(cases, _SUBJECT)
-    stuck, cases = judge(cases, worst, _SUBJECT)
+        return Tables(rows, own.cases, nothing, nothing, nothing, nothing, nothing)
+    worst = worst_cases(own.cases, _SUBJECT)
+    stuck, cases = judge(own.cases, worst, _SUBJECT)
     everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
-    attacked = everything[~certified.is_certified(everything)]
     curves = plain_texts(draw_curves(everything, _SUBJECT))
     summary = summarise(curves)
-    certificates = plain_texts(certified.tabulate(proved, cases, curves, _SUBJECT))
-    ranked = RANKING if depth == "all" else RANKING[:1]
-    numbers = [*score_numbers(everything, _SUBJECT, ranked)]
-    lines = headlines(numbers, _SUBJECT)
-    warnings = [
-        *first_notes,
-        *diagnosed,
-        *describe_apart(curves["model"].unique(), settings),
-        *stuck,
-        *collect_warnings(cases, curves, summary),
+    certificates = plain_texts(certified.tabulate(own.proved, cases, curves, _SUBJECT))
+    numbers = [*score_numbers(everything, _SUBJECT, RANKING if depth == "all" else RANKING[:1])]
+    apart = describe_apart(curves["model"].unique(), given.settings)
+    warnings = [*own.first, *apart, *stuck, *collect_warnings(cases, curves, summary)]
+    said = [
+        *given.units,
+        *collect_notes(cases, own.seeds, own.overlaps),
+        *describe_worst(worst),
+        *describe_distances(own.distances),
+        *certified.describe(certificates),
     ]
-    return Tables(
+    tables = Tables(
         rows=rows.reset_index(drop=True),
         cases=cases,
         curves=curves,
         summary=summary,
-        distances=distances,
-        seeds=spread_over_seeds(curves, settings),
-        comparisons=plain_texts(compare_models(attacked, settings))
-        if depth == "all"
-        else DataFrame(),
+        distances=own.distances,
+        seeds=spread_over_seeds(curves, given.settings),
+        comparisons=DataFrame(),
         transfers=list(transfer_matrices(curves)),
-        notes=[
-            *warnings,
-            *units,
-            *collect_notes(cases, seeds, overlaps),
-            *describe_worst(worst),
-            *describe_distances(distances),
-            *certified.describe(certificates),
-        ],
+        notes=[*warnings, *said],
         certificates=certificates,
-        attacks=attacks,
-        provenance=provenance,
         warnings=warnings,
-        pictures=shown,
-        headlines=plain_texts(lines),
-        **_for_a_page(everything, cases, structures) if depth == "all" else {},
-        ranks=rank_networks(numbers, _SUBJECT) if depth == "all" else DataFrame(),
+        headlines=plain_texts(headlines(numbers, _SUBJECT)),
+        **own.whence,
+    )
+    if depth == "curves":
+        return tables
+    attacked = everything[~certified.is_certified(everything)]
+    return replace(
+        tables,
+        comparisons=plain_texts(compare_models(attacked, given.settings)),
+        ranks=rank_networks(numbers, _SUBJECT),
+        **_for_a_page(everything, cases, own.structures),
+    )
+
+
+def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
+    """The rows as cases, and what else takes the names that tables show."""
+    named = name_apart(rows)
+    cases, distances = _cases(named)
+    return _Cases(
+        cases,
+        distances,
+        proved=named[certified.is_certified(named)],
+        structures=by_structure(named) if depth == "all" else DataFrame(),
+        overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
+        first=[*given.notes, *describe_diagnoses(rows, named, given.diagnoses)],
+        seeds=_seeds(named),
+        whence={
+            "attacks": _parameters(named),
+            "provenance": _trace(named, given.runs),
+            "pictures": given.pictures(named) if depth == "all" else (),
+        },
     )
 
 
