@@ -12,7 +12,7 @@ from pathlib import Path
 from segbench.api import Tables
 from segbench.atomic import write_atomically
 from segbench_reports.certified import certified
-from segbench_reports.markdown import escape, markdown_table
+from segbench_reports.markdown_text import escape, markdown_table
 
 _THREATS = {
     "linf": "an adversary who may change every pixel by at most eps (L∞), of the [0, 1] range",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.api import TELLING, Tables, TransferMatrix, plain
+from segbench.api import TELLING, Tables, TransferMatrix
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
 from segbench_reports.certified import certified
+from segbench_reports.markdown_text import escape, markdown_table
 from segbench_reports.requested import requested
 from segbench_reports.suites import Comparison, attacks_compared
 
@@ -31,26 +31,6 @@ _BEST_ONLY = " Of so many networks only the pairs of the best; the CSV report ha
 _ABSENT = "-"
 _LEVEL = 0.05
 _SHORT = 12  # hexadecimal digits of a hash; the CSV report has them all
-# Columns set to the left.
-_TEXT = {
-    "Model",
-    "Against",
-    "Source",
-    "Attack",
-    "Norm",
-    "Marks",
-    "Of",
-    "Name",
-    "SHA-256",
-    "Data set",
-    "Split",
-    "Network",
-    "Weights, SHA-256",
-    "By",
-    "Mark",
-    "Certificate",
-    "Structure",
-}
 
 Row = dict[Hashable, Any]
 
@@ -316,28 +296,3 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 def _bullets(lines: Iterator[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table whose columns line up in plain text too; text to the left, numbers to the right."""
-    columns = list(zip(heads, *lines, strict=True))
-    widths = [max(3, *map(len, column)) for column in columns]
-    numeric = [head not in _TEXT for head in heads]
-
-    def pad(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells, widths, numeric, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [
-        "-" * (width - 1) + ":" if right else "-" * width
-        for width, right in zip(widths, numeric, strict=True)
-    ]
-    return "\n".join([pad(heads), pad(rule), *map(pad, lines)])
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is, in a table too."""
-    return re.sub(r"([\\`*|<])", r"\\\1", plain(text)).replace("\n", " ")

@@ -6,47 +6,37 @@ attack seeds, then over cases. Intervals resample groups, see ``stats.py``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pandas import DataFrame
 
 from segbench.api import Picture, Tables
 from segbench.errors import UserError
-from segbench.plugins.naming import CLEAN
 from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
 from segbench.tables import certified
+from segbench.tables.averages import CASE, SUBJECT, cases_of
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
 from segbench.tables.headlines import RANKING, headlines, rank_networks, score_numbers
 from segbench.tables.labels import name_apart
-from segbench.tables.lesions import with_lesions
 from segbench.tables.members import winners
-from segbench.tables.minnorm import KIND, curve_points, describe_distances, summarise_distances
+from segbench.tables.minnorm import describe_distances
 from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out, describe_units
 from segbench.tables.optimality import optimality
+from segbench.tables.provenance import parameters_of, seeds_of, trace
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
 from segbench.tables.stuck import judge
-from segbench.tables.texts import compact, join_words, plain_texts, stack
+from segbench.tables.texts import compact, plain_texts, stack
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import describe_worst, worst_cases
 
-_SUBJECT = [
-    "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
-]  # fmt: skip
 Depth = Literal["cases", "curves", "all"]
-_CURVE = [*_SUBJECT, "attack", "attack_params", "budget_kind"]
-_CASE = [*_CURVE, "budget", "case_id", "group_id"]
-_MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "late_gain", "seconds"]
-_WORDS = ("precision", "device", "marks", "member")
 
 
 def build_tables(
@@ -144,13 +134,13 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     if depth == "cases":
         nothing = DataFrame()
         return Tables(rows, own.cases, nothing, nothing, nothing, nothing, nothing)
-    worst = worst_cases(own.cases, _SUBJECT)
-    stuck, cases = judge(own.cases, worst, _SUBJECT)
+    worst = worst_cases(own.cases, SUBJECT)
+    stuck, cases = judge(own.cases, worst, SUBJECT)
     everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
-    curves = plain_texts(draw_curves(everything, _SUBJECT))
+    curves = plain_texts(draw_curves(everything, SUBJECT))
     summary = summarise(curves)
-    certificates = plain_texts(certified.tabulate(own.proved, cases, curves, _SUBJECT))
-    numbers = [*score_numbers(everything, _SUBJECT, RANKING if depth == "all" else RANKING[:1])]
+    certificates = plain_texts(certified.tabulate(own.proved, cases, curves, SUBJECT))
+    numbers = [*score_numbers(everything, SUBJECT, RANKING if depth == "all" else RANKING[:1])]
     apart = describe_apart(curves["model"].unique(), given.settings)
     warnings = [*own.first, *apart, *stuck, *collect_warnings(cases, curves, summary)]
     said = [
@@ -172,7 +162,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         notes=[*warnings, *said],
         certificates=certificates,
         warnings=warnings,
-        headlines=plain_texts(headlines(numbers, _SUBJECT)),
+        headlines=plain_texts(headlines(numbers, SUBJECT)),
         **own.whence,
     )
     if depth == "curves":
@@ -181,7 +171,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     return replace(
         tables,
         comparisons=plain_texts(compare_models(attacked, given.settings)),
-        ranks=rank_networks(numbers, _SUBJECT),
+        ranks=rank_networks(numbers, SUBJECT),
         **_for_a_page(everything, cases, own.structures),
     )
 
@@ -189,7 +179,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
 def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
     """The rows as cases, and what else takes the names that tables show."""
     named = name_apart(rows)
-    cases, distances = _cases(named)
+    cases, distances = cases_of(named)
     return _Cases(
         cases,
         distances,
@@ -197,10 +187,10 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         structures=by_structure(named) if depth == "all" else DataFrame(),
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
         first=[*given.notes, *describe_diagnoses(rows, named, given.diagnoses)],
-        seeds=_seeds(named),
+        seeds=seeds_of(named),
         whence={
-            "attacks": _parameters(named),
-            "provenance": _trace(named, given.runs),
+            "attacks": parameters_of(named),
+            "provenance": trace(named, given.runs),
             "pictures": given.pictures(named) if depth == "all" else (),
         },
     )
@@ -212,25 +202,15 @@ def _for_a_page(everything: DataFrame, cases: DataFrame, structures: DataFrame) 
         "structures": structures,
         "spread": plain_texts(spread_of_cases(everything)),
         "costs": plain_texts(costs(cases)),
-        "optimality": plain_texts(optimality(cases, _SUBJECT)),
+        "optimality": plain_texts(optimality(cases, SUBJECT)),
         "winners": plain_texts(winners(cases)),
     }
-
-
-def _cases(named: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """One row per case, and one per minimum-norm attack."""
-    seeded = _average_classes(with_lesions(named))
-    distances = plain_texts(summarise_distances(seeded, _CURVE))
-    points = stack([seeded, curve_points(seeded, _SUBJECT, METRICS)])
-    del seeded
-    averaged = _average_seeds(points)
-    return averaged[averaged["budget_kind"] != KIND].reset_index(drop=True), distances
 
 
 def _measured(cases: DataFrame) -> list[str]:
     """The columns of a point without metrics that nobody asked for."""
     asked = [name for name in METRICS if name in RANKING or cases[name].notna().any()]
-    return [*_CASE, *asked, "precision", "marks"]
+    return [*CASE, *asked, "precision", "marks"]
 
 
 def _retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
@@ -247,81 +227,3 @@ def _nothing_to_show(retrained: Sequence[str], damaged: Sequence[str]) -> str:
         )
     left_out = f" (left out: {'; '.join(damaged)})" if damaged else ""
     return "the store holds no scores of what was asked for; run `segbench attack` again" + left_out
-
-
-def _average_classes(rows: DataFrame) -> DataFrame:
-    """One row per case and attack seed: mean over classes; what is counted is summed."""
-    scores, number = _averaged(rows, [*_CASE, "seed"], _MEANS)
-    for counted in ("false_positives", "lesions_false"):
-        scores[counted] = rows[counted].groupby(number).sum(min_count=1).to_numpy()
-    return scores
-
-
-def _average_seeds(scores: DataFrame) -> DataFrame:
-    """One row per case: mean over its attack seeds."""
-    cases, number = _averaged(scores, _CASE, [*_MEANS, "false_positives"])
-    return cases.assign(seeds=np.bincount(number))
-
-
-def _averaged(
-    rows: DataFrame, keys: list[str], means: list[str]
-) -> tuple[DataFrame, NDArray[np.int64]]:
-    """One row per combination of keys, in order, and the number of each row's; words are joined."""
-    number = np.asarray(rows.groupby(keys, sort=True, observed=True).ngroup(), np.int64)
-    first = np.unique(number, return_index=True)[1]
-    found = rows[keys].iloc[first].reset_index(drop=True)
-    single = len(first) == len(rows)  # then there is nothing to average
-    for column in means:
-        own = rows[column].iloc[first] if single else rows[column].groupby(number).mean()
-        found[column] = own.to_numpy(np.float64)
-    for column in _WORDS:
-        if single or rows[column].nunique() == 1:
-            found[column] = rows[column].iloc[first].reset_index(drop=True)
-        else:
-            said = join_words(rows[[column]].assign(number=number), ["number"], column)
-            found[column] = said.reindex(range(len(found)))
-    return found, number
-
-
-def _parameters(rows: DataFrame) -> dict[str, Any]:
-    """Attack label -> its complete parameters; certificates are none."""
-    pairs = _pairs(rows[~certified.is_certified(rows)], "attack", "attack_params").items()
-    return {label: json.loads(params) for label, params in pairs if label != CLEAN}
-
-
-def _seeds(rows: DataFrame) -> dict[tuple[str, str], list[int]]:
-    """(model, attack) -> its attack seeds, where there are several."""
-    seeds: dict[tuple[str, str], set[int]] = {}
-    found = rows[["model", "attack", "seed"]].drop_duplicates()
-    for model, attack, seed in found.itertuples(index=False, name=None):
-        seeds.setdefault((model, attack), set()).add(seed)
-    return {key: sorted(values) for key, values in sorted(seeds.items()) if len(values) > 1}
-
-
-def _trace(rows: DataFrame, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Where the rows came from."""
-    computed = set(rows["run"].unique().tolist())
-    used = [run for run in runs if run.number in computed]
-    versions: dict[str, set[str]] = {}
-    for run in used:
-        for package, version in run.versions.items():
-            versions.setdefault(package, set()).add(version)
-    commits = {
-        f"{code.commit}{' (with changes)' if code.dirty else ''}"
-        for run in used
-        for code in run.code
-    }
-    return {
-        "weights": _pairs(rows, "model", "weights_sha256"),
-        "datasets": _pairs(rows, "dataset", "dataset_fingerprint"),
-        "devices": sorted(rows["device"].unique()),
-        "precisions": sorted(rows["precision"].unique()),
-        "versions": {package: sorted(found) for package, found in sorted(versions.items())},
-        "git_commits": sorted(commits),
-        "runs": sorted({run.run_id for run in used}),
-    }
-
-
-def _pairs(rows: DataFrame, name: str, value: str) -> dict[str, str]:
-    pairs = rows[[name, value]].drop_duplicates().sort_values(name)
-    return dict(zip(pairs[name], pairs[value], strict=True))
