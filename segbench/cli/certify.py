@@ -51,8 +51,8 @@ _SMOOTHING = ("sigma", "tau", "n", "n0", "alpha", "correction", "hierarchy")
     multiple=True,
     default=("0.75",),
     show_default=True,
-    help="Probability, from 0.5 up to 1, that a pixel's class must be shown to exceed, or several; "
-    "the radius is sigma times its normal quantile.",
+    help="Probability, above 0.5 and below 1, that a pixel's class must be shown to exceed, or "
+    "several; the radius is sigma times its normal quantile.",
 )
 @click.option(
     "--correction",

@@ -49,7 +49,7 @@ def certify(
         network: as :func:`segbench.evaluate` takes it.
         data: likewise.
         sigma: standard deviation of the noise in shares of the pixel range, or several.
-        tau: the probability that a class must be shown to exceed, from 0.5 up to 1, or several.
+        tau: the probability that a class must be shown to exceed, above 0.5, or several.
         n: draws of the test.
         n0: further draws that choose what is tested.
         alpha: the chance, at most, that any pixel of a case is certified wrongly.

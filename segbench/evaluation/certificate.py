@@ -149,9 +149,9 @@ class Certify:
                     "such as 0.25 of the pixel range"
                 )
         for tau in self.tau:
-            if not 0.5 <= tau < 1:
+            if not 0.5 < tau < 1:  # at 1/2 the radius is 0, and what is proved is of no change
                 raise UserError(
-                    f"tau = {tau:g} is no probability to certify; expected 0.5 or more, below 1"
+                    f"tau = {tau:g} is no probability to certify; expected one above 0.5, below 1"
                 )
         if not 0 < self.alpha < 1:
             raise UserError(

@@ -30,7 +30,7 @@ _ROUNDING = 1e-6  # of a radius: an attack may be told a rounded one
 COLUMNS = (
     "certificate", "class_name", *_SETTINGS, "tau", "radius",
     *(f"{name}{end}" for name in MEASURED for end in ("", "_low", "_high")),
-    "attacked", "attacked_cases", "cases", "groups", *_SPENT, "marks",
+    "attacked", "attacked_cases", "cases", "groups", "seeds", *_SPENT, "marks",
 )  # fmt: skip
 """Those of a table of certificates, after the columns that name a model and its data."""
 
@@ -49,7 +49,8 @@ def tabulate(
     clean image, the shares that were ``abstained`` from, ``abstained_inside`` the class, and
     certified as a ``coarse`` class alone, with intervals of the first kind of line; ``attacked`` is
     the mean of the lowest Jaccard that L2 attacks on the whole image have left of the network that
-    is smoothed, at this radius or a smaller one, over those of the cases that were attacked.
+    is smoothed, at this radius or a smaller one, over those of the cases that were attacked. Of
+    several ``seeds`` scores are means, per case first.
 
     Args:
         rows: one row per case and class, as they are named in tables.
@@ -75,13 +76,15 @@ def tabulate(
             if name == "jaccard":
                 line |= {"cases": point["cases"], "groups": point["groups"]}
         line |= {name: float(by_point[key][name].sum()) for name in _SPENT}
+        line["seeds"] = float(by_point[key]["seeds"].max())
         lines.append(line | _attacked(cases, by_point[key], subject, facts["radius"]))
     keys = [*names, "class_name"]
     grouped = own_rows.groupby(keys, sort=True, observed=True)
     for key, part in grouped:
-        present = part[part["jaccard"].notna()]
-        line = {**_facts(names, key[:-1]), "class_name": key[-1], "cases": len(present)}
-        lines.append({**line, **{name: float(present[name].mean()) for name in MEASURED}})
+        present = part[part["jaccard"].notna()].groupby("case_id", observed=True)
+        own = present[[*MEASURED]].mean()  # over seeds, per case first
+        line = {**_facts(names, key[:-1]), "class_name": key[-1], "cases": len(own)}
+        lines.append({**line, **{name: float(own[name].mean()) for name in MEASURED}})
     found = DataFrame(lines, columns=[*subject, *COLUMNS])
     return found.astype({"attacked_cases": "float64"}).fillna({"marks": ""})
 
@@ -146,9 +149,16 @@ def describe(certificates: DataFrame) -> Iterator[str]:
             "is certified as a coarser class alone may be answered with any class within it."
         )
     keys = ["model", "dataset", "split"]
-    several = whole.groupby(keys).size()
+    several = whole.groupby(keys)["seeds"].sum()
+    if (whole["seeds"] > 1).any():
+        yield (
+            "A certificate of several seeds is several: its line is the mean of their bounds, per "
+            "case first, and holds with the sum of their alphas "
+            f"(here of up to {whole['seeds'].max():.0f} seeds)."
+        )
     if len(several) and several.max() > 1:
         yield (
             "Each certificate holds by itself; of several of one network, all at once or the one "
-            f"that came out best, with the sum of their alphas (here up to {several.max()} lines)."
+            "that came out best, with the sum of their alphas (here of up to "
+            f"{several.max():.0f} certificates)."
         )

@@ -421,6 +421,7 @@ def test_everything_that_decides_a_certificate_is_in_its_facts() -> None:
         ({"sigma": float("nan")}, "expected a finite number"),
         ({"sigma": "much"}, "expected a number or a list of numbers"),
         ({"tau": 0.49}, "tau = 0.49 is no probability to certify"),
+        ({"tau": 0.5}, "tau = 0.5 is no probability to certify"),  # of no change at all
         ({"tau": 1.0}, "tau = 1 is no probability to certify"),
         ({"alpha": 1.0}, "alpha = 1 is no chance of error"),
         ({"n": 0}, "n = 0; expected a whole number from 1 up"),

@@ -116,12 +116,30 @@ def test_a_network_that_hides_its_gradient_is_certified_all_the_same(
     assert set(marked["budget_kind"]) == {"l2"}
 
 
+def test_seeds_are_averaged_per_case_first_and_each_of_them_is_a_certificate(
+    attacked: Rows, proved: Callable[..., Rows], frame: Callable[..., pd.DataFrame]
+) -> None:
+    first = proved(0.75, 0.5)
+    case = first[0]["case_id"]
+    again = [r | {"seed": 1} for r in proved(0.75, 0.1) if r["case_id"] == case]
+    tables = build_tables(frame([*attacked, *first, *again]))
+    cases = len({r["case_id"] for r in first})
+    expected = (0.5 * (cases - 1) + 0.3) / cases
+    for _, lines in tables.certificates.groupby(tables.certificates["class_name"] == "all"):
+        assert lines["cases"].tolist() == [cases] * len(lines)
+        assert lines["jaccard"].tolist() == pytest.approx([expected] * len(lines))
+    assert set(tables.certificates["seeds"].dropna()) == {2}
+    said = " ".join(tables.notes)
+    assert "holds with the sum of their alphas (here of up to 2 seeds)" in said
+    assert "here of up to 2 certificates" in said
+
+
 def test_several_certificates_of_a_network_are_said_to_share_no_alpha(
     attacked: Rows, proved: Callable[..., Rows], frame: Callable[..., pd.DataFrame]
 ) -> None:
     rows = [*attacked, *proved(0.75, 0.5), *proved(0.75, 0.5, n=200)]
     tables = build_tables(frame(rows))
     (note,) = [note for note in tables.notes if "the sum of their alphas" in note]
-    assert "up to 2 lines" in note
+    assert "up to 2 certificates" in note
     names = set(tables.certificates["certificate"])
     assert names == {"smoothing:n=100,sigma=0.25", "smoothing:n=200,sigma=0.25"}
