@@ -13,12 +13,14 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from segbench.errors import MachineError
+from segbench.errors import MachineError, UserError
+
+Read = TypeVar("Read")
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _ABANDONED_AFTER = 24 * 60 * 60  # seconds; no write takes so long
@@ -48,6 +50,14 @@ class Original(Protocol):
 
     def remove(self, path: Path) -> None:
         """Remove what ``path`` is the copy of, if it is there.
+
+        Raises:
+            MachineError: see ``put``.
+        """
+        ...
+
+    def restore(self, path: Path) -> bool:
+        """Let the file be again what it is the copy of; whether it was anything else.
 
         Raises:
             MachineError: see ``put``.
@@ -99,6 +109,25 @@ def read_regular(path: Path) -> bytes:
     """
     require_regular(path)
     return path.read_bytes()
+
+
+def read_whole(path: Path, read: Callable[[], Read]) -> Read:
+    """What ``read`` gives of a file; of one that is a damaged copy, what it gives of a new copy.
+
+    A disk that spoils a copy spoils nothing of what it is the copy of, and nobody is told to
+    delete that.
+
+    Raises:
+        UserError: of ``read``, where the file is no copy, or what it is the copy of is no better.
+        MachineError: it cannot be copied.
+    """
+    try:
+        return read()
+    except UserError:
+        original = _original_of(path)
+        if original is None or not original.restore(path):
+            raise
+    return read()
 
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:

@@ -9,6 +9,7 @@ has; anything else is compared by its version.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import os
@@ -46,6 +47,19 @@ class Mirror:
     def remove(self, path: Path) -> None:
         """See ``atomic.Original``."""
         self.objects.remove(self._relative(path))
+
+    def restore(self, path: Path) -> bool:
+        """See ``atomic.Original``."""
+        try:
+            with self._temporary(path) as file:
+                if not self.objects.download(self._relative(path), file):
+                    return False
+                if path.exists() and filecmp.cmp(path, file, shallow=False):
+                    return False
+                os.replace(file, path)
+                return True
+        except OSError as error:
+            raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
 
     def folders(self, folder: Path) -> list[str]:
         """The folders that are there in a folder.
@@ -114,6 +128,8 @@ class Mirror:
             self._write_versions(versions)
         if len(fetched) < len(lacking):
             return False
+        if before and not there:
+            self.objects.require_bucket()  # of one that is gone, this may be all that is left
         for name in before - there.keys():
             (self.root / name).unlink(missing_ok=True)
         return True

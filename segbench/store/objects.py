@@ -85,6 +85,15 @@ class Objects:
                 return []
         return [Path(info["name"]).name for info in found if info["type"] == "directory"]
 
+    def require_bucket(self) -> None:
+        """Refuse a store whose bucket is gone: that nothing is in it does not mean it is empty.
+
+        Raises:
+            UserError, MachineError: it is gone, or cannot be reached.
+        """
+        with self._translated("cannot be read"):
+            self._look_for_bucket()
+
     def download(self, name: str, to: Path) -> bool:
         """An object as a file; False where it is gone.
 

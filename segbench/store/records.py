@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from segbench.atomic import shown, write_atomically
+from segbench.atomic import read_whole, shown, write_atomically
 from segbench.errors import MachineError, UserError
 
 _CHECKSUM = "sha256"
@@ -132,6 +132,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
         UserError: it is not as it was written.
         MachineError: it may not be read.
     """
+    return read_whole(path, lambda: _read(path))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
         require_regular(path)
         content: Any = json.loads(path.read_bytes())

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.atomic import shown, write_atomically
+from segbench.atomic import read_whole, shown, write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.store.records import OldStoreError, require_regular
 
@@ -172,6 +172,10 @@ def read_if_there(
         UserError: it is damaged, foreign, or of another schema.
         MachineError: it may not be read.
     """
+    return read_whole(path, lambda: _read(path, columns, categories))
+
+
+def _read(path: Path, columns: Sequence[str] | None, categories: bool) -> pa.Table | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

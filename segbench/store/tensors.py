@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.atomic import shown, write_atomically
+from segbench.atomic import read_whole, shown, write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.store.records import require_regular
 
@@ -37,7 +37,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         UserError: the file is damaged or not one of ours.
         MachineError: it may not be read.
     """
-    return _load(path, "pt", _checksum)
+    return read_whole(path, lambda: _load(path, "pt", _checksum))
 
 
 def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | None:
@@ -47,7 +47,7 @@ def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | 
         UserError: the file is damaged, not one of ours, or of types that NumPy lacks.
         MachineError: it may not be read.
     """
-    return _load(path, "numpy", _checksum_of_arrays)
+    return read_whole(path, lambda: _load(path, "numpy", _checksum_of_arrays))
 
 
 def _load(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from segbench.atomic import read_regular, shown
+from segbench.atomic import read_regular, read_whole, shown
 from segbench.errors import UserError
 from segbench.plugins.spec import canonical
 from segbench.store.workspace import Workspace
@@ -184,6 +184,10 @@ def load_card(folder: Path) -> Card:
     Raises:
         UserError: there is none, or it is not a card that this version can read.
     """
+    return read_whole(folder / CARD_FILE, lambda: _load_card(folder))
+
+
+def _load_card(folder: Path) -> Card:
     path = folder / CARD_FILE
     try:
         text = read_regular(path).decode()

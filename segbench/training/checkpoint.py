@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from segbench.atomic import read_regular, remove, shown, write_atomically
+from segbench.atomic import read_regular, read_whole, remove, shown, write_atomically
 from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.architecture import Architecture
@@ -51,6 +51,22 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, Card]:
     """
     card = load_card(folder)
     path = folder / BEST_FILE
+    content = read_whole(path, lambda: _content(folder, card))
+    tensors = parse_safetensors(content, path)
+    plugin = registry.load("models", spec.parse(card.model).name)
+    architecture = Architecture(card.model, plugin, card.parameters).without_initial_weights()
+    network = architecture.build(
+        in_channels=card.in_channels,
+        num_classes=card.num_classes,
+        spatial_dims=card.spatial_dims,
+    )
+    fit_weights(network, tensors, path)
+    return network.eval(), card
+
+
+def _content(folder: Path, card: Card) -> bytes:
+    """The file of best weights, which is the one that the card describes."""
+    path = folder / BEST_FILE
     try:
         content = read_regular(path)  # once: what is hashed is what is loaded
     except OSError as error:
@@ -64,16 +80,7 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, Card]:
             f"{card.weights_sha256[:12]}…): it is truncated or was replaced; train again or "
             "restore the file"
         )
-    tensors = parse_safetensors(content, path)
-    plugin = registry.load("models", spec.parse(card.model).name)
-    architecture = Architecture(card.model, plugin, card.parameters).without_initial_weights()
-    network = architecture.build(
-        in_channels=card.in_channels,
-        num_classes=card.num_classes,
-        spatial_dims=card.spatial_dims,
-    )
-    fit_weights(network, tensors, path)
-    return network.eval(), card
+    return content
 
 
 def _serialize(tensors: Mapping[str, Tensor]) -> bytes:

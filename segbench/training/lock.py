@@ -102,8 +102,9 @@ def _refuse_living(path: Path, folder: Path) -> None:
     except (UserError, KeyError, TypeError, ValueError):
         return  # whatever is no lease is nobody's
     if silent < _ABANDONED and not (host == platform.node() and _is_gone(pid)):
+        ago = max(0.0, silent)  # of a clock that is ahead
         raise UserError(
-            f"{shown(folder)} is being trained on {host}, which said so {silent:.0f} s ago; wait "
+            f"{shown(folder)} is being trained on {host}, which said so {ago:.0f} s ago; wait "
             f"for it to finish, or, if it is gone, until that is {_ABANDONED:.0f} s"
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segbench.atomic import write_atomically
+from segbench.atomic import read_whole, write_atomically
 from segbench.errors import UserError
 from segbench.training.card import EpochScore, Settings
 from segbench.training.weight_files import load_tensors
@@ -74,6 +74,10 @@ def load_progress(path: Path) -> tuple[Settings, Progress]:
     Raises:
         UserError: the file is damaged or of another version.
     """
+    return read_whole(path, lambda: _load(path))
+
+
+def _load(path: Path) -> tuple[Settings, Progress]:
     try:
         content = load_tensors(path)
         if content["version"] != _VERSION:

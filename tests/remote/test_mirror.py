@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from segbench import atomic
 from segbench.errors import MachineError, UserError
@@ -20,6 +21,7 @@ from segbench.store.objects import normal_url
 from segbench.store.records import read_record, write_record
 from segbench.store.rows import append_shard, compact_run, read_rows
 from segbench.store.runs import begin_run, read_runs, write_run
+from segbench.store.tensors import load_tensors, save_tensors
 from segbench.store.workspace import Workspace
 from segbench.training import lock
 from segbench.training.lock import locked
@@ -234,6 +236,50 @@ def test_a_process_of_this_machine_that_was_killed_is_not_waited_for(machine: Ma
         process.kill()
     with locked(other, other.models / "net"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["rows", "record", "tensors"])
+def test_of_a_damaged_copy_a_new_one_is_made_and_the_object_is_not_blamed(
+    machine: Machine, row: Any, store: Any, kind: str
+) -> None:
+    one = machine("one")
+    if kind == "rows":
+        path = append(one, row, 1, "a")
+    elif kind == "record":
+        write_record(path := one.models / "record.json", {"some": "fact"})
+    else:
+        save_tensors(path := one.certified / "k" / "votes.safetensors", {"v": torch.arange(9)}, {})
+
+    def read() -> object:
+        if kind == "rows":
+            return read_rows(one)["case_id"].tolist()
+        return read_record(path) if kind == "record" else load_tensors(path)[0]["v"].tolist()  # type: ignore[index]
+
+    good, content = read(), path.read_bytes()
+    middle = len(content) // 2
+    bad = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes(bad)
+    assert read() == good
+    assert path.read_bytes() == content
+    path.write_bytes(bad)
+    store.put_object(Key=f"study/{path.relative_to(one.root).as_posix()}", Body=bad)
+    with pytest.raises(UserError, match=r"study/.* is damaged"):
+        read()
+
+
+def test_a_bucket_that_is_gone_is_said_and_the_copy_stays(
+    machine: Machine, row: Any, store: Any
+) -> None:
+    one = machine("one")
+    path = append(one, row, 1, "a")
+    assert len(read_rows(one)) == 1
+    store.objects.delete()
+    store.delete()
+    with pytest.raises(UserError, match="there is no bucket"):
+        read_rows(one)
+    assert path.exists()
+    store.create()
+    assert read_rows(one).empty  # it is there, and empty
 
 
 def test_a_url_is_written_in_one_way() -> None:
