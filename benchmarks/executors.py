@@ -1,7 +1,7 @@
 """What several workers gain, and what a piece of work costs under each executor.
 
     python benchmarks/executors.py
-    python benchmarks/executors.py --workers 2 --network unet16 --size 256 --cases 16
+    python benchmarks/executors.py --workers 2 --network unet16 --size 256 --cases 64
     python benchmarks/executors.py --no-overhead
 
 Every number is the slope between a short and a long run of the same command, each in a process of
@@ -78,7 +78,7 @@ def said(name: str, slopes: Slopes, unit: float, what: str) -> str:
 @click.command(help=__doc__)
 @click.option("--network", default="unet16", show_default=True)
 @click.option("--size", default=256, show_default=True)
-@click.option("--cases", default=16, show_default=True, help="More of the long run.")
+@click.option("--cases", default=64, show_default=True, help="More of the long run.")
 @click.option("--steps", default=20, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--cells", default=40, show_default=True, help="More of the long run.")
