@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from strict_skips import pytest_addoption, pytest_configure
+from torchvision_operators import declare_where_missing
 
 from segbench.store import rowfile
 
@@ -20,6 +21,7 @@ __all__ = ["pytest_addoption", "pytest_configure"]  # hooks are found here by th
 # Two workers share the machine: one thread each, here and in what they start, is faster than two
 # that wait for each other. Before torch is imported, which reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+declare_where_missing()
 
 Row = dict[str, Any]
 

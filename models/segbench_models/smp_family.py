@@ -7,6 +7,7 @@ to multiples of it. Images only, no volumes. An extra: pip install 'segbench[smp
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from segbench_models.library_signature import first_sentence, key, sign, spec_ke
 _SIZES = ("in_channels", "classes")
 _NOT_OURS = ("encoder_weights", "activation", "aux_params")  # downloads; answers beside logits
 _STRIDE = 32
+_NAME = re.compile(r"[\w.-]*")
 
 
 def member(name: str) -> Callable[..., nn.Module]:
@@ -62,6 +64,9 @@ def _factory(name: str, network: type[nn.Module]) -> Callable[..., nn.Module]:
             raise ValueError(
                 f"smp/{name} is for images, but the data has {spatial_dims} dimensions"
             )
+        encoder = values.get("encoder_name", "")
+        if not _NAME.fullmatch(encoder):  # timm would ask the hub, or read another folder
+            raise ValueError(f"{encoder!r} is no encoder's name")
         stride = values.pop("stride", _STRIDE)
         check_at_least(1, stride=stride)
         sizes = {"in_channels": in_channels, "classes": num_classes}

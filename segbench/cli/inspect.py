@@ -17,7 +17,7 @@ from segbench.cli.options import (
 )
 from segbench.cli.terminal import say
 from segbench.data import open_dataset
-from segbench.errors import UserError
+from segbench.errors import MachineError, UserError
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,6 +65,37 @@ def command(
         say(f"{fact:<11} {value}")
         if fact == "marks":
             say(f"{'next':<11} {command}")
+    if loaded.oracle:
+        _compare(name, loaded, data, dataset or DEFAULT_DATASET, workspace)
+
+
+def _compare(name: str, model: LoadedModel, data: Dataset, spec: str, workspace: Workspace) -> None:
+    """Its clean scores beside those that came with it; the workspace remembers how far apart."""
+    from segbench.networks.loaded import AGREES
+    from segbench.store.agreements import Agreement, write_agreement
+
+    apart = []
+    for case in model.oracle() if model.oracle else ():
+        say(f"{'validation':<11} {case.text}")
+        apart.append(case.apart)
+    if not apart:
+        say(f"{'validation':<11} none of the cases that it was measured on is in these data")
+        return
+    found = Agreement(
+        model=name,
+        weights_sha256=model.weights_sha256,
+        dataset=spec,
+        dataset_fingerprint=data.fingerprint(),
+        cases=len(apart),
+        apart=max(apart),
+        agrees=max(apart) <= AGREES,
+    )
+    hint = "" if found.agrees else "; is this the data as its maker read it?"
+    say(f"{'validation':<11} {found.sentence}{hint}")
+    try:
+        write_agreement(workspace, found)
+    except MachineError as error:
+        say(f"{'note':<11} segbench attack will not know of it: {error}")
 
 
 def _next(

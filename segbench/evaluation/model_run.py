@@ -33,6 +33,7 @@ class ModelRun:
         failures: what went wrong and was left out.
         errors: the errors behind the failures of cells that failed as a whole.
         error: why nothing of the network can be computed, None as long as it can.
+        said: what the user was told of the network, in sentences.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ModelRun:
         self.failures: list[Failure] = []
         self.errors: list[UserError | MachineError] = []
         self.error: UserError | MachineError | None = None
+        self.said: tuple[str, ...] = ()
         self._constant = ""
         self._succeeded = set(missing.begun)
         self._abandoned: set[int] = set()
@@ -60,7 +62,8 @@ class ModelRun:
     @property
     def asked(self) -> Asked:
         """What the run's record says of it: all of the grid, whoever computes which part."""
-        return self.plan.asked.model_copy(update={"constant": self._constant})
+        update = {"constant": self._constant, "said": self.said}
+        return self.plan.asked.model_copy(update=update)
 
     def begin_attacks(self, queue: Queue) -> None:
         """The clean scores are there."""

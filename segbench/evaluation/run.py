@@ -12,6 +12,7 @@ import torch
 
 from segbench.engine.precision import choose_device
 from segbench.errors import MachineError, UserError
+from segbench.evaluation.agreement import agreement
 from segbench.evaluation.costs import Costs, place_of
 from segbench.evaluation.executors import Executor, Local
 from segbench.evaluation.executors.choose import check_executor, open_executor
@@ -200,7 +201,8 @@ class _Run:
         run = ModelRun(plan, missing, self.index, self.listener)
         self.runs.append(run)
         self._warn(run)
-        for sentence in work.subject.said:
+        run.said = (*work.subject.said, *agreement(self.workspace, work.subject))
+        for sentence in run.said:
             self.listener.warn(f"{work.subject.name}: {sentence}")
         self._write()
         return run

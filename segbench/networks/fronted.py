@@ -51,6 +51,7 @@ class FrontedReference:
             shown={**model.shown, "front": str(self.front)},
             said=(*model.said, *said),
             oracle=None,
+            measured={},
         )
 
 

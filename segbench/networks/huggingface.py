@@ -23,6 +23,7 @@ from segbench.errors import UserError
 from segbench.networks.channels import channels_seen
 from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.huggingface_networks import Prompted, Queries, Semantic
+from segbench.networks.libraries import does_not_import, import_library
 from segbench.networks.loaded import LoadedModel
 from segbench.networks.own import own_model
 from segbench.networks.prompts import read_prompt
@@ -149,7 +150,10 @@ def _check_files(path: Path) -> None:
 
 def _load(name: str, path: Path) -> nn.Module:
     transformers = _import()
-    kind: Any = getattr(transformers, name, None)
+    try:
+        kind: Any = getattr(transformers, name, None)
+    except Exception as error:  # its classes are imported when they are asked for
+        raise does_not_import("transformers", error) from error
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         raise UserError(f"{path}/config.json names {name}, which this transformers does not have")
     load: Callable[..., Any] = vars(transformers)[name].from_pretrained
@@ -179,13 +183,10 @@ def _load(name: str, path: Path) -> nn.Module:
 def _import() -> ModuleType:
     """The library, told before it is read that there is no network."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import transformers
-    except ImportError as error:
-        raise UserError(f"hf: needs transformers ({error}); install segbench[hf]") from None
+    transformers = import_library("transformers", "hf")
     transformers.logging.set_verbosity_error()  # what it would warn of is checked here
     transformers.logging.disable_progress_bar()
-    return transformers  # type: ignore[no-any-return]
+    return transformers
 
 
 def _scale(path: Path) -> tuple[list[float], list[float]] | None:

@@ -55,8 +55,6 @@ def inspect_network(
         yield "note", sentence
     yield "precision", _precision(network, model, one)
     yield "cost", _cost(network, one)
-    for sentence in model.oracle() if model.oracle else ():
-        yield "validation", sentence
 
 
 def _adapted(model: LoadedModel, shape: tuple[int, ...], classes: int) -> Adapted | None:

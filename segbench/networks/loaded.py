@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from segbench.api import Dataset
 
 
+AGREES = 0.002
+"""Clean Dice no further apart than this is what others measured, but for rounding."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A case scored beside what others measured: in words, and how far apart in Dice."""
+
+    text: str
+    apart: float
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A network and the facts that determine its answers (part of every cell's key).
@@ -31,7 +43,8 @@ class LoadedModel:
         member_cards: of those of an ensemble's members that ``segbench train`` made.
         licence: what its files say that it is under; "" where they say nothing.
         said: what the user should know of it, in sentences.
-        oracle: compares it with what others measured, in sentences; None where nobody did.
+        oracle: scores the cases that others measured it on, beside what they found; None where
+            nobody did.
         measured: case id -> its class mean of Jaccard on the clean image, as others measured it.
         card: of one that ``segbench train`` made.
     """
@@ -48,7 +61,7 @@ class LoadedModel:
     licence: str = ""
     shown: Mapping[str, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()
-    oracle: Callable[[], Iterator[str]] | None = None
+    oracle: Callable[[], Iterator[Compared]] | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from segbench.errors import UserError
 from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.imported import refuse_wishes
-from segbench.networks.loaded import LoadedModel
+from segbench.networks.loaded import Compared, LoadedModel
 from segbench.networks.met import class_names_differ, clipped_data, proposed
 from segbench.networks.nnunet_network import NnunetNetwork
 from segbench.networks.nnunet_plans import (
@@ -59,48 +61,56 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         licence=str(plans.dataset.get("licence") or plans.dataset.get("license") or ""),
         shown=_shown(plans, module),
         said=_said(plans, dataset, module),
-        oracle=lambda: agreement(plans, module, dataset),
+        oracle=_oracle(plans, module, dataset),
         measured=validation_jaccard(plans),
     )
 
 
-def agreement(plans: Plans, module: NnunetNetwork, dataset: Dataset) -> Iterator[str]:
-    """Clean Dice of each validation case beside what nnU-Net measured itself, in sentences.
+def agreement(plans: Plans, module: NnunetNetwork, dataset: Dataset) -> Iterator[Compared]:
+    """Clean Dice of each validation case beside what nnU-Net measured itself.
 
     Each by the fold that had not seen it, as nnU-Net predicted it, whatever folds are averaged.
     """
     held = {entry.case_id for split in dataset.splits for entry in dataset.entries(split)}
-    worst, compared = 0.0, 0
     for own, fold in zip(module.folds, plans.folds, strict=True):
         alone = NnunetNetwork([own], module.mirroring, plans)
         measured = validation_dice(plans, fold)
         for name in sorted(held & measured.keys()):
-            found = _dice(alone, dataset.load(name), plans.classes)
+            found = _dice(alone, dataset.load(name), plans.scored.values())
             pairs = list(zip(found, measured[name], strict=True))
-            away = max((abs(ours - theirs) for ours, theirs in pairs), default=0.0)
+            away = max((_apart(ours, theirs) for ours, theirs in pairs), default=0.0)
             shown = ", ".join(f"{ours:.4f} ({theirs:.4f})" for ours, theirs in pairs)
-            worst, compared = max(worst, away), compared + 1
-            yield f"fold {fold} {name}: Dice {shown}, {away:.4f} apart"
-    if compared:
-        kept = "agree" if worst <= 0.002 else "do NOT agree: is this the data as nnU-Net read it?"
-        yield (
-            f"{compared} cases of validation/summary.json: clean Dice at most {worst:.4f} apart; "
-            f"they {kept}"
-        )
-    else:
-        yield "none of the cases of validation/summary.json is in these data"
+            yield Compared(f"fold {fold} {name}: Dice {shown}, {away:.4f} apart", away)
+
+
+def _apart(ours: float, theirs: float) -> float:
+    """Of two Dice; NaN is that of what is neither in the image nor predicted."""
+    if math.isnan(ours) or math.isnan(theirs):
+        return 0.0 if math.isnan(ours) and math.isnan(theirs) else 1.0
+    return abs(ours - theirs)
 
 
 @torch.no_grad()
-def _dice(module: NnunetNetwork, case: Case, classes: int) -> list[float]:
+def _dice(module: NnunetNetwork, case: Case, scored: Iterable[Sequence[int]]) -> list[float]:
     module.eval().meet(case)
     predicted = module(torch.from_numpy(case.image)[None])[0].argmax(0).numpy()
     scores = []
-    for label in range(1, classes):
-        ours, truth = predicted == label, case.labels == label
+    for labels in scored:
+        ours, truth = np.isin(predicted, labels), np.isin(case.labels, labels)
         both = int(ours.sum() + truth.sum())
         scores.append(2 * int((ours & truth).sum()) / both if both else float("nan"))
     return scores
+
+
+def _oracle(
+    plans: Plans, module: NnunetNetwork, dataset: Dataset
+) -> Callable[[], Iterator[Compared]] | None:
+    """None where it came without a validation, or answers with regions that it does not paint."""
+    if not module.painted and plans.regions:
+        return None
+    if not any(validation_dice(plans, fold) for fold in plans.folds):
+        return None
+    return lambda: agreement(plans, module, dataset)
 
 
 def _axes(value: Any, file: Path) -> tuple[int, ...]:
@@ -165,8 +175,6 @@ def _said(plans: Plans, dataset: Dataset, module: NnunetNetwork) -> tuple[str, .
             f"it clips to {seen[0]:g} to {seen[1]:g} of the file's units; that window as [0, 1] "
             f"(window={seen[0]:g}..{seen[1]:g}) makes eps mean what it can see"
         )
-    if any(validation_dice(plans, fold) for fold in plans.folds):
-        said.append("segbench inspect compares its clean Dice with validation/summary.json")
     if not plans.regions:
         names = [name for name, value in plans.labels.items() if value != 0]
         ordered = sorted(names, key=plans.labels.__getitem__)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from segbench.atomic import read_regular
 from segbench.errors import UserError
+from segbench.networks.libraries import import_library
 
 _NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
 _LIBRARY = "dynamic_network_architectures.architectures."
@@ -27,6 +29,7 @@ _SCHEMES = (
     "CTNormalization", "ZScoreNormalization", "NoNormalization", "RescaleTo01Normalization",
     "RGBTo01Normalization",
 )  # fmt: skip
+_NUMBER = re.compile(r"\d+")  # a key of a summary is "1", or of a region "(1, 2)"
 _RESAMPLING = "resample_data_or_seg_to_shape"
 
 
@@ -69,6 +72,15 @@ class Plans:
     def classes(self) -> int:
         """K, background included."""
         return len(self.dataset["regions_class_order"]) + 1 if self.regions else len(self.labels)
+
+    @property
+    def scored(self) -> Mapping[tuple[int, ...], tuple[int, ...]]:
+        """What nnU-Net scores: the values in its files -> the classes K that they are here."""
+        if not self.regions:
+            return {(n,): (n,) for n in range(1, self.classes)}
+        classes = {v: n for n, v in enumerate(sorted(self.dataset["regions_class_order"]), 1)}
+        wholes = [v if isinstance(v, list) else [v] for v in self.labels.values()]
+        return {tuple(v): tuple(classes[n] for n in v) for v in wholes if v != [0]}
 
     @property
     def channels(self) -> int:
@@ -166,14 +178,9 @@ def build_network(plans: Plans) -> Any:
 
     Raises:
         UserError: the library is not there, or the plans name something else than it and torch.
+        MachineError: the library does not import.
     """
-    try:
-        from dynamic_network_architectures.architectures import unet
-    except ImportError as error:
-        raise UserError(
-            f"nnU-Net's networks need dynamic-network-architectures ({error}); install "
-            "segbench[nnunet]"
-        ) from None
+    unet = import_library("dynamic_network_architectures.architectures.unet", "nnunet")
     where = plans.folder / "plans.json"
     architecture = plans.settings["architecture"]
     name = str(architecture["network_class_name"])
@@ -217,11 +224,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def validation_jaccard(plans: Plans) -> dict[str, float]:
-    """Case -> its class mean of Jaccard, of what nnU-Net measured; {} of an ensemble of folds.
+    """Case -> its class mean of Jaccard, as nnU-Net measured it; {} of several folds, or regions.
 
     A case of the validation was predicted by the one fold that had not seen it.
     """
-    if len(plans.folds) > 1:
+    if len(plans.folds) > 1 or plans.regions:
         return {}
     found = {}
     for name, dices in validation_dice(plans, plans.folds[0]).items():
@@ -232,16 +239,16 @@ def validation_jaccard(plans: Plans) -> dict[str, float]:
 
 
 def validation_dice(plans: Plans, fold: str) -> dict[str, list[float]]:
-    """Case -> Dice of each class, as nnU-Net itself measured it; {} where it did not."""
+    """Case -> Dice of each class or region, as nnU-Net itself measured it; {} where it did not."""
     path = plans.folder / f"fold_{fold}" / "validation" / "summary.json"
-    if plans.regions or not path.is_file():
+    if not path.is_file():
         return {}
     found = {}
     try:
         for one in _read_json(path)["metric_per_case"]:
             name = Path(one["prediction_file"]).name.removesuffix(plans.dataset["file_ending"])
-            metrics = one["metrics"]
-            found[name] = [float(metrics[str(n)]["Dice"]) for n in range(1, plans.classes)]
+            metrics = {tuple(map(int, _NUMBER.findall(k))): v for k, v in one["metrics"].items()}
+            found[name] = [float(metrics[values]["Dice"]) for values in plans.scored]
     except (KeyError, TypeError, ValueError):
         return {}
     return found

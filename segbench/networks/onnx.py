@@ -11,6 +11,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from segbench.atomic import read_regular
-from segbench.errors import UserError
+from segbench.errors import MachineError, UserError
+from segbench.networks.libraries import import_library
 from segbench.networks.loaded import LoadedModel
 from segbench.networks.own import own_model, wanted_images
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from segbench.api import Dataset
     from segbench.networks.wishes import Wishes
 
+_KNOWN = 17  # the version of ONNX's operators that onnx2torch was written for
 _DYNAMIC = 64  # the size at which a conversion is compared along axes that may have any
 _TOLERANCE = 1e-3  # relative to the largest logit
 
@@ -42,17 +45,18 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     content += b"".join(hashlib.sha256(read_regular(file)).digest() for file in beside)
     digest = hashlib.sha256(content).hexdigest()
     box = BlackBox(path)
-    converted, reason = _converted(model, path, box, dataset.in_channels)
+    converted, reason = _converted(path, box, dataset.in_channels)
     if converted is not None:
         found = own_model(converted, digest, dataset, wishes)
         shown = {"onnx": "converted by onnx2torch; its answers are onnxruntime's"}
-        return replace(found, weights_sha256=digest, shown=shown)
+        facts = {**found.facts, "onnx2torch": version("onnx2torch")}
+        return replace(found, weights_sha256=digest, facts=facts, shown=shown)
     box.no_gradient = (
         f"an ONNX network that is a black box here ({reason}): attacks by scores and labels alone "
         "can be run, such as square and rays"
     )
     wanted = wanted_images(wishes, dataset)
-    facts = {"source": digest, "onnxruntime": _runtime().__version__}
+    facts = {"source": digest, "onnxruntime": box.version}
     return LoadedModel(
         box, digest, facts, True, wanted, wishes, exact=True,
         shown={"onnx": f"a black box through onnxruntime: {reason}"},
@@ -65,7 +69,7 @@ class BlackBox(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        runtime = _runtime()
+        runtime = import_library("onnxruntime", "onnx")
         settings = runtime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         settings.log_severity_level = 4
@@ -83,6 +87,7 @@ class BlackBox(nn.Module):
             raise UserError(f"{path} takes {kinds}; expected images alone, tensor(float)")
         self.input, self.shape = inputs[0].name, tuple(inputs[0].shape)
         self.outputs = tuple(output.name for output in self.session.get_outputs())
+        self.version = runtime.__version__
         self.no_gradient = ""
 
     def forward(self, images: Tensor) -> Any:
@@ -93,20 +98,9 @@ class BlackBox(nn.Module):
         return answers[0] if len(answers) == 1 else dict(zip(self.outputs, answers, strict=True))
 
 
-def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(f"onnx: needs onnxruntime ({error}); install segbench[onnx]") from None
-    return onnxruntime
-
-
 def _read(path: Path) -> tuple[bytes, Any]:
     """The file, and its graph without weights that lie elsewhere."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise UserError(f"onnx: needs onnx ({error}); install segbench[onnx]") from None
+    onnx = import_library("onnx", "onnx")
     try:
         content = read_regular(path)
         model = onnx.ModelProto()
@@ -151,29 +145,68 @@ def _tensors(message: Any) -> Iterator[Any]:
                 yield from _tensors(part)
 
 
-def _converted(
-    model: Any, path: Path, box: BlackBox, channels: int
-) -> tuple[nn.Module | None, str]:
+class Converted(nn.Module):
+    """What onnx2torch makes of a graph, its answers named as the file names them."""
+
+    def __init__(self, network: nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.outputs = outputs
+
+    def forward(self, images: Tensor) -> Any:
+        """Its only output, or all of them by name."""
+        answer = self.network(images)
+        if len(self.outputs) == 1:
+            return answer
+        return dict(zip(self.outputs, answer, strict=True))
+
+
+def _converted(path: Path, box: BlackBox, channels: int) -> tuple[nn.Module | None, str]:
     """The network as torch's layers; None, and why, where that is not the same network."""
     try:
-        import onnx
-        from onnx2torch import convert
-    except ImportError as error:
-        return None, f"onnx2torch does not import ({error})"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network: nn.Module = convert(onnx.load(str(path))).eval()
-            probe = torch.rand(_probe_shape(box.shape, channels))
-            with torch.no_grad():
-                found, expected = _listed(network(probe)), _listed(box(probe))
-    except Exception as error:  # converters fail in any way
-        return None, f"onnx2torch does not convert it ({type(error).__name__}: {error})"
-    for ours, theirs in zip(found, expected, strict=True):
-        scale = float(theirs.abs().max()) or 1.0
-        if ours.shape != theirs.shape or float((ours - theirs).abs().max()) > _TOLERANCE * scale:
-            return None, "what onnx2torch makes of it answers otherwise"
-    return network, ""
+        library = import_library("onnx2torch", "onnx")
+    except (UserError, MachineError) as error:
+        return None, str(error)
+    reasons = []
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        probe = torch.rand(_probe_shape(box.shape, channels))
+        for model in _forms(path):
+            try:
+                network = Converted(library.convert(model), box.outputs).eval()
+                if _same(network(probe), box(probe)):
+                    return network, ""
+            except Exception as error:  # converters fail in any way
+                reason = str(error).strip().partition("\n")[0]
+                reasons.append(f"onnx2torch does not convert it ({type(error).__name__}: {reason})")
+            else:
+                reasons.append("what onnx2torch makes of it answers otherwise")
+    return None, reasons[0]
+
+
+def _forms(path: Path) -> Iterator[Any]:
+    """The graph, and the same of the newest operators that onnx2torch knows, where it is newer.
+
+    Most that came later only take more options. What comes of it is compared like any other.
+    """
+    onnx = import_library("onnx", "onnx")
+    model = onnx.load(str(path))
+    yield model
+    for name in model.opset_import:
+        if name.domain in ("", "ai.onnx") and name.version > _KNOWN:
+            name.version = _KNOWN
+            yield model
+
+
+def _same(answer: Any, expected: Any) -> bool:
+    """Whether two networks have answered alike, to within ``_TOLERANCE`` of the largest number."""
+    for ours, theirs in zip(_listed(answer), _listed(expected), strict=True):
+        if ours.shape != theirs.shape:
+            return False
+        away, scale = (ours.double() - theirs.double()).abs(), float(theirs.double().abs().max())
+        if not bool((away <= _TOLERANCE * (scale or 1.0)).all()):
+            return False
+    return True
 
 
 def _probe_shape(shape: tuple[Any, ...], channels: int) -> tuple[int, ...]:
@@ -185,6 +218,4 @@ def _probe_shape(shape: tuple[Any, ...], channels: int) -> tuple[int, ...]:
 
 
 def _listed(answer: Any) -> list[Tensor]:
-    if isinstance(answer, dict):
-        return list(answer.values())
-    return list(answer) if isinstance(answer, (tuple, list)) else [answer]
+    return list(answer.values()) if isinstance(answer, dict) else [answer]

@@ -64,6 +64,7 @@ class Asked(_Record):
         training: None where it has no card.
         cells: the keys of all its cells, in order.
         constant: the answer without an image that its clean score is no better than; "" for none.
+        said: what the user was told of the network, in sentences.
         spans: least and greatest of what [0, 1] stands for in the files' units, None if not known.
     """
 
@@ -78,6 +79,7 @@ class Asked(_Record):
     cells: tuple[str, ...]
     cases: tuple[AskedCase, ...]
     constant: str = ""
+    said: tuple[str, ...] = ()
     spans: tuple[float, float] | None = None
 
 

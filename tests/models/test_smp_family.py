@@ -66,6 +66,7 @@ def test_the_logits_are_those_of_the_librarys_own_network_on_normalised_images()
         ("smp/Unet:encoder_nam=resnet18", "did you mean 'encoder_name'"),
         ("smp/Unet:encoder_weights=imagenet", "no parameter 'encoder_weights'"),
         ("smp/Unet:encoder_name=resnet17", "cannot be built: .*resnet17"),
+        ('smp/Unet:encoder_name="tu-hf-hub:a/net"', "'tu-hf-hub:a/net' is no encoder's name"),
     ],
 )
 def test_what_the_library_does_not_offer_is_refused_in_a_sentence(

@@ -170,6 +170,21 @@ def test_the_stride_is_searched(patch: int) -> None:
         assert torch.allclose(adapted.module(images), 20 * images - 10, atol=1e-4)
 
 
+class Grouped(Threshold):
+    """Divides by the deviation of all that is left at an eighth of the size, as group norm does."""
+
+    def forward(self, images: Tensor) -> Any:
+        small = F.avg_pool2d(images, 8).expand(-1, 4, -1, -1)
+        return self.conv(images) + 0 * F.group_norm(small, 4).sum()
+
+
+def test_a_size_at_which_a_case_cannot_come_alone_is_padded() -> None:
+    """Of two images there are two values a group, of one there is one, which torch refuses."""
+    adapted = adapt_network(Grouped(low), [(1, 8, 8)])
+    assert adapted.stride == 16
+    assert adapted.module(torch.rand(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+
+
 def test_a_size_that_is_never_taken_is_said_to_be_one() -> None:
     with pytest.raises(UserError, match=r"does not accept images of shape .* not of 1000"):
         adapt_network(OfSizes(1000), [(1, 16, 16)])

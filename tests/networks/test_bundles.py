@@ -39,6 +39,7 @@ NETWORKS = {
         "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1],
     },
 }  # fmt: skip
+ROI = {"SwinUNETR": (64, 32, 32)}  # at which no level has a single voxel
 CT = {
     "_target_": "ScaleIntensityRanged", "keys": "image", "a_min": -57, "a_max": 164,
     "b_min": 0, "b_max": 1, "clip": True,
@@ -155,8 +156,7 @@ def loaded(text: str, dataset: Any) -> Any:
 def test_a_bundle_predicts_what_monai_predicts(
     network: str, post: Any, scale: Any, tmp_path: Path, volumes: Path
 ) -> None:
-    roi = (64, 32, 32) if network == "SwinUNETR" else (16, 16, 16)  # no level of one voxel
-    folder = bundle(tmp_path, NETWORKS[network], scale, post, roi)
+    folder = bundle(tmp_path, NETWORKS[network], scale, post, ROI.get(network, (16, 16, 16)))
     dataset = open_dataset(SPEC, volumes)
     model, case = loaded(f"monai-bundle:{folder}", dataset), dataset.load("c0")
     model.module.eval().meet(case)
@@ -181,7 +181,7 @@ def test_a_bundle_predicts_what_monai_predicts(
 @pytest.mark.filterwarnings(
     "ignore:monai.transforms.spatial:FutureWarning", "ignore:NvImgCodecPydicomReader"
 )
-@pytest.mark.parametrize("network", ["UNet", "SegResNet"])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("post", [SOFTMAX, SIGMOID], ids=["labels", "regions"])
 def test_a_bundle_predicts_what_monais_own_evaluator_predicts(
     network: str, post: Any, tmp_path: Path, volumes: Path
@@ -191,7 +191,7 @@ def test_a_bundle_predicts_what_monais_own_evaluator_predicts(
     from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedEvaluator
 
-    folder = bundle(tmp_path, NETWORKS[network], ZSCORE, post)
+    folder = bundle(tmp_path, NETWORKS[network], ZSCORE, post, ROI.get(network, (16, 16, 16)))
     dataset, parser = open_dataset(SPEC, volumes), theirs(folder)
     model = loaded(f"monai-bundle:{folder}", dataset)
     net = parser.get_parsed_content("network_def")
@@ -254,6 +254,19 @@ def test_a_bundle_is_inspected_and_attacked(tmp_path: Path, volumes: Path) -> No
     rows = read_rows(Workspace(tmp_path / "runs"))
     means = rows.groupby("attack")["dice"].mean()
     assert means["pgd:steps=4"] < means["clean"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_each_kind_of_network_is_attacked(network: str, tmp_path: Path, volumes: Path) -> None:
+    folder = bundle(tmp_path, NETWORKS[network], roi=ROI.get(network, (16, 16, 16)))
+    done = CliRunner().invoke(main, [
+        "attack", "-m", f"monai-bundle:{folder}", "-a", "pgd:steps=3", "--eps", "0.1",
+        "--limit", "1", "--dataset", SPEC, "--data-root", str(volumes),
+        "--workspace", str(tmp_path / "runs"),
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    means = read_rows(Workspace(tmp_path / "runs")).groupby("attack")["dice"].mean()
+    assert means["pgd:steps=3"] < means["clean"]
 
 
 EVIL = "$__import__('os').system('touch evil')"

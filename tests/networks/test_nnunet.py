@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,20 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from segbench.api import Entry
 from segbench.cli import main
 from segbench.data import open_dataset
 from segbench.data.tiff_stacks import stack_bytes
 from segbench.errors import UserError
 from segbench.networks.imported import read_import
+from segbench.networks.loaded import AGREES
 from segbench.networks.nnunet import _dice, agreement
 from segbench.networks.nnunet_network import NnunetNetwork, class_logits
 from segbench.networks.nnunet_plans import build_network, read_plans
 from segbench.networks.resampling import resample, resize
 from segbench.networks.tiles import mirrored, nnunet_gaussian, nnunet_starts, slide
 from segbench.store.rows import read_rows
+from segbench.store.runs import read_runs
 from segbench.store.workspace import Workspace
 
 pytest.importorskip("dynamic_network_architectures")
@@ -296,11 +301,12 @@ def test_a_folder_is_attacked_from_the_command_line(
     assert max(means["standard:cost=quick"], means["pgd:steps=8"]) < means["clean"]
 
 
-def summarise(folder: Path, fold: str, dices: Mapping[str, list[float]]) -> None:
-    """A ``summary.json`` as nnU-Net writes it."""
+def summarise(folder: Path, fold: str, dices: Mapping[str, Any]) -> None:
+    """A ``summary.json`` as nnU-Net writes it; of each case its classes' Dice, or by key."""
     cases = [
         {"prediction_file": f"/gone/validation/{name}.nii.gz",
-         "metrics": {str(n): {"Dice": dice} for n, dice in enumerate(own, 1)}}
+         "metrics": {str(key): {"Dice": dice} for key, dice in
+                     (own if isinstance(own, dict) else dict(enumerate(own, 1))).items()}}
         for name, own in dices.items()
     ]  # fmt: skip
     (folder / f"fold_{fold}" / "validation").mkdir()
@@ -331,12 +337,73 @@ def test_each_fold_is_compared_on_its_own_cases(tmp_path: Path, volumes: Path) -
     folder, dataset = results(tmp_path), data(volumes)
     for fold, name in (("0", "c0"), ("1", "c1")):
         alone = loaded(f"nnunet:{folder},folds={fold}", dataset).module
-        summarise(folder, fold, {name: _dice(alone, dataset.load(name), 3)})
+        summarise(folder, fold, {name: _dice(alone, dataset.load(name), ((1,), (2,)))})
     model = loaded(f"nnunet:{folder}", dataset)
-    lines = list(model.oracle())
-    assert len(lines) == 3
-    assert lines[-1].endswith("clean Dice at most 0.0000 apart; they agree")
+    compared = list(model.oracle())
+    assert [one.text.partition(":")[0] for one in compared] == ["fold 0 c0", "fold 1 c1"]
+    assert max(one.apart for one in compared) < 1e-4
     assert not model.measured
+
+
+@pytest.mark.parametrize(("stated", "apart"), [(nan, 0.0), (0.5, 1.0)])
+def test_a_class_that_is_nowhere_hides_no_other(
+    stated: float, apart: float, tmp_path: Path, volumes: Path
+) -> None:
+    """Its Dice is no number; that of the other class still counts."""
+    folder, dataset = results(tmp_path, folds="0"), data(volumes)
+    whole = dataset.load("c0")
+    none = replace(whole, labels=np.where(whole.labels == 1, 0, whole.labels))
+    some = type("Some", (), {
+        "splits": ("test",), "load": lambda self, _: none,
+        "entries": lambda self, _: [Entry("c0", "c0", whole.image.shape)],
+    })()  # fmt: skip
+    plans, module = read_plans(folder, None, None), loaded(f"nnunet:{folder}", dataset).module
+    module.folds[0].decoder.seg_layers[-1].bias.data[1] = -1e4  # never predicted
+    summarise(folder, "0", {"c0": [stated, _dice(module, none, ((2,),))[0]]})
+    (compared,) = agreement(plans, module, some)
+    assert compared.apart == pytest.approx(apart, abs=1e-4)
+
+
+def test_regions_are_compared_as_nnunet_scores_them(tmp_path: Path, volumes: Path) -> None:
+    """By the keys of its summaries, on the labels that it paints."""
+    labels = {"background": 0, "whole": [1, 2], "back": 2}
+    folder, dataset = results(tmp_path, labels=labels, folds="0"), data(volumes)
+    module, case = loaded(f"nnunet:{folder}", dataset).module, dataset.load("c0")
+    module.eval().meet(case)
+    painted = module(torch.from_numpy(case.image)[None])[0].argmax(0).numpy()
+    dices = {}
+    for key, values in (("(1, 2)", [1, 2]), ("2", [2])):
+        ours, truth = np.isin(painted, values), np.isin(case.labels, values)
+        dices[key] = 2 * (ours & truth).sum() / (ours.sum() + truth.sum())
+    assert len(set(dices.values())) == 2
+    summarise(folder, "0", {"c0": dices})
+    model = loaded(f"nnunet:{folder}", dataset)
+    (compared,) = model.oracle()
+    assert compared.apart < 1e-4
+    assert not model.measured  # which is of Jaccard by class
+
+
+def test_what_inspect_has_compared_is_said_by_attack_and_its_record(
+    tmp_path: Path, volumes: Path
+) -> None:
+    folder = results(tmp_path, folds="0")
+    alone = loaded(f"nnunet:{folder}", data(volumes)).module
+    dices = {f"c{n}": _dice(alone, data(volumes).load(f"c{n}"), ((1,), (2,))) for n in range(3)}
+    summarise(folder, "0", {**dices, "c2": [0.5, 0.5], "elsewhere": [0.5, 0.5]})
+    before, _ = attacked(folder, volumes, "--eps", "0", limit=1)
+    assert "its clean Dice was not yet compared with what came with it" in before
+    shown = CliRunner().invoke(main, [
+        "inspect", f"nnunet:{folder}", "--dataset", SPEC, "--data-root", str(volumes),
+        "--workspace", str(folder.parent / "runs"),
+    ])  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert "fold 0 c0: Dice" in shown.output
+    verdict = "its clean Dice does NOT agree with what came with it, on 3 cases: at most"
+    assert verdict in shown.output
+    after, _ = attacked(folder, volumes, "--eps", "0", limit=1)
+    assert verdict in after
+    record = read_runs(Workspace(folder.parent / "runs"))[-1]
+    assert any(verdict in sentence for sentence in record.asked[0].said)
 
 
 def test_regions_become_the_labels_that_nnunet_paints() -> None:
@@ -485,6 +552,7 @@ def test_a_folder_of_nnunets_own_agrees_with_its_own_validation() -> None:
         "entries": lambda self, _: [e for s in dataset.splits for e in dataset.entries(s)
                                     if e.case_id == "hippocampus_318"],
     })()  # fmt: skip
-    lines = list(agreement(plans, model.module, some))
-    assert lines[0].startswith("fold 0 hippocampus_318: Dice 0.6770 (0.6770), 0.7403 (0.7403)")
-    assert lines[1].endswith("they agree")
+    (compared,) = agreement(plans, model.module, some)
+    said = "fold 0 hippocampus_318: Dice 0.6770 (0.6770), 0.7403 (0.7403)"
+    assert compared.text.startswith(said)
+    assert compared.apart <= AGREES
