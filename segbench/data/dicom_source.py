@@ -14,8 +14,8 @@ from segbench.api import Intensity
 from segbench.data.dicom_frames import Slice, read_pixels
 from segbench.data.dicom_labels import read_structures
 from segbench.data.dicom_series import Series, read_series, whole_bits
+from segbench.data.endings import is_volume
 from segbench.data.faults import BadFileError
-from segbench.data.pairing import is_volume
 from segbench.data.rasters import read_mask
 from segbench.data.resize import resize_image, resize_labels
 from segbench.data.scale import to_unit

@@ -1,24 +1,25 @@
-"""Files of volumes that SimpleITK (an extra) reads and writes: NRRD, MetaImage and GIPL."""
+"""Files of volumes that SimpleITK (an extra) reads: NRRD, MetaImage, GIPL, VTK, MRC and others."""
 
 from __future__ import annotations
 
-import gzip
 import math
-import re
-import zlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.atomic import require_regular
+from segbench.data.endings import HDF5_SUFFIXES, suffix_of
 from segbench.data.faults import BadFileError
-from segbench.data.pairing import suffix_of
+from segbench.data.itk_lengths import check_hdf5, check_length
 from segbench.data.volume_file import VolumeFile
 from segbench.errors import UserError
 
-_GIPL_HEADER = 256  # bytes before its voxels
+_ONE_AT_A_TIME = Lock()
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from ITK's and DICOM's left-posterior-superior
 
 
@@ -32,7 +33,7 @@ def import_simpleitk() -> Any:
         import SimpleITK
     except ImportError:
         raise UserError(
-            "NRRD, MetaImage and GIPL are read by SimpleITK, which is not installed; "
+            "NRRD, MetaImage, VTK, MRC and the like are read by SimpleITK, which is not installed; "
             "pip install 'segbench[itk]'"
         ) from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
@@ -49,7 +50,10 @@ def open_itk(path: Path) -> VolumeFile:
     itk = import_simpleitk()
     reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    if suffix_of(path) in HDF5_SUFFIXES:
+        check_hdf5(path)
+    with _hushed():
+        reader.ReadImageInformation()
     if reader.GetDimension() not in (2, 3):
         raise BadFileError(path, f"has {reader.GetDimension()} dimensions; expected a volume")
     channels = reader.GetNumberOfComponents()
@@ -65,7 +69,7 @@ def open_itk(path: Path) -> VolumeFile:
         ras_affine(reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin()),
         False,
         1.0,
-        lambda: _itk_array(itk, path, math.prod(shape) * np.dtype(numpy_kind).itemsize),
+        lambda: _itk_array(itk, path, math.prod(shape), np.dtype(numpy_kind).itemsize),
     )
 
 
@@ -95,14 +99,12 @@ def itk_bytes(
     return path.read_bytes()
 
 
-def _itk_array(itk: Any, path: Path, count: int) -> NDArray[Any]:
-    """The voxels of a file that declares ``count`` bytes of them."""
-    if ".gipl" in suffix_of(path):
-        _check_gipl(path, _GIPL_HEADER + count)
-    else:
-        _check_compressed(path)
+def _itk_array(itk: Any, path: Path, numbers: int, size: int) -> NDArray[Any]:
+    """The voxels of a file that declares so many numbers of ``size`` bytes each."""
+    check_length(path, numbers, size)
     try:
-        image = itk.ReadImage(str(path))
+        with _hushed():
+            image = itk.ReadImage(str(path))
         array = itk.GetArrayFromImage(image)  # ([Z, ]Y, X[, C])
     except RuntimeError as error:
         raise OSError(" ".join(str(error).split())[-200:]) from None
@@ -111,61 +113,26 @@ def _itk_array(itk: Any, path: Path, count: int) -> NDArray[Any]:
     return turned
 
 
-def _check_gipl(path: Path, expected: int) -> None:
-    """Refuse a file that ends before its voxels do, which ITK does not mind.
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what ITK's libraries write of damage to standard error, past Python.
 
-    Raises:
-        OSError: it does, or its checksum is wrong.
+    The sentence that is raised says it.
     """
-    packed = path.suffix.lower() == ".gz"
-    with gzip.open(path) if packed else path.open("rb") as file:
-        found = sum(len(chunk) for chunk in iter(lambda: file.read(1 << 20), b""))
-    if found < expected:
-        raise OSError(f"it has {found:,} bytes, and declares {expected:,}")
-
-
-def _check_compressed(path: Path) -> None:
-    """Refuse compressed voxels whose checksum is wrong, which ITK does not look at.
-
-    Raises:
-        OSError: they are damaged.
-    """
-    head, body = _parts(path)
-    pairs = (re.split("[=:]", line, maxsplit=1) for line in head.splitlines())
-    says = {pair[0].strip().lower(): pair[1].strip() for pair in pairs if len(pair) == 2}
-    file, start = path, len(head.encode("latin-1"))
-    other = says.get("elementdatafile", says.get("data file", says.get("datafile", "LOCAL")))
-    if other != "LOCAL":
-        file, start = path.parent / other, 0
-    packed = says.get("compresseddata", "").lower() == "true" or says.get("encoding") in (
-        "gzip",
-        "gz",
-    )
-    if not packed or (file == path and not body):
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
         return
-    require_regular(file)
-    stream = zlib.decompressobj(wbits=47)  # zlib's and gzip's, by their first bytes
-    with file.open("rb") as opened:
-        opened.seek(start)
-        while not stream.eof and (chunk := opened.read(1 << 20)):
-            stream.decompress(chunk)
-    if not stream.eof:
-        raise OSError("its compressed voxels end before their end")
-
-
-def _parts(path: Path) -> tuple[str, bool]:
-    """The text at the beginning of a file, and whether voxels follow it."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    if start.startswith(b"NRRD"):
-        end = min(
-            (start.index(mark) + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if mark in start),
-            default=len(start),
-        )
-    else:
-        match = re.search(rb"ElementDataFile\s*=[^\n]*\n", start)
-        end = match.end() if match else len(start)
-    return start[:end].decode("latin-1"), len(start) > end
+    try:
+        with open(os.devnull, "wb") as nothing, _ONE_AT_A_TIME:
+            os.dup2(nothing.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(kept, 2)
+    finally:
+        os.close(kept)
 
 
 _NUMPY_KINDS = {

@@ -9,21 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segbench.data.endings import SOME_SUFFIXES, SUFFIXES, suffix_of, why_refused
 from segbench.data.faults import Faults
 
-TIFF_SUFFIXES = (".tif", ".tiff")
-RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".gif")
-NIFTI_SUFFIXES = (".nii", ".nii.gz", ".img")  # the last beside its .hdr
-SIMPLEITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *SIMPLEITK_SUFFIXES)
-SUFFIXES = (*RASTER_SUFFIXES, *VOLUME_SUFFIXES)
 NOTES = (
     *("", ".txt", ".md", ".csv", ".json", ".toml", ".ini", ".db"),
-    *(".hdr", ".raw", ".zraw", ".raw.gz"),
+    *(".hdr", ".hdr.gz", ".raw", ".zraw", ".raw.gz", ".sdt"),
 )
 """What may lie beside them."""
 
-_TWO = (".nii.gz", ".gipl.gz", ".raw.gz")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's: case_0000, case_0001
 _IMAGE_ENDING = re.compile(r"[ _-](image|img|training|test)$")
 _MASK_ENDING = re.compile(
@@ -111,12 +105,14 @@ def list_files(folder: Path, faults: Faults) -> list[Path]:
             inside += sum(suffix_of(file) in SUFFIXES for file in path.rglob("*"))
         elif (suffix := suffix_of(path)) in SUFFIXES:
             found.append(path)
+        elif why := why_refused(suffix):
+            faults.add(path, f"is not read: {why}")
         elif suffix not in NOTES or (suffix == ".hdr" and not path.with_suffix(".img").exists()):
-            faults.add(path, f"is not of a kind that is read ({' '.join(SUFFIXES)})")
+            faults.add(path, f"is not of a kind that is read: {SOME_SUFFIXES}")
     if inside:
         faults.note(f"{inside} files in folders within {folder.name}/ are left out")
     if not found:
-        faults.add(folder, f"holds no image files ({' '.join(SUFFIXES)})")
+        faults.add(folder, f"holds no image files: {SOME_SUFFIXES}")
     _refuse_same_names(found, faults)
     return found
 
@@ -124,12 +120,6 @@ def list_files(folder: Path, faults: Faults) -> list[Path]:
 def stem_of(path: Path) -> str:
     """A file's name without its suffix, where ``.nii.gz`` is one, in Unicode's normal form."""
     return normal(path.name[: len(path.name) - len(suffix_of(path))])
-
-
-def suffix_of(path: Path) -> str:
-    """A file's suffix in lower case, where ``.nii.gz`` is one suffix."""
-    name = path.name.lower()
-    return next((two for two in _TWO if name.endswith(two)), path.suffix.lower())
 
 
 def known_stem(name: str) -> str:
@@ -141,11 +131,6 @@ def known_stem(name: str) -> str:
 def normal(name: str) -> str:
     """A name in Unicode's normal form, so that one name is one whoever wrote it."""
     return unicodedata.normalize("NFC", name)
-
-
-def is_volume(path: Path) -> bool:
-    """Whether a file is named as a volume."""
-    return suffix_of(path) in VOLUME_SUFFIXES
 
 
 def _refuse_same_names(files: Sequence[Path], faults: Faults) -> None:

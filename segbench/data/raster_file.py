@@ -17,12 +17,14 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from segbench.atomic import require_regular
+from segbench.data.endings import format_of
 from segbench.data.faults import BadFileError
-from segbench.data.raster_header import JPEG
+from segbench.data.raster_formats import JPEG, refuse_end
 from segbench.engine.memory import free_bytes
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+"""Those that a file may be of, whatever it is called; their first bytes leave no doubt."""
 
 _JPEG_END = b"\xff\xd9"
 _SCAN = 0xDA  # the marker that pixels follow
@@ -37,7 +39,9 @@ _DECODER_ERRORS = (
     KeyError,
     IndexError,
     TypeError,
-    OverflowError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -54,16 +58,31 @@ def opened(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             # TIFF tags that Pillow does not understand do not matter to the pixels.
             warnings.simplefilter("ignore", UserWarning)
+            # That Pillow will some day read a format no more is no matter of this file.
+            warnings.simplefilter("ignore", DeprecationWarning)
             # Not by its name: Pillow then maps the file, and maps a TIFF on its side wrongly.
-            with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
+            formats = _formats(path)
+            with path.open("rb") as file, Image.open(file, formats=formats) as picture:
                 _bound(picture, path)
                 yield picture
     except UnidentifiedImageError:
         raise BadFileError(
-            path, f"is not an image that can be read ({' '.join(FORMATS)})"
+            path, f"is not an image that can be read ({' '.join(formats)})"
         ) from None
     except _DECODER_ERRORS as error:
         raise BadFileError(path, f"cannot be read ({error})") from None
+
+
+def _formats(path: Path) -> tuple[str, ...]:
+    """What a file may be: what it is called, where Pillow has that, or one of the usual."""
+    own = format_of(path)
+    if not own or own in FORMATS:
+        return FORMATS
+    if own not in Image.OPEN:
+        Image.init()
+    if own not in Image.OPEN:
+        raise BadFileError(path, f"is a {own}, which the Pillow that is installed does not read")
+    return (own, *FORMATS)
 
 
 def _bound(picture: Image.Image, path: Path) -> None:
@@ -81,7 +100,7 @@ def _bound(picture: Image.Image, path: Path) -> None:
 
 
 def verify(picture: Image.Image, path: Path) -> None:
-    """Find damage cheaply: PNG checksums, the end marker of a JPEG, a TIFF's strips in the file."""
+    """Find damage cheaply: a PNG's checksums, a TIFF's strips in the file, what ends a format."""
     size = path.stat().st_size
     if picture.format in JPEG:
         if _JPEG_END not in path.read_bytes():  # whatever follows it
@@ -94,6 +113,7 @@ def verify(picture: Image.Image, path: Path) -> None:
         if any(start + count > size for start, count in zip(offsets, counts, strict=False)):
             raise BadFileError(path, "is cut short (a TIFF whose pixels lie beyond its end)")
     else:
+        refuse_end(picture, path)
         picture.verify()
 
 

@@ -7,8 +7,6 @@ alpha and colour profile is looked at here, and nowhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,24 @@ import numpy as np
 from PIL import Image
 
 from segbench.data.faults import BadFileError
+from segbench.data.raster_formats import JPEG, format_facts
 from segbench.data.tiff_pages import refuse_hidden
 
-JPEG = ("JPEG", "MPO")  # MPO: what cameras write, a JPEG with a second one behind it
 ORIENTATION = 0x0112
 UPRIGHT, MIRRORED = 1, (5, 6, 7, 8)  # the latter exchange height and width
 
-_GRAY16 = ("I;16", "I;16B", "I;16L", "I;16N")
+_EXIF = (*JPEG, "PNG", "WEBP", "AVIF")
+GRAY16 = ("I;16", "I;16B", "I;16L", "I;16N")
+_WIDE: dict[str, dict[str, Any]] = {
+    "I": {"kind": "i4", "bits": 32},
+    "F": {"kind": "f4", "bits": None},
+}
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _PHOTOMETRIC, _FORMAT, _BITS, _EXTRA, _COMPRESSION = 262, 339, 258, 338, 259
 _DESCRIPTION = 270
 _LOSSY = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
           50001: "WebP"}  # fmt: skip
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
-_SAME_COLOUR = 3  # levels of 255 by which a profile may differ from sRGB and pass for it
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class RasterHeader:
         white_is_0: whether its numbers fall with brightness, and the decoder leaves them so.
         turn: the EXIF orientation that the decoder leaves to be applied, 1 to 8.
         lossy: the compression that changes values, "" for none.
+        white: the greatest number, where it is not that of the bits.
+        spread: by how much the decoder multiplies the file's numbers.
     """
 
     height: int
@@ -54,6 +58,8 @@ class RasterHeader:
     white_is_0: bool = False
     turn: int = UPRIGHT
     lossy: str = ""
+    white: int = 0
+    spread: float = 1.0
 
     @property
     def needs_range(self) -> bool:
@@ -70,32 +76,9 @@ def header_of(picture: Image.Image, path: Path) -> RasterHeader:
     _refuse_pages(picture, path)
     if picture.format == "TIFF":
         return tiff_header(picture, path)
-    raw, turn = _raw_mode(picture), _orientation(picture, path)
-    if picture.mode in _GRAY16 or (picture.mode == "I" and "16" in raw):
-        return _sized(picture, turn, channels=1, kind="u2", bits=16)
-    if raw.endswith((";16B", ";16L", ";16N")):  # Pillow keeps the upper half of each value
-        raise BadFileError(
-            path, "has 16 bits per colour channel; save it as 16-bit gray or 8-bit colour"
-        )
-    lossy = "JPEG" if picture.format in JPEG else ""
-    return _sized(picture, turn, channels=_channels(picture, path), lossy=lossy)
-
-
-def refuse_profile(picture: Image.Image, path: Path) -> None:
-    """Refuse colours that another profile than sRGB gives another meaning.
-
-    Raises:
-        BadFileError: such a profile.
-    """
-    profile = picture.info.get("icc_profile")
-    if not profile or picture.mode in ("1", "L", "LA", "I", "F", *_GRAY16):
-        return
-    if name := _foreign_profile(profile):
-        raise BadFileError(
-            path,
-            f"carries the colour profile {name!r}, by which its numbers are not sRGB; convert it "
-            "to sRGB, or take the profile out if your network has seen the bare numbers",
-        )
+    facts = {"channels": _channels(picture, path), **_numbers_of(picture, path)}
+    facts |= format_facts(picture, path)
+    return _sized(picture, _orientation(picture, path), **facts)
 
 
 def _refuse_pages(picture: Image.Image, path: Path) -> None:
@@ -103,11 +86,23 @@ def _refuse_pages(picture: Image.Image, path: Path) -> None:
         raise BadFileError(path, "holds several frames; expected one image per file")
 
 
+def _numbers_of(picture: Image.Image, path: Path) -> dict[str, Any]:
+    """What the decoder says of the numbers."""
+    raw = _raw_mode(picture)
+    if picture.mode in GRAY16 or (picture.mode == "I" and "16" in raw):
+        return {"kind": "u2", "bits": 16}
+    if raw.endswith((";16B", ";16L", ";16N")):  # Pillow keeps the upper half of each value
+        raise BadFileError(
+            path, "has 16 bits per colour channel; save it as 16-bit gray or 8-bit colour"
+        )
+    return _WIDE.get(picture.mode, {})
+
+
 def _orientation(picture: Image.Image, path: Path) -> int:
     """The EXIF tag, where it is known without decoding the pixels; 0 means that it is not said."""
     if picture.format == "PNG" and not _png_says_exif(path):
         return UPRIGHT
-    found = picture.getexif().get(ORIENTATION, UPRIGHT) if picture.format in (*JPEG, "PNG") else 1
+    found = picture.getexif().get(ORIENTATION, UPRIGHT) if picture.format in _EXIF else UPRIGHT
     if found == 0:
         return UPRIGHT
     if found not in range(1, 9):
@@ -141,7 +136,7 @@ def _sized(picture: Image.Image, turn: int, **facts: Any) -> RasterHeader:
 
 
 def _channels(picture: Image.Image, path: Path) -> int:
-    if picture.mode in ("1", "L", "LA", "La"):
+    if picture.mode in ("1", "L", "LA", "La", "I", "F", *GRAY16):
         return 1
     if picture.mode == "P":
         palette = np.array(picture.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
@@ -220,20 +215,3 @@ def _raw_mode(picture: Image.Image) -> str:
     arguments = tiles[0][3] if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
-
-
-@lru_cache(maxsize=64)
-def _foreign_profile(profile: bytes) -> str:
-    """The name of a profile that is not sRGB's; "" for sRGB, or where it says nothing."""
-    from PIL import ImageCms
-
-    grid = np.stack(np.meshgrid(*3 * [np.arange(0, 256, 51)]), -1).astype(np.uint8)
-    colours = Image.fromarray(grid.reshape(1, -1, 3))
-    try:
-        own = ImageCms.ImageCmsProfile(BytesIO(profile))
-        seen = ImageCms.profileToProfile(colours, own, ImageCms.createProfile("sRGB"))
-        name = ImageCms.getProfileDescription(own).strip()
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return ""
-    far = np.abs(np.asarray(seen, dtype=int) - np.asarray(colours, dtype=int)).max()
-    return (name or "unnamed") if far > _SAME_COLOUR else ""

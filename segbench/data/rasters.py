@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF, BMP and GIF files to arrays, as ``raster_header.py`` finds them to be meant."""
+"""Files of pictures to arrays, as ``raster_header.py`` finds them to be meant."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from PIL import Image, ImageOps
 
 from segbench.api import Intensity
 from segbench.data.coding import COLOUR
+from segbench.data.colour_profiles import refuse_profile
 from segbench.data.faults import BadFileError
 from segbench.data.raster_file import opened, refuse_cut, verify
-from segbench.data.raster_header import UPRIGHT, RasterHeader, header_of, refuse_profile
+from segbench.data.raster_header import UPRIGHT, RasterHeader, header_of
 from segbench.data.scale import OWN_SCALE, Scale, to_unit
 
 _WHOLE = 1e-3  # by which a label stored as floating point may miss a whole number
@@ -65,7 +66,7 @@ def read_image(
     if values.ndim == 3 and channels == 1:
         values = np.asarray(Image.fromarray(values).convert("L"))
     planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-    known = scale.intensity(header.bits)
+    known = scale.intensity(header.bits, header.white)
     if scale.ends is None and planes.max() > known.high:
         raise BadFileError(
             path, f"holds the value {planes.max()}; bits={scale.bits} go to {known.high:g} only"
@@ -153,6 +154,8 @@ def _as_kind(values: NDArray[Any], header: RasterHeader) -> NDArray[Any]:
         return values.view(np.int8)
     if header.kind == "u4":
         return values.view(np.uint32)
+    if header.spread != 1:
+        values = np.rint(values / header.spread)
     values = values.astype(header.kind, copy=False)
     if header.white_is_0:
         values = np.asarray(2 ** (header.bits or 8) - 1 - values, dtype=values.dtype)
@@ -210,9 +213,9 @@ def _packed(colours: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _refuse_as_mask(header: RasterHeader, path: Path) -> None:
     if header.lossy:
-        article = "a " if header.lossy != "WebP" else ""
+        article = "an" if header.lossy[0] in "AEIOU" else "a"
         raise BadFileError(
             path,
-            f"is {article}{header.lossy}, whose compression invents mask values; save masks as PNG "
-            "or TIFF",
+            f"is {article} {header.lossy}, whose compression invents mask values; save masks as "
+            "PNG or TIFF",
         )

@@ -34,12 +34,16 @@ class Scale:
         if self.bits and self.ends:
             raise UserError("range= and bits= say the same thing twice; leave one out")
 
-    def intensity(self, bits: int | None) -> Intensity:
-        """The map of a file whose numbers have so many bits, None for floating point."""
+    def intensity(self, bits: int | None, white: int = 0) -> Intensity:
+        """The map of a file whose numbers have so many bits, None for floating point.
+
+        ``white`` is the greatest of them, where it is not that of the bits.
+        """
         if self.ends:
             return Intensity(*self.ends, bits)
         depth = self.bits or bits or 8
-        return Intensity(0.0, float(2**depth - 1), depth)
+        own = 2**depth - 1 if self.bits or not white else white
+        return Intensity(0.0, float(own), depth)
 
 
 OWN_SCALE = Scale()

@@ -1,4 +1,4 @@
-"""Files of volumes, opened: NIfTI by nibabel, TIFF by Pillow, others by SimpleITK (an extra)."""
+"""Files of volumes, opened: NIfTI and MGH by nibabel, TIFF by Pillow, others by SimpleITK."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.atomic import require_regular
+from segbench.data.endings import MGH_SUFFIXES, SIMPLEITK_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from segbench.data.faults import BadFileError
 from segbench.data.itk_files import open_itk
-from segbench.data.pairing import SIMPLEITK_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from segbench.data.tiff_stacks import open_stack
 from segbench.data.volume_file import READ_ERRORS, VolumeFile
 
@@ -32,7 +32,7 @@ def open_volume(path: Path) -> VolumeFile:
             return open_itk(path)
         if suffix_of(path) in TIFF_SUFFIXES:
             return open_stack(path)
-        return _open_nifti(path)
+        return _open_mgh(path) if suffix_of(path) in MGH_SUFFIXES else _open_nifti(path)
     except (*READ_ERRORS, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BadFileError(path, f"is not a volume that can be read ({reason[-200:]})") from None
@@ -68,11 +68,53 @@ def _open_nifti(path: Path) -> VolumeFile:
 
 def _nifti_array(path: Path, image: Any) -> NDArray[Any]:
     """The array of a file, once its checksum is known to be right where it has one."""
+    import nibabel
+
     if path.suffix.lower() != ".gz":
-        plain: NDArray[Any] = np.asanyarray(image.dataobj)
-        return plain
+        return np.asanyarray(image.dataobj)
     with gzip.open(path) as stream:
-        stored: NDArray[Any] = np.asanyarray(type(image).from_stream(stream).dataobj)
-        while stream.read(1 << 20):
-            pass  # the checksum stands behind all of it
+        single = isinstance(image, nibabel.Nifti1Image)
+        stored = np.asanyarray(type(image).from_stream(stream).dataobj) if single else None
+        _read_on(stream)
+    return np.asanyarray(image.dataobj) if stored is None else stored
+
+
+def _open_mgh(path: Path) -> VolumeFile:
+    """FreeSurfer's format, compressed or not."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        with _mgh_stream(path) as stream:
+            header = nibabel.MGHImage.from_stream(stream).header
+    except (TypeError, ImageFileError, HeaderDataError, WrapStructError) as error:
+        raise BadFileError(path, f"is not an MGH volume that can be read ({error})") from None
+    return VolumeFile(
+        tuple(int(n) for n in header.get_data_shape()),
+        header.get_data_dtype(),
+        np.asarray(header.get_affine(), dtype=np.float64),
+        False,
+        1.0,
+        lambda: _mgh_array(path),
+    )
+
+
+def _mgh_array(path: Path) -> NDArray[Any]:
+    import nibabel
+
+    with _mgh_stream(path) as stream:
+        stored: NDArray[Any] = np.asanyarray(nibabel.MGHImage.from_stream(stream).dataobj)
+        _read_on(stream)
     return stored
+
+
+def _mgh_stream(path: Path) -> Any:
+    return path.open("rb") if suffix_of(path) == ".mgh" else gzip.open(path)
+
+
+def _read_on(stream: Any) -> None:
+    """To the end, where the checksum stands behind all of it."""
+    while stream.read(1 << 20):
+        pass

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from segbench.api import Case, Entry
 from segbench.atomic import read_regular
 from segbench.data.coding import count_values
+from segbench.data.endings import SUFFIXES, TIFF_SUFFIXES, is_volume, suffix_of
 from segbench.data.faults import BadFileError, Faults
-from segbench.data.pairing import SUFFIXES, TIFF_SUFFIXES, is_volume, stem_of, suffix_of
+from segbench.data.pairing import stem_of
 from segbench.data.rasters import read_mask
 from segbench.data.tiff_stacks import is_stack
 from segbench.data.volumes import read_label_volume

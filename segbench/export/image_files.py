@@ -1,7 +1,8 @@
 """An image in memory as a file of its case's own kind, and such a file as the image again.
 
 Pictures become PNG, or TIFF where they came from TIFF, at the depth of their file; slices and
-volumes become NIfTI in the orientation, the voxel type and the units of theirs. Whole numbers are
+volumes become NIfTI, NRRD, MetaImage, GIPL or TIFF stacks as theirs are, NIfTI for MGH and NRRD for
+all others, in the orientation, the voxel type and the units of theirs. Whole numbers are
 rounded towards the clean image (``quantize.py``). Voxels outside a volume's window keep the file's
 own value plus the change (``own_values.py``). What a loader resized stays at that size, with an
 affine that says so, and there what its window clipped stays clipped.
@@ -23,8 +24,8 @@ from PIL import Image
 from segbench.api import Case
 from segbench.atomic import write_atomically
 from segbench.data.dicom_tree import is_dicom
+from segbench.data.endings import MGH_SUFFIXES, NIFTI_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from segbench.data.itk_files import itk_bytes
-from segbench.data.pairing import NIFTI_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from segbench.data.quantize import from_units, require_levels, to_levels, to_units
 from segbench.data.rasters import read_image
 from segbench.data.tiff_stacks import spacing_text, stack_bytes
@@ -34,7 +35,8 @@ from segbench.errors import UserError
 from segbench.export.dicom_files import series_change, write_series
 from segbench.export.own_values import change_of_values, move_values, of_volume, own_values
 
-_ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd", ".img": ".nii"}  # of formats that are two
+_OWN = (".nii", ".nii.gz", ".nrrd", ".mha", ".gipl", ".gipl.gz", *TIFF_SUFFIXES)
+_OTHER = {".mhd": ".mha", ".img": ".nii", **dict.fromkeys((".img.gz", *MGH_SUFFIXES), ".nii.gz")}
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -51,7 +53,7 @@ def write_image(folder: Path, image: NDArray[np.float32], case: Case) -> Path:
         return write_series(folder / case.case_id, image, case, case.source)
     if case.source is not None and of_volume(case):
         own = suffix_of(case.source)
-        suffix = _ONE_FILE.get(own, own)
+        suffix = own if own in _OWN else _OTHER.get(own, ".nrrd")
         content = _volume_bytes(image, case, case.source, suffix)
     else:
         suffix = ".tiff" if case.source and suffix_of(case.source) in TIFF_SUFFIXES else ".png"
@@ -148,8 +150,9 @@ def _nifti_bytes(
 ) -> bytes:
     import nibabel
 
-    own: Any = nibabel.load(source)
-    written = nibabel.Nifti1Image(stored, affine, own.header, dtype=stored.dtype)
+    own: Any = nibabel.load(source) if suffix_of(source) in NIFTI_SUFFIXES else None
+    header = own.header if isinstance(own, nibabel.Nifti1Pair) else None
+    written = nibabel.Nifti1Image(stored, affine, header, dtype=stored.dtype)
     content: bytes = written.to_bytes()
     return gzip.compress(content, mtime=0) if compressed else content
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from segbench.api import Case
-from segbench.data.pairing import TIFF_SUFFIXES, is_volume, suffix_of
+from segbench.data.endings import TIFF_SUFFIXES, is_volume, suffix_of
 from segbench.data.quantize import from_units
 from segbench.data.volume_cache import VOLUMES
 from segbench.data.volumes import read_voxels

@@ -91,6 +91,7 @@ def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "masks" / "c2.png").unlink()
     (tmp_path / "images" / "c3.png").unlink()
     (tmp_path / "images" / "scan.dcm").write_bytes(b"x")
+    (tmp_path / "images" / "scan.npz").write_bytes(b"x")
     Image.new("L", (10, 12)).save(tmp_path / "masks" / "c4.png", format="JPEG")
     with pytest.raises(UserError) as caught:
         Folder(root=tmp_path)
@@ -99,7 +100,8 @@ def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
         "masks/c1.png is 3 x 3 pixels, its image 10 x 12",
         "images/c2.png has no mask",
         "masks/c3.png has no image",
-        "images/scan.dcm is not of a kind",
+        "images/scan.dcm is not read: --dataset dicom reads DICOM",
+        "images/scan.npz is not of a kind that is read: .png .jpg",
         "masks/c4.png is a JPEG",
     ):
         assert part in str(caught.value)

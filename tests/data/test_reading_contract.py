@@ -359,6 +359,23 @@ def rgb(*shape: int) -> np.ndarray:
     return whole(255, *shape).astype("u1")
 
 
+def test_the_colour_profile_of_a_jpeg_2000_is_looked_at(tmp_path: Path) -> None:
+    """Of its box ``colr``, whose second method is a profile (ISO/IEC 15444-1, I.5.3.3)."""
+    Image.fromarray(rgb(33, 40, 3)).save(path := tmp_path / "a.jp2")
+    whole = path.read_bytes()
+    at, outer = whole.index(b"colr") - 4, whole.index(b"jp2h") - 4
+    old, size = struct.unpack_from(">I", whole, at)[0], struct.unpack_from(">I", whole, outer)[0]
+    for name in ("sRGB", "turned"):
+        box = b"colr\2\0\0" + profile(name)
+        box = struct.pack(">I", 4 + len(box)) + box
+        head = whole[:outer] + struct.pack(">I", size - old + len(box)) + whole[outer + 4 : at]
+        path.write_bytes(head + box + whole[at + old :])
+        if name == "sRGB":
+            inspect_image(path)
+    with pytest.raises(BadFileError, match=r"a\.jp2 carries the colour profile .*not sRGB"):
+        inspect_image(path)
+
+
 def several(path: Path) -> Path:
     pages = [Image.fromarray(rgb(5, 7)) for _ in range(2)]
     pages[0].save(path, save_all=True, append_images=pages[1:])

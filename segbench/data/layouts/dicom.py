@@ -28,10 +28,11 @@ from segbench.data.dicom_series import (
 )
 from segbench.data.dicom_source import RadiographSource, SeriesSource
 from segbench.data.dicom_tree import read_headers
+from segbench.data.endings import SUFFIXES, suffix_of
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.layouts.volumes import VolumeLayout
 from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
-from segbench.data.pairing import SUFFIXES, Pair, stem_of, suffix_of
+from segbench.data.pairing import Pair, stem_of
 from segbench.data.rasters import inspect_mask
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.coding import ALL_IGNORED, Coding
+from segbench.data.endings import is_volume
 from segbench.data.faults import Faults
 from segbench.data.layouts.volumes import VolumeLayout
 from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
 from segbench.data.mask_reading import read_all_masks
-from segbench.data.pairing import Pair, find_pairs, is_volume
+from segbench.data.pairing import Pair, find_pairs
 from segbench.data.patterns import pairs_by_pattern, pairs_by_table, structure_names
 from segbench.data.raster_source import raster_sources
 from segbench.data.regrid import ScoreOn

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from segbench.data.coding import Coding
+from segbench.data.endings import is_volume
 from segbench.data.layouts.described import check_channels, described_coding, read_description
 from segbench.data.layouts.volumes import VolumeLayout
-from segbench.data.pairing import Pair, find_pairs, is_volume, stem_of
+from segbench.data.pairing import Pair, find_pairs, stem_of
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
 from segbench.data.sources import Source

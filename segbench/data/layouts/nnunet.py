@@ -18,9 +18,16 @@ from typing import Any
 
 from segbench.atomic import read_regular
 from segbench.data.coding import Coding
+from segbench.data.endings import (
+    SOME_SUFFIXES,
+    SUFFIXES,
+    TIFF_SUFFIXES,
+    VOLUME_SUFFIXES,
+    why_refused,
+)
 from segbench.data.layouts.described import check_channels, described_coding, read_description
 from segbench.data.layouts.volumes import VolumeLayout, by_split
-from segbench.data.pairing import SUFFIXES, TIFF_SUFFIXES, VOLUME_SUFFIXES, Pair, normal
+from segbench.data.pairing import Pair, normal
 from segbench.data.raster_source import raster_sources
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
@@ -196,12 +203,12 @@ class NnUNet(VolumeLayout):
     @cached_property
     def _holds_volumes(self) -> bool:
         """By the files' ending; a TIFF may be a picture, or a stack of planes."""
-        if self._ending not in TIFF_SUFFIXES:
-            return self._ending in VOLUME_SUFFIXES
+        if self._ending.lower() not in TIFF_SUFFIXES:
+            return self._ending.lower() in VOLUME_SUFFIXES
         return bool(self._pairs) and is_stack(self._pairs[0].image)
 
     def _note_spacings(self) -> None:
-        if self._ending not in TIFF_SUFFIXES:
+        if self._ending.lower() not in TIFF_SUFFIXES:
             return
         unknown = [pair for pair in self._pairs if spacing_file(pair.image) is None]
         if unknown:
@@ -212,13 +219,17 @@ class NnUNet(VolumeLayout):
 
     @property
     def _ending(self) -> str:
-        ending = self._description.get("file_ending", ".nii.gz")
-        if ending not in SUFFIXES:
+        """Of the files, as dataset.json writes it; of a header and its voxels, the voxels'."""
+        ending = str(self._description.get("file_ending", ".nii.gz"))
+        if re.fullmatch(r"\.hdr(\.gz)?", ending):
+            ending = ending.replace("hdr", "img")
+        if ending.lower() not in SUFFIXES:
+            why = why_refused(ending.lower())
             raise UserError(
-                f"{self._description_file}: file_ending is {ending!r}; expected one of "
-                f"{' '.join(SUFFIXES)}"
+                f"{self._description_file}: file_ending is {ending!r}"
+                + (f", which is not read: {why}" if why else f"; expected {SOME_SUFFIXES}")
             )
-        return str(ending)
+        return ending
 
     @property
     def _description_file(self) -> Path:
