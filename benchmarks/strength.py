@@ -4,9 +4,10 @@
 
 Runs what `segbench attack` runs, into the same workspace, so that nothing is computed twice and a
 run that was cut short goes on. An attack with a step count takes each of --gradients; SEA shares
-them among its losses, RSE among its members; the standard attack has its own three costs, and its
-first version a fourth, 100. Several runs, of other networks or other attacks, add up: the page
-shows all that the workspace holds of these attacks. With it goes each attack's optimality
+them among its losses, RSE among its members; the standard attack has costs and versions of its
+own, each named by the gradients that a case takes at most; of the default it is said what cases
+took. Several runs, of other networks or other attacks, add up: the page shows all that the
+workspace holds of these attacks. With it goes each attack's optimality
 (segbench.tables.optimality), and, with --plot, a figure. Cases that the standard attack leaves more
 than 0.02 above what another one found are listed by name.
 """
@@ -48,11 +49,12 @@ ATTACKS = {
 STANDARD = {
     30: "standard:cost=quick",
     100: "standard@1",
-    200: "standard",
-    1000: "standard:cost=thorough",
+    200: "standard@2",
+    1100: "standard@3",
 }
 EVERY = [10, 20, 40, 80, 160, 320, 1200]
 COLUMNS = [*EVERY, 3000]  # of the page; the last are the gradients of `rse` by its defaults
+DEFAULT = ("standard", 1100)
 FEWEST = 4  # steps that each of SEA's losses needs, and RSE
 BEHIND = 0.02
 KEYS = ["model", "dataset", "split", "budget", "case_id"]
@@ -73,14 +75,14 @@ def attack_specs(names: list[str], gradients: list[int], costs: list[int]) -> Sp
     return specs | {("standard", n): STANDARD[n] for n in costs}
 
 
-def scores(cases: DataFrame, specs: Specs) -> DataFrame:
-    """Jaccard, one row per model, budget and case, one column per attack; NaN where not run."""
+def scores(cases: DataFrame, specs: Specs, of: str = "jaccard") -> DataFrame:
+    """One row per model, budget and case, one column per attack; NaN where not run."""
     columns = {}
     for key, text in specs.items():
         attack = load_attack(text)
         same = cases["attack"].map(lambda label: parse(label).name) == attack.plugin.name
         own = cases[same & (cases["attack_params"] == attack.parameters_text)]
-        columns[key] = own[own["budget_kind"] == "linf"].set_index(KEYS)["jaccard"]
+        columns[key] = own[own["budget_kind"] == "linf"].set_index(KEYS)[of]
     return DataFrame(columns)
 
 
@@ -90,8 +92,13 @@ def parts(table: DataFrame) -> Iterator[tuple[tuple[str, str, float], DataFrame]
         yield (model, dataset, float(budget)), part.dropna(axis=1, how="all").dropna()
 
 
-def report(table: DataFrame, specs: Specs) -> Iterator[str]:
-    """Markdown: per model and eps a table of attacks by gradients, then who is behind."""
+def report(table: DataFrame, spent: DataFrame, specs: Specs) -> Iterator[str]:
+    """Markdown: per model and eps a table of attacks by gradients, then who is behind.
+
+    Args:
+        table, spent: the scores, and the gradients that each of them took.
+        specs: the attacks.
+    """
     budgets = eps_names(("linf", budget) for budget in table.index.get_level_values("budget"))
     for (model, dataset, budget), part in parts(table):
         run = [key for key in specs if key in part.columns]
@@ -104,19 +111,23 @@ def report(table: DataFrame, specs: Specs) -> Iterator[str]:
         for name in names:
             cells = [f"{mean[name, n]:.3f}" if (name, n) in run else "" for n in numbers]
             yield f"| {name} | {' | '.join(cells)} |"
-        yield from _behind(part)
+        if DEFAULT in run:
+            yield from _behind(part, spent.loc[part.index, [DEFAULT]].squeeze(axis=1).tolist())
 
 
-def _behind(part: DataFrame) -> Iterator[str]:
-    """What the standard attack at its default cost leaves above the best of all others."""
+def _behind(part: DataFrame, spent: list[float]) -> Iterator[str]:
+    """What the default took, and leaves above the best of all others."""
+    listed = ", ".join(f"{number:.0f}" for number in spent)
+    mean = sum(spent) / len(spent)
+    yield f"\nstandard ({DEFAULT[1]} at most) took {mean:.0f} gradients in the mean: {listed}"
     others = part[[key for key in part.columns if key[0] != "standard"]]
-    if ("standard", 200) not in part.columns or others.empty:
+    if others.empty:
         return
     means = others.mean()
-    gap = part["standard", 200].mean() - means.min()
+    gap = part[DEFAULT].mean() - means.min()
     name, n = means.idxmin()
-    yield f"\nstandard (200) against the lowest other mean, {name} ({n}): {gap:+.4f}"
-    each = part["standard", 200] - others.min(axis=1)
+    yield f"\nstandard against the lowest other mean, {name} ({n}): {gap:+.4f}"
+    each = part[DEFAULT] - others.min(axis=1)
     for key, value in each[each > BEHIND].items():
         name, n = others.loc[key].idxmin()
         yield f"- behind on {key[-1]}: {value:+.3f} ({name}, {n})"
@@ -182,7 +193,7 @@ def _numbers(text: str) -> list[int]:
 @click.option("--limit", type=int, help="At most so many cases.")
 @click.option("--eps", default="1/255,2/255,4/255,8/255", show_default=True)
 @click.option("--gradients", default=",".join(map(str, EVERY)), show_default=True)
-@click.option("--costs", default="30,200", show_default=True, help="Of 30, 100, 200 and 1000.")
+@click.option("--costs", default="30,1100", show_default=True, help="Of 30, 100, 200 and 1100.")
 @click.option("--device")
 @workspace_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("strength.md"))
@@ -218,8 +229,8 @@ def main(
         evaluate(validated(Request, asked), workspace)
     specs = attack_specs(list(ATTACKS), COLUMNS, list(STANDARD))
     tables = load_tables(workspace, every=True)
-    table = scores(tables.cases, specs)
-    text = "\n".join([*report(table, specs), *optimality(tables, specs)])
+    table, spent = scores(tables.cases, specs), scores(tables.cases, specs, "backwards")
+    text = "\n".join([*report(table, spent, specs), *optimality(tables, specs)])
     out.write_text(text + "\n")
     if plot:
         draw(table, plot)

@@ -1,9 +1,10 @@
 """A race for each case: some ways to climb, and the rest of the steps to whoever brought most.
 
 No loss is the strongest at every budget and on every network: what turns a whole organ at 8/255
-moves nothing at 1/255. Each member of a race climbs from where it starts, and each further climb of
-a case goes to the member whose last one brought that case most, from the case's worst image so far.
-A case at the worst score leaves. Choices are the original network's, in fp32.
+moves nothing at 1/255. Each member of a race climbs from where it starts. A case that its best
+climb was still lowering at the end may have another, begun anew; a rung goes to the member whose
+last climb brought that case most, from the case's worst image so far. A case at the worst score
+leaves. Choices are the original network's, in fp32.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Race:
     Attributes:
         found_by: int64 (B,), the member that found it; -1 for the clean image.
         images, standing: the worst image (B, C, *spatial) and how it stands.
+        clean: what the clean images leave to do (B,).
         gains: (B, M), the fall of the score by each member's last climb; infinite before it.
+        lowest: (B, M), what each member's best climb left to do; infinite before it.
+        ends: (B, M), the late gain of that climb; NaN of a short one, a search, another attack.
         late_gain: (B,), of the climb that found it, or of the last one while none did; NaN where
             that was another attack, or a search.
     """
@@ -68,21 +72,29 @@ class Race:
         self.field, self.members = field, members
         self.images = field.clean.clone()
         self.standing = field.judged(field.clean)
+        self.clean = self.standing.left
         self.gains = self.standing.left.new_full((len(field.clean), len(members)), torch.inf)
+        self.lowest = torch.full_like(self.gains, torch.inf)
+        self.ends = torch.full_like(self.gains, torch.nan, dtype=torch.float64)
         self.found_by = torch.full_like(self.standing.left, -1, dtype=torch.int64)
         self.late_gain = torch.full_like(self.standing.left, torch.nan, dtype=torch.float64)
         self.taken = 0  # steps of all rungs so far: the draws that a search may have used
 
     def open(self, lengths: Sequence[int]) -> None:
-        """A climb of each member from where it starts, of so many steps each."""
-        clean, field = self.standing.left, self.field
+        """A climb of each of the first members from where it starts, of so many steps each."""
         for m, steps in enumerate(lengths):
-            going, start = (self.standing.left > 0).nonzero()[:, 0], field.clean
-            if self.members[m].start == "random":
-                start = random_point(field.context, field.norm)
-                start = project(start, field.clean, field.budget)
-            self._climb(m, going, start[going], clean[going], steps, FIRST)
+            self._begin(m, self.standing.left > 0, steps)
             self.taken += steps
+
+    def climb_again(self, choices: Sequence[int], steps: int, gain: float) -> None:
+        """A climb, begun anew, of each case whose best one still gained more than that at its end.
+
+        It is by whoever of the members ``choices`` stands lowest there.
+        """
+        going, leaders = self._goes_on(gain), self.lowest[:, choices].argmin(1)
+        for k, m in enumerate(choices):
+            self._begin(m, going & (leaders == k), steps)
+        self.taken += steps
 
     def give_credit(self) -> None:
         """Tell the engine who found each case's image."""
@@ -98,6 +110,22 @@ class Race:
             cases = ((left > 0) & (leaders == m)).nonzero()[:, 0]
             self._climb(m, cases, self.images[cases], left[cases], steps, AGAIN)
         self.taken += steps
+
+    def _goes_on(self, gain: float) -> Tensor:
+        """Which cases (B,) are not at the worst score, and far from the end of their best climb.
+
+        Of climbs that have a late gain, since a short one or a search says nothing of it.
+        """
+        best = self.lowest.masked_fill(self.ends.isnan(), torch.inf).argmin(1, keepdim=True)
+        return (self.standing.left > 0) & (self.ends.gather(1, best)[:, 0] > gain)
+
+    def _begin(self, m: int, which: Tensor, steps: int) -> None:
+        """A climb of member m from where it starts, of some cases, bool (B,)."""
+        field, start, cases = self.field, self.field.clean, which.nonzero()[:, 0]
+        if self.members[m].start == "random":
+            start = random_point(field.context, field.norm)
+            start = project(start, field.clean, field.budget)
+        self._climb(m, cases, start[cases], self.clean[cases], steps, FIRST)
 
     def _climb(
         self, m: int, cases: Tensor, start: Tensor, before: Tensor, steps: int, first: float
@@ -117,14 +145,24 @@ class Race:
             radii = member.radii if first == FIRST else (1.0,)
             climbed = climb(field, start, member.loss, radii, steps, first)
             found, late = (climbed.lowest, climbed.last), climbed.late_gain
-        lowest = before
+        lowest, lowered = self._judge(m, cases, field, found, before)
+        nowhere = (self.found_by[cases] < 0) & ~late.isnan()
+        self.late_gain[cases] = torch.where(lowered | nowhere, late, self.late_gain[cases])
+        self.gains[cases, m] = before - lowest
+        known = self.lowest[cases, m]
+        self.lowest[cases, m] = torch.minimum(lowest, known)
+        self.ends[cases, m] = torch.where(lowest < known, late, self.ends[cases, m])
+
+    def _judge(
+        self, m: int, cases: Tensor, field: Field, found: Sequence[Tensor], before: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What member m's images leave to do at least (B,), and which cases they made worse."""
+        lowest, lowered = before, torch.zeros_like(before, dtype=torch.bool)
         for images in found:
             here, known = field.judged(images), self.standing.select(cases)
             lowest = torch.minimum(lowest, here.left)
             better = here.beats(known)
             self.images[cases[better]], self.found_by[cases[better]] = images[better], m
             self.standing = here.where(better, known).put(cases, self.standing)
-        nowhere = self.found_by[cases] < 0
-        own = (self.found_by[cases] == m) | (nowhere & ~late.isnan())
-        self.late_gain[cases] = torch.where(own, late, self.late_gain[cases])
-        self.gains[cases, m] = before - lowest
+            lowered |= better
+        return lowest, lowered

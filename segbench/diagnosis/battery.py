@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from segbench.api import StatesGradients, StepAttack, WholeAttack
+from segbench.api import StepAttack, WholeAttack
 from segbench.diagnosis import checks
 from segbench.diagnosis.examination import Examination, Scores, Traced, late_rise
 from segbench.diagnosis.unaware import unaware
@@ -160,14 +160,16 @@ class _Battery:
     def _standard(self) -> Iterator[Check]:
         """The suite against all that was tried here, and against more of its own kind."""
         rivals: Mapping[str, Scores] = dict(self.scores)
-        own, groups = self._under(STANDARD), self.examined.groups
+        examined, groups = self.examined, self.examined.groups
+        outcomes = examined.outcomes(_attack(STANDARD), self.eps)
+        own = examined.scores([image for outcome in outcomes for image in outcome.images])
+        spent = [number for outcome in outcomes for number in outcome.backwards]
         behind = {name: paired_difference(own, rival, groups) for name, rival in rivals.items()}
         best = max(behind, key=lambda name: behind[name].mean)
         yield checks.check_standard(behind[best], best.partition(":")[0])
-        # Two climbs, together the gradients of the suite once more.
-        suite = _attack(STANDARD)
-        assert isinstance(suite, StatesGradients)
-        lowest, steps = own, suite.gradients // 2
+        # Two climbs, together what the suite took of those cases of which something is left.
+        taken = np.array(spent)[own > 0] / examined.network.samples
+        lowest, steps = own, max(1, int(taken.mean() // 2)) if len(taken) else 1
         for loss in ("scored-hinge", "lovasz"):
             more = f"pgd:keep=best,loss={loss},momentum=nesterov,schedule=cosine,steps={steps}"
             lowest = np.fmin(lowest, self._under(more))

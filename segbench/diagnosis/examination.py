@@ -35,6 +35,7 @@ from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
+from segbench.engine.outcome import Outcome
 from segbench.evaluation.batch import Batch, collate
 from segbench.metrics import regions
 
@@ -57,11 +58,14 @@ class Examination:
 
     def images(self, attack: StepAttack | WholeAttack, eps: Fraction) -> list[Tensor]:
         """What an L-infinity attack makes of every case (C, *spatial)."""
-        budget = Budget("linf", eps)
-        made: list[Tensor] = []
+        return [image for outcome in self.outcomes(attack, eps) for image in outcome.images]
+
+    def outcomes(self, attack: StepAttack | WholeAttack, eps: Fraction) -> list[Outcome]:
+        """The same, a batch after the other, with what it cost."""
+        budget, made = Budget("linf", eps), []
         for batch in self.batches:
             noise, goal = self._noise(batch, _ATTACKED), self._goal(batch)
-            made += attack_batch(self.network, attack, batch.images, goal, budget, noise).images
+            made.append(attack_batch(self.network, attack, batch.images, goal, budget, noise))
         return made
 
     def scores(self, images: Sequence[Tensor]) -> Scores:

@@ -19,11 +19,13 @@ from segbench.engine.noise import CaseNoise
 from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
+from segbench_attacks import standard
 from segbench_attacks.field import Field
 from segbench_attacks.runs import by_steps
 from segbench_attacks.sea import SEA
 from segbench_attacks.standard import PROGRAMMES
 
+LONG = ("reach", "scored-hinge")
 COSTS = {"quick": 30, "standard": 200, "thorough": 1000}
 
 
@@ -73,7 +75,7 @@ def test_it_is_at_least_as_strong_as(
     network, images, labels = scene(name, prepared)
     for eps in ("0.01", "0.03") if norm == "linf" else ("0.1", "0.4"):
         left = []
-        for text in ("standard", rival):
+        for text in ("standard@2", rival):  # version 3 goes on from there, as is seen below
             attack = load_attack(f"{text}{',' if ':' in text else ':'}norm={norm}")
             found = run(network, attack, images, labels, eps=eps).images
             left.append(scores(network, found, labels).mean())
@@ -87,7 +89,7 @@ def test_its_curve_falls(name: str, prepared: Any, run: Any) -> None:
         scores(
             network, run(network, load_attack("standard"), images, labels, eps=eps).images, labels
         )
-        for eps in ("0", "0.005", "0.01", "0.02", "0.04", "0.08")
+        for eps in ("0", "0.01", "0.02", "0.08")
     ]
     for before, after in pairwise(means):
         assert after.mean() <= before.mean() + 0.005
@@ -107,7 +109,7 @@ def test_a_case_at_the_worst_score_costs_no_more(prepared: Any, run: Any) -> Non
     network, labels = prepared(Gains(), images, 3), images.argmax(1)
     outcome = run(network, load_attack("standard"), images, labels, eps="0.6")
     assert (scores(network, outcome.images, labels) == 0).all()
-    assert max(outcome.backwards) <= PROGRAMMES[2]["standard"].openings[0][1]
+    assert max(outcome.backwards) <= PROGRAMMES[3]["standard"].openings[0][1]
 
 
 class Levels(Dense):
@@ -145,11 +147,12 @@ def test_a_target_is_approached_by_every_cost(prepared: Any, run: Any) -> None:
 
 
 def test_rows_record_the_version_and_none_but_that_is_known() -> None:
-    assert '"version": 2' in load_attack("standard").parameters_text
-    assert load_attack("standard@2").parameters_text == load_attack("standard").parameters_text
-    assert '"version": 1' in load_attack("standard@1").parameters_text
-    with pytest.raises(UserError, match="version='3' is not one of 1"):
-        load_attack("standard@3")
+    assert '"version": 3' in load_attack("standard").parameters_text
+    assert load_attack("standard@3").parameters_text == load_attack("standard").parameters_text
+    for version in (1, 2):
+        assert f'"version": {version}' in load_attack(f"standard@{version}").parameters_text
+    with pytest.raises(UserError, match="version='4' is not one of 1"):
+        load_attack("standard@4")
 
 
 AS_CITED = {
@@ -157,6 +160,16 @@ AS_CITED = {
     (1, "standard"): [("reach", 85), ("lovasz", 15), ("search", 10)],
     (2, "quick"): [("reach", 30)],
     (2, "standard"): [("reach", 185), ("lovasz", 15), ("search", 10)],
+    (3, "quick"): [("reach", 30)],
+    (3, "standard"): [("reach", 185), ("lovasz", 15), ("search", 10)],
+}
+SEQUELS = {(3, "standard"): [(["scored-hinge"], 300), (["reach", "scored-hinge"], 600)]}
+AT_MOST = {
+    "standard@1": 100,
+    "standard@1:cost=thorough": 1000,
+    "standard@2": 200,
+    "standard@2:cost=thorough": 1000,
+    "standard@3": 1100,
 }
 
 
@@ -165,25 +178,64 @@ def test_a_version_stays_as_it_was_cited() -> None:
         programme = PROGRAMMES[version][cost]
         assert [(member.name, steps) for member, steps in programme.openings] == openings
         assert programme.rungs == ()
-    for text, gradients in (("standard@1", 100), ("standard@1:cost=thorough", 1000)):
+        sequels = [([m.name for m in s.members], s.steps) for s in programme.sequels]
+        assert sequels == SEQUELS.get((version, cost), [])
+    for text, gradients in AT_MOST.items():
         assert load_attack(text).attack.gradients == gradients
+
+
+def test_the_members_of_a_race_begin_with_those_of_the_openings() -> None:
+    for programmes in PROGRAMMES.values():
+        for programme in programmes.values():
+            opening = [member for member, _ in programme.openings]
+            assert programme.members[: len(opening)] == opening
+
+
+def test_a_case_goes_on_while_its_best_climb_gains_and_by_its_own_numbers_alone(
+    prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard, "STILL", 0.009)
+    network, images, labels = scene("3-D", prepared)
+    attack, eps = load_attack("standard@3"), "0.05"
+    first = run(network, load_attack("standard@2"), images, labels, eps=eps)
+    whole = run(network, attack, images, labels, eps=eps)
+    before, after = (scores(network, outcome.images, labels) for outcome in (first, whole))
+    assert (after <= before).all()
+    for case, spent in enumerate(whole.backwards):
+        assert first.members[case] == "reach"
+        done = before[case] == 0 or first.late_gain[case] <= 0.009
+        assert (spent == first.backwards[case]) == done
+        assert torch.equal(whole.images[case], first.images[case]) or not done
+        one = images[case : case + 1], labels[case : case + 1]
+        alone = run(network, attack, *one, eps=eps, names="abc"[case])
+        assert (alone.backwards, alone.members) == ([spent], [whole.members[case]])
+    assert min(whole.backwards) == 200 < max(whole.backwards) <= 1100, "some stop, some go on"
+
+
+def test_a_case_without_a_gradient_does_not_go_on(prepared: Any, run: Any) -> None:
+    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    network = prepared(Levels(), images, 3)
+    labels = network.as_labels(network.exact_logits(images))
+    outcome = run(network, load_attack("standard"), images, labels, eps="0.1")
+    assert "search" in outcome.members
+    assert max(outcome.backwards) == 200
 
 
 def test_a_version_is_never_less_than_the_one_before(prepared: Any, run: Any) -> None:
     network, images, labels = scene("three classes", prepared)
-    for eps in ("0.01", "0.03"):
-        left = [
-            scores(network, run(network, load_attack(text), images, labels, eps=eps).images, labels)
-            for text in ("standard@1", "standard@2")
-        ]
-        assert left[1].mean() <= left[0].mean() + 0.005
+    left = [
+        scores(network, run(network, load_attack(text), images, labels, eps="0.03").images, labels)
+        for text in ("standard@1", "standard@2", "standard@3", "standard:cost=thorough")
+    ]
+    for before, after in pairwise(left):
+        assert after.mean() <= before.mean() + 0.005
 
 
 def test_every_case_is_credited_to_the_member_that_found_its_image(prepared: Any, run: Any) -> None:
     network, images, labels = scene("three classes", prepared)
     outcome = run(network, load_attack("standard"), images, labels, eps="0.03")
     assert len(outcome.members) == len(images)
-    assert set(outcome.members) <= {"reach", "lovasz", "search", "clean"}
+    assert set(outcome.members) <= {"reach", "scored-hinge", "lovasz", "search", "clean"}
     assert run(network, load_attack("pgd:steps=2"), images, labels).members == []
 
 
@@ -204,7 +256,7 @@ def test_rows_say_what_the_end_of_the_climb_that_found_an_image_gained(
     outcome = run(network, load_attack("standard"), images, labels, eps="0.05")
     before = scores(network, images, labels)
     for member, gain, score in zip(outcome.members, outcome.late_gain, before, strict=True):
-        assert (0 <= gain <= score) if member == "reach" else math.isnan(gain)
+        assert (0 <= gain <= score) if member in LONG else math.isnan(gain)
     assert max(outcome.late_gain) > 0
     short = run(network, load_attack("standard:cost=quick"), images, labels, eps="0.05")
     assert all(map(math.isnan, short.late_gain)), "15 steps within the budget say nothing"
