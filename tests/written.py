@@ -138,8 +138,24 @@ def volume_files(suffix: str, voxels: np.ndarray) -> dict[str, bytes]:
 
             image = SimpleITK.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
             image.SetSpacing((0.5, 0.75, 2.0))
-            SimpleITK.WriteImage(image, str(path))
+            packed = suffix in (".nrrd", ".mha")
+            SimpleITK.WriteImage(image, str(path), packed)
             if suffix == ".spr":  # which names where its voxels lay
                 path.write_text(path.read_text().replace(f"{folder}/", ""))
         files = sorted(Path(folder).iterdir(), key=lambda file: (file != path, file.name))
         return {file.name[1:]: file.read_bytes() for file in files}
+
+
+KINDS = {".spr": "i2", ".lsm": "u2", ".mrc": "i2", ".rec": "i2"}
+"""What their writers know, or readers agree on; others write 8 bits."""
+
+
+def write_volume(path: Path, voxels: np.ndarray) -> None:
+    """All files of a volume (X, Y, Z), in the kind of number that its ending knows."""
+    stem, dot, rest = path.name.partition(".")
+    suffix = dot + rest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for ending, content in volume_files(suffix, voxels.astype(KINDS.get(suffix, "u1"))).items():
+        for named in (b"a.raw", b"a.sdt"):
+            content = content.replace(named, stem.encode() + named[1:])
+        (path.parent / f"{stem}{ending}").write_bytes(content)

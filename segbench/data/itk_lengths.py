@@ -40,7 +40,7 @@ def check_length(path: Path, numbers: int, size: int) -> None:
     if suffix_of(path) == ".vtk":
         _check_vtk(path, numbers, size)
     else:
-        _CHECKS.get(suffix_of(path), _check_compressed)(path, numbers * size)
+        _CHECKS.get(suffix_of(path), _check_text_header)(path, numbers * size)
 
 
 def _require(found: int, expected: int) -> None:
@@ -108,6 +108,8 @@ def _check_vtk(path: Path, numbers: int, size: int) -> None:
     if match is None:
         raise OSError("its header does not say where its voxels begin")
     if kind.strip().upper() == b"BINARY":
+        if kind.endswith(b"\r"):
+            raise OSError("its line ends were changed on the way, and its voxels with them")
         _require(path.stat().st_size, match.end() + numbers * size)
         return
     text = path.read_bytes()[match.end() :]
@@ -144,8 +146,8 @@ def _lsm_planes(path: Path) -> tuple[int, bytes]:
     return planes, said
 
 
-def _check_compressed(path: Path, count: int) -> None:
-    """Compressed voxels of a NRRD or MetaImage, whose checksum ITK does not look at."""
+def _check_text_header(path: Path, count: int) -> None:
+    """A NRRD or MetaImage: ITK does not look at a checksum, nor at bytes behind the voxels."""
     head, body = _parts(path)
     pairs = (re.split("[=:]", line, maxsplit=1) for line in head.splitlines())
     says = {pair[0].strip().lower(): pair[1].strip() for pair in pairs if len(pair) == 2}
@@ -157,6 +159,10 @@ def _check_compressed(path: Path, count: int) -> None:
         "gzip",
         "gz",
     )
+    more = path.stat().st_size - start - count
+    bare = not packed and file == path and says.get("encoding", "raw") == "raw"
+    if bare and more > 0 and "byte skip" not in says:
+        raise OSError(f"it has {more:,} bytes behind its voxels")
     if not packed or (file == path and not body):
         return
     require_regular(file)

@@ -22,32 +22,45 @@ def white_of(picture: Image.Image) -> int:
 
 
 def refuse_cut(picture: Image.Image, path: Path) -> None:
-    """Refuse a file that holds fewer numbers than it declares, or a number above its white.
+    """Refuse a file that holds fewer numbers than it declares, others, or one above its white.
 
     Raises:
         BadFileError: it does.
     """
     codec, _, offset, _ = _tile(picture)
     content = path.read_bytes()[offset:]
-    samples = len(picture.getbands())
-    count = picture.width * picture.height * samples
-    if codec == "ppm_plain":
-        # the last number may be cut too, unless something follows it
-        whole = content[-1:].isspace() or picture.mode == "1"
-        found = len(b"".join(content.split()) if picture.mode == "1" else content.split())
-        short = found < count or (found == count and not whole)
-    else:
-        width = {"1": (picture.width + 7) // 8, "F": 4 * picture.width}.get(picture.mode)
-        white = white_of(picture)
-        each = 2 if white > 255 else 1
-        needed = picture.height * width if width else count * each
-        short = len(content) < needed
-        if not short and not width:
-            numbers = np.frombuffer(content, ">u2" if each == 2 else "u1", count)
-            if numbers.size and numbers.max() > white:
-                raise BadFileError(path, f"holds the value {numbers.max()}; its white is {white}")
-    if short:
+    found = _text_numbers(picture, content) if codec == "ppm_plain" else len(content)
+    count = picture.width * picture.height * len(picture.getbands())
+    needed = count if codec == "ppm_plain" else _bytes_of(picture)
+    if found < needed:
         raise BadFileError(path, "is cut short (fewer pixels than its header says)")
+    if codec == "ppm_plain":
+        return
+    if content[needed:].strip():
+        raise BadFileError(
+            path,
+            f"has {found - needed} bytes behind its pixels (several pictures, or line ends that "
+            "were changed on the way)",
+        )
+    if white := white_of(picture):
+        numbers = np.frombuffer(content, ">u2" if white > 255 else "u1", count)
+        if numbers.size and numbers.max() > white:
+            raise BadFileError(path, f"holds the value {numbers.max()}; its white is {white}")
+
+
+def _text_numbers(picture: Image.Image, content: bytes) -> int:
+    """How many whole numbers stand in a text; the last is one only where something follows it."""
+    if picture.mode == "1":
+        return len(b"".join(content.split()))
+    return len(content.split()) - (not content[-1:].isspace())
+
+
+def _bytes_of(picture: Image.Image) -> int:
+    """How many bytes the pixels take."""
+    if picture.mode == "1":
+        return picture.height * ((picture.width + 7) // 8)
+    each = 4 if picture.mode == "F" else 2 if white_of(picture) > 255 else 1
+    return picture.width * picture.height * len(picture.getbands()) * each
 
 
 def _tile(picture: Image.Image) -> Any:

@@ -83,13 +83,14 @@ def _open_mgh(path: Path) -> VolumeFile:
     """FreeSurfer's format, compressed or not."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.freesurfer.mghformat import MGHError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
     try:
         with _mgh_stream(path) as stream:
             header = nibabel.MGHImage.from_stream(stream).header
-    except (TypeError, ImageFileError, HeaderDataError, WrapStructError) as error:
+    except (TypeError, MGHError, ImageFileError, HeaderDataError, WrapStructError) as error:
         raise BadFileError(path, f"is not an MGH volume that can be read ({error})") from None
     return VolumeFile(
         tuple(int(n) for n in header.get_data_shape()),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from written import LOSSY, ONE_BIT, by_pillow, picture_bytes, volume_files
+from written import KINDS, LOSSY, ONE_BIT, by_pillow, picture_bytes, volume_files, write_volume
 
 from segbench.data import load_dataset
 from segbench.data.endings import (
@@ -103,19 +103,6 @@ def test_a_picture_of_every_ending_that_is_cut_is_refused(suffix: str, tmp_path:
             whole_picture(path)
 
 
-KINDS = {".spr": "i2", ".lsm": "u2"}
-"""What their writers know; others write 8 bits."""
-
-
-def volume(path: Path, voxels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.name.partition(".")[0]
-    for ending, content in volume_files("".join(path.suffixes), voxels).items():
-        for voxels_file in (b"a.raw", b"a.sdt"):
-            content = content.replace(voxels_file, stem.encode() + voxels_file[1:])
-        (path.parent / f"{stem}{ending}").write_bytes(content)
-
-
 def needs(suffix: str) -> None:
     if suffix in SIMPLEITK_SUFFIXES:
         pytest.importorskip("SimpleITK")
@@ -125,11 +112,11 @@ def needs(suffix: str) -> None:
 def test_a_volume_of_every_ending_is_read_as_it_was_written(suffix: str, tmp_path: Path) -> None:
     """To ITK's left, back and head, which the canonical axes turn about."""
     needs(suffix)
-    voxels = RANDOM.integers(0, 120, (6, 7, 5)).astype(KINDS.get(suffix, "u1"))
-    volume(path := tmp_path / f"a{suffix}", voxels)
+    voxels = RANDOM.integers(0, 120, (6, 7, 5))
+    write_volume(path := tmp_path / f"a{suffix}", voxels)
     header = inspect_volume(path)
     assert header.spacing == pytest.approx((0.5, 0.75, 2.0))
-    assert header.bits == 8 * voxels.dtype.itemsize
+    assert header.bits == 8 * np.dtype(KINDS.get(suffix, "u1")).itemsize
     np.testing.assert_array_equal(read_voxels(path)[0], voxels[::-1, ::-1])
     np.testing.assert_array_equal(read_label_volume(path), voxels[::-1, ::-1])
 
@@ -139,8 +126,8 @@ def test_a_volume_of_every_ending_that_is_cut_is_refused(
     suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     needs(suffix)
-    voxels = RANDOM.integers(0, 120, (6, 7, 5)).astype(KINDS.get(suffix, "u1"))
-    volume(path := tmp_path / f"a{suffix}", voxels)
+    voxels = RANDOM.integers(0, 120, (6, 7, 5))
+    write_volume(path := tmp_path / f"a{suffix}", voxels)
     for holder in sorted(tmp_path.iterdir()):
         whole = holder.read_bytes()
         for share in (0, 0.02, 0.1, 0.3, 0.6, *((0.9,) if holder.suffix != ".spr" else ())):
@@ -158,13 +145,13 @@ def test_nnunet_takes_every_ending(suffix: str, tmp_path: Path) -> None:
     own = suffix.lower() if suffix != ".hdr" else ".img"
     for n in range(2):
         for folder, name in (("imagesTr", f"c{n}_0000"), ("labelsTr", f"c{n}")):
-            values = RANDOM.integers(0, 3, (6, 7, 5)).astype(KINDS.get(own, "u1"))
+            values = RANDOM.integers(0, 3, (6, 7, 5))
             path = tmp_path / folder / f"{name}{suffix if own != '.img' else own}"
             if own in VOLUME_SUFFIXES:
-                volume(path, values)
+                write_volume(path, values)
                 continue
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(picture_bytes(own, values[..., 0]))
+            path.write_bytes(picture_bytes(own, values[..., 0].astype("u1")))
     channels = {str(k): f"m{k}" for k in range(3 if suffix == ".webp" else 1)}
     labels = {"background": 0, "a": 1, "b": 2}
     description = {"channel_names": channels, "labels": labels, "file_ending": suffix}
@@ -226,6 +213,18 @@ def test_a_number_above_the_maximum_is_refused(tmp_path: Path) -> None:
     values = np.full((5, 7), 3)
     (path := tmp_path / "a.pgm").write_bytes(pnm(5, values, 2))
     with pytest.raises(BadFileError, match="holds the value 3; its white is 2"):
+        inspect_image(path)
+
+
+@pytest.mark.parametrize("magic", [4, 5])
+def test_line_ends_that_were_changed_on_the_way_are_noticed(magic: int, tmp_path: Path) -> None:
+    """The carriage return would be the white space, and the line feed the first pixel."""
+    suffix, content = (".pbm", b"P4\n7 5\n") if magic == 4 else (".pgm", b"P5\n7 5\n255\n")
+    content += RANDOM.integers(33, 99, 5 if magic == 4 else 35).astype("u1").tobytes()
+    (path := tmp_path / f"a{suffix}").write_bytes(content)
+    inspect_image(path)
+    path.write_bytes(content.replace(b"\n", b"\r\n"))
+    with pytest.raises(BadFileError, match="has 1 bytes behind its pixels"):
         inspect_image(path)
 
 
@@ -293,16 +292,28 @@ def test_an_orientation_is_obeyed_in_every_format_that_has_one(suffix: str, tmp_
 def test_bytes_of_an_mrc_that_may_be_negative_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")
     voxels = RANDOM.integers(0, 255, (6, 7, 5)).astype("u1")
-    volume(tmp_path / "a.mrc", voxels)
+    (tmp_path / "a.mrc").write_bytes(volume_files(".mrc", voxels)[".mrc"])
     with pytest.raises(BadFileError, match=r"a\.mrc cannot be read \(it holds bytes above 127"):
         read_voxels(tmp_path / "a.mrc")
 
 
 def test_wide_whole_numbers_of_stimulate_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")
-    volume(tmp_path / "a.spr", RANDOM.integers(0, 120, (6, 7, 5)).astype("i4"))
+    for ending, content in volume_files(".spr", RANDOM.integers(0, 9, (6, 7, 5), "i4")).items():
+        (tmp_path / f"a{ending}").write_bytes(content)
     with pytest.raises(BadFileError, match=r"32 bits, which ITK takes for 16"):
         read_voxels(tmp_path / "a.spr")
+
+
+def test_bytes_behind_the_voxels_are_refused(tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    for suffix in (".nrrd", ".mha"):
+        image = itk.GetImageFromArray(RANDOM.integers(0, 9, (5, 7, 6)).astype("i2"))
+        itk.WriteImage(image, str(path := tmp_path / f"a{suffix}"), False)
+        read_voxels(path)
+        path.write_bytes(path.read_bytes() + b"x")
+        with pytest.raises(BadFileError, match="1 bytes behind its voxels"):
+            read_voxels(path)
 
 
 @pytest.mark.parametrize("end", ["\n", ""])

@@ -98,6 +98,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "no channel axis": (lambda: Threshold(lambda z, x: z[:, 0]), {}),
     "in place": (lambda: InPlace(low), {}),
     "half": (lambda: Threshold(lambda z, x: z).half(), {}),
+    "bfloat16": (lambda: Threshold(lambda z, x: z).bfloat16(), {}),
     "double": (lambda: Threshold(lambda z, x: z).double(), {}),
     "checkpointed": (lambda: Checkpointed(low), {}),
     "two stages": (lambda: TwoStages(low).train(), {}),

@@ -17,23 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.data.coding import Coding, count_values
-from segbench.data.dicom_frames import Slice, check_picture
-from segbench.data.dicom_labels import all_structures, labels_by_series
+from segbench.data.dicom_cases import DicomCases
+from segbench.data.dicom_labels import labels_by_series
 from segbench.data.dicom_series import (
     LABELS,
     RADIOGRAPHS,
     VOLUMES,
-    Series,
     sort_series,
 )
 from segbench.data.dicom_source import RadiographSource, SeriesSource
 from segbench.data.dicom_tree import read_headers
-from segbench.data.endings import SUFFIXES, suffix_of
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.layouts.volumes import VolumeLayout
 from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
-from segbench.data.pairing import Pair, stem_of
-from segbench.data.rasters import inspect_mask
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
 from segbench.data.sources import Source
@@ -41,7 +37,6 @@ from segbench.data.splits import group_rule
 from segbench.data.survey import MaskValues, Survey, survey_masks
 from segbench.data.values import ValueMap, read_values
 from segbench.data.volume_source import Mode
-from segbench.data.volumes import inspect_volume, same_place
 from segbench.errors import UserError
 
 Kind = Literal["", "CT", "MR", "PT", "NM", "CR", "DX", "MG", "RG", "PX"]
@@ -159,14 +154,17 @@ class Dicom(VolumeLayout):
         labels = labels_by_series([f for name in LABELS for f in by_kind[name]], self._faults)
         for other in sorted(by_kind.keys() - {kind, *LABELS}):
             self._faults.note(f"{len(by_kind[other])} files of {other} are left out")
+        cases = DicomCases(
+            self._folder, self._faults, self.mode, self._window, self.regrid, self.size
+        )
         if kind in RADIOGRAPHS:
-            return list(self._radiographs(by_kind[kind]))
+            return list(cases.radiographs(by_kind[kind]))
         if kind == "CT" and not self.window:
             raise UserError(
                 f"{self._folder}: CT needs the Hounsfield units that become 0 and 1, for example "
                 "window=-1000..400"
             )
-        return self._volumes(sort_series(by_kind[kind], self._faults), labels)
+        return cases.volumes(sort_series(by_kind[kind], self._faults), labels)
 
     def _chosen(self, by_kind: Mapping[str, Sequence[Any]]) -> str:
         there = [kind for kind in by_kind if kind in (*VOLUMES, *RADIOGRAPHS)]
@@ -181,106 +179,10 @@ class Dicom(VolumeLayout):
             )
         return there[0]
 
-    def _volumes(
-        self, series: Sequence[Series], labels: Mapping[str, Sequence[tuple[Path, Any]]]
-    ) -> list[SeriesSource | RadiographSource]:
-        found: list[SeriesSource | RadiographSource] = []
-        unlabelled = 0
-        names = _case_names(series)
-        outlined = all_structures(header for files in labels.values() for _, header in files)
-        strangers = len(labels.keys() - {one.uid for one in series})
-        if strangers:
-            self._faults.note(f"{strangers} series that labels are about are not there")
-        for one in series:
-            masks = tuple(path for path, _ in labels.get(one.uid, ()))
-            structures = outlined if masks else ()
-            masks = masks or self._beside(one, names[one.uid])
-            if not masks:
-                unlabelled += 1
-                continue
-            if not structures and not self._fits(masks[0], one):
-                continue
-            pair = Pair(names[one.uid], (one.files[0],), masks, group=one.patient)
-            axes = 3 if self.mode == "volumes" else 2
-            own = one.header.shape[:axes], one.header.spacing[:axes]
-            shape = (1, *self.regrid.case_grid(*own))
-            volume = SeriesSource(
-                pair, one.patient, shape, one.header, self._window, None, one, structures
-            )
-            slices = range(one.header.shape[2]) if self.mode == "slices" else ()
-            found += [replace(volume, depth=z) for z in slices] or [volume]
-        if unlabelled:
-            self._faults.note(f"{unlabelled} series have no labels and are left out")
-        kinds = {bool(source.structures) for source in found if isinstance(source, SeriesSource)}
-        if len(kinds) > 1:
-            raise UserError(f"{self._folder} has labels both of DICOM and in labels/; keep one")
-        return found
-
-    def _radiographs(self, files: Sequence[tuple[Path, Any]]) -> Sequence[RadiographSource]:
-        found, unlabelled = [], 0
-        for path, header in files:
-            one = Slice(path, header)
-            mask = self._masks.get(stem_of(path)) or self._masks.get(path.name)
-            if mask is None:
-                unlabelled += 1
-                continue
-            try:
-                check_picture(one)
-                size = inspect_mask(mask)
-            except BadFileError as error:
-                self._faults.catch(error)
-                continue
-            spatial = (int(header.Rows), int(header.Columns))
-            if size != spatial:
-                self._faults.add(mask, f"is {size[1]} x {size[0]}, its image {spatial[::-1]}")
-            group = str(header.get("PatientID", "")) or stem_of(path)
-            shape = (1, *((self.size, self.size) if self.size else spatial))
-            pair = Pair(stem_of(path), (path,), (mask,), group=group)
-            found.append(RadiographSource(pair, group, shape, one, self._window.ends))
-        if unlabelled:
-            self._faults.note(f"{unlabelled} images have no mask in labels/ and are left out")
-        return found
-
-    def _beside(self, series: Series, name: str) -> tuple[Path, ...]:
-        keys = (name, series.uid, series.files[0].parent.name, series.patient)
-        return tuple(self._masks[key] for key in keys if key in self._masks)[:1]
-
-    def _fits(self, mask: Path, series: Series) -> bool:
-        try:
-            header = inspect_volume(mask)
-        except BadFileError as error:
-            self._faults.catch(error)
-            return False
-        if header.shape != series.header.shape or not same_place(header, series.header):
-            self._faults.add(
-                mask, f"does not lie where its series in {series.files[0].parent.name}/ lies"
-            )
-            return False
-        return True
-
     @property
     def _structures(self) -> tuple[str, ...]:
         first = self._cases[0]
         return first.structures if isinstance(first, SeriesSource) else ()
-
-    @cached_property
-    def _masks(self) -> dict[str, Path]:
-        folder = self._folder / "labels"
-        if not folder.is_dir():
-            return {}
-        files = [path for path in sorted(folder.iterdir()) if suffix_of(path) in SUFFIXES]
-        return {stem_of(path): path for path in files}
-
-
-def _case_names(series: Sequence[Series]) -> dict[str, str]:
-    """Series -> the shortest of patient, folder and UID that tells it from all others."""
-    for name in (
-        {one.uid: one.patient for one in series},
-        {one.uid: one.files[0].parent.name for one in series},
-    ):
-        if len(set(name.values())) == len(series):
-            return name
-    return {one.uid: one.uid for one in series}
 
 
 def _own_grid(source: SeriesSource | RadiographSource) -> SeriesSource | RadiographSource:
