@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from written import LOSSY, ONE_BIT, picture_bytes, write_volume
+from written import AFFINE, LOSSY, ONE_BIT, picture_bytes, write_volume
 
 from segbench.data.endings import PICTURES, SIMPLEITK_SUFFIXES, suffix_of
 from segbench.store.rows import read_rows
@@ -236,9 +236,7 @@ def test_voxels_that_are_no_numbers_are_found_in_all_files_at_once(
     for n in (0, 2):
         voxels = RANDOM.random((20, 24, 4)).astype(np.float32)
         voxels[3, 4, 1] = value
-        nibabel.save(
-            nibabel.Nifti1Image(voxels, np.diag([1.0, 1, 2, 1])), room / f"images/c{n}.nii.gz"
-        )
+        nibabel.save(nibabel.Nifti1Image(voxels, AFFINE), room / f"images/c{n}.nii.gz")
     done = segbench("attack", "-m", "net.py:build", "-a", "noise", "--eps", "1/255", "--dataset",
                     "folder:mode=volumes", "--data-root", room)  # fmt: skip
     assert done.exit_code == 2
