@@ -34,6 +34,17 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
+def named(what: str) -> Iterator[None]:
+    """What fails in this block says of what: ``model NAME`` begins its sentence."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    except MachineError as error:
+        raise MachineError(f"{what}: {error}") from error
+
+
+@contextmanager
 def no_exit(who: str) -> Iterator[None]:
     """Code that is not segbench's runs in this block, and may not end the process.
 

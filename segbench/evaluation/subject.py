@@ -15,7 +15,7 @@ from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision, require_ieee_fp32
-from segbench.errors import UserError
+from segbench.errors import UserError, named
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.taken import entries_of
 from segbench.networks import LoadedModel, ModelReference
@@ -107,7 +107,7 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     if not model.own:
         module, how = _surrounded(model.module, tiles, regrid)
         return Subject(reference.name, model, module, data, device, how, said=model.said)
-    try:
+    with named(f"model {reference.name}"):
         found = adapt_network(
             model.module,
             shapes,
@@ -116,8 +116,6 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
             classes=len(data.dataset.class_names),
             wishes=model.wishes,
         )
-    except UserError as error:
-        raise UserError(f"model {reference.name}: {error}") from error
     module, how = _surrounded(found.module, tiles, regrid)
     return Subject(
         reference.name,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segbench.api import BringsPostprocess, MeetsCases
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision
-from segbench.errors import UserError
+from segbench.errors import UserError, named
 from segbench.networks.adapt import adapt_network
 from segbench.networks.loaded import LoadedModel, ModelReference
 from segbench.store.records import digest
@@ -86,9 +86,10 @@ def ready(name: str, model: LoadedModel, dataset: Dataset) -> tuple[Network, str
     classes, module = len(dataset.class_names), model.module
     identity, said = "", tuple[str, ...]()
     if model.own:
-        found = adapt_network(
-            module, _shapes(dataset), model.normalization, classes=classes, wishes=model.wishes
-        )
+        with named(f"model {name}"):
+            found = adapt_network(
+                module, _shapes(dataset), model.normalization, classes=classes, wishes=model.wishes
+            )
         module, said = found.module, found.said
         identity = f"{found.identity} {model.normalization and asdict(model.normalization)}"
         if found.marks:

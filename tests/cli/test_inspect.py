@@ -100,3 +100,19 @@ def test_an_rgb_network_is_shown_gray_images_only_when_asked_for(segbench, tmp_p
     done = segbench(*command, "--channels", "repeat", "--normalize", "imagenet")
     assert done.exit_code == 0, done.output
     assert facts(done.output)["parameters"] == "8"
+
+
+def test_a_network_that_ends_the_process_is_an_error_with_its_name(
+    segbench, tmp_path: Path
+) -> None:
+    net = tmp_path / "leaving.py"
+    net.write_text(
+        "import sys\nfrom torch import nn\n\nclass Leaving(nn.Conv2d):\n"
+        "    def forward(self, images):\n        sys.exit(0)\n\n"
+        "def build():\n    return Leaving(1, 2, 1)\n"
+    )
+    done = segbench("attack", "-m", f"{net}:build", "-a", "fgsm", "--eps", "0.1",
+                    "--dataset", DATA, "--workspace", tmp_path / "runs")  # fmt: skip
+    assert done.exit_code == 3
+    words = "model leaving:build: the network tried to end the process (SystemExit: 0)"
+    assert words in " ".join(done.output.split())

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import segbench
 from segbench.cli import main
 from segbench.data import open_dataset
-from segbench.errors import UserError
+from segbench.errors import MachineError, UserError
 from segbench.networks import CombinedReference, ForeignReference, resolve_models
 from segbench.networks.wishes import Wishes
 from segbench.store.rows import read_rows
@@ -36,6 +36,9 @@ def make(seed, channels, **more):
 def one(): return make(0, 1)
 def two(): return make(1, 2)
 def ended(): return nn.Sequential(make(2, 2), nn.Softmax(1))
+class Shut(nn.Module):
+    def forward(self, images): raise SystemExit(0)
+def shut(): return Shut()
 def painted(): return make(3, 2, postprocess=lambda z: z.argmax(1))
 """
 
@@ -120,6 +123,9 @@ def test_members_that_are_not_one_network_each_are_refused(nets: Path) -> None:
     ):
         with pytest.raises(UserError, match=words):
             resolved(text)
+    shut = resolved(f"ensemble:{nets}:one+{nets}:shut")
+    with pytest.raises(MachineError, match=r"model nets:shut: .* tried to end the process"):
+        shut.load(open_dataset(DATA, None))
     painted = resolved(f"ensemble:{nets}:one+{nets}:painted")
     with pytest.raises(UserError, match="nets:painted post-processes its labels"):
         painted.load(open_dataset(DATA, None))
