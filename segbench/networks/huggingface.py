@@ -56,9 +56,10 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     _check_files(path)
     network = _load(_IMAGE_PART.get(name, name), path)
     scale = _scale(path)
-    facts = {"class": name, "labels": _labels(config), "licence": _licence(path) or "not said"}
+    facts, licence = {"class": name, "labels": _labels(config)}, _licence(path) or "not said"
     if name in _PROMPTED or name in _IMAGE_PART:
-        return _prompted(network, config, options, dataset, wishes, scale, facts)
+        prompted = _prompted(network, config, options, dataset, wishes, scale, facts)
+        return replace(prompted, licence=licence)
     if options:
         raise UserError(
             f"{path} is a {name}, which takes no prompt; leave {', '.join(options)} out"
@@ -72,7 +73,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         said = ("no preprocessor_config.json says how its images are scaled; see --normalize",)
     model = own_model(body, source_hash(body), dataset, wishes)
     shown = {**facts, "scale": wishes.normalize or "pixels in 0 to 1"}
-    return replace(model, shown=shown, said=said, licence=facts["licence"])
+    return replace(model, shown=shown, said=said, licence=licence)
 
 
 def _prompted(
@@ -103,7 +104,6 @@ def _prompted(
         state_hash(module),
         {"source": source_hash(module), "layers": layers_hash(module)},
         exact=True,
-        licence=facts["licence"],
         shown={
             "class": facts["class"],
             "prompt": f"{prompt.kind} of each class, from the label map"
