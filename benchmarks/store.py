@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from ours import Silent
 from pandas import DataFrame
 from rich.console import Console
@@ -83,7 +84,16 @@ def write_grid(folder: Path, cells: int, cases: int) -> Path:
     return grid
 
 
-def fill(grid: Path, workspace: Workspace) -> int:
+Shares = Callable[[Sequence[Mapping[str, Any]], int], NDArray[np.float64]]
+"""Of each cell and row what is left of the row's score, (cells, rows)."""
+
+
+def at_random(cells: Sequence[Mapping[str, Any]], rows: int) -> NDArray[np.float64]:
+    """Between half of it and all."""
+    return np.random.default_rng(len(cells)).uniform(0.5, 1, (len(cells), rows))
+
+
+def fill(grid: Path, workspace: Workspace, shares: Shares = at_random) -> int:
     """Every row of the grid, repeated from those of one network; how many cells it has."""
     asked = load_grid_file(grid)
     whole = plan_grid(asked)
@@ -99,20 +109,21 @@ def fill(grid: Path, workspace: Workspace) -> int:
                 cell_constants(work.subject, cell, workspace) | {"cell": view.key}
                 for cell, [view] in work.cells
             ]
-        write_cells(workspace, clean, cells[:1])
+        write_cells(workspace, clean, cells[:1], shares)
         for start in range(1, len(cells), SHARDS_OF_A_FILE):
-            write_cells(workspace, attacked, cells[start : start + SHARDS_OF_A_FILE])
+            write_cells(workspace, attacked, cells[start : start + SHARDS_OF_A_FILE], shares)
         count += len(cells)
     return count
 
 
-def write_cells(workspace: Workspace, rows: DataFrame, cells: Sequence[Mapping[str, Any]]) -> None:
+def write_cells(
+    workspace: Workspace, rows: DataFrame, cells: Sequence[Mapping[str, Any]], shares: Shares
+) -> None:
     """A compacted file of those rows under each cell, with other scores."""
-    random = np.random.default_rng(len(cells))
     repeated = {name: np.tile(rows[name].to_numpy(), len(cells)) for name in rows}
     for name in repeated.keys() & cells[0].keys():
         repeated[name] = np.repeat([cell[name] for cell in cells], len(rows))
-    repeated["jaccard"] = repeated["jaccard"] * random.uniform(0.5, 1, len(cells) * len(rows))
+    repeated["jaccard"] = repeated["jaccard"] * shares(cells, len(rows)).ravel()
     columns = [pa.array(repeated[field.name], field.type) for field in rowfile.schema()]
     table = pa.table(columns, schema=rowfile.schema())
     rowfile.write(workspace.results, "run-00001", table, {"compacted": "run-00001"})

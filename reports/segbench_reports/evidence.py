@@ -124,7 +124,7 @@ def _attacks(tables: Tables) -> Iterator[str]:
         f"everywhere{', an attack that others beat by far' if several else ''}. {len(marked)} of "
         f"{len(searched)} curves bear such a sign."
     )
-    diagnosed = [note for note in tables.notes if "segbench diagnose (" in note]
+    diagnosed = [*tables.findings, *tables.examined]
     if diagnosed:
         yield "Checks for gradient masking (`segbench diagnose`):"
         yield "\n".join(f"- {escape(note)}" for note in diagnosed)
@@ -140,8 +140,9 @@ def _results(tables: Tables) -> Iterator[str]:
         value = f"{line['value']:.3f}"
         if not math.isnan(line["low"]):
             value += f" [{line['low']:.3f}, {line['high']:.3f}]"
+        marks = " ".join(filter(None, (line["marks"], line["doubt"])))
         names = [escape(str(line[name])) for name in ("dataset", "split", "model", "of", "attack")]
-        lines.append([*names, value, f"{line['cases']} / {line['groups']}", line["doubt"]])
+        lines.append([*names, value, f"{line['cases']} / {line['groups']}", marks])
     heads = [
         "Data set",
         "Split",

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from segbench.api import Tables, plain
+from segbench.api import Tables, distrusted, plain
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
-
-_DOUBTS = {"stuck", "gradient-masking", "random-network", "batch-dependent", "trained-case"}
 
 
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
@@ -47,9 +45,9 @@ def _case(line: dict[Any, Any], points: Sequence[str]) -> str:
     said = ", ".join(
         f"{point} {line[point]:.3f}" for point in points if not math.isnan(line[point])
     )
-    doubts = [w for w in str(line["marks"]).split() if w.partition(":")[0] in _DOUBTS]
+    doubts = distrusted(str(line["marks"]))
     inside = f"<system-out>{escape(plain(said))}</system-out>"
     if doubts:
-        message = quoteattr(f"marked {' '.join(doubts)}: not to be trusted as it stands")
+        message = quoteattr(f"marked {doubts}: not to be trusted as it stands")
         inside = f'<failure type="doubt" message={message}/>{inside}'
     return f"<testcase classname={where} name={name}>{inside}</testcase>"

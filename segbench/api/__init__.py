@@ -1,6 +1,6 @@
 """The contracts: what flows between the rooms, and what a plug-in must offer.
 
-Everything here is a frozen record or a Protocol, and is imported from here, whichever of the six
+Everything here is a frozen record or a Protocol, and is imported from here, whichever of the
 modules it is written in. Shapes are written ``(B, C, *spatial)``: B cases, C image channels, then
 two or three spatial axes; K is the number of classes, background included. Images are float32 in
 [0, 1]; eps is always a fraction of that range.
@@ -31,6 +31,7 @@ from segbench.api.attack import (
 )
 from segbench.api.data import Case, Dataset, Entry, Intensity, SaysNotes
 from segbench.api.defence import Defence, Trainee
+from segbench.api.marks import distrusted
 from segbench.api.model import (
     BringsLoss,
     BringsPostprocess,
@@ -104,5 +105,6 @@ __all__ = [
     "WholeImage",
     "csv_parts",
     "csv_text",
+    "distrusted",
     "plain",
 ]

@@ -88,7 +88,10 @@ class Tables:
         notes: sentences that a reader must see beside the numbers, ``warnings`` among them.
         attacks: attack label -> its complete parameters.
         provenance: versions, devices, weights and fingerprints behind the rows.
-        warnings: those that speak against a number.
+        warnings: those that speak against a number, or against comparing it: against a network or
+            a curve first, the gravest at the head.
+        findings: of the warnings what ``segbench diagnose`` found, the first of all.
+        examined: of the notes which networks it passed, and which it has not examined.
         headlines: one number a network for clean images, for the attacks of each norm (mean height
             of the worst curve) and for corruptions (each case's lowest score), with its interval.
         ranks: who comes first by these, and how surely.
@@ -112,6 +115,8 @@ class Tables:
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    findings: Sequence[str] = ()
+    examined: Sequence[str] = ()
     headlines: DataFrame = field(default_factory=_nothing)
     ranks: DataFrame = field(default_factory=_nothing)
     structures: DataFrame = field(default_factory=_nothing)

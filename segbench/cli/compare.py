@@ -9,6 +9,7 @@ import click
 
 from segbench.cli.options import workspace_option
 from segbench.errors import UserError
+from segbench.plugins.naming import CLEAN
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,16 +43,19 @@ def command(first: str, second: str, workspace: Workspace) -> None:
 
 
 def _shown(lines: DataFrame) -> Iterator[str]:
-    """A block per data set, a line per attack and budget."""
+    """A block per data set, in it one per attack, a line per budget."""
     if lines.empty:
         raise UserError("these two networks share no case under the same attack; nothing is paired")
     for (dataset, split), part in lines.groupby(["dataset", "split"], sort=True):
         model, against = part["model"].iloc[0], part["against"].iloc[0]
         yield f"{model} minus {against}, mean Jaccard on {dataset}, {split} split"
-        width = max(len("attack"), *(len(str(attack)) for attack in part["attack"]))
-        yield _line(width, "attack", "eps", "difference", "", "p", "win/tie/loss", "groups")
+        yield _line("eps", "difference", "", "p", "win/tie/loss", "groups")
+        attack = CLEAN
         for point in part.to_dict("records"):
-            yield _line(width, *_cells(point))
+            if point["attack"] != attack:
+                attack = str(point["attack"])
+                yield f"  {attack}"
+            yield _line(*_cells(point))
         yield (
             f"p: exchanging the two at random, a group at a time, corrected by Holm for these "
             f"{part['tests'].iloc[0]} tests; * at most {_LEVEL:g}."
@@ -72,7 +76,6 @@ def _shown(lines: DataFrame) -> Iterator[str]:
 
 def _cells(point: dict[Any, Any]) -> Iterator[str]:
     told = point["p_holm"] <= _LEVEL
-    yield str(point["attack"])
     yield "clean" if point["eps"] == "0" else str(point["eps"])
     yield f"{point['difference']:+.3f}{'*' if told else ''}{'°' if point['doubt'] else ''}"
     low, high = point["low"], point["high"]
@@ -82,8 +85,9 @@ def _cells(point: dict[Any, Any]) -> Iterator[str]:
     yield str(point["groups"])
 
 
-def _line(width: int, attack: str, *cells: str) -> str:
-    sizes = (11, 12, 19, 8, 14, 8)
-    return f"  {attack:<{width}}" + "".join(
+def _line(eps: str, *cells: str) -> str:
+    """A point; with the name of its attack above it, it fits into 80 columns."""
+    sizes = (12, 19, 8, 14, 8)
+    return f"    {eps:<10}" + "".join(
         cell.rjust(size) for cell, size in zip(cells, sizes, strict=True)
     )

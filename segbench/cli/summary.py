@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from segbench.api.marks import distrusted
 from segbench.cli.consoles import console
 from segbench.cli.terminal import plain
 from segbench.plugins.naming import point_names
 from segbench.tables.certified import ALL
-from segbench.tables.marks import distrusted
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -20,9 +20,10 @@ from segbench.tables import certified
 from segbench.tables.averages import CASE, SUBJECT, cases_of
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
-from segbench.tables.diagnoses import describe_diagnoses, mark_untrusted
+from segbench.tables.diagnoses import Told, describe_diagnoses, mark_untrusted
 from segbench.tables.headlines import RANKING, headlines, rank_networks, score_numbers
 from segbench.tables.labels import name_apart
+from segbench.tables.marked import describe_marks, doubts_of
 from segbench.tables.members import winners
 from segbench.tables.minnorm import describe_distances
 from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out, describe_units
@@ -115,7 +116,7 @@ class _Cases:
         cases: a row per case.
         proved: the rows of certificates.
         overlaps: at which lesions were counted.
-        first: warnings that come before those of the numbers.
+        diagnosed: what ``segbench diagnose`` says of the networks.
     """
 
     cases: DataFrame
@@ -123,7 +124,7 @@ class _Cases:
     proved: DataFrame
     structures: DataFrame
     overlaps: Sequence[float]
-    first: Sequence[str]
+    diagnosed: Told
     seeds: Mapping[tuple[str, str], list[int]]
     whence: Mapping[str, Any]
 
@@ -135,15 +136,25 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         nothing = DataFrame()
         return Tables(rows, own.cases, nothing, nothing, nothing, nothing, nothing)
     worst = worst_cases(own.cases, SUBJECT)
-    stuck, cases = judge(own.cases, worst, SUBJECT)
+    judged = judge(own.cases, worst, SUBJECT)
+    cases = judged.cases
     everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
     curves = plain_texts(draw_curves(everything, SUBJECT))
     summary = summarise(curves)
     certificates = plain_texts(certified.tabulate(own.proved, cases, curves, SUBJECT))
     numbers = [*score_numbers(everything, SUBJECT, RANKING if depth == "all" else RANKING[:1])]
     apart = describe_apart(curves["model"].unique(), given.settings)
-    warnings = [*own.first, *apart, *stuck, *collect_warnings(cases, curves, summary)]
+    warnings = [
+        *own.diagnosed.findings,
+        *judged.stuck,
+        *describe_marks(summary),
+        *given.notes,
+        *judged.behind,
+        *apart,
+        *collect_warnings(cases, curves, summary),
+    ]
     said = [
+        *own.diagnosed.examined,
         *given.units,
         *collect_notes(cases, own.seeds, own.overlaps),
         *describe_worst(worst),
@@ -162,7 +173,9 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         notes=[*warnings, *said],
         certificates=certificates,
         warnings=warnings,
-        headlines=plain_texts(headlines(numbers, SUBJECT)),
+        findings=own.diagnosed.findings,
+        examined=own.diagnosed.examined,
+        headlines=plain_texts(headlines(numbers, SUBJECT, doubts_of(curves, SUBJECT))),
         **own.whence,
     )
     if depth == "curves":
@@ -186,7 +199,7 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         proved=named[certified.is_certified(named)],
         structures=by_structure(named) if depth == "all" else DataFrame(),
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
-        first=[*given.notes, *describe_diagnoses(rows, named, given.diagnoses)],
+        diagnosed=describe_diagnoses(rows, named, given.diagnoses),
         seeds=seeds_of(named),
         whence={
             "attacks": parameters_of(named),

@@ -59,17 +59,20 @@ class Number:
     scores: Mapping[str, DataFrame]
 
 
-def headlines(numbers: Sequence[Number], subject: Sequence[str]) -> DataFrame:
+def headlines(
+    numbers: Sequence[Number], subject: Sequence[str], doubts: Mapping[tuple[str, ...], str]
+) -> DataFrame:
     """One row per network, data set and kind of number.
 
     Args:
         numbers: from ``score_numbers``.
         subject: the columns that name a model and its data.
+        doubts: from ``doubts_of``.
 
     Returns:
         ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``attack`` (of the curve that
-        counts), ``largest`` (budget), ``value`` with ``low`` and ``high``, ``cases``, ``groups``
-        and ``doubt``.
+        counts), ``largest`` (budget), ``value`` with ``low`` and ``high``, ``cases``, ``groups``,
+        ``doubt`` of the interval, and the ``marks`` that speak against the number.
     """
     lines = []
     for number in numbers:
@@ -78,8 +81,10 @@ def headlines(numbers: Sequence[Number], subject: Sequence[str]) -> DataFrame:
         measured = {name: getattr(found, name) for name in _MEASURED}
         facts = dict(zip(subject, number.key, strict=True)) | {"of": number.of}
         facts |= {"attack": number.attack, "largest": number.largest}
-        lines.append(facts | {"value": found.mean} | measured)
-    return DataFrame(lines, columns=[*subject, "of", "attack", "largest", "value", *_MEASURED])
+        marks = doubts.get((*map(str, number.key), number.of), "")
+        lines.append(facts | {"value": found.mean} | measured | {"marks": marks})
+    columns = [*subject, "of", "attack", "largest", "value", *_MEASURED, "marks"]
+    return DataFrame(lines, columns=columns)
 
 
 def score_numbers(

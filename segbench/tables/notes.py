@@ -20,8 +20,8 @@ from segbench.plugins.naming import CLEAN, point_names
 from segbench.plugins.where import where_of
 from segbench.tables.certified import is_certified
 from segbench.tables.lesions import describe_lesions
-from segbench.tables.marks import OTHER_DATA, adapted, distrusted
 from segbench.tables.shown import Shown
+from segbench.tables.texts import few
 
 _METHOD = (
     "A case's score is the mean over the classes its label has; a point is the mean over cases, "
@@ -42,18 +42,17 @@ _DOUBTS = {
     "come up is hardly known.",
 }
 _UNSEEN = 60  # groups, of which a failure of one patient in twenty is missing with a chance of 5 %
-_NAMED = 3  # of a list that may be as long as the tables; they have a column for it
 
 
 def collect_warnings(cases: DataFrame, curves: DataFrame, summary: DataFrame) -> list[str]:
-    """What speaks against the numbers, or against comparing them.
+    """What speaks against comparing the numbers, or against their intervals.
 
     Args:
         cases: one row per case.
         curves: one row per curve, budget and metric.
         summary: one row per curve.
     """
-    notes = [*_marked(summary)]
+    notes = list[str]()
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
         where = f"{dataset} {split}"
         own = cases[(cases["dataset"] == dataset) & (cases["split"] == split)]
@@ -92,19 +91,6 @@ def _boundaries(cases: DataFrame) -> Iterator[str]:
             "nsd is the share of both surfaces that lies within the tolerance of the other: 1 mm "
             "or one pixel, whichever is longer, unless the data set says otherwise."
         )
-
-
-def _marked(summary: DataFrame) -> Iterator[str]:
-    of_other = summary["marks"].map(lambda marks: OTHER_DATA in marks.split()).astype(bool)
-    names = summary.loc[of_other, ["model", "dataset", "split"]].drop_duplicates()
-    for model, dataset, split in names.itertuples(index=False, name=None):
-        yield f"{model} was trained on other data than {dataset} {split}, or a version of it."
-    for line in summary[summary["marks"] != ""].itertuples():
-        where = f"{line.model} under {line.attack} on {line.dataset} {line.split}"
-        if doubts := distrusted(str(line.marks)):
-            yield f"{where} is marked {doubts}: do not trust these numbers as they stand."
-        if ways := adapted(str(line.marks)):
-            yield f"{where} was attacked {' and '.join(ways)}."
 
 
 def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool) -> Iterator[str]:
@@ -199,7 +185,7 @@ def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
         for precision, model, attack in names.itertuples(index=False, name=None):
             found.setdefault(precision, set()).add(f"{model} under {attack}")
         usual, *others = sorted(found, key=lambda precision: (-len(found[precision]), precision))
-        parts = [f"{key} for {_few(sorted(found[key]))}" for key in sorted(others)]
+        parts = [f"{key} for {few(sorted(found[key]))}" for key in sorted(others)]
         yield (
             f"{where}: attack gradients are of mixed precision: {'; '.join(parts)}; {usual} for "
             "the others."
@@ -249,12 +235,6 @@ def _confined(cases: DataFrame) -> Iterator[str]:
             f"Attacks with where={', '.join(found)} perturb only there and are scored everywhere; "
             "they are no rivals of attacks on the whole image, nor of one another."
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first of many names, and how many more there are."""
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _span(numbers: set[int]) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import Categorical, CategoricalDtype, DataFrame, unique
 
+from segbench.api.marks import CONSTANT, OTHER_DATA, TRAINED
 from segbench.store.runs import Asked, RunRecord
 from segbench.tables.asked import DataSet, Subject, data_sets
-from segbench.tables.marks import CONSTANT, OTHER_DATA, TRAINED
 from segbench.tables.texts import by_key, compact, stack, tidy
 
 _SLOT = ["attack", "attack_params", "budget_kind", "budget", "seed"]

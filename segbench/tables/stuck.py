@@ -7,6 +7,7 @@ marked, with a number and what to do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -43,14 +44,30 @@ STUCK = "stuck"
 """The mark of a curve with such a sign."""
 
 _ADVICE = "give it more steps or restarts, or `-a {}`, and see segbench diagnose for a reason"
+_WEAKER = "the worst of the attacks is what counts, not this one"
 _UNUSED = {*METRICS, "linf", "l2", "forwards", "backwards", "seconds", "group_id"} - {SELECTING}
 _FEW = 3  # signs of one kind that are named for a network
 
 
-def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> tuple[list[str], DataFrame]:
-    """A sentence for each sign, of every network and attack; and the cases, such curves marked.
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What the numbers say of the attacks.
 
-    But an attack that merely finds less than another is not marked: the worst of both has a curve.
+    Attributes:
+        cases: as they were, curves with a sign of their own marked.
+        stuck: a sentence for each such curve.
+        behind: a sentence for each curve that merely leaves more than another attack.
+    """
+
+    cases: DataFrame
+    stuck: Sequence[str] = ()
+    behind: Sequence[str] = ()
+
+
+def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> Judgement:
+    """A sentence for each sign, of every network and attack.
+
+    An attack that merely finds less than another is not marked: the worst of both has a curve.
 
     Args:
         cases: one row per case, of attacks as they are.
@@ -60,23 +77,24 @@ def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> tuple[list[
     names = eps_names(budgets_of(cases))
     bounded, found = _bounded(cases, worst)
     if bounded.empty:
-        return [], cases
+        return Judgement(cases)
     curves = _Curves(bounded, [*subject, "budget_kind", "where", "attack"], found)
-    sentences = []
-    for first, points in curves.flagged(behind=True):
+    said: dict[bool, list[str]] = {True: [], False: []}
+    for first, points, own in curves.flagged():
         facts = bounded.iloc[first]
         of = {point: names[str(facts["budget_kind"]), curves.budget(point)] for point in points}
         signs = curves.describe(points, of)
         listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
         who, attack = f"{facts['model']} on {facts['dataset']} {facts['split']}", facts["attack"]
-        sentences.append(f"{who} under {attack}: {listed}: {_advice(str(attack))}.")
+        advice = _advice(str(attack)) if own else _WEAKER
+        said[own].append(f"{who} under {attack}: {listed}: {advice}.")
     stuck = np.zeros(len(cases), bool)
     stuck[bounded["row"].to_numpy()[curves.rows_of_flagged()]] = True
     flagged = cases[["marks"]].assign(stuck=stuck)
     marks = by_key(
         flagged, ["marks", "stuck"], lambda own, on: f"{own} {STUCK}".strip() if on else own
     )
-    return sentences, cases.assign(marks=marks)
+    return Judgement(cases.assign(marks=marks), said[True], said[False])
 
 
 def _advice(attack: str) -> str:
@@ -100,15 +118,21 @@ class _Curves:
         """Of a point."""
         return float(self._signs.budget[point])
 
-    def flagged(self, *, behind: bool) -> Iterator[tuple[int, list[int]]]:
-        """Each curve with a sign: the place of one of its rows, and its points in order."""
+    def flagged(self) -> Iterator[tuple[int, list[int], bool]]:
+        """Each curve with a sign: the place of one of its rows, and its points in order.
+
+        And whether one of its signs is its own.
+        """
         signs = self._signs
         starts = np.flatnonzero(np.append(True, signs.curve[1:] != signs.curve[:-1]))
         stops = np.append(starts[1:], len(signs.curve))
-        wanted = {*np.unique(signs.curve[self._has_sign(behind)]).tolist()}
+        wanted, own = (
+            {*np.unique(signs.curve[self._has_sign(behind)]).tolist()} for behind in (True, False)
+        )
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-            if signs.curve[start] in wanted:
-                yield int(signs.row[start]), [*range(start, stop)]
+            curve = signs.curve[start]
+            if curve in wanted:
+                yield int(signs.row[start]), [*range(start, stop)], curve in own
 
     def rows_of_flagged(self) -> NDArray[np.bool_]:
         """Which rows (N,) are of a curve with a sign of its own."""

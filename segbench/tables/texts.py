@@ -13,6 +13,8 @@ import numpy as np
 from pandas import Categorical, CategoricalDtype, DataFrame, Series, concat
 from pandas.api.types import is_numeric_dtype, union_categoricals
 
+_NAMED = 3  # of a list that may be as long as the tables; they have a column for it
+
 
 def compact(frame: DataFrame) -> DataFrame:
     """The same frame with its texts as categories, in alphabetical order."""
@@ -95,3 +97,9 @@ def phrases(texts: Iterable[str]) -> str:
 def words(texts: Iterable[str]) -> str:
     """The words of all texts, each once."""
     return " ".join(sorted({word for text in texts for word in text.split()}))
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -66,7 +66,7 @@ def test_an_honest_network_passes_and_the_same_made_loud_is_marked(
     assert len(marked) == 1
     assert marked[0].startswith("| loud:build")
     told = [line for line in lines if "segbench diagnose" in line]
-    assert any("passed the" in line and "unet" in line for line in told)
+    assert any("; passed: unet" in line for line in told)
     assert any("fails the check 'saturated logits'" in line for line in told)
 
 

@@ -177,6 +177,25 @@ def test_of_several_curves_the_worst_is_strong(attacks, confined, strong):
     assert counted.strongest(attacks, confined) == strong
 
 
+def test_what_diagnose_found_is_never_folded_and_passes_are_a_line_beneath(tables):
+    given = {
+        "findings": [f"finding {n}." for n in range(15)],
+        "examined": ["passed: a, b."],
+    }
+    given["warnings"] = [*given["findings"], "weaker."]
+    changed = type(tables)(**{**vars(tables), **given, "notes": [*tables.notes, "passed: a, b."]})
+    text = page.render(changed)
+    box = text[text.index('<section id="doubts"') : text.index('<section id="curves"')]
+    before, folded = box.split("<details>")
+    assert all(f"<li>{finding}</li>" in before for finding in given["findings"])
+    assert "1 more, of less weight" in folded
+    assert folded.index("weaker.") < folded.index("</details>") < folded.index("passed: a, b.")
+    assert text.count("passed: a, b.") == 1
+    alone = page.render(type(tables)(**{**vars(changed), "warnings": [], "findings": []}))
+    assert 'id="doubts"' not in alone
+    assert alone.count("passed: a, b.") == 1
+
+
 def test_pictures_are_counted_and_capped(tables, monkeypatch):
     many = [_picture(case_id=f"c{n}", kind=("worst", "best")[n % 2]) for n in range(8)]
     shown, left_out = pictures.choose(many)
@@ -212,4 +231,4 @@ def test_coordinates_are_those_of_the_values():
     assert line.points[1].said == "pgd, 8/255: 0.000 [0.000, 0.100]"
     assert line.band.endswith("Z")
     shape = svg.violin([0, 0, 4, 2], 34, 60)
-    assert shape.startswith("M25 0L25 15L33 15")  # the upper quarter is half as full
+    assert shape == "M17 0H25V15H33V30H17V60H17V30H1V15H9V0Z"  # the upper quarter is half as full

@@ -23,6 +23,7 @@ def diagnosis(check: checks.Check, **given: object) -> Diagnosis:
 
 
 FAILED = checks.check_zero_gradients(1.0)
+ODD = checks.check_zero_gradients(0.2)
 PASSED = checks.check_zero_gradients(0.0)
 
 
@@ -57,11 +58,42 @@ def test_other_networks_data_or_names_are_left_alone(row, frame, other):
 def test_a_network_that_passed_or_is_suspicious_is_told_of_and_not_marked(row, frame):
     rows = frame([row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)])
     passed = build_tables(rows, diagnoses=[diagnosis(PASSED)])
-    assert any("passed the 1 checks" in note and "8 cases" in note for note in passed.notes)
-    odd = build_tables(rows, diagnoses=[diagnosis(checks.check_zero_gradients(0.2))])
+    assert passed.notes[0] == (
+        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 1 checks that hides a "
+        "gradient from an attack; passed: unet@jsrt#0."
+    )
+    odd = build_tables(rows, diagnoses=[diagnosis(ODD)])
     assert any("is suspicious in the check" in note for note in odd.notes)
     for tables in (passed, odd):
         assert (tables.summary["marks"] == "").all()
+
+
+def test_doubts_come_first_and_passes_apart_in_one_line(row, frame):
+    names = ["a passed", "b odd", "c passed", "d failed", "e odd", "f never"]
+    found = {"a": PASSED, "b": ODD, "c": PASSED, "d": FAILED, "e": ODD}
+    rows = [row(model=name, jaccard=0.9 - 0.1 * n) for n, name in enumerate(names)]
+    rows += [clean(row, model="g clean")]  # nobody attacked it
+    told = [diagnosis(found[name[0]], model=name) for name in names if name[0] in found]
+    tables = build_tables(frame(rows), diagnoses=told)
+    assert [sentence[:8].strip() for sentence in tables.findings] == [
+        "d failed",
+        "b odd on",
+        "e odd on",
+    ]
+    assert [*tables.warnings[:3]] == [*tables.findings]
+    assert not [w for w in tables.warnings if "passed" in w and w[0] not in "ac"]
+    passes, rest = tables.examined
+    assert passes.endswith("; passed: a passed, c passed.")
+    assert rest == "On jsrt segbench diagnose has not examined f never."
+    assert not {*tables.examined} & {*tables.warnings}
+    assert {*tables.examined} <= {*tables.notes}
+
+
+def test_the_checks_that_a_network_fails_come_before_those_it_is_suspicious_in(row, frame):
+    both = diagnosis(FAILED, checks=(ODD, PASSED, FAILED), verdict="fail")
+    first, second = build_tables(frame([row()]), diagnoses=[both]).findings
+    assert "fails the check" in first
+    assert "is suspicious in the check" in second
 
 
 def test_what_is_written_is_read_and_the_newest_replaces_the_last(tmp_path):

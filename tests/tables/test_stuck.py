@@ -17,7 +17,8 @@ def _curve(make, attack, scores, **given):
 
 
 def _signs(tables):
-    return [note for note in tables.notes if "give it more steps" in note]
+    told = "give it more steps", "the worst of the attacks is what counts"
+    return [note for note in tables.notes if any(words in note for words in told)]
 
 
 def _marked(tables):
@@ -46,7 +47,15 @@ def test_an_attack_that_another_beats_by_far_is_told_of_and_not_marked(row, fram
     tables = build_tables(frame(rows))
     (sign,) = _signs(tables)
     assert "under pgd: at 4/255 others leave 0.400 less; at 8/255 others leave 0.300 less" in sign
+    assert "the worst of the attacks is what counts" in sign
     assert _marked(tables) == set()
+
+
+def test_a_curve_that_is_stuck_is_told_of_before_one_that_is_merely_weaker(row, frame):
+    rows = _curve(row, "fgsm", {4: 0.6, 8: 0.5}) + _curve(row, "pgd", {4: 0.2, 8: 0.3})
+    stuck, weaker = _signs(build_tables(frame(rows)))
+    assert "under pgd: it leaves" in stuck
+    assert "under fgsm: at 4/255 others" in weaker
 
 
 @pytest.mark.parametrize(("share", "marked"), [(0.05, set()), (0.5, {"pgd"})])

@@ -26,6 +26,7 @@ from segbench_reports.requested import requested
 from segbench_reports.suites import attacks_compared
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_OPEN = 12  # warnings that are not folded; what segbench diagnose found never is
 
 
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
@@ -44,6 +45,7 @@ def render(tables: Tables) -> str:
     style, script = _read("page.css"), _read("page.js")
     pairs = tables.summary[["dataset", "split"]].drop_duplicates().sort_values(["dataset", "split"])
     gallery, left_out = pictures.choose(tables.pictures)
+    above = {*tables.warnings, *(tables.examined if tables.warnings else ())}  # in a box
     return (
         _environment()
         .get_template("report.html.j2")
@@ -55,13 +57,14 @@ def render(tables: Tables) -> str:
             tables=tables,
             gallery=gallery,
             pictures_left_out=left_out,
-            notes=[note for note in tables.notes if note not in set(tables.warnings)],
+            notes=[note for note in tables.notes if note not in above],
             transfers=[_matrix(matrix) for matrix in tables.transfers],
             costs=tables.costs.to_dict("records"),
             certificates=[*certified(tables)],
             comparisons=[*requested(tables), *attacks_compared(tables)],
             seeds=_seeds(tables),
             telling=TELLING,
+            most_open=_OPEN,
             frame=svg,
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 10, 38
@@ -133,15 +134,16 @@ def written(value: Value) -> str:
 
 def violin(counts: Sequence[int], width: float, height: float) -> str:
     """How cases are spread over [0, 1]: a shape that is widest where most of them are."""
-    most = max(counts) or 1
-    step = height / len(counts)
-    middle = width / 2
-    right = []
-    for place, count in enumerate(reversed(counts)):
+    most, step, middle = max(counts) or 1, height / len(counts), width / 2
+    down, up = list[str](), list[str]()  # along the right side, and back along the left
+    start = 0
+    for count, alike in groupby(reversed(counts)):
+        end = start + len([*alike])
         reach = round(middle + count / most * (middle - 1), 1)
-        right += [(reach, round(place * step, 1)), (reach, round((place + 1) * step, 1))]
-    left = [(round(width - x, 1), y) for x, y in reversed(right)]
-    return _path([*right, *left]) + "Z"
+        down.append(f"H{reach:g}V{round(end * step, 1):g}")
+        up.append(f"H{round(width - reach, 1):g}V{round(start * step, 1):g}")
+        start = end
+    return "".join([f"M{middle:g} 0", *down, *reversed(up), "Z"])
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

@@ -21,7 +21,6 @@ KINDS = {
     "area": "area of the patch, as a fraction of the image",
     "none": "clean images",
 }
-DISTRUSTED = {"stuck", "gradient-masking", "random-network", "batch-dependent", "trained-case"}
 LEVEL = 0.05
 _NOTHING = 0.005  # of a mean Jaccard
 _NAMED = 4  # networks that a sentence lists
@@ -63,6 +62,7 @@ def answer(tables: Tables, dataset: str, split: str) -> Iterator[str]:
     if len(clean):
         named = [
             f"{line['model']} {interval(line['value'], line['low'], line['high'])}"
+            + (f" (marked {line['marks']})" if line["marks"] else "")
             for line in clean.head(_NAMED).to_dict("records")
         ]
         rest = len(clean) - _NAMED
@@ -89,16 +89,6 @@ def _proved(tables: Tables, dataset: str, split: str) -> Iterator[str]:
     )
 
 
-def distrusted(tables: Tables) -> set[tuple[str, str]]:
-    """(model, data set) of every network of which a curve bears a mark that speaks against it."""
-    marked = tables.summary[tables.summary["marks"] != ""]
-    return {
-        (str(line["model"]), str(line["dataset"]))
-        for line in marked.to_dict("records")
-        if DISTRUSTED & {word.partition(":")[0] for word in str(line["marks"]).split()}
-    }
-
-
 def _best(tables: Tables, own: list[Any], kind: str, dataset: str, split: str) -> str:
     best = own[0]
     value = interval(best["value"], best["low"], best["high"])
@@ -116,8 +106,8 @@ def _best(tables: Tables, own: list[Any], kind: str, dataset: str, split: str) -
             where = "no eps that was tried" if math.isinf(halved) else budget(halved, kind)
             said += f", and half of its clean score is lost at {where}"
         said += "."
-    if (best["model"], dataset) in distrusted(tables):
-        said += " That number is not to be trusted as it stands, see below."
+    if best["marks"]:
+        said += f" It is marked {best['marks']} and not to be trusted as it stands, see below."
     return said
 
 

@@ -4,7 +4,7 @@
   const tip = document.getElementById("tip");
   const show = (circle) => {
     const box = circle.getBoundingClientRect();
-    tip.textContent = circle.getAttribute("aria-label");
+    tip.textContent = circle.textContent;
     tip.hidden = false;
     const left = Math.min(box.left + 10, window.innerWidth - tip.offsetWidth - 8);
     tip.style.left = Math.max(4, left) + "px";
