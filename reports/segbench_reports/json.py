@@ -3,9 +3,10 @@
     {"schema": 1, "notes": [...], "warnings": [...], "attacks": {...}, "provenance": {...},
      "curves": [{...}], "summary": [...], "headlines": [...], "distances": [...],
      "comparisons": [...], "ranks": [...], "seeds": [...], "structures": [...], "costs": [...],
-     "certificates": [...]}
+     "optimality": [...], "winners": [...], "certificates": [...], "transfers": [...]}
 
-Every table is a list of records, one per line, its columns those of ``reports/README.md``. What is
+Every table is a list of records, one per line, its columns those of ``reports/README.md``; of a
+transfer matrix ``scores`` are those of each target by each source. What is
 not a number is null, numbers have twelve digits, and a distance that no case ever needed is the
 text "infinity".
 """
@@ -14,11 +15,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segbench.api import Tables, plain
+from segbench.api import Tables, TransferMatrix, plain
 from segbench.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SCHEMA = 1
 _DIGITS = 12  # of a number; the last of the sixteen depend on the order of a sum
 TABLES = (
     "curves", "summary", "headlines", "distances", "comparisons", "ranks", "seeds", "structures",
-    "costs", "certificates",
+    "costs", "optimality", "winners", "certificates",
 )  # fmt: skip
 
 
@@ -54,11 +55,22 @@ def render(tables: Tables) -> str:
     }
     lines = [f"{json.dumps(name)}: {_dumped(value)}" for name, value in parts.items()]
     lines += [f"{json.dumps(name)}: {_records(getattr(tables, name))}" for name in TABLES]
+    lines.append(f'"transfers": {_listed([*map(_matrix, tables.transfers)])}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def _matrix(matrix: TransferMatrix) -> dict[str, Any]:
+    """Facts of a matrix, and ``scores``: source -> target -> mean Jaccard."""
+    facts = {name: getattr(matrix, name) for name in ("dataset", "split", "attack", "eps")}
+    return facts | {"scores": matrix.scores.to_dict("index")}
+
+
 def _records(table: DataFrame) -> str:
-    records = [_dumped(record) for record in table.to_dict("records")]
+    return _listed(table.to_dict("records"))
+
+
+def _listed(values: Sequence[Mapping[Any, Any]]) -> str:
+    records = [_dumped(value) for value in values]
     return "[\n  " + ",\n  ".join(records) + "\n]" if records else "[]"
 
 

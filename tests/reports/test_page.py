@@ -145,7 +145,7 @@ def test_the_plain_worst_is_the_prominent_curve_and_confined_ones_are_faint_and_
         if r["attack"] != "clean"
     ]
     tables = build_tables(frame([*rows, *inside]))
-    for chart in page.parts.panels(tables, "jsrt", "test"):
+    for chart in page.parts.panels(tables, "jsrt", "test", set(tables.summary["model"])):
         weights = {line.name: line.weight for line in chart.lines}
         assert weights == {
             "ifgsm": "",
@@ -198,18 +198,54 @@ def test_what_diagnose_found_is_never_folded_and_passes_are_a_line_beneath(table
 
 def test_pictures_are_counted_and_capped(tables, monkeypatch):
     many = [_picture(case_id=f"c{n}", kind=("worst", "best")[n % 2]) for n in range(8)]
-    shown, left_out = pictures.choose(many)
+    shown, left_out = pictures.choose(many, 10**7)
     assert (len(shown), left_out) == (8, 0)
     assert [one.picture.case_id for one in shown] == [f"c{n}" for n in range(8)]
     size = sum(len(uri) for view in shown[0].views for uri in view)
-    monkeypatch.setattr(pictures, "MOST_BYTES", 3 * size + 10)
-    shown, left_out = pictures.choose(many)
+    monkeypatch.setattr(page.room, "PICTURES", 3 * size + 10)
+    shown, left_out = pictures.choose(many, 3 * size + 10)
     assert left_out == 8 - len(shown) > 0
     assert {one.picture.kind for one in shown} == {"worst"}  # they come first
     with_pictures = type(tables)(**{**vars(tables), "pictures": many})
     text = page.render(with_pictures)
     assert text.count("data:image/webp") == 3 * len(shown)
     assert f"{left_out} more were kept" in text
+
+
+def test_what_a_page_has_no_room_for_is_counted_and_the_best_are_drawn(
+    grid_rows, frame, monkeypatch
+):
+    models = [f"net{n}@jsrt#0" for n in range(6)]
+    tables = build_tables(frame(grid_rows(models=models, patients=4)))
+    whole = page.render(tables)
+    assert "than this page has room for" not in whole
+    assert "Drawn are" not in whole
+    for name, most in {"POINTS": 20, "LINES": 3, "CELLS": 40, "SENTENCES": 2, "RANKS": 4}.items():
+        monkeypatch.setattr(page.room, name, most)
+    small = page.render(tables)
+    assert len(small) < len(whole) / 2
+    assert "Drawn are the 2 of 6 networks that keep most" in small
+    best = tables.headlines[tables.headlines["of"] == "linf"].nlargest(2, "value")["model"]
+    titles = re.findall(r'id="curve-[\d-]+">(.*)<', small)
+    drawn = {title.partition(",")[0] for title in titles}
+    assert drawn == {*best}
+    told = re.findall(r"<p>(\d+) more (\w+) than this page has room for", small)
+    differences = int(tables.comparisons["main"].sum())
+    assert (str(differences - 3), "lines") in told
+    assert f"{differences} paired differences" in small  # the heading still counts all
+    assert {what for _, what in told} == {"lines", "sentences"}
+
+
+@pytest.mark.slow
+def test_a_page_stays_under_five_megabytes_whatever_the_grid(grid_rows, frame):
+    models = [f"a network with quite a long name, number {n}@jsrt#0" for n in range(120)]
+    attacks = [f"an-attack-number-{n}" for n in range(12)]
+    budgets = [n / 255 for n in range(1, 13)]
+    rows = grid_rows(models=models, attacks=attacks, budgets=budgets, patients=3)
+    tables = build_tables(frame(rows))
+    many = [_picture(case_id=f"c{n}") for n in range(100)]
+    text = page.render(type(tables)(**{**vars(tables), "pictures": many}))
+    assert 1e6 < len(text.encode()) < 5e6
 
 
 def test_outlines_and_changes_have_the_colours_that_are_explained():

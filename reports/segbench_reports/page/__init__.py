@@ -21,7 +21,7 @@ from markupsafe import Markup
 from segbench.api import TELLING, Tables, plain
 from segbench.atomic import write_atomically
 from segbench_reports.certified import certified
-from segbench_reports.page import parts, pictures, svg, words
+from segbench_reports.page import parts, pictures, room, svg, words
 from segbench_reports.requested import requested
 from segbench_reports.suites import attacks_compared
 
@@ -44,7 +44,8 @@ def render(tables: Tables) -> str:
     """The whole page."""
     style, script = _read("page.css"), _read("page.js")
     pairs = tables.summary[["dataset", "split"]].drop_duplicates().sort_values(["dataset", "split"])
-    gallery, left_out = pictures.choose(tables.pictures)
+    data = [_data(tables, *pair) for pair in pairs.itertuples(index=False, name=None)]
+    gallery, left_out = pictures.choose(tables.pictures, room.for_pictures(data))
     above = {*tables.warnings, *(tables.examined if tables.warnings else ())}  # in a box
     return (
         _environment()
@@ -53,18 +54,23 @@ def render(tables: Tables) -> str:
             style=Markup(style),
             script=Markup(script),
             policy=_policy(style, script),
-            data=[_data(tables, *pair) for pair in pairs.itertuples(index=False, name=None)],
+            data=data,
             tables=tables,
             gallery=gallery,
             pictures_left_out=left_out,
-            notes=[note for note in tables.notes if note not in above],
-            transfers=[_matrix(matrix) for matrix in tables.transfers],
-            costs=tables.costs.to_dict("records"),
-            certificates=[*certified(tables)],
-            comparisons=[*requested(tables), *attacks_compared(tables)],
-            seeds=_seeds(tables),
+            notes=room.first([n for n in tables.notes if n not in above], room.SENTENCES),
+            transfers=room.first([_matrix(one) for one in tables.transfers], _matrices(tables)),
+            costs=room.first(tables.costs.to_dict("records")),
+            certificates=[(one, *room.first(one.lines)) for one in certified(tables)],
+            comparisons=[
+                (one, *room.first(one.lines))
+                for one in (*requested(tables), *attacks_compared(tables))
+            ],
+            seeds=room.first(_seeds(tables)),
             telling=TELLING,
             most_open=_OPEN,
+            most_sentences=room.SENTENCES,
+            most_ranks=room.RANKS,
             frame=svg,
         )
     )
@@ -106,22 +112,38 @@ def _data(tables: Tables, dataset: str, split: str) -> dict[str, Any]:
     own = words.of_data(tables.summary, dataset, split)
     kinds = [kind for kind in words.KINDS if (own["budget_kind"] == kind).any()]
     differences = parts.differences(tables, dataset, split)
+    models = room.framed(tables, dataset, split)
+    scores = [parts.scores(tables, dataset, split, kind) for kind in kinds]
     return {
         "name": dataset,
         "split": split,
         "answer": [*words.answer(tables, dataset, split)],
         "hero": [*parts.hero(tables, dataset, split)],
-        "panels": [*parts.panels(tables, dataset, split)],
+        "framed": len(models),
+        "networks": own["model"].nunique(),
+        "panels": [*parts.panels(tables, dataset, split, models)],
         "proved": [*parts.proved(tables, dataset, split)],
         "survival": [*parts.survival(tables, dataset, split)],
-        "scores": [parts.scores(tables, dataset, split, kind) for kind in kinds],
-        "spreads": parts.spreads(tables, dataset, split),
-        "structures": parts.structures(tables, dataset, split),
-        "differences": differences,
+        "scores": [(table, *_in_cells(table)) for table in scores],
+        "spreads": parts.spreads(tables, dataset, split, models),
+        "structures": room.first(parts.structures(tables, dataset, split)),
+        "tests": differences[0]["tests"] if differences else 0,
+        "differences": room.first(differences),
+        "compared": len(differences),
         "weak": sum(line["groups_needed"] > line["groups"] for line in differences),
-        "ranks": words.of_data(tables.ranks, dataset, split).to_dict("records"),
-        "distances": words.of_data(tables.distances, dataset, split).to_dict("records"),
+        "ranks": room.first(words.of_data(tables.ranks, dataset, split).to_dict("records")),
+        "distances": room.first(words.of_data(tables.distances, dataset, split).to_dict("records")),
     }
+
+
+def _in_cells(table: dict[str, Any]) -> tuple[Sequence[Any], int]:
+    """The rows of a table of scores that there is room for, and how many are left out."""
+    return room.first(table["rows"], room.CELLS // len(table["heads"]))
+
+
+def _matrices(tables: Tables) -> int:
+    """How many transfer matrices there is room for, each as large as the largest."""
+    return room.CELLS // max((one.scores.size for one in tables.transfers), default=1)
 
 
 def _matrix(matrix: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _THIRDS = ("small", "middle", "large")
+_STEPS = 300  # of a survival curve
 _MOST_LINES = 12  # in one frame; of more networks the first by the worst curve
 
 
@@ -31,9 +32,12 @@ def hero(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
             yield _frame(title, kind, shown, strong=set(shown))
 
 
-def panels(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
-    """For each network and kind of budget all its attacks in one frame."""
+def panels(
+    tables: Tables, dataset: str, split: str, models: Collection[str]
+) -> Iterator[svg.Chart]:
+    """For each of these networks and kind of budget all its attacks in one frame."""
     own = words.of_data(tables.summary, dataset, split)
+    own = own[own["model"].isin(models)]
     for (model, kind), part in own.groupby(["model", "budget_kind"], sort=True):
         if kind not in ("none", "certified"):
             attacks = [str(attack) for attack in part["attack"]]
@@ -52,6 +56,8 @@ def survival(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
     rows = words.of_data(tables.rows, dataset, split)
     stored = rows[rows["budget_kind"] == "min-norm"]
     for norm, part in own.groupby("norm", sort=True) if len(own) else ():
+        many = len(part)
+        part = part.sort_values("median", ascending=False, kind="stable").head(_MOST_LINES)
         curves: list[tuple[str, list[svg.Value]]] = []
         for line in part.to_dict("records"):
             same = stored["network_sha256"] == line["network_sha256"]
@@ -61,7 +67,9 @@ def survival(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
             curves.append((f"{line['model']}, {line['attack']}", found))
         reached = [v.budget for _, values in curves for v in values if math.isfinite(v.budget)]
         largest = max(reached, default=0) or 1
-        lines = [svg.steps(name, n, values, largest) for n, (name, values) in enumerate(curves)]
+        lines = [
+            svg.steps(name, n, _thinned(values), largest) for n, (name, values) in enumerate(curves)
+        ]
         marks = [
             (largest * part / 4, words.budget(largest * part / 4, str(norm))) for part in range(5)
         ]
@@ -69,6 +77,8 @@ def survival(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
             [name, *(f"{_at(values, at):.0%}" for at, _ in marks)] for name, values in curves
         ]
         title = f"Cases that stand, by {words.NORMS.get(str(norm), str(norm))} distance"
+        if many > len(part):
+            title += f" (the first {len(part)} of {many} by their median)"
         ticks = svg.ticks(marks, largest)
         heads = ["curve", *(name for _, name in marks)]
         yield svg.Chart(title, "distance", lines, ticks, heads, rows_of)
@@ -86,6 +96,12 @@ def _distances(cases: DataFrame, norm: str, below: float) -> list[svg.Value]:
         svg.Value(at, words.budget(at, norm), 1 - (n + 1) / count) for n, at in enumerate(fell)
     ]
     return points
+
+
+def _thinned(values: Sequence[svg.Value]) -> Sequence[svg.Value]:
+    """As many of them, the last among these, as a frame can show apart."""
+    every = -(-len(values) // _STEPS)
+    return [*values[:-1:every], values[-1]]
 
 
 def _at(values: Sequence[svg.Value], budget: float) -> float:
@@ -180,9 +196,12 @@ def scores(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, Any
     return {"kind": words.KINDS.get(kind, kind), "heads": heads, "rows": rows}
 
 
-def spreads(tables: Tables, dataset: str, split: str) -> list[dict[str, Any]]:
-    """Of every network how the cases of each point are spread, as violins."""
+def spreads(
+    tables: Tables, dataset: str, split: str, models: Collection[str]
+) -> list[dict[str, Any]]:
+    """Of these networks how the cases of each point are spread, as violins."""
     own = words.of_data(tables.spread, dataset, split)
+    own = own[own["model"].isin(models)]
     bins = [name for name in own if str(name).startswith("bin")]
     eps = _names(tables)
     found = []

@@ -14,7 +14,6 @@ from PIL import Image
 
 from segbench.api import Picture
 
-MOST_BYTES = 2_000_000  # of all pictures together, as they stand in the page
 MOST = 60
 _SIDE = 220  # pixels that a picture has at least; smaller ones are repeated
 _TRUTH, _CLEAN, _ATTACKED = (0, 158, 115), (86, 180, 233), (213, 94, 0)  # Okabe and Ito
@@ -30,8 +29,13 @@ class Shown:
     said: str
 
 
-def choose(pictures: Sequence[Picture]) -> tuple[list[Shown], int]:
-    """As many as there is room for, and how many were left out; the worst cases come first."""
+def choose(pictures: Sequence[Picture], most_bytes: int) -> tuple[list[Shown], int]:
+    """As many as there is room for, and how many were left out; the worst cases come first.
+
+    Args:
+        pictures: all that were kept.
+        most_bytes: of all together, as they stand in the page.
+    """
     order = {"worst": 0, "median": 1, "best": 2}
     ranked = sorted(enumerate(pictures), key=lambda one: (order.get(one[1].kind, 3), one[0]))
     shown: dict[int, Shown] = {}
@@ -39,7 +43,7 @@ def choose(pictures: Sequence[Picture]) -> tuple[list[Shown], int]:
     for place, picture in ranked[:MOST]:
         one = Shown(picture, [*_views(picture)], _said(picture))
         size = sum(len(uri) for view in one.views for uri in view)
-        if spent + size > MOST_BYTES:
+        if spent + size > most_bytes:
             continue
         spent += size
         shown[place] = one
