@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtr, stdtrit
 
+from segbench.metrics.numbering import dense
+
 CONFIDENCE = 0.95
 FEW = 12
 """Effective groups below which an interval is marked."""
@@ -141,7 +143,7 @@ class Grouped:
     def __init__(self, points: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> None:
         self._points, self._groups, self._count = points, groups, count
         width = int(groups.max()) + 1 if len(groups) else 1
-        pairs, self._member = np.unique(points * width + groups, return_inverse=True)
+        self._member, pairs = dense(points * width + groups, max(1, count) * width)
         self._point = pairs // width  # (Q,), the point of each pair of a point and a group
 
     def intervals(self, values: Array, of: Range = "unit") -> Intervals:
@@ -216,15 +218,14 @@ def chances_of_drop(differences: Intervals) -> Array:
     return np.where(spread, chance, np.where(certain, 0.0, 1.0))
 
 
-def groups_needed(interval: Interval, difference: float) -> int:
-    """How many groups as these a 95 % interval needs to tell a difference apart from none.
+def groups_needed(found: Intervals, difference: float) -> NDArray[np.int64]:
+    """How many groups as these 95 % intervals need (P,) to tell a difference apart from none.
 
     With 80 % power: (1.96 + 0.84)² variances of a group over the difference squared.
     """
-    if not interval.error > _ROUNDING:
-        return interval.groups
-    factor: float = ((1.959964 + 0.841621) * interval.error / difference) ** 2
-    return math.ceil(interval.groups * factor)
+    spread = found.error > _ROUNDING
+    factor = ((1.959964 + 0.841621) * np.where(spread, found.error, 0) / difference) ** 2
+    return np.where(spread, np.ceil(found.groups * factor), found.groups).astype(np.int64)
 
 
 def _bounds(

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import Categorical, CategoricalDtype, DataFrame
 
+from segbench.metrics.numbering import number_of
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -68,9 +70,14 @@ def gather(tables: Iterable[pa.Table]) -> DataFrame:
 
 def in_order(frame: DataFrame, by: Sequence[str]) -> DataFrame:
     """The rows sorted by some columns and numbered anew; the frame given is emptied."""
-    order = frame[[*by]].sort_values([*by], kind="stable").index.to_numpy()
+    order = np.argsort(number_of(frame, by), kind="stable")
     taken = {str(name): frame.pop(str(name)).array.take(order) for name in [*frame]}
     return DataFrame(taken, copy=False)
+
+
+def has_twins(frame: DataFrame, keys: Sequence[str]) -> bool:
+    """Whether two rows are alike in these columns."""
+    return len(frame) > 0 and int(number_of(frame, keys).max()) + 1 < len(frame)
 
 
 def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

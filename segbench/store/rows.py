@@ -260,7 +260,9 @@ def last_run(workspace: Workspace) -> int:
 
 def _once(rows: DataFrame) -> DataFrame:
     """Of rows in any order the last run's of each identity, with all that was measured."""
-    if not rows.duplicated([*IDENTITY]).any():
+    from segbench.store.columns import has_twins
+
+    if not has_twins(rows, IDENTITY):
         return rows
     rows = rows.sort_values(["run", "created"], kind="stable")
     newest = rows.drop_duplicates([*IDENTITY], keep="last")

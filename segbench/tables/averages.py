@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from segbench.metrics.numbering import number_of
 from segbench.tables.curves import METRICS
 from segbench.tables.lesions import with_lesions
 from segbench.tables.minnorm import KIND, curve_points, summarise_distances
@@ -32,7 +33,10 @@ def cases_of(named: DataFrame) -> tuple[DataFrame, DataFrame]:
     points = stack([seeded, curve_points(seeded, SUBJECT, METRICS)])
     del seeded
     averaged = _average_seeds(points)
-    return averaged[averaged["budget_kind"] != KIND].reset_index(drop=True), distances
+    certain = averaged["budget_kind"] != KIND
+    if not certain.all():
+        averaged = averaged[certain].reset_index(drop=True)
+    return averaged, distances
 
 
 def _average_classes(rows: DataFrame) -> DataFrame:
@@ -53,7 +57,11 @@ def _averaged(
     rows: DataFrame, keys: list[str], means: list[str]
 ) -> tuple[DataFrame, NDArray[np.int64]]:
     """One row per combination of keys, in order, and the number of each row's; words are joined."""
-    number = np.asarray(rows.groupby(keys, sort=True, observed=True).ngroup(), np.int64)
+    number = number_of(rows, keys)
+    if np.array_equal(number, np.arange(len(rows))):  # nothing to average, and nothing is copied
+        columns = {name: rows[name] for name in (*keys, *means, *_WORDS)}
+        whole = DataFrame(columns, copy=False).reset_index(drop=True)
+        return whole.astype(dict.fromkeys(means, np.float64)), number
     first = np.unique(number, return_index=True)[1]
     found = rows[keys].iloc[first].reset_index(drop=True)
     single = len(first) == len(rows)  # then there is nothing to average

@@ -7,7 +7,7 @@ case; the interval is over patients and says nothing of other trainings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from segbench.api import TELLING
+from segbench.metrics.numbering import number_of
 from segbench.metrics.permutation import holm, sign_flip
-from segbench.metrics.stats import Grouped, Interval, groups_needed
+from segbench.metrics.stats import Grouped, groups_needed
 from segbench.plugins.naming import eps_names
 from segbench.tables.seed_spread import networks_of_seeds
 from segbench.tables.texts import budgets_of, by_key, stack
@@ -59,7 +60,7 @@ def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
     eps = eps_names(budgets_of(merged))
     parts = []
     for _, data in merged.groupby(_DATA, sort=True, observed=True):
-        lines = DataFrame(_differences(_Scores(data)))
+        lines = _differences(_Scores(data))
         if not lines.empty:
             parts.append(_tested(lines))
     if not parts:
@@ -87,7 +88,7 @@ class _Scores:
         model = (
             data["model"].map({name: n for n, name in enumerate(self.models)}).to_numpy(np.int64)
         )
-        point = data.groupby(_POINT, sort=True, observed=True).ngroup().to_numpy(np.int64)
+        point = number_of(data, _POINT)
         self.points = data[_POINT].drop_duplicates().sort_values(_POINT, ignore_index=True)
         case, names = data["case_id"].factorize(sort=True)
         shape = len(self.models), len(self.points), len(names)
@@ -114,44 +115,47 @@ class _Scores:
         return len(self.models) <= _SHOWN or pair[0] == 0
 
 
-def _differences(data: _Scores) -> Iterator[dict[str, Any]]:
-    """Every pair's difference at every point."""
-    points = [
-        {str(name): value for name, value in p.items()} for p in data.points.to_dict("records")
-    ]
+def _differences(data: _Scores) -> DataFrame:
+    """A line per pair and point: all that is told of it but the names of eps."""
     _, count, cases = data.scores.shape
     grouped = Grouped(np.repeat(np.arange(count), cases), np.tile(data.groups, count), count)
-    for pair in data.pairs:
-        first, second = pair
-        differences = data.scores[first] - data.scores[second]  # (P, C)
-        found = grouped.intervals(differences.ravel(), "signed")
-        main = data.is_main(pair)
-        chances = _chances(differences, data.groups) if main else np.full(count, np.nan)
-        wins, losses = (differences > TIE).sum(1), (differences < -TIE).sum(1)
-        ties = (np.abs(differences) <= TIE).sum(1)
-        for place in np.flatnonzero(found.cases):
-            interval = Interval(*(getattr(found, name)[place] for name in _INTERVAL))
-            yield {
-                "model": data.models[first],
-                "against": data.models[second],
-                **points[place],
-                "difference": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "cases": int(interval.cases),
-                "groups": int(interval.groups),
-                "doubt": str(interval.doubt),
-                "wins": int(wins[place]),
-                "ties": int(ties[place]),
-                "losses": int(losses[place]),
-                "p": chances[place],
-                "groups_needed": groups_needed(interval, TELLING),
-                "main": main,
-                "place": place,
-            }
+    parts = [_of_pair(data, pair, grouped) for pair in data.pairs]
+    if not parts:
+        return DataFrame()
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    models = np.array(data.models, object)
+    points = data.points.iloc[columns["place"]].reset_index(drop=True)
+    names = {name: models[columns[name]] for name in ("model", "against")}
+    return points.assign(**(columns | names))
 
 
-_INTERVAL = ("mean", "low", "high", "cases", "groups", "doubt", "error", "effective")
+def _of_pair(data: _Scores, pair: tuple[int, int], grouped: Grouped) -> dict[str, NDArray[Any]]:
+    """The columns of one pair, a line per point (its ``place``) at which the two have cases."""
+    differences = data.scores[pair[0]] - data.scores[pair[1]]  # (P, C)
+    found = grouped.intervals(differences.ravel(), "signed")
+    main = data.is_main(pair)
+    own = np.flatnonzero(found.cases)
+    chances = _chances(differences, data.groups) if main else np.full(len(differences), np.nan)
+    measured = {name: getattr(found, name)[own] for name in _MEASURED}
+    counted = {
+        "wins": (differences > TIE).sum(1)[own],
+        "ties": (np.abs(differences) <= TIE).sum(1)[own],
+        "losses": (differences < -TIE).sum(1)[own],
+    }
+    return {
+        "model": np.full(len(own), pair[0]),
+        "against": np.full(len(own), pair[1]),
+        "difference": found.mean[own],
+        **measured,
+        **counted,
+        "p": chances[own],
+        "groups_needed": groups_needed(found, TELLING)[own],
+        "main": np.full(len(own), main),
+        "place": own,
+    }
+
+
+_MEASURED = ("low", "high", "cases", "groups", "doubt")
 
 
 def _chances(differences: Array, groups: NDArray[np.int64]) -> Array:

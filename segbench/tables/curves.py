@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, concat
 
 from segbench.metrics.area import mean_height
+from segbench.metrics.numbering import number_of
 from segbench.metrics.stats import Grouped, Intervals, Range
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.store.rowfile import CERTIFIED
@@ -50,7 +51,7 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     row = placed["row"].to_numpy()
     points = placed[["curve", "budget"]].drop_duplicates().sort_values(["curve", "budget"])
     points = points.reset_index(drop=True)
-    where = np.asarray(placed.groupby(["curve", "budget"], sort=True).ngroup(), np.int64)
+    where = number_of(placed, ["curve", "budget"])
     groups = np.asarray(cases["group_id"].factorize(sort=True)[0], np.int64)[row]
     grouped = Grouped(where, groups, len(points))
     before = _before(placed)
@@ -76,23 +77,26 @@ def summarise(curves: DataFrame) -> DataFrame:
     curve = [*curves.columns[: curves.columns.get_loc("budget")]]
     jaccard = curves[curves["metric"] == "jaccard"]
     lines = []
-    for key, part in jaccard.groupby(curve, sort=True, observed=True):
+    by_curve: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    for point in jaccard.to_dict("records"):
+        by_curve.setdefault(tuple(point[name] for name in curve), []).append(point)
+    for key, part in sorted(by_curve.items()):
         line: dict[str, Any] = dict(zip(curve, key, strict=True))
-        line |= {"cases": part["cases"].min(), "groups": part["groups"].min()}
-        for point in part.to_dict("records"):
+        line |= {name: min(point[name] for point in part) for name in ("cases", "groups")}
+        for point in part:
             name = point["eps"] if point["budget"] else CLEAN
             line |= {name: point["mean"], f"{name}_low": point["low"]}
             line |= {f"{name}_high": point["high"]}
-        budgets, means = part["budget"].tolist(), part["mean"].tolist()
+        budgets, means = ([point[name] for point in part] for name in ("budget", "mean"))
         line |= {
             "largest_eps": budgets[-1],
-            "relative_drop": part["relative_drop"].iloc[-1] if budgets[-1] else math.nan,
-            "worst_decile": part["worst_decile"].iloc[-1],
+            "relative_drop": part[-1]["relative_drop"] if budgets[-1] else math.nan,
+            "worst_decile": part[-1]["worst_decile"],
             "auc": _area(budgets, means),
             "half_eps": _half(budgets, means),
-            "precision": phrases(part["precision"]),
-            "marks": words(part["marks"]),
-            "doubt": words(part["doubt"]),
+            "precision": phrases(point["precision"] for point in part),
+            "marks": words(point["marks"] for point in part),
+            "doubt": words(point["doubt"] for point in part),
         }
         lines.append(line)
     names = [CLEAN, *_eps_in_order(jaccard)]
@@ -113,7 +117,7 @@ def _with_starts(
     numbers = DataFrame(
         {
             "row": np.arange(len(cases)),
-            "subject": cases.groupby([*subject], observed=True).ngroup().to_numpy(),
+            "subject": number_of(cases, subject),
             "case": cases["case_id"].factorize()[0],
             "budget": cases["budget"].to_numpy(),
         }
@@ -124,7 +128,7 @@ def _with_starts(
     bare = concat([clean[~clean["subject"].isin(attacked["subject"])], numbers[certified]])
     own = stack([attacked, bare]) if len(bare) else attacked
     named = cases[[*curve]].iloc[own["row"]]
-    own = own.assign(curve=named.groupby([*curve], sort=True, observed=True).ngroup().to_numpy())
+    own = own.assign(curve=number_of(named, curve))
     first = own.iloc[: len(attacked)].drop_duplicates(["curve", "case"])
     start = clean.drop(columns="budget").merge(
         first[["curve", "subject", "case"]], on=["subject", "case"]

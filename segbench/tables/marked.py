@@ -46,7 +46,8 @@ def doubts_of(curves: DataFrame, subject: Sequence[str]) -> dict[tuple[str, ...]
         subject: the columns that name a model and its data.
     """
     found: dict[tuple[str, ...], set[str]] = {}
-    for line in curves[curves["marks"] != ""].to_dict("records"):
+    marked = curves.loc[curves["marks"] != "", [*subject, "budget_kind", "budget", "marks"]]
+    for line in marked.drop_duplicates().to_dict("records"):
         kind = str(line["budget_kind"]) if line["budget"] else CLEAN
         key = *(str(line[name]) for name in subject), kind
         found.setdefault(key, set()).update(distrusted(str(line["marks"])).split())

@@ -41,6 +41,9 @@ _DOUBTS = {
     THIN_TAIL: f"owe their width to very few patients (marked {THIN_TAIL}): how often such cases "
     "come up is hardly known.",
 }
+_COMPARED = [
+    "dataset", "split", "model", "attack", "budget", "case_id", "precision", "backwards",
+]  # fmt: skip
 _UNSEEN = 60  # groups, of which a failure of one patient in twenty is missing with a chance of 5 %
 
 
@@ -52,10 +55,10 @@ def collect_warnings(cases: DataFrame, curves: DataFrame, summary: DataFrame) ->
         curves: one row per curve, budget and metric.
         summary: one row per curve.
     """
-    notes = list[str]()
+    needed, notes = cases[_COMPARED], list[str]()
     for (dataset, split), part in summary.groupby(["dataset", "split"], sort=True):
         where = f"{dataset} {split}"
-        own = cases[(cases["dataset"] == dataset) & (cases["split"] == split)]
+        own = needed[(needed["dataset"] == dataset) & (needed["split"] == split)]
         points = curves[(curves["dataset"] == dataset) & (curves["split"] == split)]
         notes += [*_uneven(where, own), *_unmatched(where, own), *_spans(where, part)]
         notes += [*_precisions(where, own), *_ungrouped(where, points), *_doubtful(where, points)]

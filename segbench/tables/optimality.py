@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 
 from segbench.metrics.area import mean_height
+from segbench.metrics.numbering import number_of
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
 from segbench.tables.texts import budgets_of
@@ -55,23 +55,23 @@ def optimality(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 def _of_one(part: DataFrame, clean: DataFrame) -> list[tuple[object, ...]]:
     """The rows of one network and norm."""
     keys = ["attack", "attack_params"]
-    # (attack, budget) across, cases down
-    scores = part.pivot_table(
-        index="case_id", columns=[*keys, "budget"], values=SELECTING, observed=True
-    )
-    points: dict[tuple[str, str], set[float]] = {}
-    columns: list[Any] = scores.columns.to_list()
-    for attack, params, budget in columns:
-        points.setdefault((str(attack), str(params)), set()).add(float(budget))
-    attacks, shared = list(points), set.intersection(*points.values())
-    if len(attacks) < 2 or not shared:
+    attack = number_of(part, keys)
+    attacks = part[keys].iloc[np.unique(attack, return_index=True)[1]].astype("str")
+    budget, every = part["budget"].factorize(sort=True)
+    case, cases = part["case_id"].factorize(sort=True)
+    scores = np.full((len(attacks), len(every), len(cases)), np.nan)
+    scores[attack, budget, case] = part[SELECTING].to_numpy(np.float64)
+    shared = (~np.isnan(scores)).any(2).all(0)  # budgets that every attack has
+    if len(attacks) < 2 or not shared.any():
         return []
-    budgets = sorted(shared)
-    scores = scores[[(*attack, b) for attack in attacks for b in budgets]].dropna()
-    start = clean.set_index("case_id")[SELECTING].reindex(scores.index)
-    if scores.empty or start.isna().any():
+    budgets = [float(value) for value in every[shared]]
+    start = clean.set_index("case_id")[SELECTING].reindex(cases)
+    whole_cases = ~np.isnan(scores[:, shared]).any((0, 1))
+    start = start[whole_cases]
+    if start.empty or start.isna().any():
         return []
-    curves = np.stack([scores[attack][budgets].to_numpy() for attack in attacks])  # (A, cases, eps)
+    # (A, cases, eps)
+    curves = np.ascontiguousarray(scores[:, shared][:, :, whole_cases].transpose(0, 2, 1))
     best = np.minimum.accumulate(np.minimum(curves.min(0), start.to_numpy()[:, None]), axis=1)
     whole = _fallen(best.mean(0), float(start.mean()), budgets)
     first = part.iloc[0]
@@ -81,12 +81,12 @@ def _of_one(part: DataFrame, clean: DataFrame) -> list[tuple[object, ...]]:
     rows = [
         (
             *subject,
-            attack,
+            name,
             _fallen(own.mean(0), float(start.mean()), budgets) / whole if whole else math.nan,
             eps,
-            len(scores),
+            len(start),
         )
-        for (attack, _), own in zip(attacks, curves, strict=True)
+        for name, own in zip(attacks["attack"], curves, strict=True)
     ]
     return sorted(rows, key=lambda row: (-row[5], row[4]))
 

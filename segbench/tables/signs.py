@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from segbench.metrics.numbering import number_of
 from segbench.tables.texts import stack
 from segbench.tables.worst import SELECTING
 
@@ -68,9 +69,9 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         keys: the columns that a curve is known by.
         lowest: the lowest that anything found, in the same columns.
     """
-    point = _numbers(cases, [*keys, "budget"])
+    point = number_of(cases, [*keys, "budget"])
     row = np.unique(point, return_index=True)[1]
-    curve = _numbers(cases, keys)[row]
+    curve = number_of(cases.iloc[row], keys)
     count = len(row)
     case = cases["case_id"].to_numpy(np.int64)
     score = cases[SELECTING].to_numpy(np.float64)
@@ -105,7 +106,7 @@ def find_leads(cases: DataFrame) -> tuple[Leads, Codes]:
     Returns:
         the leads, of networks by number; and the number (N,) of the threat of each of the cases.
     """
-    threat, group = _numbers(cases, THREAT), _numbers(cases, [*THREAT, "attack"])
+    threat, group = number_of(cases, THREAT), number_of(cases, [*THREAT, "attack"])
     model = cases["model"].cat.codes.to_numpy(np.int64)
     case = cases["case_id"].to_numpy(np.int64)
     scores = DataFrame({"g": group, "c": case, "m": model, "s": cases[SELECTING].to_numpy()})
@@ -141,16 +142,11 @@ def _lowest(cases: DataFrame, lowest: DataFrame) -> Array:
     if lowest.empty:
         return np.full(len(cases), np.nan)
     both = stack([cases[_FOUND], lowest[_FOUND]])
-    number = _numbers(both, _FOUND)
+    number = number_of(both, _FOUND)
     own, found = number[: len(cases)], number[len(cases) :]
     values = lowest[SELECTING].to_numpy(np.float64)
     case = lowest["case_id"].to_numpy(np.int64)
     return _matched(values, found, case, own, cases["case_id"].to_numpy(np.int64))
-
-
-def _numbers(frame: DataFrame, keys: Sequence[str]) -> Codes:
-    """The number of each row's combination of keys, in their order."""
-    return np.asarray(frame.groupby([*keys], sort=True, observed=True).ngroup(), np.int64)
 
 
 def _mean(values: Array, point: Codes, count: int) -> Array:

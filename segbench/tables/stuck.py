@@ -240,7 +240,7 @@ def _bounded(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
     needed = [name for name in cases if name not in _UNUSED]
 
     def prepared(frame: DataFrame) -> DataFrame:
-        numbers = frame["case_id"].astype("str").map(names).astype("int64")
+        numbers = frame["case_id"].map(names).astype("int64")  # of categories, once a name
         whole = frame[needed].assign(case_id=numbers, where=threats(frame), row=range(len(frame)))
         return compact(whole)
 

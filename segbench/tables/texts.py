@@ -13,6 +13,8 @@ import numpy as np
 from pandas import Categorical, CategoricalDtype, DataFrame, Series, concat
 from pandas.api.types import is_numeric_dtype, union_categoricals
 
+from segbench.metrics.numbering import number_of
+
 _NAMED = 3  # of a list that may be as long as the tables; they have a column for it
 
 
@@ -46,9 +48,9 @@ def stack(frames: Sequence[DataFrame]) -> DataFrame:
 
 def by_key(rows: DataFrame, keys: list[str], make: Callable[..., str]) -> Series[Any]:
     """A column of texts that are made of others', once for every combination that is there."""
-    number = rows.groupby(keys, sort=True, observed=True).ngroup()
-    first = rows[keys].assign(number=number).drop_duplicates("number").sort_values("number")
-    made = [make(*line) for line in first[keys].itertuples(index=False, name=None)]
+    number = number_of(rows, keys)
+    first = rows[keys].iloc[np.unique(number, return_index=True)[1]]
+    made = [make(*line) for line in first.itertuples(index=False, name=None)]
     names = sorted(set(made))
     places = {name: place for place, name in enumerate(names)}
     smallest = np.min_scalar_type(-len(names))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, concat
 
+from segbench.metrics.numbering import number_of
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import WHERE, where_of
 from segbench.tables.texts import budgets_of, compact
@@ -53,8 +54,8 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     if bounded.empty:
         return cases.iloc[:0].assign(**{FOUND_AT: 0.0})
     bounded = bounded.assign(where=bounded["attack_params"].map(where_of))
-    bounded = bounded.assign(part=_numbers(bounded, ["subject", "budget_kind", "where"]))
-    bounded = bounded.assign(point=_numbers(bounded, ["part", "budget"]))
+    bounded = bounded.assign(part=number_of(bounded, ["subject", "budget_kind", "where"]))
+    bounded = bounded.assign(point=number_of(bounded, ["part", "budget"]))
     points = _describe_points(bounded)
     own = _lowest_of_each(bounded).merge(points, on="point")
     own.loc[~own["one_target"], "target_jaccard"] = math.nan
@@ -73,15 +74,10 @@ def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     chosen = cases[[*_CHANGED, SELECTING]]
     return chosen.assign(
         score=cases[SELECTING].fillna(cases["accuracy"]),  # of labels without foreground
-        subject=cases.groupby([*subject], sort=True, observed=True).ngroup(),
+        subject=number_of(cases, subject),
         case_id=cases["case_id"].factorize()[0],
         row=range(len(cases)),
     ).reset_index(drop=True)
-
-
-def _numbers(frame: DataFrame, keys: list[str]) -> Codes:
-    """The number of each row's combination of keys, in their order."""
-    return np.asarray(frame.groupby(keys, sort=True, observed=True).ngroup(), np.int64)
 
 
 def _describe_points(bounded: DataFrame) -> DataFrame:
@@ -130,7 +126,7 @@ def _closed(own: DataFrame, clean: DataFrame) -> DataFrame:
     items = concat([starts, own], ignore_index=True)
     items = items.sort_values(["part", "case_id", "point"], kind="stable", ignore_index=True)
     lowest = _running_lowest(
-        items["score"].to_numpy(np.float64), _numbers(items, ["part", "case_id"])
+        items["score"].to_numpy(np.float64), number_of(items, ["part", "case_id"])
     )
     found = items.iloc[lowest].reset_index(drop=True)
     closed = items.assign(

@@ -207,9 +207,12 @@ def spreads(
     found = []
     for model, part in own.groupby("model", sort=True):
         rows = []
-        for attack, curve in part.groupby("attack", sort=True):
+        curves: dict[str, list[dict[Any, Any]]] = {}
+        for point in part.sort_values(["attack", "budget"], kind="stable").to_dict("records"):
+            curves.setdefault(str(point["attack"]), []).append(point)
+        for attack, curve in curves.items():
             points = []
-            for point in curve.sort_values("budget", kind="stable").to_dict("records"):
+            for point in curve:
                 counts = [int(point[name]) for name in bins]
                 name = eps.get((point["budget_kind"], point["budget"]), "clean")
                 reach = f"from {point['least']:.3f} to {point['most']:.3f}"

@@ -25,8 +25,9 @@ _FEWER = 500  # bytes for each point that is drawn
 Line = TypeVar("Line")
 
 
-def first(lines: Sequence[Line], most: int = LINES) -> tuple[Sequence[Line], int]:
-    """As many as there is room for, and how many are left out."""
+def first(lines: Sequence[Line], most: int | None = None) -> tuple[Sequence[Line], int]:
+    """As many as there is room for, ``LINES`` if nothing is said, and how many are left out."""
+    most = LINES if most is None else most
     return lines[:most], max(0, len(lines) - most)
 
 
