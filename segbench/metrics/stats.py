@@ -145,45 +145,46 @@ class Grouped:
         width = int(groups.max()) + 1 if len(groups) else 1
         self._member, pairs = dense(points * width + groups, max(1, count) * width)
         self._point = pairs // width  # (Q,), the point of each pair of a point and a group
+        self._sizes = np.bincount(self._member, minlength=len(pairs)).astype(np.float64)
+        self._number = np.bincount(self._point, minlength=count)  # groups
+        self._cases = self._total(self._sizes)
+        self._share = self._sizes / self._cases[self._point]
+        with np.errstate(divide="ignore"):
+            self._effective = 1 / self._total(self._share**2)
 
     def intervals(self, values: Array, of: Range = "unit") -> Intervals:
         """See ``mean_intervals``."""
         defined = ~np.isnan(values)
         if defined.all():
-            return _intervals(values, self._member, self._point, self._count, of)
+            return self._of_all(values, of)
         own = Grouped(self._points[defined], self._groups[defined], self._count)
-        return _intervals(values[defined], own._member, own._point, self._count, of)
+        return own._of_all(values[defined], of)
 
+    def _of_all(self, values: Array, of: Range) -> Intervals:
+        """Those of values (N,), none of which is missing."""
+        sums = np.bincount(self._member, weights=values, minlength=len(self._point))
+        number, share, effective = self._number, self._share, self._effective
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = self._total(sums) / self._cases
+            pull = share * (sums / self._sizes - mean[self._point])  # a group adds that to the mean
+            error = np.sqrt((number - 1) / number * self._total((pull / (1 - share)) ** 2))
+            # skewness over the root of the groups
+            lean = self._total(pull**3) / self._total(pull**2) ** 1.5
+            low, high = _bounds(mean, error, effective, _HALL[of] * lean, of)
+        flat = ~(error > _ROUNDING)  # all groups alike
+        low, high = np.where(flat, mean, low), np.where(flat, mean, high)
+        single = number < 2
+        low[single] = high[single] = error[single] = math.nan
+        doubt = np.where(effective < TELLING_GROUPS - 0.5, UNSEEN_TAIL, "")
+        doubt = np.where(~flat & (effective < _TAIL * number * lean**2), THIN_TAIL, doubt)
+        doubt = np.where(effective < FEW - 0.5, FEW_GROUPS, doubt)
+        doubt[single] = ""
+        cases = self._cases.astype(np.int64)
+        return Intervals(mean, low, high, cases, number, doubt, error, effective)
 
-def _intervals(
-    values: Array, member: NDArray[np.int64], point: NDArray[np.int64], count: int, of: Range
-) -> Intervals:
-    """Those of values (N,) of pairs (N,), each of a point (Q,)."""
-    sums = np.bincount(member, weights=values, minlength=len(point)).astype(np.float64)
-    sizes = np.bincount(member, minlength=len(point)).astype(np.float64)
-
-    def total(of_pairs: Array) -> Array:
-        return np.bincount(point, weights=of_pairs, minlength=count).astype(np.float64)
-
-    number = np.bincount(point, minlength=count)  # groups
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cases = total(sizes)
-        mean = total(sums) / cases
-        share = sizes / cases[point]
-        pull = share * (sums / sizes - mean[point])  # what a group adds to the mean
-        error = np.sqrt((number - 1) / number * total((pull / (1 - share)) ** 2))
-        effective = 1 / total(share**2)
-        lean = total(pull**3) / total(pull**2) ** 1.5  # skewness over the root of the groups
-        low, high = _bounds(mean, error, effective, _HALL[of] * lean, of)
-    flat = ~(error > _ROUNDING)  # all groups alike
-    low, high = np.where(flat, mean, low), np.where(flat, mean, high)
-    single = number < 2
-    low[single] = high[single] = error[single] = math.nan
-    doubt = np.where(effective < TELLING_GROUPS - 0.5, UNSEEN_TAIL, "")
-    doubt = np.where(~flat & (effective < _TAIL * number * lean**2), THIN_TAIL, doubt)
-    doubt = np.where(effective < FEW - 0.5, FEW_GROUPS, doubt)
-    doubt[single] = ""
-    return Intervals(mean, low, high, cases.astype(np.int64), number, doubt, error, effective)
+    def _total(self, of_pairs: Array) -> Array:
+        """Added up over the groups of each point (P,)."""
+        return np.bincount(self._point, weights=of_pairs, minlength=self._count).astype(np.float64)
 
 
 def paired_difference(

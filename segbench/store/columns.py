@@ -34,7 +34,8 @@ class _Column:
         import pyarrow as pa
 
         if not pa.types.is_dictionary(column.type):
-            self._parts.append(np.array(column.to_numpy()))
+            values = column.to_numpy()
+            self._parts.append(values if values.base is None else np.array(values))
             return
         self._names = {} if self._names is None else self._names
         whole = column.unify_dictionaries().combine_chunks()

@@ -186,10 +186,13 @@ def _lowest(values: Array, where: Codes, points: int) -> Array:
     """The mean of each point's lowest tenth of values, of one at least; (P,)."""
     defined = ~np.isnan(values)
     values, where = values[defined], where[defined]
-    order = np.lexsort((values, where))
+    order = np.argsort(where, kind="stable")
     values, where = values[order], where[order]
     cases = np.bincount(where, minlength=points)
-    rank = np.arange(len(values)) - (np.cumsum(cases) - cases)[where]
+    ends = np.cumsum(cases)
+    for start, end in zip((ends - cases).tolist(), ends.tolist(), strict=True):
+        values[start:end].sort()
+    rank = np.arange(len(values)) - (ends - cases)[where]
     low = rank < np.ceil(DECILE * cases)[where]
     counted = np.bincount(where[low], minlength=points)
     with np.errstate(invalid="ignore"):

@@ -96,7 +96,9 @@ def score_numbers(
     curve that left least there counts. Attacks on a part of the image do not count: another network
     may have been spared them.
     """
-    cases = cases[by_key(cases, ["attack_params"], where_of) == ""]
+    columns = [*subject, "attack", "budget_kind", "budget", "case_id", "group_id", *metrics]
+    whole = by_key(cases, ["attack_params"], where_of) == ""
+    cases = cases[columns] if whole.all() else cases.loc[whole, columns]
     cases = cases.assign(**{n: cases[n].factorize(sort=True)[0] for n in ("case_id", "group_id")})
     for _, data in cases.groupby(_DATA, sort=True, observed=True):
         networks = [*data.groupby([*subject], sort=True, observed=True)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from pandas import DataFrame
 
+from segbench.metrics.numbering import number_of
 from segbench.metrics.stats import (
     CONFIDENCE,
     FEW,
@@ -160,14 +162,17 @@ def _uneven(where: str, cases: DataFrame) -> Iterator[str]:
 
 def _unmatched(where: str, cases: DataFrame) -> Iterator[str]:
     """Where attacked cases have no clean score to fall from."""
-    for model, subject in cases.groupby("model", sort=True):
-        clean = subject["attack"] == CLEAN
-        missing = set(subject.loc[~clean, "case_id"]) - set(subject.loc[clean, "case_id"])
-        if missing:
-            yield (
-                f"{where}: {model} lacks the clean score of {_count(len(missing), 'attacked case')}"
-                "; relative drops are over the others."
-            )
+    number = number_of(cases, ["model", "case_id"])
+    clean = (cases["attack"] == CLEAN).to_numpy()
+    lacking = np.setdiff1d(number[~clean], number[clean])
+    if not len(lacking):
+        return
+    models = cases["model"].iloc[np.unique(number, return_index=True)[1][lacking]].astype("str")
+    for model, missing in sorted(Counter(models).items()):
+        yield (
+            f"{where}: {model} lacks the clean score of {_count(missing, 'attacked case')}"
+            "; relative drops are over the others."
+        )
 
 
 def _spans(where: str, summary: DataFrame) -> Iterator[str]:

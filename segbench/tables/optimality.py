@@ -10,16 +10,16 @@ same part of the image, at that eps or a smaller one. It is only as low as what 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from segbench.metrics.area import mean_height
 from segbench.metrics.numbering import number_of
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
-from segbench.tables.texts import budgets_of
+from segbench.tables.texts import budgets_of, by_key
 from segbench.tables.worst import KINDS, SELECTING, is_rounded
 
 COLUMNS = ("model", "dataset", "split", "budget_kind", "attack", "optimality", "eps", "cases")
@@ -43,16 +43,21 @@ def optimality(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     bounded = cases["budget_kind"].isin(KINDS) & (cases["budget"] > 0) & ~is_clean
     whole = ~cases["attack_params"].map(is_rounded).astype(bool) & cases["target_jaccard"].isna()
     slim = cases[[*subject, *_KEPT]]
-    clean, attacked = slim[known & is_clean], slim[known & bounded & whole]
-    threats = attacked["attack_params"].map(where_of).rename("where")
+    attacked = slim[known & bounded & whole]
+    starts = slim[known & is_clean].groupby([*subject], observed=True)
+    clean = {key: part.set_index("case_id")[SELECTING] for key, part in starts}
+    where = by_key(attacked, ["attack_params"], where_of).rename("where")
+    names = eps_names(budgets_of(attacked))
     found = []
-    for key, part in attacked.groupby([*subject, "budget_kind", threats], observed=True, sort=True):
-        own = clean[(clean[list(subject)] == list(key[: len(subject)])).all(axis=1)]
-        found += _of_one(part, own)
+    for key, part in attacked.groupby([*subject, "budget_kind", where], observed=True, sort=True):
+        if (start := clean.get(key[: len(subject)])) is not None:
+            found += _of_one(part, start, names)
     return DataFrame(found, columns=list(COLUMNS))
 
 
-def _of_one(part: DataFrame, clean: DataFrame) -> list[tuple[object, ...]]:
+def _of_one(
+    part: DataFrame, clean: Series[float], names: Mapping[tuple[str, float], str]
+) -> list[tuple[object, ...]]:
     """The rows of one network and norm."""
     keys = ["attack", "attack_params"]
     attack = number_of(part, keys)
@@ -65,7 +70,7 @@ def _of_one(part: DataFrame, clean: DataFrame) -> list[tuple[object, ...]]:
     if len(attacks) < 2 or not shared.any():
         return []
     budgets = [float(value) for value in every[shared]]
-    start = clean.set_index("case_id")[SELECTING].reindex(cases)
+    start = clean.reindex(cases)
     whole_cases = ~np.isnan(scores[:, shared]).any((0, 1))
     start = start[whole_cases]
     if start.empty or start.isna().any():
@@ -75,7 +80,6 @@ def _of_one(part: DataFrame, clean: DataFrame) -> list[tuple[object, ...]]:
     best = np.minimum.accumulate(np.minimum(curves.min(0), start.to_numpy()[:, None]), axis=1)
     whole = _fallen(best.mean(0), float(start.mean()), budgets)
     first = part.iloc[0]
-    names = eps_names(budgets_of(part))
     eps = " ".join(names[str(first["budget_kind"]), b] for b in budgets)
     subject = [first[name] for name in ("model", "dataset", "split", "budget_kind")]
     rows = [

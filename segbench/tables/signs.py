@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from segbench.metrics.numbering import number_of
+from segbench.metrics.numbering import dense, number_of
 from segbench.tables.texts import stack
 from segbench.tables.worst import SELECTING
 
@@ -118,7 +118,7 @@ def find_leads(cases: DataFrame) -> tuple[Leads, Codes]:
     means = DataFrame({"s": mean}).reset_index().sort_values(["g", "s"])
     group_of, leads = means["g"].to_numpy(np.int64), _ahead_of_rivals(means)
     first = np.unique(group, return_index=True)[1]
-    attack = cases["attack"].astype("str").to_numpy()[first]
+    attack = cases["attack"].iloc[first].astype("str").to_numpy()
     found: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
     for g, m, lead in zip(group_of.tolist(), means["m"].tolist(), leads.tolist(), strict=True):
         if not math.isnan(lead):
@@ -162,8 +162,9 @@ def _matched(values: Array, group: Codes, case: Codes, wanted: Codes, of: Codes)
     if not len(values):
         return np.full(len(wanted), np.nan)
     size = int(max(case.max(), of.max(initial=0))) + 1
-    key = group * size + case
-    order = np.argsort(key, kind="stable")
-    looked = wanted * size + of
-    place = order[np.minimum(np.searchsorted(key[order], looked), len(order) - 1)]
-    return np.where((wanted >= 0) & (key[place] == looked), values[place], np.nan)
+    groups = int(max(group.max(), wanted.max(initial=0))) + 1
+    both = np.concatenate([group * size + case, np.where(wanted < 0, groups, wanted) * size + of])
+    number, found = dense(both, (groups + 1) * size)
+    known = np.full(len(found), np.nan)
+    known[number[: len(values)][::-1]] = values[::-1]  # of several the first counts
+    return known[number[len(values) :]]

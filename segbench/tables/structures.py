@@ -8,8 +8,10 @@ T = J FP / (S - J) wherever a prediction has false positives.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame, concat, cut
 
+from segbench.metrics.numbering import number_of
 from segbench.plugins.naming import CLEAN
 from segbench.tables.certified import is_certified
 
@@ -46,8 +48,9 @@ def by_structure(rows: DataFrame) -> DataFrame:
     keys = [*_CURVE, "class_name"]
     needed = dict.fromkeys([*keys, *_STRUCTURE, "jaccard", "sensitivity", "false_positives"])
     present = rows[[*needed]][rows["jaccard"].notna() & ~is_certified(rows)]
-    whole = present.groupby(keys, sort=True, observed=True)["jaccard"].agg(["mean", "count"])
-    whole = whole.reset_index().assign(third="all", smallest=np.nan, largest=np.nan)
+    number, facts = _numbered(present, keys)
+    whole = present["jaccard"].groupby(number).agg(["mean", "count"])
+    whole = facts.join(whole).assign(third="all", smallest=np.nan, largest=np.nan)
     sizes = structure_sizes(present)
     names = present[[*_STRUCTURE, "class_name"]].drop_duplicates()
     sizes = sizes.merge(names, on=_STRUCTURE)
@@ -60,17 +63,23 @@ def by_structure(rows: DataFrame) -> DataFrame:
             third = cut(own["pixels"], edges.tolist(), labels=[*THIRDS], include_lowest=True)
             sized = own.assign(third=third.astype(str))
             points = present.merge(sized[[*_STRUCTURE, "pixels", "third"]], on=_STRUCTURE)
-            grouped = points.groupby([*keys, "third"], sort=True, observed=True)
-            means = grouped["jaccard"].agg(["mean", "count"])
-            means["smallest"] = grouped["pixels"].min()
-            means["largest"] = grouped["pixels"].max()
-            parts.append(means.reset_index())
+            number, facts = _numbered(points, [*keys, "third"])
+            means = points["jaccard"].groupby(number).agg(["mean", "count"])
+            ends = points["pixels"].groupby(number).agg(smallest="min", largest="max")
+            parts.append(facts.join(means).join(ends))
     columns = [*keys, "third", "smallest", "largest", "mean", "count"]
     found = [
         part[columns].astype(dict.fromkeys([*_CURVE[:-1], "class_name", "third"], "str"))
         for part in parts
     ]
     return concat(found, ignore_index=True).rename(columns={"count": "cases"})
+
+
+def _numbered(rows: DataFrame, keys: list[str]) -> tuple[NDArray[np.int64], DataFrame]:
+    """The number of each row's combination of keys, and the keys by that number."""
+    number = number_of(rows, keys)
+    first = np.unique(number, return_index=True)[1]
+    return number, rows[keys].iloc[first].reset_index(drop=True)
 
 
 def spread_of_cases(cases: DataFrame) -> DataFrame:

@@ -17,7 +17,6 @@ from pandas import DataFrame, Series
 
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
-from segbench.tables.curves import METRICS
 from segbench.tables.signs import find_leads, find_signs
 from segbench.tables.texts import budgets_of, by_key, compact
 from segbench.tables.worst import KINDS, SELECTING
@@ -45,7 +44,10 @@ STUCK = "stuck"
 
 _ADVICE = "give it more steps or restarts, or `-a {}`, and see segbench diagnose for a reason"
 _WEAKER = "the worst of the attacks is what counts, not this one"
-_UNUSED = {*METRICS, "linf", "l2", "forwards", "backwards", "seconds", "group_id"} - {SELECTING}
+_NEEDED = [
+    "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
+    "attack", "budget_kind", "budget", SELECTING, "zero_gradients", "late_gain",
+]  # fmt: skip
 _FEW = 3  # signs of one kind that are named for a network
 
 
@@ -112,7 +114,7 @@ class _Curves:
         row = self._signs.row
         self._threat = threat[row].tolist()
         self._model = bounded["model"].cat.codes.to_numpy()[row].tolist()
-        self._attack = bounded["attack"].astype("str").to_numpy()[row].tolist()
+        self._attack = bounded["attack"].iloc[row].astype("str").tolist()
 
     def budget(self, point: int) -> float:
         """Of a point."""
@@ -237,15 +239,15 @@ def _bounded(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
     Numbers are quicker to find than names.
     """
     names = {name: number for number, name in enumerate(cases["case_id"].unique())}
-    needed = [name for name in cases if name not in _UNUSED]
 
-    def prepared(frame: DataFrame) -> DataFrame:
-        numbers = frame["case_id"].map(names).astype("int64")  # of categories, once a name
-        whole = frame[needed].assign(case_id=numbers, where=threats(frame), row=range(len(frame)))
-        return compact(whole)
+    def prepared(frame: DataFrame, own: NDArray[np.int64]) -> DataFrame:
+        numbers = frame["case_id"].iloc[own].map(names).astype("int64")  # once a name
+        part = frame[_NEEDED].iloc[own].assign(case_id=numbers, row=own)
+        return compact(part.assign(where=threats(frame[["attack_params"]].iloc[own])))
 
     bounded = cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)
-    return prepared(cases)[bounded.to_numpy()], prepared(worst)
+    own = np.flatnonzero(bounded.to_numpy())
+    return prepared(cases, own), prepared(worst, np.arange(len(worst)))
 
 
 def threats(cases: DataFrame) -> Series[str]:

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, concat
+from pandas import DataFrame, Series, concat
 
 from segbench.metrics.numbering import number_of
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import WHERE, where_of
-from segbench.tables.texts import budgets_of, compact
+from segbench.tables.texts import budgets_of, by_key, compact
 
 SELECTING = "jaccard"
 KINDS = ("linf", "l2", "l1")
@@ -48,12 +48,11 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         subject: the columns that name a model and its data.
     """
     slim = _slim(cases, subject)
-    bounded = slim[slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN)]
-    rounded = bounded["attack_params"].map(is_rounded).astype(bool)
-    bounded = bounded[(bounded["budget"] > 0) & ~rounded]
+    searched = slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN) & (slim["budget"] > 0)
+    bounded = slim[searched & (by_key(slim, ["attack_params"], _rounding) == "")]
     if bounded.empty:
         return cases.iloc[:0].assign(**{FOUND_AT: 0.0})
-    bounded = bounded.assign(where=bounded["attack_params"].map(where_of))
+    bounded = bounded.assign(where=by_key(bounded, ["attack_params"], where_of))
     bounded = bounded.assign(part=number_of(bounded, ["subject", "budget_kind", "where"]))
     bounded = bounded.assign(point=number_of(bounded, ["part", "budget"]))
     points = _describe_points(bounded)
@@ -82,9 +81,9 @@ def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 def _describe_points(bounded: DataFrame) -> DataFrame:
     """Of each point, a part's budget: what the worst there is called, and of how many attacks."""
-    pairs = bounded[["point", "attack", "attack_params", "where"]].drop_duplicates()
+    pairs = _first_of_attacks(bounded)[["point", "attack", "attack_params"]]
     of_point: dict[int, list[tuple[str, str]]] = {}
-    for point, attack, params, _ in pairs.itertuples(index=False, name=None):
+    for point, attack, params in pairs.itertuples(index=False, name=None):
         of_point.setdefault(point, []).append((attack, params))
     named = {attacks: _name(attacks) for attacks in {tuple(sorted(a)) for a in of_point.values()}}
     lines = [(point, *named[tuple(sorted(attacks))]) for point, attacks in of_point.items()]
@@ -104,16 +103,20 @@ def _name(attacks: Sequence[tuple[str, str]]) -> tuple[str, str, bool]:
 
 def _lowest_of_each(bounded: DataFrame) -> DataFrame:
     """The lowest row of every point and case that all attacks of the point have."""
-    point = bounded["point"]
-    attacks = (
-        bounded[["point", "attack", "attack_params"]].drop_duplicates()["point"].value_counts()
-    )
-    own = bounded.groupby(["point", "case_id"])["row"].transform("size")
-    common = bounded[own == point.map(attacks)]
-    ordered = common.sort_values(["point", "case_id", "score"], kind="stable")
+    point = bounded["point"].to_numpy()
+    attacks = np.bincount(_first_of_attacks(bounded)["point"], minlength=point.max() + 1)
+    number = number_of(bounded, ["point", "case_id"])
+    common = np.flatnonzero(np.bincount(number)[number] == attacks[point])
+    scores = np.nan_to_num(bounded["score"].to_numpy(np.float64)[common], nan=np.inf)
+    lowest = Series(scores).groupby(number[common], sort=True).idxmin()  # of equals the first
     names = ["point", "part", "subject", "budget_kind", "budget", "case_id", "score"]
-    lowest = ordered.drop_duplicates(["point", "case_id"])
-    return lowest[[*names, "row", "target_jaccard", SELECTING]]
+    return bounded[[*names, "row", "target_jaccard", SELECTING]].iloc[common[lowest]]
+
+
+def _first_of_attacks(bounded: DataFrame) -> DataFrame:
+    """A row of each point and attack."""
+    number = number_of(bounded, ["point", "attack", "attack_params"])
+    return bounded.iloc[np.unique(number, return_index=True)[1]]
 
 
 def _closed(own: DataFrame, clean: DataFrame) -> DataFrame:
@@ -153,7 +156,8 @@ def _running_lowest(scores: Array, segment: Codes) -> Codes:
 
 def _idle_parts(bounded: DataFrame, closed: DataFrame) -> list[int]:
     """The parts that say nothing new: of a single attack whose curve closing does not lower."""
-    pairs = bounded[["part", "attack", "attack_params"]].drop_duplicates()["part"].value_counts()
+    attacks = _first_of_attacks(bounded)[["part", "attack", "attack_params"]]
+    pairs = attacks.drop_duplicates()["part"].value_counts()
     own = bounded.groupby("point")[SELECTING].mean()
     lower = closed.groupby(["part", "point"])[SELECTING].mean().reset_index()
     gained = lower[lower["point"].map(own) - lower[SELECTING] > _NEEDED]
@@ -199,6 +203,11 @@ def _describe_closing(worst: DataFrame) -> Iterator[str]:
             f"budget, and counts at the larger too, where the attacks found nothing as low: "
             f"{places} cases."
         )
+
+
+def _rounding(params: str) -> str:
+    """Not empty for parameters that round."""
+    return "rounded" if is_rounded(params) else ""
 
 
 def is_rounded(params: str) -> bool:

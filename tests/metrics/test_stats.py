@@ -134,9 +134,9 @@ def test_the_chance_of_a_drop_is_that_of_the_t_test():
 
 def test_as_many_groups_as_needed_tell_the_difference_apart():
     random = np.random.default_rng(9)
-    needed = groups_needed(
-        mean_interval(random.normal(0, 0.1, 400), np.arange(400), of="signed"), 0.02
-    )
+    one_point, sample = np.zeros(400, np.int64), random.normal(0, 0.1, 400)
+    found_once = mean_intervals(sample, one_point, np.arange(400), 1, of="signed")
+    (needed,) = groups_needed(found_once, 0.02)
     found = 0
     for _ in range(200):
         values = random.normal(0.02, 0.1, needed)
