@@ -165,7 +165,7 @@ class Grouped:
         sums = np.bincount(self._member, weights=values, minlength=len(self._point))
         number, share, effective = self._number, self._share, self._effective
         with np.errstate(divide="ignore", invalid="ignore"):
-            mean = self._total(sums) / self._cases
+            mean = self._total(sums.astype(np.float64)) / self._cases
             pull = share * (sums / self._sizes - mean[self._point])  # a group adds that to the mean
             error = np.sqrt((number - 1) / number * self._total((pull / (1 - share)) ** 2))
             # skewness over the root of the groups
