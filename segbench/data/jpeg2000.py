@@ -5,6 +5,7 @@ ISO/IEC 15444-1, annex A (the code stream) and annex I (the boxes of a JP2).
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,13 @@ class Codestream:
     """The main header.
 
     Attributes:
+        size: width and height.
         bits: of each component.
         signed: whether any component is.
         reversible: whether the wavelet is the one that gives whole numbers back.
     """
 
+    size: tuple[int, int]
     bits: tuple[int, ...]
     signed: bool
     reversible: bool
@@ -38,13 +41,15 @@ def codestream(path: Path) -> Codestream:
     """
     content = path.read_bytes()
     at, end = _stream(content, path)
-    bits: tuple[int, ...] = ()
+    size, bits = (0, 0), tuple[int, ...]()
     signed = reversible = False
     at += 2
     while (marker := content[at : at + 2]) != _TILE_PART:
         if at + 4 > end:
             raise BadFileError(path, _CUT)
         if marker == _SIZE:
+            width, height, left, top = struct.unpack_from(">4I", content, at + 6)
+            size = width - left, height - top
             count = int.from_bytes(content[at + 38 : at + 40], "big")
             depths = content[at + 40 : at + 40 + 3 * count : 3]
             bits = tuple((depth & 0x7F) + 1 for depth in depths)
@@ -52,7 +57,7 @@ def codestream(path: Path) -> Codestream:
         elif marker == _CODING:
             reversible = content[at + 13 : at + 14] == b"\1"
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return Codestream(bits, signed, reversible)
+    return Codestream(size, bits, signed, reversible)
 
 
 def refuse_cut(path: Path) -> None:

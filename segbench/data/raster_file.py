@@ -23,7 +23,7 @@ from segbench.data.raster_formats import JPEG, refuse_end
 from segbench.engine.memory import free_bytes
 
 MAX_PIXELS = 100_000_000
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 """Those that a file may be of, whatever it is called; their first bytes leave no doubt."""
 
 _JPEG_END = b"\xff\xd9"

@@ -50,6 +50,9 @@ def refuse_end(picture: Image.Image, path: Path) -> None:
 def _jpeg2000(picture: Image.Image, path: Path) -> dict[str, Any]:
     said = jpeg2000.codestream(path)
     bits, lossy = max(said.bits, default=0), "" if said.reversible else "JPEG 2000"
+    if said.size != picture.size:
+        sides = " and ".join(f"{width} x {height}" for width, height in (picture.size, said.size))
+        raise BadFileError(path, f"says that it is {sides} pixels at once")
     if said.signed or not 1 <= bits <= 16:
         raise BadFileError(
             path, f"is a JPEG 2000 of signed numbers, or of {bits} bits, not read here"

@@ -126,6 +126,9 @@ OWN: dict[str, dict[str, Callable[[bytes], bytes]]] = {
     ".jp2": {
         "a box too long": lambda whole: whole.replace(b"jp2c", b"jp2d"),
         "no end": lambda whole: whole[:-2],
+        "two widths": lambda whole: whole.replace(
+            b"ihdr" + struct.pack(">2I", 20, 24), b"ihdr" + struct.pack(">2I", 20, 25)
+        ),
     },
     ".webp": {"a length beyond its end": lambda whole: whole[:4] + b"\xff\xff\0\0" + whole[8:]},
     ".pcx": {"no palette": lambda whole: whole[:-300]},

@@ -273,6 +273,13 @@ def test_what_is_compressed_with_loss_is_an_image_and_no_mask(kind: str, tmp_pat
         inspect_mask(path)
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".jp2"])
+def test_a_picture_under_another_name_is_what_it_is(suffix: str, tmp_path: Path) -> None:
+    values = blocks(suffix)
+    (path := tmp_path / "a.png").write_bytes(picture_bytes(suffix, values))
+    np.testing.assert_array_equal(read_mask(path), values)
+
+
 @pytest.mark.parametrize("suffix", [".webp", ".avif"])
 def test_an_orientation_is_obeyed_in_every_format_that_has_one(suffix: str, tmp_path: Path) -> None:
     values = blocks(".jpg")

@@ -31,7 +31,7 @@ from segbench.errors import UserError
 
 @dataclass(frozen=True)
 class Folder(VolumeLayout):
-    """Images and masks of matching names: PNG, JPEG, TIFF, BMP, GIF; NIfTI, NRRD, MetaImage.
+    """Images and masks of matching names, pictures or volumes of any kind that docs/data.md lists.
 
     Attributes:
         root: the folder that holds ``images/`` and ``masks/``.
