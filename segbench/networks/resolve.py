@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from segbench.errors import UserError
@@ -91,17 +92,53 @@ def _find(text: str, workspace: Workspace, files: list[Path], wishes: Wishes) ->
 def _ensemble(
     text: str, workspace: Workspace, files: list[Path], wishes: Wishes
 ) -> CombinedReference:
-    """``ensemble:a+b+c``, each member what ``-m`` takes and one network alone."""
-    members: list[Named] = []
-    for part in text.removeprefix(_ENSEMBLE).split("+"):
-        found = _find(part, workspace, files, wishes) if part else []
-        if len(found) != 1:
-            names = ", ".join(one.name for one in found) or "none"
-            raise UserError(f"model {text!r}: {part!r} means {names}; expected one network")
-        members += found
+    """``ensemble:a+b+c``, each member what ``-m`` takes and one network alone.
+
+    A + may also be of a member's own text, as in ``channels=4+8``: members are the shortest texts
+    that leave nothing over.
+    """
+    parts = text.removeprefix(_ENSEMBLE).split("+")
+    errors: dict[int, UserError] = {}  # by the part from which on nothing was found
+
+    @cache
+    def members_from(start: int, taken: int) -> tuple[Named, ...] | None:
+        """Those that the parts from one on name, after so many files; None where they do not."""
+        if start == len(parts):
+            return ()
+        for end in range(start + 1, len(parts) + 1):
+            left = files[taken:]
+            try:
+                found = _member(text, "+".join(parts[start:end]), workspace, left, wishes)
+            except UserError as error:
+                errors.setdefault(start, error)
+                continue
+            rest = members_from(end, len(files) - len(left))
+            if rest is not None:
+                return (found, *rest)
+        return None
+
+    members = members_from(0, 0)
+    if members is None:
+        raise errors[max(errors)]
     if len(members) < 2:
         raise UserError(f"model {text!r} has one member; expected ensemble:a+b")
+    del files[: sum(isinstance(one, ForeignReference) and bool(one.weights) for one in members)]
     return CombinedReference(tuple(tell_apart(members)))
+
+
+def _member(
+    whole: str, text: str, workspace: Workspace, files: list[Path], wishes: Wishes
+) -> Named:
+    """The one network that a text means.
+
+    Raises:
+        UserError: it means none, or several.
+    """
+    found = _find(text, workspace, files, wishes) if text.strip("+") == text != "" else []
+    if len(found) != 1:
+        names = ", ".join(one.name for one in found) or "none"
+        raise UserError(f"model {whole!r}: {text!r} means {names}; expected one network")
+    return found[0]
 
 
 def _refuse_idle(

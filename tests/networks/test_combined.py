@@ -131,6 +131,19 @@ def test_members_that_are_not_one_network_each_are_refused(nets: Path) -> None:
         painted.load(open_dataset(DATA, None))
 
 
+def test_a_plus_may_be_of_a_members_own_name(nets: Path, tmp_path: Path) -> None:
+    """As in widths that a spec lists, and in the folder that its checkpoint lies in."""
+    folder = nets.rename(tmp_path / "a+b.py")
+    assert resolved(f"ensemble:{folder}:one+{folder}:two").name == "ensemble:a+b:one+a+b:two"
+    with pytest.raises(UserError, match="unknown model 'unett'; did you mean 'unet'"):
+        resolved(f"ensemble:{folder}:one+unett")
+    files = [tmp_path / name for name in ("a.pt", "b.pt")]
+    text = f"ensemble:{folder}:one+{folder}:two"
+    (reference,) = resolve_models([text], Workspace(tmp_path), files)
+    assert isinstance(reference, CombinedReference)
+    assert [m.weights for m in reference.members if isinstance(m, ForeignReference)] == files
+
+
 def test_an_ensemble_under_flips_is_attacked_from_the_command_line(
     nets: Path, tmp_path: Path
 ) -> None:
