@@ -205,6 +205,18 @@ def test_an_honest_network_passes_every_check(honest: Any, examine: Any) -> None
     assert {"standard against all others", "standard at twice the cost"} <= found.keys()
 
 
+@pytest.mark.parametrize(("suite", "steps"), [("standard:cost=quick", 15), ("standard@1", 50)])
+def test_as_many_gradients_again_are_those_that_the_suite_took(
+    suite: str, steps: int, examine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(battery, "STANDARD", suite)
+    made = battery._Battery(examine(Blobs(), count=2), EPS, ())
+    made._under("fgsm")
+    assert len(list(made._standard())) == 2
+    again = [name for name in made.scores if name.startswith("pgd:keep=best")]
+    assert [load_attack(name).parameters["steps"] for name in again] == [steps, steps]
+
+
 def test_a_gradient_that_is_zero_in_bf16_alone_hides_nothing(examine: Any) -> None:
     """The fast copy is compared, found unfit, and fp32 serves: the scores are the same."""
     fast, exact = examine(Flat(), "bf16"), examine(Flat())
