@@ -83,17 +83,20 @@ class Race:
     def open(self, lengths: Sequence[int]) -> None:
         """A climb of each of the first members from where it starts, of so many steps each."""
         for m, steps in enumerate(lengths):
-            self._begin(m, self.standing.left > 0, steps)
+            self._begin(m, self.standing.left > 0, steps, self.members[m].radii)
             self.taken += steps
 
-    def climb_again(self, choices: Sequence[int], steps: int, gain: float) -> None:
+    def climb_again(
+        self, choices: Sequence[int], steps: int, radii: tuple[float, ...], gain: float
+    ) -> None:
         """A climb, begun anew, of each case whose best one still gained more than that at its end.
 
-        It is by whoever of the members ``choices`` stands lowest there.
+        It is by whoever of the members ``choices`` stands lowest there, through the balls
+        ``radii``.
         """
         going, leaders = self._goes_on(gain), self.lowest[:, choices].argmin(1)
         for k, m in enumerate(choices):
-            self._begin(m, going & (leaders == k), steps)
+            self._begin(m, going & (leaders == k), steps, radii)
         self.taken += steps
 
     def give_credit(self) -> None:
@@ -108,7 +111,7 @@ class Race:
         leaders, left = self.gains.argmax(1), self.standing.left
         for m in range(len(self.members)):
             cases = ((left > 0) & (leaders == m)).nonzero()[:, 0]
-            self._climb(m, cases, self.images[cases], left[cases], steps, AGAIN)
+            self._climb(m, cases, self.images[cases], left[cases], steps, None)
         self.taken += steps
 
     def _goes_on(self, gain: float) -> Tensor:
@@ -119,31 +122,40 @@ class Race:
         best = self.lowest.masked_fill(self.ends.isnan(), torch.inf).argmin(1, keepdim=True)
         return (self.standing.left > 0) & (self.ends.gather(1, best)[:, 0] > gain)
 
-    def _begin(self, m: int, which: Tensor, steps: int) -> None:
+    def _begin(self, m: int, which: Tensor, steps: int, radii: tuple[float, ...]) -> None:
         """A climb of member m from where it starts, of some cases, bool (B,)."""
         field, start, cases = self.field, self.field.clean, which.nonzero()[:, 0]
         if self.members[m].start == "random":
             start = random_point(field.context, field.norm)
             start = project(start, field.clean, field.budget)
-        self._climb(m, cases, start[cases], self.clean[cases], steps, FIRST)
+        self._climb(m, cases, start[cases], self.clean[cases], steps, radii)
 
     def _climb(
-        self, m: int, cases: Tensor, start: Tensor, before: Tensor, steps: int, first: float
+        self,
+        m: int,
+        cases: Tensor,
+        start: Tensor,
+        before: Tensor,
+        steps: int,
+        radii: tuple[float, ...] | None,
     ) -> None:
-        """A climb of member m; ``before`` is what its start (B, C, *spatial) leaves to do."""
+        """A climb of member m; ``before`` is what its start (B, C, *spatial) leaves to do.
+
+        Through the balls ``radii``; None is a rung, within the budget and by smaller steps.
+        """
         if not len(cases):
             return
         member, field = self.members[m], self.field.select(cases)
         found: Sequence[Tensor]
         late = torch.full_like(self.late_gain[cases], torch.nan)
-        if member.attack and first == FIRST:
+        if member.attack and radii:
             attack = member.attack[1](field.norm, steps)
             found = by_steps(field, attack, leaving=member.leaving)
         elif member.loss is None:
             found = (search(field, start, self.taken, steps),)
         else:
-            radii = member.radii if first == FIRST else (1.0,)
-            climbed = climb(field, start, member.loss, radii, steps, first)
+            first = FIRST if radii else AGAIN
+            climbed = climb(field, start, member.loss, radii or (1.0,), steps, first)
             found, late = (climbed.lowest, climbed.last), climbed.late_gain
         lowest, lowered = self._judge(m, cases, field, found, before)
         nowhere = (self.found_by[cases] < 0) & ~late.isnan()

@@ -17,7 +17,7 @@ from segbench_attacks.steps import Norm
 REACH = Member("reach", radii=(1.25, 1.0))
 LOVASZ, SEARCH = Member("lovasz"), Member(None)
 # Pushes a class's own pixels and nothing else: on some cases that break down it is far ahead.
-BREAK = Member("scored-hinge", radii=(1.25, 1.0))
+BREAK = Member("scored-hinge", radii=(1.25, 1.0, 1.0))
 # What only `thorough` can afford: other basins, by other losses, starts and balls.
 AGAIN = Member("reach", radii=(1.5, 1.25, 1.0, 1.0), start="random")
 SCORED = Member("scored-reach", radii=(1.25, 1.0))
@@ -40,10 +40,13 @@ class Sequel:
     Attributes:
         members: of whom the one that stands lowest for the case climbs.
         steps: of that climb.
+        radii: its balls. A third in the wider one: longer climbs need no more to get past what
+            stops them at the start, and by ``reach`` it is another climb than the first.
     """
 
     members: tuple[Member, ...]
     steps: int
+    radii: tuple[float, ...] = (1.25, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,8 @@ class Standard:
         race = Race(Field(objective, images, goal, budget, noise, self.norm), members)
         race.open([steps for _, steps in programme.openings])
         for sequel in programme.sequels:
-            race.climb_again([members.index(m) for m in sequel.members], sequel.steps, STILL)
+            choices = [members.index(member) for member in sequel.members]
+            race.climb_again(choices, sequel.steps, sequel.radii, STILL)
         for steps in programme.rungs:
             race.go_on(steps)
         race.give_credit()

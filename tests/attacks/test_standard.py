@@ -163,7 +163,13 @@ AS_CITED = {
     (3, "quick"): [("reach", 30)],
     (3, "standard"): [("reach", 185), ("lovasz", 15), ("search", 10)],
 }
-SEQUELS = {(3, "standard"): [(["scored-hinge"], 300), (["reach", "scored-hinge"], 600)]}
+NARROW = (1.25, 1.0, 1.0)
+SEQUELS = {
+    (3, "standard"): [
+        (["scored-hinge"], 300, NARROW),
+        (["reach", "scored-hinge"], 600, NARROW),
+    ]
+}
 AT_MOST = {
     "standard@1": 100,
     "standard@1:cost=thorough": 1000,
@@ -178,7 +184,7 @@ def test_a_version_stays_as_it_was_cited() -> None:
         programme = PROGRAMMES[version][cost]
         assert [(member.name, steps) for member, steps in programme.openings] == openings
         assert programme.rungs == ()
-        sequels = [([m.name for m in s.members], s.steps) for s in programme.sequels]
+        sequels = [([m.name for m in s.members], s.steps, s.radii) for s in programme.sequels]
         assert sequels == SEQUELS.get((version, cost), [])
     for text, gradients in AT_MOST.items():
         assert load_attack(text).attack.gradients == gradients
