@@ -41,7 +41,7 @@ def build(
 ) -> "NLCEN":
     """NLCEN on a ResNet `encoder`, with `width` channels at every level of the pyramid.
 
-    The ablations: `nonlocal_` and `encoding` are the halves of NLCE, and `supervision` the side
+    The ablations: `nonlocal` and `encoding` are the halves of NLCE, and `supervision` the side
     predictions. `encoder_weights` is a file of torchvision's ImageNet weights (see
     `encoder_weights.py`); the normalisation is then ImageNet's. For one channel and two classes
     the default has 30,949,706 parameters.

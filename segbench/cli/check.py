@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segbench.cli.options import workspace_option
+from segbench.cli.options import LocalPath, workspace_option
 from segbench.errors import UserError
 from segbench.store.workspace import Workspace
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("check")
 @click.option(
     "--golden",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(folder=False),
     help="CSV of reference scores, committed beside your code.",
 )
 @click.option(
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--badge",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(folder=False),
     help="Write the JSON of a shields.io endpoint badge.",
 )
 @click.option(

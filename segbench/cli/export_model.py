@@ -9,6 +9,7 @@ import click
 
 from segbench.cli.options import (
     DEFAULT_DATASET,
+    LocalPath,
     SpecText,
     data_options,
     own_network_options,
@@ -25,7 +26,7 @@ from segbench.store.workspace import Workspace, check_writable
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(folder=True),
     help="Folder of the files.",
 )
 @click.option(

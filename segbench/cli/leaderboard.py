@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from segbench.cli.options import WorkspaceFolder
+from segbench.cli.options import LocalPath, WorkspaceFolder
 from segbench.store.workspace import Workspace
 
 
@@ -14,7 +14,7 @@ from segbench.store.workspace import Workspace
 @click.argument("workspaces", nargs=-1, required=True, type=WorkspaceFolder(), metavar="DIR...")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(folder=True),
     default="leaderboard",
     show_default=True,
     help="Folder of leaderboard.html and leaderboard.csv.",

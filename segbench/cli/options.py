@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from segbench.plugins import registry
 from segbench.plugins.spec import canonical
-from segbench.store.workspace import Workspace, open_workspace
+from segbench.store.workspace import Workspace, half_a_url, open_workspace, require_no_url
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_DATASET = "phantom-cxr"
@@ -93,6 +94,7 @@ class WorkspaceFolder(click.ParamType[Workspace]):
             return value
         if "://" in str(value):
             return open_workspace(value)
+        require_no_url(str(value))
         return Workspace(Path(self._folder.convert(value, param, ctx)))
 
     def shell_complete(
@@ -100,6 +102,21 @@ class WorkspaceFolder(click.ParamType[Workspace]):
     ) -> list[CompletionItem]:
         """The shell's own folders."""
         return self._folder.shell_complete(ctx, param, incomplete)
+
+
+class LocalPath(click.Path):
+    """A file or folder of this machine that is to be written; no URL is made a folder of."""
+
+    def __init__(self, *, folder: bool) -> None:
+        super().__init__(path_type=Path, file_okay=not folder, dir_okay=folder)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        text = os.fsdecode(value)
+        if "://" in text or half_a_url(text):
+            kind = "folder" if self.dir_okay else "file"
+            self.fail(f"{text!r} is a URL; expected a {kind} of this machine", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def workspace_option(command: Command) -> Command:
@@ -290,7 +307,7 @@ def out_option(default: str) -> Callable[[Command], Command]:
     """``--out``; ``default`` is the folder's name in the workspace."""
     return click.option(
         "--out",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=LocalPath(folder=True),
         help=f"Folder of the files.  [default: WORKSPACE/{default}]",
     )
 

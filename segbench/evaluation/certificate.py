@@ -37,6 +37,7 @@ KIND: Final = "certified"
 RULES = 1
 """Another number where draws, choices or tests are made in another way."""
 
+_MOST_NOISE = 10.0  # pixel ranges; published work smooths with one at most
 _GROUP = re.compile(r"\s*([^={};]+?)\s*=\s*\{([^{}]*)\}\s*")
 _EXPECTED = 'expected name={class, class} with ; between them, such as "lungs={1,2}; any={1,2,3}"'
 
@@ -148,6 +149,11 @@ class Certify:
                     f"sigma = {sigma:g} is no noise to smooth with; expected a number above 0, "
                     "such as 0.25 of the pixel range"
                 )
+            if sigma > _MOST_NOISE:
+                raise UserError(
+                    f"sigma = {sigma:g} leaves nothing of an image: it counts in ranges of a "
+                    f"pixel, [0, 1]; expected {_MOST_NOISE:g} at most, such as 0.25"
+                )
         for tau in self.tau:
             if not 0.5 < tau < 1:  # at 1/2 the radius is 0, and what is proved is of no change
                 raise UserError(
@@ -179,17 +185,12 @@ def coarser_classes(text: str, class_names: Sequence[str]) -> list[tuple[int, ..
     """The members of every coarser class by their numbers, the smallest class first.
 
     Raises:
-        UserError: a member is no class, a coarser class is none, or two of them overlap.
+        UserError: a member is no class or may be either of two, a coarser class is none, or two of
+            them overlap.
     """
-    numbers = {name: place for place, name in enumerate(class_names)}
-    numbers |= {str(place): place for place in range(len(class_names))}
     found: dict[tuple[int, ...], str] = {}
     for name, members in parse_hierarchy(text).items():
-        strange = [member for member in members if member not in numbers]
-        if strange:
-            classes = ", ".join(f"{place} {own}" for place, own in enumerate(class_names))
-            raise UserError(f"hierarchy: {name} has {strange[0]!r}, no class; there are {classes}")
-        own = tuple(sorted({numbers[member] for member in members}))
+        own = tuple(sorted({_number(member, name, class_names) for member in members}))
         if not 1 < len(own) < len(class_names) or own in found:
             raise UserError(
                 f"hierarchy: {name} is no coarser class; expected two classes or more, not all of "
@@ -201,6 +202,20 @@ def coarser_classes(text: str, class_names: Sequence[str]) -> list[tuple[int, ..
                 raise UserError(f"hierarchy: {name} and {its} overlap, and neither holds the other")
         found[own] = name
     return sorted(found, key=lambda members: (len(members), members))
+
+
+def _number(member: str, group: str, class_names: Sequence[str]) -> int:
+    """The class that a member of a coarser class is, by its name or its number.
+
+    Raises:
+        UserError: it is none, or the name of one class and the number of another.
+    """
+    meant = {place for place, name in enumerate(class_names) if member in (name, str(place))}
+    if len(meant) == 1:
+        return meant.pop()
+    classes = ", ".join(f"{place} {own}" for place, own in enumerate(class_names))
+    what = "the name of one class and the number of another" if meant else "no class"
+    raise UserError(f"hierarchy: {group} has {member!r}, {what}; there are {classes}")
 
 
 def held_by(smoothing: Smoothing, class_names: Sequence[str]) -> Any:

@@ -24,6 +24,7 @@ from segbench.evaluation.batch import Batch, collate
 from segbench.evaluation.certificate import Smoothing, coarser_classes, held_by
 from segbench.evaluation.draws import Draws
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.request import DataSource
 from segbench.evaluation.subject import Subject
 from segbench.metrics.certificates import enough_votes, least_count, least_draws
 from segbench.metrics.regions import worst_regions
@@ -58,13 +59,12 @@ def check_certificates(certificates: Sequence[Smoothing], subject: Subject) -> N
     """Refuse, before the first draw, what could certify nothing, or does not fit the classes.
 
     Raises:
-        UserError: a hierarchy is not one of these classes, or there are too few draws for the
-            smallest or the largest of the cases.
+        UserError: a hierarchy is not one of these classes, or there are too few draws for one of
+            the cases.
     """
     if not certificates:
         return
-    dataset, by_size = subject.data.dataset, sorted(subject.data.entries, key=_size)
-    names = dataset.class_names
+    names = subject.data.dataset.class_names
     overlapping = getattr(subject.module, "output", "softmax") == "sigmoid" and len(names) > 2
     for smoothing in certificates:
         if overlapping and smoothing.hierarchy:
@@ -73,16 +73,31 @@ def check_certificates(certificates: Sequence[Smoothing], subject: Subject) -> N
                 f"{subject.name} overlap: each of them is certified by itself"
             )
         coarser_classes(smoothing.hierarchy, names)
-    for entry in {by_size[0].case_id: by_size[0], by_size[-1].case_id: by_size[-1]}.values():
-        case = dataset.load(entry.case_id)
+    _require_enough(certificates, subject.data, len(names) - 1 if overlapping else 1)
+
+
+def _require_enough(certificates: Sequence[Smoothing], data: DataSource, planes: int) -> None:
+    """Refuse too few draws for any case; one is read only where its size does not settle it.
+
+    The smallest comes first, so that draws that are too few for all of them are said to be.
+    """
+    for entry in sorted(data.entries, key=_size):
+        most = _size(entry) * planes
+        if all(enough_draws(smoothing, most) for smoothing in certificates):
+            continue  # and for what of it is scored
+        case = data.dataset.load(entry.case_id)
         ignored = 0 if case.ignore_index is None else int((case.labels == case.ignore_index).sum())
-        places = (case.labels.size - ignored) * (len(names) - 1 if overlapping else 1)
         for smoothing in certificates:
-            require_draws(smoothing, places, f"case {entry.case_id}")
+            require_draws(smoothing, (case.labels.size - ignored) * planes, f"case {entry.case_id}")
 
 
 def _size(entry: Entry) -> int:
     return math.prod(entry.shape[1:])
+
+
+def enough_draws(smoothing: Smoothing, pixels: int) -> bool:
+    """Whether any of so many pixels could be certified."""
+    return smoothing.n >= least_draws(smoothing.tau, smoothing.alpha, pixels)
 
 
 def require_draws(smoothing: Smoothing, pixels: int, where: str) -> None:
@@ -91,8 +106,8 @@ def require_draws(smoothing: Smoothing, pixels: int, where: str) -> None:
     Raises:
         UserError: it names the fewest draws that could.
     """
-    least = least_draws(smoothing.tau, smoothing.alpha, pixels)
-    if smoothing.n < least:
+    if not enough_draws(smoothing, pixels):
+        least = least_draws(smoothing.tau, smoothing.alpha, pixels)
         raise UserError(
             f"n = {smoothing.n} draws can certify nothing of the {pixels} places of {where} at "
             f"tau = {smoothing.tau:g} and alpha = {smoothing.alpha:g}, corrected for their number; "

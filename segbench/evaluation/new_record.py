@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from segbench.engine.precision import choose_device, device_name
 from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Options
 from segbench.networks import ModelReference
+from segbench.store.alive import this_process
 from segbench.store.runs import Code, RunRecord, now
 
 
@@ -31,10 +31,13 @@ def new_record(
     """The record of a run that is about to begin; ``argv`` is its command, where it was one."""
     names = ("torch", "numpy", "monai", "adversarial-robustness-toolbox")
     folders = {Path(m).parent for r, _ in models if (m := _own_file(r))}
+    process = this_process()
     return RunRecord(
         started=now(),
-        host=platform.node(),
-        pid=os.getpid(),
+        host=process.host,
+        pid=process.pid,
+        machine=process.machine,
+        process_started=process.started,
         argv=tuple(argv),
         options=to_jsonable_python(asdict(options), fallback=str) | describe_grid(models, grid),
         versions={"segbench": __version__, "python": platform.python_version()}

@@ -18,7 +18,7 @@ from segbench import __version__
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
 from segbench.plugins.spec import parse
-from segbench.training.card import CARD_FILE
+from segbench.training.card import CARD_FILE, card_bytes
 
 if TYPE_CHECKING:
     from segbench.api import Dataset
@@ -66,7 +66,7 @@ def export_weights(folder: Path, description: Mapping[str, Any], model: LoadedMo
     }
     written = [(WEIGHTS, save(tensors)), (DESCRIPTION, _json(description))]
     if model.card:
-        written.append((CARD_FILE, (model.card.model_dump_json(indent=2) + "\n").encode()))
+        written.append((CARD_FILE, card_bytes(model.card)))
     return _write(folder, written)
 
 

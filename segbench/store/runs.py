@@ -9,7 +9,6 @@ whoever computed those.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import time
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segbench.atomic import shown, write_exclusively
 from segbench.errors import UserError
+from segbench.store.alive import Process, has_process
 from segbench.store.records import OldStoreError, read_record, record_bytes, write_record
 from segbench.store.rows import last_run, listed
 from segbench.store.workspace import Workspace
@@ -106,6 +106,7 @@ class RunRecord(_Record):
 
     Attributes:
         reason: why it ended otherwise than ``done``.
+        machine: with ``pid`` and ``process_started`` the process, see ``alive.Process``.
         started: UTC, ISO 8601, as is ``finished``.
         argv: the command, empty where segbench was called from Python.
         options: everything that was asked for, defaults included.
@@ -122,6 +123,8 @@ class RunRecord(_Record):
     seconds: float = 0
     host: str
     pid: int
+    machine: str = ""
+    process_started: int = 0
     argv: tuple[str, ...]
     options: dict[str, Any]
     asked: tuple[Asked, ...] = ()
@@ -138,16 +141,21 @@ class RunRecord(_Record):
 
     @property
     def state(self) -> str:
-        """Its status; ``killed`` where it says running and its process is gone from this host."""
-        if self.status != "running" or self.host != platform.node():
+        """Its status; ``killed`` where it says running and its process is known to be gone."""
+        if self.status != "running":
             return self.status
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return "killed"
-        except (PermissionError, OSError):
-            pass
-        return self.status
+        if self.machine:
+            gone = self.process.is_gone
+        else:  # of an older segbench, or a system that does not say
+            gone = self.host == platform.node() and not has_process(self.pid)
+        return "killed" if gone else self.status
+
+    @property
+    def process(self) -> Process:
+        """The one that it is, or was."""
+        return Process(
+            host=self.host, pid=self.pid, machine=self.machine, started=self.process_started
+        )
 
 
 def begin_run(workspace: Workspace, record: RunRecord) -> RunRecord:

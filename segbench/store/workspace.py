@@ -14,12 +14,15 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from segbench.atomic import copy_of, shown
-from segbench.errors import MachineError
+from segbench.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from segbench.store.mirror import Mirror
 
 _mirrors: dict[Path, Mirror] = {}
+_OTHERS = "gcs|s3a|az|abfss?|adl|hdfs|dbfs|oss|https?|s?ftp|ssh|file"  # none of them a folder's
+
+_HALF_A_URL = re.compile(rf"((s3|gs|memory):|({_OTHERS}):[/\\]).*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,33 @@ def open_workspace(text: str | Path) -> Workspace:
     """The workspace in a folder or at a URL, which need not be there yet.
 
     Raises:
-        UserError: no workspace can lie at such a URL, or what it needs is not installed.
+        UserError: no workspace can lie at such a URL, it is half of one, or what it needs is not
+            installed.
     """
-    return _open_url(text) if "://" in str(text) else Workspace(Path(text))
+    if "://" in str(text):
+        return _open_url(text)
+    require_no_url(str(text))
+    return Workspace(Path(text))
+
+
+def require_no_url(text: str) -> None:
+    """Refuse ``s3:/bucket`` and ``s3:bucket`` as a folder; ``./s3:/bucket`` is one.
+
+    Raises:
+        UserError: it is such a text.
+    """
+    if half_a_url(text):
+        scheme, _, rest = text.partition(":")
+        rest = rest.lstrip("/\\")
+        raise UserError(
+            f"workspace {text!r} is half a URL; did you mean {scheme.lower()}://{rest}? (a folder "
+            f"of that name is written ./{text})"
+        )
+
+
+def half_a_url(text: str) -> bool:
+    """Whether it begins as the URL of another place than a folder does, with a slash too few."""
+    return _HALF_A_URL.fullmatch(text) is not None
 
 
 def reopen(text: str) -> Workspace:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from segbench.atomic import read_regular, read_whole, shown
 from segbench.errors import UserError
 from segbench.plugins.spec import canonical
+from segbench.store.records import digest
 from segbench.store.workspace import Workspace
 from segbench.training.recipes import Recipe
 
@@ -28,6 +29,7 @@ LAST_FILE = "last.safetensors"
 CARD_FILE = "card.json"
 UNFINISHED_FILE = "training.pt"
 
+_CHECKSUM = "sha256"  # of a card's other facts; older cards have none
 _LONGEST_SPEC = 80
 _PLAIN = {":": "-", "/": "+"}
 
@@ -182,7 +184,8 @@ def load_card(folder: Path) -> Card:
     """The card of a checkpoint folder.
 
     Raises:
-        UserError: there is none, or it is not a card that this version can read.
+        UserError: there is none, it is not as it was written, or not a card that this version can
+            read.
     """
     return read_whole(folder / CARD_FILE, lambda: _load_card(folder))
 
@@ -199,7 +202,7 @@ def _load_card(folder: Path) -> Card:
             "expected a folder that segbench train has finished"
         ) from None
     try:
-        return Card.model_validate_json(text)
+        return Card.model_validate_json(_verified(text, path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -207,6 +210,33 @@ def _load_card(folder: Path) -> Card:
             f"{shown(path)} is not a card of schema version 1 ({where}: {first['msg']}); train "
             "again, or use the segbench version that wrote it"
         ) from None
+
+
+def _verified(text: str, path: Path) -> str:
+    """The card without its checksum, where it has one; what is no card comes back as it is.
+
+    Raises:
+        UserError: the checksum is not that of the facts.
+    """
+    try:
+        facts = json.loads(text)
+        if (checksum := facts.pop(_CHECKSUM, None)) is None:
+            return text
+        right = checksum == digest(facts)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return text
+    if not right:
+        raise UserError(
+            f"{shown(path)} is damaged (its checksum is not that of its content); restore the "
+            "file, or train again"
+        )
+    return json.dumps(facts)
+
+
+def card_bytes(card: Card) -> bytes:
+    """The file of a card, with its checksum."""
+    facts = json.loads(card.model_dump_json())
+    return (json.dumps(facts | {_CHECKSUM: digest(facts)}, indent=2) + "\n").encode()
 
 
 def find_checkpoints(workspace: Workspace) -> list[Path]:

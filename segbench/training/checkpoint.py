@@ -16,7 +16,7 @@ from segbench.atomic import read_regular, read_whole, remove, shown, write_atomi
 from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.architecture import Architecture
-from segbench.training.card import BEST_FILE, CARD_FILE, LAST_FILE, Card, load_card
+from segbench.training.card import BEST_FILE, CARD_FILE, LAST_FILE, Card, card_bytes, load_card
 from segbench.training.weight_files import parse_safetensors
 from segbench.training.weights import fit_weights
 
@@ -35,10 +35,9 @@ def save_checkpoint(
     remove(folder / CARD_FILE)
     content = _serialize(best)
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
-    text = card.model_dump_json(indent=2) + "\n"
     write_atomically(folder / BEST_FILE, content)
     write_atomically(folder / LAST_FILE, _serialize(last))
-    write_atomically(folder / CARD_FILE, text.encode())
+    write_atomically(folder / CARD_FILE, card_bytes(card))
     return card
 
 

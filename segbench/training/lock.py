@@ -3,13 +3,12 @@
 On one machine the file system says who trains. Of a workspace in an object store a file says it to
 other machines: ``training-<n>.json``, whose owner writes it anew every minute. One that was not for
 five is of a machine that is gone; whoever creates the next number, which one alone can, goes on.
+Of a process of this machine that was killed that is known at once; see ``alive``.
 Clocks that differ by minutes would make that too early, or too late.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import re
 import threading
 import time
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from segbench.atomic import remove, shown, write_exclusively
 from segbench.errors import MachineError, UserError
+from segbench.store.alive import Process, this_process
 from segbench.store.records import read_record, record_bytes, write_record
 from segbench.store.workspace import Workspace
 
@@ -96,28 +96,17 @@ def _take(workspace: Workspace, folder: Path) -> tuple[Path, list[Path]]:
 def _refuse_living(path: Path, folder: Path) -> None:
     """Raise where the owner of a lease may still be there."""
     try:
-        owner = read_record(path) or {}
-        host, pid = str(owner["host"]), int(owner["pid"])
-        silent = time.time() - float(owner["renewed"])
+        lease = read_record(path) or {}
+        owner = Process.model_validate(lease)
+        silent = time.time() - float(lease["renewed"])
     except (UserError, KeyError, TypeError, ValueError):
         return  # whatever is no lease is nobody's
-    if silent < _ABANDONED and not (host == platform.node() and _is_gone(pid)):
+    if silent < _ABANDONED and not owner.is_gone:
         ago = max(0.0, silent)  # of a clock that is ahead
         raise UserError(
-            f"{shown(folder)} is being trained on {host}, which said so {ago:.0f} s ago; wait "
-            f"for it to finish, or, if it is gone, until that is {_ABANDONED:.0f} s"
+            f"{shown(folder)} is being trained on {owner.host}, which said so {ago:.0f} s ago; "
+            f"wait for it to finish, or, if it is gone, until that is {_ABANDONED:.0f} s"
         )
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether no other process of this machine has that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return pid == os.getpid()
 
 
 def _renew(path: Path, done: threading.Event) -> None:
@@ -127,4 +116,4 @@ def _renew(path: Path, done: threading.Event) -> None:
 
 
 def _owner() -> dict[str, Any]:
-    return {"host": platform.node(), "pid": os.getpid(), "renewed": time.time()}
+    return this_process().model_dump() | {"renewed": time.time()}

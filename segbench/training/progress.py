@@ -5,8 +5,10 @@ There is no random state in it: whatever is random is a pure function of (seed, 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from segbench.errors import UserError
 from segbench.training.card import EpochScore, Settings
 from segbench.training.weight_files import load_tensors
 
-_VERSION = 1
+_VERSION = 2  # 1 had no checksum, and was of trainings that are long done
+_CHECKSUM = "sha256"
 
 
 @dataclass
@@ -52,19 +55,17 @@ def save_progress(path: Path, settings: Settings, progress: Progress) -> None:
     Raises:
         MachineError: the file cannot be written.
     """
+    state = {
+        "version": _VERSION,
+        "settings": settings.model_dump_json(),
+        "history": json.dumps([score.model_dump() for score in progress.history]),
+        "weights": progress.weights,
+        "optimizer": progress.optimizer,
+        "best_epoch": progress.best_epoch,
+        "best": progress.best,
+    }
     content = io.BytesIO()
-    torch.save(
-        {
-            "version": _VERSION,
-            "settings": settings.model_dump_json(),
-            "history": json.dumps([score.model_dump() for score in progress.history]),
-            "weights": progress.weights,
-            "optimizer": progress.optimizer,
-            "best_epoch": progress.best_epoch,
-            "best": progress.best,
-        },
-        content,
-    )
+    torch.save(state | {_CHECKSUM: _checksum(state)}, content)
     write_atomically(path, content.getvalue())
 
 
@@ -82,6 +83,8 @@ def _load(path: Path) -> tuple[Settings, Progress]:
         content = load_tensors(path)
         if content["version"] != _VERSION:
             raise ValueError(f"its version is {content['version']}, not {_VERSION}")
+        if content.pop(_CHECKSUM, None) != _checksum(content):
+            raise ValueError("its checksum is not that of its content")
         settings = Settings.model_validate_json(content["settings"])
         history = [EpochScore.model_validate(s) for s in json.loads(content["history"])]
         progress = Progress(
@@ -97,3 +100,27 @@ def _load(path: Path) -> tuple[Settings, Progress]:
             "--force starts it over"
         ) from error
     return settings, progress
+
+
+def _checksum(state: Any) -> str:
+    """SHA-256 of tensors and plain values in mappings and lists; torch's files have none."""
+    found = hashlib.sha256()
+    _feed(found.update, state)
+    return found.hexdigest()
+
+
+def _feed(update: Callable[[bytes], object], value: Any) -> None:
+    if isinstance(value, Tensor):
+        update(f"{value.dtype} {tuple(value.shape)}\n".encode())
+        update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        update(f"{len(value)} pairs\n".encode())
+        for key in sorted(value, key=repr):
+            update(f"{key!r}\n".encode())
+            _feed(update, value[key])
+    elif isinstance(value, list | tuple):
+        update(f"{len(value)} items\n".encode())
+        for item in value:
+            _feed(update, item)
+    else:
+        update(f"{value!r}\n".encode())

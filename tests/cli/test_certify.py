@@ -103,6 +103,8 @@ def test_the_gate_and_the_list_know_them(segbench, workspace: Path, certified, t
     ("asked", "words"),
     [
         (["--sigma", "0"], "sigma = 0 is no noise"),
+        (["--sigma", "1e38"], "sigma = 1e+38 leaves nothing of an image"),
+        (["--sigma", "0.25,64"], "sigma = 64 leaves nothing of an image"),
         (["--sigma", "nan"], "sigma has the entry nan; expected a finite number"),
         (["--tau", "1"], "tau = 1 is no probability"),
         (["--alpha", "1"], "alpha = 1 is no chance of error"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from statistics import NormalDist
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from toys import Curved, Gains
 
 import segbench
-from segbench.api import Case
+from segbench.api import Case, Entry
 from segbench.engine.network import Network
 from segbench.errors import UserError
 from segbench.evaluation import certify as certifying
@@ -27,7 +28,7 @@ from segbench.evaluation.certify import certify_case
 from segbench.evaluation.draws import Draws
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.records import validated
-from segbench.metrics.certificates import p_values
+from segbench.metrics.certificates import least_draws, p_values
 from segbench.store.workspace import Workspace
 
 Prepared = Callable[..., Network]
@@ -445,3 +446,38 @@ def test_values_that_cannot_be_are_said_in_a_sentence(given: dict[str, Any], wor
 def test_hierarchies_that_are_none(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         held_by(smoothing(hierarchy=text), ("background", "left", "right", "heart"))
+
+
+def test_a_member_that_is_the_name_of_one_class_and_the_number_of_another_is_refused() -> None:
+    names = ("0", "2", "1")
+    with pytest.raises(UserError, match=r"'1', the name of one class and the number of another"):
+        held_by(smoothing(hierarchy="a={0,1}"), names)
+    same = ("0", "1", "2", "both")  # here nothing else can be meant
+    assert np.array_equal(
+        held_by(smoothing(hierarchy="a={1,2}"), same),
+        held_by(smoothing(hierarchy="a={1,2}"), ("no", "left", "right", "both")),
+    )
+
+
+def test_too_few_draws_for_any_case_are_refused_and_no_more_cases_are_read_than_need_be() -> None:
+    """The largest is hardly scored anywhere; the one in the middle is, everywhere."""
+    sides, scored = {"small": 4, "middle": 40, "large": 80}, {"large": 4}
+    read = []
+
+    def load(case_id: str) -> Case:
+        read.append(case_id)
+        side = sides[case_id]
+        labels = torch.full((side, side), 255, dtype=torch.int64)
+        labels[: scored.get(case_id, side), : scored.get(case_id, side)] = 0
+        return case(torch.zeros(1, side, side), labels, ignore_index=255)
+
+    entries = [Entry(name, name, (1, side, side)) for name, side in sides.items()]
+    data = SimpleNamespace(dataset=SimpleNamespace(load=load), entries=entries)
+    few = smoothing(n=least_draws(0.75, 0.001, 16))
+    with pytest.raises(UserError, match="1600 places of case middle"):
+        certifying._require_enough([few], data, 1)  # type: ignore[arg-type]
+    assert read == ["middle"]
+    read.clear()
+    enough = smoothing(n=least_draws(0.75, 0.001, 1600))
+    certifying._require_enough([enough], data, 1)  # type: ignore[arg-type]
+    assert read == ["large"]

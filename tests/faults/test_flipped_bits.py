@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,10 @@ ATTACK = (
 MEASURE = f"{ATTACK} --boundary"  # asks for more, and so for the images
 IMAGES = "adversarial/*/[0-9]*.safetensors"
 REPORT = "report -f csv"
+CERTIFY = f"certify {MODEL} --sigma 0.02 --n {{n}}"
+FIRST = {"votes of draws": CERTIFY.format(n=60), "a diagnosis": f"diagnose {MODEL} --limit 2"}
+"""What leaves such a file, where the workspace has none yet."""
+
 KINDS = {
     "rows of a run": ("results/run-*.parquet", (REPORT,)),
     "a run's record": ("results/run-*.json", (REPORT,)),
@@ -25,6 +30,11 @@ KINDS = {
     "kept images": (IMAGES, (MEASURE, REPORT)),
     "what kept images are of": ("adversarial/*/cell.json", (ATTACK, REPORT)),
     "a picture": ("pictures/*/*.safetensors", (REPORT,)),
+    "votes of draws": (
+        "certified/*/*.safetensors",
+        (CERTIFY.format(n=80), REPORT),  # begins with the draws that are kept
+    ),
+    "a diagnosis": ("results/diagnoses/*.json", (REPORT,)),
     "a fit": ("adversarial/*/fitted.safetensors", (MEASURE, REPORT)),
     "weights": ("models/*/model.safetensors", (ATTACK, REPORT)),
     "a card": ("models/*/card.json", (ATTACK, REPORT)),
@@ -40,12 +50,22 @@ KINDS = {
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flipped_bit_is_named_or_changes_no_score(
-    kind: str, flips: int, made: Callable[[str], Path], call: Callable[..., Result]
+    kind: str,
+    flips: int,
+    made: Callable[[str], Path],
+    call: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("segbench.diagnosis.battery.STEPS", 2)
     pattern, commands = KINDS[kind]
+    start = made("start")
+    if kind in FIRST:
+        done = call(*FIRST[kind].split(), "--workspace", start)
+        assert done.exit_code == 0, done.output
 
     def fresh(name: str) -> Path:
-        root = made(name)
+        root = Path(shutil.copytree(start, tmp_path / name))
         for image in root.glob(IMAGES) if kind == "a fit" else ():
             image.unlink()  # or nobody asks the fit
         return root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import platform
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 
 from segbench import atomic
 from segbench.errors import MachineError, UserError
+from segbench.store.alive import process_here
 from segbench.store.mirror import Mirror
 from segbench.store.objects import normal_url
 from segbench.store.records import read_record, write_record
@@ -226,7 +226,7 @@ def test_a_process_of_this_machine_that_was_killed_is_not_waited_for(machine: Ma
     """Copies in two caches do not see each other's locks, but a process can be looked for."""
     one, other = machine("one"), machine("other")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        owner = {"host": platform.node(), "pid": process.pid, "renewed": time.time()}
+        owner = process_here(process.pid).model_dump() | {"renewed": time.time()}
         write_record(one.models / "net" / "training-1.json", owner)
         with (
             pytest.raises(UserError, match="is being trained on"),
@@ -235,6 +235,27 @@ def test_a_process_of_this_machine_that_was_killed_is_not_waited_for(machine: Ma
             pass
         process.kill()
     with locked(other, other.models / "net"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "other_facts",
+    [{"machine": "another boot"}, {"machine": ""}],
+    ids=["of one name", "of a system that does not say"],
+)
+def test_a_process_number_says_nothing_of_another_machine(
+    machine: Machine, other_facts: dict[str, str]
+) -> None:
+    """As of two containers of one image, each of which has no process of the other's number."""
+    one, other = machine("one"), machine("other")
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    owner = process_here(gone.pid).model_dump() | other_facts | {"renewed": time.time()}
+    write_record(one.models / "net" / "training-1.json", owner)
+    with (
+        pytest.raises(UserError, match="is being trained on"),
+        locked(other, other.models / "net"),
+    ):
         pass
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from segbench.errors import UserError
+from segbench.store.alive import this_process
 from segbench.store.rows import append_shard
 from segbench.store.runs import begin_run, read_runs, write_run
 from segbench.store.workspace import Workspace
@@ -49,6 +50,15 @@ def test_a_run_whose_process_is_gone_was_killed(run_record):
     assert run_record(host=here, pid=os.getpid()).state == "running"
     assert run_record(host="elsewhere", pid=process.pid).state == "running"
     assert run_record(host=here, pid=process.pid, status="done").state == "done"
+
+
+def test_a_run_on_another_machine_of_this_name_was_not_killed(run_record):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    own = this_process()
+    gone = {"host": own.host, "pid": process.pid, "process_started": own.started}
+    assert run_record(**gone, machine=own.machine).state == "killed"
+    assert run_record(**gone, machine="another boot").state == "running"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"cells": 5}', "[" * 100_000])
