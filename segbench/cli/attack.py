@@ -19,6 +19,7 @@ from segbench.cli.options import (
     tile_options,
     workspace_option,
 )
+from segbench.store.garbage import none_expected
 from segbench.store.workspace import Workspace
 
 
@@ -116,9 +117,10 @@ def command(
     segbench attack -m my_net.py:build --weights my_net.pt --dataset folder --data-root my_images \\
         --eps 0.01
     """
-    from segbench.cli.evaluation import evaluate, show_plan
-    from segbench.evaluation.records import validated
-    from segbench.evaluation.request import Request
+    with none_expected():
+        from segbench.cli.evaluation import evaluate, show_plan
+        from segbench.evaluation.records import validated
+        from segbench.evaluation.request import Request
 
     asked |= {"models": model, "attacks": attack, "seeds": (seed,)}
     request = validated(Request, asked)

@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segbench.store.garbage import none_expected
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,27 +26,26 @@ if TYPE_CHECKING:
 
 def evaluate(request: Request, workspace: Workspace) -> None:
     """Run the grid with a progress bar, then show the tables of what was asked for."""
-    from segbench.evaluation.plan import find_sources, plan_grid
+    with none_expected():
+        from segbench.cli.consoles import console
+        from segbench.cli.display import AttackProgress, progress_bar
+        from segbench.cli.summary import show_summary
+        from segbench.evaluation.plan import find_sources, plan_grid
+        from segbench.evaluation.run import refuse_failures, run_grid
+        from segbench.evaluation.settle import settle
+        from segbench.tables.load import load_tables
 
     say_own_attacks(request.attacks)
     grid = plan_grid(request)
     find_sources(grid, workspace)
     pairs = resolve_request(request, workspace)
-
-    from segbench.cli.consoles import console
-    from segbench.cli.display import AttackProgress, progress_bar
-    from segbench.cli.summary import show_summary
-    from segbench.evaluation.run import refuse_failures, run_grid
-    from segbench.evaluation.settle import settle
-    from segbench.tables.load import load_tables
-
     with progress_bar() as progress:
         listener = AttackProgress(progress, planned_scores(pairs, grid))
         argv = (Path(sys.argv[0]).name, *sys.argv[1:])
         records = [run_grid(pairs, grid, workspace, request, listener, argv)]
         if request.until_settled:
             records = settle(pairs, request, workspace, records[0], listener)
-    show_summary(load_tables(workspace, run=records, depth="curves"))
+    show_summary(load_tables(workspace, run=records, depth="summary"))
     console.print(_outcome(records[-1], listener, workspace), soft_wrap=True)
     for record in records:
         refuse_failures(record)
@@ -83,10 +84,8 @@ def show_plan(request: Request, workspace: Workspace) -> None:
 
 def planned_scores(pairs: list[tuple[ModelReference, DataSource]], grid: Grid) -> dict[str, int]:
     """Scores of the whole grid by what its cells are called, so that time left is of it all."""
-    from segbench.evaluation.grid import expand_grid
-
     cases = sum(len(data.entries) for _, data in pairs)
-    cells = Counter(cell.label for cell in expand_grid(grid))
+    cells = Counter(cell.label for cell in grid.cells)
     return {label: count * cases for label, count in cells.items()}
 
 

@@ -13,6 +13,7 @@ from segbench.cli.options import (
     plan_option,
     workspace_option,
 )
+from segbench.store.garbage import none_expected
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def command(grid: Path, workspace: Workspace, plan: bool, **overriding: Any) -> 
     models = ["nlcen", "unet"]
     seeds = [0, 1, 2]
     """
-    from segbench.cli.evaluation import evaluate, show_plan, with_trained
-    from segbench.cli.reporting import write_reports
-    from segbench.data import open_dataset
-    from segbench.evaluation.grid_file import load_grid_file, override
-    from segbench.evaluation.plan import check_goals, plan_grid
-    from segbench.evaluation.taken import take_asked
+    with none_expected():
+        from segbench.cli.evaluation import evaluate, show_plan, with_trained
+        from segbench.cli.reporting import write_reports
+        from segbench.data import open_dataset
+        from segbench.evaluation.grid_file import load_grid_file, override
+        from segbench.evaluation.plan import check_goals, plan_grid
+        from segbench.evaluation.taken import take_asked
 
     asked = with_trained(override(load_grid_file(grid), overriding))
     if plan:

@@ -120,8 +120,9 @@ def _print(line: Text) -> None:
 def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterator[Text]:
     """The lines of one data set and kind of budget, in as many blocks of columns as are needed."""
     points = [name for name in point_names(curves) if curves[name].notna().any()]
-    best = curves.groupby("attack")[points].max()
-    rivals = curves["attack"].value_counts()
+    lines = curves.sort_values("model", kind="stable").to_dict("records")
+    rivals = {str(k): n > 1 for k, n in curves["attack"].value_counts().items()}
+    best = curves.groupby("attack")[points].max().to_dict("index")
     longest = max(len(plain(f"  {attack}")) for attack in curves["attack"]) + 3
     ends = 2 * _NARROW + len(points) + 2  # AUC, cases, and the spark line
     wide = min(longest, width // 3) + _WIDE * len(points) + ends <= width
@@ -140,14 +141,12 @@ def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterato
         title = "".join(text.rjust(size) for text, size in zip(heads, sizes, strict=True))
         yield Text(" " * label + title, "dim")
         before = None
-        for line in curves.sort_values("model", kind="stable").to_dict("records"):
+        for line in lines:
             if line["model"] != before:
                 yield Text(plain(str(line["model"])), "bold")
                 before = line["model"]
-            found = {
-                name: rivals[line["attack"]] > 1 and line[name] == best.loc[line["attack"], name]
-                for name in shown
-            }
+            attack = line["attack"]
+            found = {name: rivals[attack] and line[name] == best[attack][name] for name in shown}
             yield from _row(line, label, found, cell, wide, points if last else (), marks)
 
 

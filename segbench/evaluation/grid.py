@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 from segbench.api import Budget, Entry
 from segbench.evaluation.certificate import Smoothing
@@ -46,6 +47,11 @@ class Grid:
     seeds: Sequence[int] = (0,)
     clean: Budget = field(default=Budget("none", Fraction(0)))
     certificates: Sequence[Smoothing] = ()
+
+    @cached_property
+    def cells(self) -> Sequence[Cell]:
+        """What ``expand_grid`` gives, once for all networks that are asked the same."""
+        return tuple(expand_grid(self))
 
 
 def expand_grid(grid: Grid) -> Iterator[Cell]:

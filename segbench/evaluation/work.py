@@ -22,7 +22,7 @@ from segbench.evaluation.costs import place_of
 from segbench.evaluation.draws import Draws
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.goals import check_goal, check_targets
-from segbench.evaluation.grid import Cell, Grid, cut_shards, expand_grid
+from segbench.evaluation.grid import Cell, Grid, cut_shards
 from segbench.evaluation.picture import keep_telling
 from segbench.evaluation.pieces import Outcome, Piece, Spent
 from segbench.evaluation.request import DataSource, Listener, Options
@@ -31,6 +31,7 @@ from segbench.evaluation.subject import Subject, load_subject
 from segbench.evaluation.worker import Worker
 from segbench.networks import ModelReference
 from segbench.plugins.attack import NamedAttack
+from segbench.store.garbage import none_expected
 from segbench.store.rows import append_shard
 from segbench.store.workspace import Workspace
 
@@ -249,7 +250,8 @@ def open_work(
         sources = Sources(data, workspace, run, options, listener.busy)
         fits = Fits(subject, workspace, options)
         keys = CellKeys(subject, options, sources, fits)
-        cells = [(cell, keys.views(cell)) for cell in expand_grid(grid)]
+        with none_expected():
+            cells = [(cell, keys.views(cell)) for cell in grid.cells]
         yield ModelWork(
             subject, workspace, run, options, listener, cases, index, known, sources, cells, loading
         )

@@ -69,16 +69,30 @@ def gather(tables: Iterable[pa.Table]) -> DataFrame:
     return DataFrame({name: columns.pop(name).joined() for name in [*columns]}, copy=False)
 
 
-def in_order(frame: DataFrame, by: Sequence[str]) -> DataFrame:
-    """The rows sorted by some columns and numbered anew; the frame given is emptied."""
+def in_order(frame: DataFrame, by: Sequence[str], kept: NDArray[np.bool_]) -> DataFrame:
+    """The rows that are kept, sorted by some columns and numbered anew; the frame is emptied."""
     order = np.argsort(number_of(frame, by), kind="stable")
+    order = order if kept.all() else order[kept[order]]
     taken = {str(name): frame.pop(str(name)).array.take(order) for name in [*frame]}
     return DataFrame(taken, copy=False)
 
 
-def has_twins(frame: DataFrame, keys: Sequence[str]) -> bool:
-    """Whether two rows are alike in these columns."""
-    return len(frame) > 0 and int(number_of(frame, keys).max()) + 1 < len(frame)
+def repeated(frame: DataFrame, keys: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows are like another in these columns, (N,)."""
+    number = number_of(frame, keys)
+    if not len(frame) or int(number.max()) + 1 == len(frame):
+        return np.zeros(len(frame), bool)
+    found: NDArray[np.bool_] = (np.bincount(number) > 1)[number]
+    return found
+
+
+def with_nothing(frame: DataFrame, names: Sequence[str]) -> DataFrame:
+    """The frame with these columns in this order; those that it lacks are one column of NaN."""
+    if [*frame] == [*names]:
+        return frame
+    nothing = np.full(len(frame), np.nan)
+    columns = {name: frame[name].array if name in frame else nothing for name in names}
+    return DataFrame(columns, copy=False)
 
 
 def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -7,7 +7,8 @@ change, so each is read once however many networks ask.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -26,12 +27,29 @@ _COLUMNS = ["cell", "case_sha256", "run", *ON_REQUEST]
 _SCORES = ["cell", "case_sha256", "class_id", "jaccard", "accuracy", "run"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The rows of several files, N in all; texts as numbers, under which they are named.
+
+    Attributes:
+        cell: of each row, (N,); ``case`` likewise.
+        table: ``_COLUMNS``.
+    """
+
+    cells: Mapping[str, int]
+    cell: NDArray[np.int32]
+    cases: Mapping[str, int]
+    case: NDArray[np.int32]
+    table: pa.Table
+
+
 class RowIndex:
     """The rows of a workspace as they are when asked for; remembers what it has read."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._files: dict[Path, pa.Table] = {}
+        self._joined: tuple[tuple[Path, ...], _Rows] | None = None
 
     def finished(
         self,
@@ -52,28 +70,23 @@ class RowIndex:
         Raises:
             UserError: a file there is not ours or is damaged, and ``damaged`` is None.
         """
-        import pyarrow as pa
-
-        contents = [*dict.fromkeys(cases)]
-        done = np.zeros((len(cells), len(contents)), bool)
+        keys, contents = [*dict.fromkeys(cells)], [*dict.fromkeys(cases)]
+        done = np.zeros((len(keys), len(contents)), bool)
         measured = {name: np.full(done.shape, math.nan) for name in wanted or {}}
-        tables = self._read({*cells}, damaged).values()
-        if tables:
-            rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-            row = _places(rows["cell"], pa.array(cells, pa.string()))
-            column = _places(rows["case_sha256"], pa.array(contents, pa.string()))
-            own = np.flatnonzero((row >= 0) & (column >= 0))
-            done[row[own], column[own]] = True
-            for name, found in measured.items():
-                values = rows[name].to_numpy()[own]
-                there = own[~np.isnan(values)]
-                there = there[np.argsort(rows["run"].to_numpy()[there], kind="stable")]
-                found[row[there], column[there]] = rows[name].to_numpy()[there]
-        place = {content: number for number, content in enumerate(contents)}
-        columns = [place[content] for content in cases]
-        answer: NDArray[np.bool_] = done[:, columns]
+        rows = self._rows({*keys}, damaged)
+        row = _places(rows.cells, keys)[rows.cell]
+        column = _places(rows.cases, contents)[rows.case]
+        own = np.flatnonzero((row >= 0) & (column >= 0))
+        done[row[own], column[own]] = True
+        for name, found in measured.items():
+            values = rows.table[name].to_numpy()
+            there = own[~np.isnan(values[own])]
+            there = there[np.argsort(rows.table["run"].to_numpy()[there], kind="stable")]
+            found[row[there], column[there]] = values[there]
+        asked = np.ix_(_numbers(keys, cells), _numbers(contents, cases))
+        answer: NDArray[np.bool_] = done[asked]
         for name, values in (wanted or {}).items():
-            answer &= measured[name][:, columns] == np.asarray(values, np.float64)
+            answer &= measured[name][asked] == np.asarray(values, np.float64)
         return answer
 
     def case_means(self, cell: str) -> dict[str, float]:
@@ -82,7 +95,7 @@ class RowIndex:
         Of several rows those of the latest run. Damaged files are left out.
         """
         files = self._read({cell}, [])
-        holding = [path for path, table in files.items() if cell in _names(table["cell"])]
+        holding = [path for path, table in files.items() if _has(table["cell"], cell)]
         scores: dict[str, dict[int, tuple[int, float, float]]] = {}
         for path in holding:
             table = rowfile.read_if_there(path, _SCORES)
@@ -99,6 +112,15 @@ class RowIndex:
             found[case] = fmean(jaccards or [accuracy for *_, accuracy in by_class.values()])
         return found
 
+    def _rows(self, cells: Collection[str], damaged: list[str] | None) -> _Rows:
+        """The rows of those files together; joined once while the files are the same."""
+        files = self._read(cells, damaged)
+        paths = tuple(files)
+        if self._joined is None or self._joined[0] != paths:
+            self._joined = None  # of two there is not always room
+            self._joined = paths, _join(files.values())
+        return self._joined[1]
+
     def _read(self, cells: Collection[str], damaged: list[str] | None) -> dict[Path, pa.Table]:
         """``_COLUMNS`` of the files that may hold those cells; texts are dictionaries."""
 
@@ -113,18 +135,43 @@ class RowIndex:
         return found
 
 
-def _places(column: pa.ChunkedArray, names: pa.Array) -> NDArray[np.int64]:
-    """Of each row the place of its text among the names, -1 for none."""
-    import pyarrow.compute as pc
+def _join(tables: Iterable[pa.Table]) -> _Rows:
+    import pyarrow as pa
 
+    empty = rowfile.schema(categories=True).empty_table().select(_COLUMNS)
+    table = pa.concat_tables([empty, *tables]).unify_dictionaries().combine_chunks()
+    cells, cell = _numbered(table["cell"])
+    cases, case = _numbered(table["case_sha256"])
+    return _Rows(cells, cell, cases, case, table.select(["run", *ON_REQUEST]))
+
+
+def _numbered(column: pa.ChunkedArray) -> tuple[dict[str, int], NDArray[np.int32]]:
+    """The number of each text, and of each row its text's."""
     texts = column.combine_chunks()
-    place = pc.index_in(texts.dictionary, value_set=names).fill_null(-1).to_numpy()
-    found: NDArray[np.int64] = place.astype(np.int64)[texts.indices.to_numpy()]
+    names = {name: number for number, name in enumerate(texts.dictionary.to_pylist())}
+    return names, texts.indices.to_numpy()
+
+
+def _places(numbers: Mapping[str, int], names: Sequence[str]) -> NDArray[np.int64]:
+    """Of each number the place of its text among the names, -1 for none."""
+    found = np.full(len(numbers), -1, np.int64)
+    for place, name in enumerate(names):
+        number = numbers.get(name)
+        if number is not None:
+            found[number] = place
     return found
 
 
-def _names(column: pa.ChunkedArray) -> set[str]:
-    return {text for chunk in column.chunks for text in chunk.dictionary.to_pylist()}
+def _numbers(names: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]:
+    """Of each text its place among the names, all of which are different."""
+    place = {name: number for number, name in enumerate(names)}
+    return np.array([place[text] for text in texts], np.int64)
+
+
+def _has(column: pa.ChunkedArray, text: str) -> bool:
+    import pyarrow.compute as pc
+
+    return any(pc.index(chunk.dictionary, text).as_py() >= 0 for chunk in column.chunks)
 
 
 def _equal(column: pa.ChunkedArray, text: str) -> pa.ChunkedArray:

@@ -17,6 +17,7 @@ _CHECKSUM = "sha256"
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _SLOT = "\0"  # in no JSON, which escapes it
 _LONG = 10_000  # characters
+_KEPT = 1000  # hashes that have begun
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
@@ -66,19 +67,39 @@ def digest(facts: Mapping[str, Any]) -> str:
 
 
 class SharedDigest:
-    """The digests of facts that differ in a few values alone: what is shared is written once."""
+    """The digests of facts that differ in a few values alone, one at least.
+
+    What is shared is written once, and hashed once as far as it stands before what varies.
+    """
 
     def __init__(self, shared: Mapping[str, Any], varying: Sequence[str]) -> None:
         texts = {key: canonical_text(value) for key, value in shared.items()}
-        self._names = sorted(varying)
-        self._pieces = _joined(texts | dict.fromkeys(varying, _SLOT)).split(_SLOT)
+        *self._names, self._last = sorted(varying)
+        pieces = _joined(texts | dict.fromkeys(varying, _SLOT)).split(_SLOT)
+        start, *self._after = (piece.encode() for piece in pieces)
+        self._start = hashlib.sha256(start)
+        self._begun: dict[tuple[str, ...], Any] = {}
 
     def of(self, texts: Mapping[str, str]) -> str:
         """``digest`` of the shared facts and those that vary, given as ``canonical_text``."""
-        parts = [self._pieces[0]]
-        for name, after in zip(self._names, self._pieces[1:], strict=True):
-            parts += [texts[name], after]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
+        most = tuple([texts[name] for name in self._names])
+        begun = self._begun.get(most)
+        if begun is None:
+            begun = self._begin(most)
+        whole = begun.copy()
+        whole.update(texts[self._last].encode() + self._after[-1])
+        found: str = whole.hexdigest()
+        return found
+
+    def _begin(self, most: tuple[str, ...]) -> Any:
+        """The hash up to the last that varies, kept for others of which the same is so."""
+        begun = self._start.copy()
+        for text, after in zip(most, self._after, strict=False):
+            begun.update(text.encode() + after)
+        if len(self._begun) >= _KEPT:
+            self._begun.clear()
+        self._begun[most] = begun
+        return begun
 
 
 def canonical_text(value: Any) -> str:

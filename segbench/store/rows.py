@@ -30,7 +30,9 @@ from segbench.store.records import OldStoreError, digest
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
 IDENTITY = ("cell", "case_sha256", "class_id")
@@ -206,25 +208,33 @@ def _gather(workspace: Workspace, run_id: str, shards: Sequence[Path]) -> Path |
 
 
 def read_rows(
-    workspace: Workspace, damaged: list[str] | None = None, *, categories: bool = False
+    workspace: Workspace,
+    damaged: list[str] | None = None,
+    *,
+    categories: bool = False,
+    without: Collection[str] = (),
 ) -> DataFrame:
     """Every stored row, once: ``rowfile.COLUMNS`` then ``rowfile.ADDRESS``, in a fixed order.
 
     An empty or absent workspace gives no rows. With ``categories`` texts are such, in alphabetical
-    order, which takes a fifth of the memory.
+    order, which takes a fifth of the memory. Metrics ``without`` which whoever asks can do are not
+    read, and NaN in every row.
 
     Raises:
         UserError: a file there is not ours or is damaged, and ``damaged`` is None; else the
             sentence is appended to it and the file left out.
     """
-    from segbench.store.columns import gather, in_order
+    from segbench.store.columns import gather, in_order, with_nothing
+
+    schema = rowfile.schema(categories=True)
+    wanted = [name for name in schema.names if name not in without]
 
     def read(path: Path) -> pa.Table | None:
-        return rowfile.read_if_there(path, categories=True)
+        return rowfile.read_if_there(path, wanted, categories=True)
 
-    empty = rowfile.schema(categories=True).empty_table()
     tables = (table for _, table in read_each(workspace, read, damaged))
-    frame = in_order(_once(gather(chain([empty], tables))).reset_index(drop=True), _ORDER)
+    frame = gather(chain([schema.empty_table().select(wanted)], tables))
+    frame = with_nothing(in_order(frame, _ORDER, _once(frame)), schema.names)
     if categories:
         return frame
     texts = [str(name) for name in frame.select_dtypes("category")]
@@ -258,17 +268,29 @@ def last_run(workspace: Workspace) -> int:
     return max([0, *numbers, *(int(match[1]) for match in names if match)])
 
 
-def _once(rows: DataFrame) -> DataFrame:
-    """Of rows in any order the last run's of each identity, with all that was measured."""
-    from segbench.store.columns import has_twins
+def _once(rows: DataFrame) -> NDArray[np.bool_]:
+    """Which of rows in any order are the last run's of their identity, (N,).
 
-    if not has_twins(rows, IDENTITY):
-        return rows
-    rows = rows.sort_values(["run", "created"], kind="stable")
-    newest = rows.drop_duplicates([*IDENTITY], keep="last")
+    What only earlier runs measured of the same score is put into them.
+    """
+    from segbench.store.columns import repeated
+
+    again = repeated(rows, IDENTITY)
+    if not again.any():
+        return ~again
+    several = rows[again].sort_values(["run", "created"], kind="stable")
+    newest = several.drop_duplicates([*IDENTITY], keep="last")
     for at, columns in ON_REQUEST.items():
-        newest = _with_earlier(newest, rows, at, columns)
-    return newest
+        if at in rows:
+            there = [name for name in columns if name in rows]
+            newest = _with_earlier(newest, several, at, there)
+            for name in there:
+                values = rows[name].to_numpy(copy=True)
+                values[newest.index] = newest[name]
+                rows[name] = values
+    kept = ~again
+    kept[newest.index] = True
+    return kept
 
 
 def _with_earlier(newest: DataFrame, rows: DataFrame, at: str, columns: Sequence[str]) -> DataFrame:

@@ -43,7 +43,9 @@ def _average_classes(rows: DataFrame) -> DataFrame:
     """One row per case and attack seed: mean over classes; what is counted is summed."""
     scores, number = _averaged(rows, [*CASE, "seed"], _MEANS)
     for counted in ("false_positives", "lesions_false"):
-        scores[counted] = rows[counted].groupby(number).sum(min_count=1).to_numpy()
+        values = rows[counted]
+        nothing = values.isna().all()
+        scores[counted] = np.nan if nothing else values.groupby(number).sum(min_count=1).to_numpy()
     return scores
 
 
@@ -66,7 +68,11 @@ def _averaged(
     found = rows[keys].iloc[first].reset_index(drop=True)
     single = len(first) == len(rows)  # then there is nothing to average
     for column in means:
-        own = rows[column].iloc[first] if single else rows[column].groupby(number).mean()
+        values = rows[column]
+        if values.isna().all():
+            found[column] = np.nan
+            continue
+        own = values.iloc[first] if single else values.groupby(number).mean()
         found[column] = own.to_numpy(np.float64)
     for column in _WORDS:
         if single or rows[column].nunique() == 1:

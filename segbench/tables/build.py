@@ -37,7 +37,10 @@ from segbench.tables.texts import compact, plain_texts, stack
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import describe_worst, worst_cases
 
-Depth = Literal["cases", "curves", "all"]
+Depth = Literal["cases", "summary", "curves", "all"]
+NOT_SUMMED_UP = ("dice", "sensitivity", "specificity", "nsd", "lesions", "lesions_found",
+                 "lesions_false", "seconds")  # fmt: skip
+"""Columns of rows that say nothing in a summary, which is of Jaccard, nor in what it notes."""
 
 
 def build_tables(
@@ -64,7 +67,8 @@ def build_tables(
         diagnoses: from ``read_diagnoses``: their findings, and marks on rows not to be trusted.
         damaged: sentences about files that could not be read.
         depth: how much is computed: ``cases`` alone, for the gate; ``curves``, but no pairs of
-            networks, for a terminal; or all, for a report. What is not computed is empty.
+            networks; of them a ``summary`` of Jaccard, for a terminal; or all, for a report. What
+            is not computed is empty.
         trainings: SHA-256 of weights -> how they were trained, and what that took.
         pictures: finds those of the rows, which have the names that the tables show.
 
@@ -178,7 +182,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         headlines=plain_texts(headlines(numbers, SUBJECT, doubts_of(curves, SUBJECT))),
         **own.whence,
     )
-    if depth == "curves":
+    if depth != "all":
         return tables
     attacked = everything[~certified.is_certified(everything)]
     return replace(

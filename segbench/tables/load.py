@@ -13,7 +13,7 @@ from segbench.store.diagnoses import read_diagnoses
 from segbench.store.rows import read_rows
 from segbench.store.runs import RunRecord, read_runs
 from segbench.store.workspace import Workspace
-from segbench.tables.build import Depth, build_tables
+from segbench.tables.build import NOT_SUMMED_UP, Depth, build_tables
 from segbench.tables.pictures import read_pictures
 from segbench.tables.shown import last_asked, rows_of_runs
 from segbench.training.card import find_checkpoints, load_card
@@ -43,7 +43,8 @@ def load_tables(
     """
     damaged: list[str] = []
     runs = read_runs(workspace, damaged)
-    rows = read_rows(workspace, damaged, categories=True)
+    without = NOT_SUMMED_UP if depth == "summary" else ()
+    rows = read_rows(workspace, damaged, categories=True, without=without)
     if rows.empty:
         left_out = f" ({'; '.join(damaged)})" if damaged else ""
         raise UserError(
