@@ -112,7 +112,7 @@ def _checksum(state: Any) -> str:
 def _feed(update: Callable[[bytes], object], value: Any) -> None:
     if isinstance(value, Tensor):
         update(f"{value.dtype} {tuple(value.shape)}\n".encode())
-        update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     elif isinstance(value, Mapping):
         update(f"{len(value)} pairs\n".encode())
         for key in sorted(value, key=repr):
