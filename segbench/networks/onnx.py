@@ -23,13 +23,13 @@ from segbench.atomic import read_regular
 from segbench.errors import MachineError, UserError
 from segbench.networks.libraries import import_library
 from segbench.networks.loaded import LoadedModel
+from segbench.networks.onnx_forms import forms
 from segbench.networks.own import own_model, wanted_images
 
 if TYPE_CHECKING:
     from segbench.api import Dataset
     from segbench.networks.wishes import Wishes
 
-_KNOWN = 17  # the version of ONNX's operators that onnx2torch was written for
 _DYNAMIC = 64  # the size at which a conversion is compared along axes that may have any
 _TOLERANCE = 1e-3  # relative to the largest logit
 
@@ -171,7 +171,7 @@ def _converted(path: Path, box: BlackBox, channels: int) -> tuple[nn.Module | No
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         probe = torch.rand(_probe_shape(box.shape, channels))
-        for model in _forms(path):
+        for model in forms(path):
             try:
                 network = Converted(library.convert(model), box.outputs).eval()
                 if _same(network(probe), box(probe)):
@@ -181,21 +181,7 @@ def _converted(path: Path, box: BlackBox, channels: int) -> tuple[nn.Module | No
                 reasons.append(f"onnx2torch does not convert it ({type(error).__name__}: {reason})")
             else:
                 reasons.append("what onnx2torch makes of it answers otherwise")
-    return None, reasons[0]
-
-
-def _forms(path: Path) -> Iterator[Any]:
-    """The graph, and the same of the newest operators that onnx2torch knows, where it is newer.
-
-    Most that came later only take more options. What comes of it is compared like any other.
-    """
-    onnx = import_library("onnx", "onnx")
-    model = onnx.load(str(path))
-    yield model
-    for name in model.opset_import:
-        if name.domain in ("", "ai.onnx") and name.version > _KNOWN:
-            name.version = _KNOWN
-            yield model
+    return None, reasons[-1]
 
 
 def _same(answer: Any, expected: Any) -> bool:

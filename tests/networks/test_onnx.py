@@ -101,12 +101,16 @@ class Net(nn.Module):
         self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(4, 8, 3, padding=1), nn.SiLU())
         learnt = nn.ConvTranspose2d(8, 8, 2, 2)
         self.up = learnt if up == "learnt" else nn.Upsample(scale_factor=2, mode=up)
-        self.last = nn.Conv2d(12, 2, 1)
+        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(12, 12, 1), nn.GELU())
+        self.last = nn.Conv2d(12, 2, 1, bias=False)
+        with torch.no_grad():  # or one class would win everywhere
+            self.last.weight -= self.last.weight.mean(1, keepdim=True)
         self.beside = nn.Conv2d(12, 2, 3, padding=1) if heads == 2 else None
 
     def forward(self, images: torch.Tensor) -> Any:
         high = self.first(images)
         features = torch.cat([high, self.up(self.down(high))], 1)
+        features = features * (1 + self.squeeze(features))
         if self.beside is None:
             return self.last(features)
         return self.last(features), self.beside(features)
