@@ -59,11 +59,14 @@ def export_weights(folder: Path, description: Mapping[str, Any], model: LoadedMo
     """The state dict as ``model.safetensors``, its card, and for one of ours its training's card.
 
     Raises:
+        UserError: it has none, as a black box.
         MachineError: the folder cannot be written.
     """
     tensors = {
         k: v.detach().cpu().contiguous().clone() for k, v in model.module.state_dict().items()
     }
+    if not tensors:
+        raise UserError(f"{description['model']} has no weights here that could be written")
     written = [(WEIGHTS, save(tensors)), (DESCRIPTION, _json(description))]
     if model.card:
         written.append((CARD_FILE, card_bytes(model.card)))

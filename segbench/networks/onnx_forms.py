@@ -1,7 +1,7 @@
 """An ONNX graph in operators that onnx2torch knows, which was written for those up to version 17.
 
 torch exports version 20. Most that came between only take more options, so a graph may call itself
-older; where that is not so, the two that segmentation networks have are written as they were.
+older; where that is not so, those that segmentation networks have are written as they were.
 Whatever comes of it is compared with the original like any other conversion.
 """
 
@@ -50,6 +50,11 @@ def _reworded(onnx: Any, node: Any, constants: dict[str, Any]) -> list[Any]:
         axes = constants[node.input[1]].reshape(-1).tolist()
         older.attribute.extend([*kept, make.make_attribute("axes", axes)])
         return [older]
+    if (
+        node.op_type == "Reshape"
+    ):  # torch says of sizes of 0, of which there are none, what they are
+        del node.attribute[:]
+        return [node]
     if node.op_type == "Gelu" and all(one.s == b"none" for one in kept):
         return _gelu(onnx, node.input[0], node.output[0])
     return [node]

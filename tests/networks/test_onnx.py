@@ -84,6 +84,10 @@ def test_a_black_box_is_attacked_by_scores_and_refuses_gradients(
     )
     rows = read_rows(Workspace(tmp_path / "runs"))
     assert set(rows["model"]) == {"onnx:net.onnx"}
+    export = ["export-model", f"onnx:{path}", "--out", str(tmp_path / "out"), *data[:2]]
+    empty = CliRunner().invoke(main, export)
+    assert empty.exit_code == 2
+    assert "onnx:net.onnx has no weights here" in " ".join(empty.output.split())
     refused = CliRunner().invoke(main, [*attack, "pgd"])
     assert refused.exit_code == 2
     words = " ".join(refused.output.split())
