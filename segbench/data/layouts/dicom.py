@@ -93,11 +93,6 @@ class Dicom(VolumeLayout):
         """One sentence."""
         return f"{self._window.rule}; every case is {self.regrid.rule} and scored there"
 
-    @property
-    def splits_by_rule(self) -> bool:
-        """Whether nobody has said who is in which split."""
-        return not self.split
-
     def find(self) -> Mapping[str, Sequence[Source]]:
         """The labelled cases."""
         check_size(self.size)

@@ -38,6 +38,11 @@ class VolumeLayout(FileDataset):
     root: Path | None
 
     @property
+    def splits_by_rule(self) -> bool:
+        """Whether nobody has said who is in which split."""
+        return not self.split
+
+    @property
     def left_out(self) -> Sequence[str]:
         """What was found and is no case."""
         return tuple(self._faults.notes)
