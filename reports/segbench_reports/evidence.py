@@ -13,6 +13,9 @@ from segbench.api import Tables
 from segbench.atomic import write_atomically
 from segbench_reports.certified import certified
 from segbench_reports.markdown_text import escape, markdown_table
+from segbench_reports.page.counted import counted
+from segbench_reports.page.svg import written
+from segbench_reports.page.words import NORMS
 
 _THREATS = {
     "linf": "an adversary who may change every pixel by at most eps (L∞), of the [0, 1] range",
@@ -105,7 +108,7 @@ def _networks(tables: Tables) -> Iterator[str]:
     )
     trained = tables.provenance.get("trainings", {})
     if trained:
-        yield "How they were trained, and the gradients that took:"
+        yield "How they were trained:"
         yield "\n".join(f"- {escape(name)}: {escape(how)}" for name, how in trained.items())
 
 
@@ -115,14 +118,13 @@ def _attacks(tables: Tables) -> Iterator[str]:
         yield f"- {escape(label)}: {escape(settings) or 'no parameters'}."
     searched = tables.summary[tables.summary["budget_kind"] != "certified"]
     marked = searched[searched["marks"].str.contains("stuck", regex=False)]
-    several = searched["attack"].nunique() > 1
     yield (
         "Every adversarial image was checked, in double precision, to lie within its budget. "
         "The stored scores were "
         "searched for signs of an attack that was stuck: scores that rise with the budget, "
-        "gradients that are zero "
-        f"everywhere{', an attack that others beat by far' if several else ''}. {len(marked)} of "
-        f"{len(searched)} curves bear such a sign."
+        "gradients that are zero everywhere, a search whose last half gained nothing, a network "
+        f"that is far ahead under one attack alone. {len(marked)} of {len(searched)} curves bear "
+        "such a sign."
     )
     diagnosed = [*tables.findings, *tables.examined]
     if diagnosed:
@@ -160,6 +162,7 @@ def _results(tables: Tables) -> Iterator[str]:
         "largest eps. *severity*: the mean of each case's lowest score. In brackets the 95 % "
         "interval over groups."
     )
+    yield from _points(tables)
     for proved in certified(tables):
         yield f"**{proved.title}.** {proved.meaning}"
         yield markdown_table(proved.heads, [[*map(escape, line)] for line in proved.lines])
@@ -172,6 +175,26 @@ def _results(tables: Tables) -> Iterator[str]:
         f"Of {len(main)} paired comparisons {told} differ by more than chance at 5 %, corrected by "
         "Holm for all of a data set."
     )
+
+
+def _points(tables: Tables) -> Iterator[str]:
+    """What is left of each network at every budget of a norm, by the lowest curve found."""
+    pairs = tables.summary[["dataset", "split"]].drop_duplicates().sort_values(["dataset", "split"])
+    for dataset, split in pairs.itertuples(index=False, name=None):
+        for kind, norm in NORMS.items():
+            curves = counted(tables, dataset, split, kind)
+            names = {value.budget: value.name for own in curves.values() for value in own}
+            if not names:
+                continue
+            yield (
+                f"Mean Jaccard on {escape(dataset)}, {escape(split)} split, at each eps ({norm}), "
+                "by the attack that left least there:"
+            )
+            lines = []
+            for model, own in curves.items():
+                cells = {value.budget: written(value) for value in own}
+                lines.append([escape(model), *(cells.get(at, "–") for at in sorted(names))])
+            yield markdown_table(["Network", *(names[at] for at in sorted(names))], lines)
 
 
 def _limits(tables: Tables) -> Iterator[str]:

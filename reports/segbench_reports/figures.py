@@ -17,7 +17,7 @@ from segbench.api import Picture, Tables, plain
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
 from segbench.plugins.where import where_of
-from segbench_reports.page.counted import counted, named, proofs, strongest
+from segbench_reports.page.counted import counted, doubted, named, proofs, strongest
 from segbench_reports.page.pictures import diverging, outlined
 from segbench_reports.page.words import NORMS
 
@@ -33,6 +33,7 @@ _NO_DATE: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
 }
+_WIDE = 34  # characters beneath a picture
 _LINES = ("-", "--", ":", "-.")
 _WEIGHTS: dict[str, dict[str, Any]] = {
     "strong": {"linewidth": 1.8, "zorder": 3},
@@ -40,6 +41,7 @@ _WEIGHTS: dict[str, dict[str, Any]] = {
     "faint": {"linewidth": 0.7, "alpha": 0.6},
 }
 _GALLERY = 6  # pictures of a figure
+_CHARACTERS, _HANDLE, _LINE = 68, 6, 0.12  # of a legend: across, of a sample; inches of a line
 _TRUTH, _CLEAN, _ATTACKED = (0, 158, 115), (86, 180, 233), (213, 94, 0)
 
 
@@ -75,7 +77,9 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
         for kind in NORMS:
             curves = counted(tables, dataset, split, kind)
             if curves:
-                yield _name(dataset, split, kind, "worst"), _curves(curves, kind, bands=True)
+                said = doubted(tables, dataset, split, kind)
+                marked = {said[model]: values for model, values in curves.items()}
+                yield _name(dataset, split, kind, "worst"), _curves(marked, kind, bands=True)
             if kind == "l2":
                 for model, proved in proofs(tables, dataset, split).items():
                     name = _name(dataset, split, "certified", model)
@@ -88,7 +92,7 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
         shown = [p for p in tables.pictures if (p.dataset, p.split) == (dataset, split)]
         worst = [picture for picture in shown if picture.kind == "worst"] or shown
         if worst:
-            yield _name(dataset, split, "pictures"), _gallery(worst[:_GALLERY])
+            yield _name(dataset, split, "pictures"), _gallery(_in_turn(worst)[:_GALLERY])
 
 
 def _of_network(
@@ -143,8 +147,29 @@ def _curves(
     axes.set_xticks(sorted(names), [names[at] for at in sorted(names)], rotation=45, ha="right")
     axes.set_xlabel(f"eps ({NORMS[kind]})")
     axes.set_ylabel("mean Jaccard")
-    axes.legend()
+    columns = _legend(figure, len(curves), max(map(len, curves)))
+    figure.legend(loc="outside lower center", ncols=columns, borderaxespad=0.2)
     return figure
+
+
+def _legend(figure: Figure, lines: int, longest: int) -> int:
+    """How many columns a legend has beneath the axes; the figure is made as much higher."""
+    columns = max(1, min(3, lines, _CHARACTERS // (longest + _HANDLE)))
+    width, height = figure.get_size_inches()
+    room = max(1.0, (longest + _HANDLE) / _CHARACTERS)  # names that are wider than a column
+    figure.set_size_inches(width * room, height * room**0.5 + _LINE * -(-lines // columns))
+    return columns
+
+
+def _in_turn(pictures: Sequence[Picture]) -> list[Picture]:
+    """The first of each network, then the second of each."""
+    seen: dict[str, int] = {}
+    turns = []
+    for picture in pictures:
+        seen[picture.model] = seen.get(picture.model, 0) + 1
+        turns.append(seen[picture.model])
+    order = sorted(range(len(pictures)), key=lambda place: (turns[place], place))
+    return [pictures[place] for place in order]
 
 
 def _gallery(pictures: Sequence[Picture]) -> Figure:
@@ -162,7 +187,7 @@ def _gallery(pictures: Sequence[Picture]) -> Figure:
             diverging(plane["change"]),
         )
         words = (
-            "clean",
+            f"{_shortened(picture.model)},\n{_shortened(picture.case_id)}",
             f"{picture.attack}, {picture.eps}",
             f"change, ±{255 * picture.scale:.2g}/255",
         )
@@ -173,6 +198,11 @@ def _gallery(pictures: Sequence[Picture]) -> Figure:
             axes.set_yticks([])
             axes.set_xlabel(_text(word))
     return figure
+
+
+def _shortened(name: str) -> str:
+    """A name as long as a picture is wide."""
+    return name if len(name) <= _WIDE else f"{name[: _WIDE - 1]}…"
 
 
 def _text(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.api import Tables, plain
+from segbench.api import Tables, distrusted, plain
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
 
@@ -62,10 +62,13 @@ def escape(text: str) -> str:
 def _table(curves: DataFrame, where: str, what: str) -> str:
     points = [name for name in point_names(curves) if curves[name].notna().any()]
     heads = ["Network", what, *points, "AUC", "$n$"]
+    doubts = {word for marks in curves["marks"] for word in distrusted(str(marks)).split()}
+    listed = escape(" ".join(sorted(doubts)))
+    doubted = rf" $\dagger$: marked {listed}, not to be trusted as it stands." if doubts else ""
     lines = [
         r"\begin{table}",
         rf"\caption{{Mean Jaccard with its 95\,\% interval over groups; {escape(where)}. "
-        r"$n$: cases / groups.}",
+        rf"$n$: cases / groups.{doubted}}}",
         r"\centering",
         _WIDTH,
         rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
@@ -84,7 +87,8 @@ def _rows(curves: DataFrame, points: Sequence[str]) -> Iterator[str]:
     best = curves.groupby("attack")[[*points]].max()
     rivals = curves["attack"].value_counts()
     for line in curves.to_dict("records"):
-        cells = [escape(str(line["model"])), escape(str(line["attack"]))]
+        mark = r"~$\dagger$" if distrusted(str(line["marks"])) else ""
+        cells = [escape(str(line["model"])), escape(str(line["attack"])) + mark]
         for name in points:
             first = rivals[line["attack"]] > 1 and line[name] == best.loc[line["attack"], name]
             text = _number(line[name])

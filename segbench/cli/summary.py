@@ -36,7 +36,13 @@ KINDS = {
 _NARROW, _WIDE = 7, 22  # a score, and a score with its interval
 _LABEL = 14  # the least that names have
 _PROVED = ("radius", "jaccard", "smoothed_jaccard")
+_CERTIFIED = {
+    "tau": 5, "radius": 8, "certified": 11, "smoothed": 10, "abstained": 11, "coarse": 8, "cases": 6
+}  # fmt: skip
+"""Columns of certificates and their widths: 59 columns, the names of certificates above them."""
+
 _SPARKS = "▁▂▃▄▅▆▇█"
+_BULLET = "• "
 _DISTRUSTED, _DOUBTED = "!", "°"
 _EXPLAINED = {
     _DISTRUSTED: "not to be trusted as it stands: see the notes",
@@ -81,28 +87,34 @@ def _certificates(tables: Tables, marks: set[str]) -> Iterator[Text]:
         title = f"Certified on {dataset}, {split} split: of smoothed networks, L2, lower bounds"
         for text in wrapped(title, console.width):
             yield Text(text, "bold")
-        heads = ("tau", "radius", "certified", "smoothed", "abstained", "coarse", "cases")
-        width = max(len(plain(f"  {name}")) for name in part["certificate"]) + 3
-        yield Text(" " * width + "".join(head.rjust(11) for head in heads), "dim")
-        before = None
+        yield Text("".join(head.rjust(size) for head, size in _CERTIFIED.items()), "dim")
+        before = ("", "")
         for line in part.to_dict("records"):
-            if line["model"] != before:
-                before = line["model"]
-                yield Text(plain(str(before)), "bold")
             mark = _DISTRUSTED if distrusted(str(line["marks"])) else ""
             marks |= {*mark}
+            model, name = str(line["model"]), f"  {line['certificate']} {mark}".rstrip()
+            if model != before[0]:
+                yield Text(plain(model), "bold")
+            if (model, name) != before:
+                yield Text(plain(name))
+            before = model, name
             shares = (f"{line['abstained']:.1%}", f"{line['coarse']:.1%}", str(line["cases"]))
             numbers = (f"{line['tau']:g}", *(score(line[name]) for name in _PROVED), *shares)
-            name = plain(f"  {line['certificate']} {mark}").rstrip().ljust(width)
-            yield Text(name + "".join(number.rjust(11) for number in numbers))
+            sized = zip(numbers, _CERTIFIED.values(), strict=True)
+            yield Text("".join(number.rjust(size) for number, size in sized))
         yield Text()
 
 
 def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
-    """Lines of whole words; one that is longer than the width stands as it is."""
+    """Lines of whole words; one that is longer than the width stands as it is.
+
+    A bullet at the start stays before the first word.
+    """
+    bullet = _BULLET if text.startswith(_BULLET) else ""
     return textwrap.wrap(
-        plain(text), width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+        plain(text.removeprefix(bullet)), width, initial_indent=bullet, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def spark(scores: Sequence[float]) -> str:

@@ -53,6 +53,20 @@ def test_the_text_is_the_one_that_is_kept(tables, monkeypatch, width, request):
     assert text == kept.read_text(encoding="utf-8"), f"look at it, then keep it in {kept}"
 
 
+def test_a_bullet_stays_with_its_sentence_and_certificates_fit_60_columns(row, frame, monkeypatch):
+    assert summary.wrapped(f"• {'x' * 70} and more", 60)[0] == f"• {'x' * 70}"
+    smoothed = {"budget_kind": "certified", "attack": "smoothing", "smoothed_jaccard": 0.9,
+                "abstained": 0.1, "abstained_inside": 0.1, "coarse": 0.0}  # fmt: skip
+    params = (
+        '{"alpha": 0.001, "correction": "holm", "n": 200, "n0": 10, "sigma": 0.25, "tau": 0.75}'
+    )
+    clean = row(attack="clean", attack_params="{}", budget_kind="none", budget=0.0)
+    rows = [clean, row(**smoothed, attack_params=params, budget=0.17)]
+    text = _shown(build_tables(frame(rows)), monkeypatch, 60)
+    block = text[text.index("Certified on") :].split("\n\n")[0].splitlines()[1:]
+    assert max(map(len, block)) <= 60
+
+
 def test_a_pipe_gets_what_a_terminal_gets_but_for_its_colours(tables, monkeypatch):
     terminal = _shown(
         tables, monkeypatch, 80, force_terminal=True, color_system="standard", legacy_windows=False

@@ -15,7 +15,7 @@ import pytest
 from segbench.plugins.naming import point_names
 from segbench.plugins.registry import load
 from segbench.tables.build import build_tables
-from segbench_reports import evidence, junit, latex
+from segbench_reports import evidence, junit, latex, page
 from segbench_reports import json as json_report
 
 FORMATS = ("json", "latex", "junit", "evidence", "leaderboard", "markdown", "csv")
@@ -41,6 +41,38 @@ def _hostile(name, grid_rows, frame):
                  "attack": r["attack"] if r["attack"] == "clean" else name + r["attack"]}
             for r in grid_rows(patients=4)]  # fmt: skip
     return build_tables(frame(rows))
+
+
+def test_what_speaks_against_a_number_stands_beside_it_in_every_format(grid_rows, frame, tmp_path):
+    rows = grid_rows()
+    for row in rows:
+        if row["model"].startswith("unet") and row["attack"] == "pgd":
+            row["marks"] = "stateful-network"
+    tables = build_tables(frame(rows))
+    marks = tables.headlines.set_index(["model", "of"])["marks"]
+    assert marks["unet@jsrt#0", "linf"] == "stateful-network"
+    assert marks["unet@jsrt#0", "clean"] == marks["nlcen@jsrt#0", "linf"] == ""
+    text = evidence.render(tables)
+    (line,) = [one for one in text.splitlines() if "unet@jsrt#0" in one and "| linf" in one]
+    assert "stateful-network" in line
+    assert latex.render(tables).count(r"pgd~$\dagger$") == 1
+    assert "marked stateful-network" in latex.render(tables)
+    assert 'message="marked stateful-network: not to be trusted' in junit.render(tables)
+    seen = page.render(tables)
+    assert "pgd <em>(stateful-network)</em>" in seen
+    assert "unet@jsrt#0 (marked stateful-network)" in seen
+    (board, _) = load("reports", "leaderboard")(tables, tmp_path)
+    assert '<td class="marks">stateful-network' in board.read_text()
+
+
+def test_evidence_says_what_is_left_at_every_eps(tables):
+    text = evidence.render(tables)
+    lowest = tables.curves[
+        (tables.curves["metric"] == "jaccard") & (tables.curves["eps"] == "8/255")
+    ]
+    for _, own in lowest.groupby("model"):
+        line = own.loc[own["mean"].idxmin()]
+        assert f"{line['mean']:.3f} [{line['low']:.3f}, {line['high']:.3f}]" in text
 
 
 def test_json_is_strict_and_holds_every_table(tables):

@@ -46,6 +46,14 @@ def counted(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, li
     return found
 
 
+def doubted(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, str]:
+    """Network -> its name where its curve stands among others, with what speaks against it."""
+    lines = tables.headlines
+    own = lines[(lines["dataset"] == dataset) & (lines["split"] == split) & (lines["of"] == kind)]
+    marks = {str(line["model"]): line["marks"] for line in own.to_dict("records")}
+    return {name: f"{name} (marked {said})" if said else name for name, said in marks.items()}
+
+
 def proofs(tables: Tables, dataset: str, split: str) -> dict[str, dict[str, list[Value]]]:
     """Network -> what is certified of its smoothed forms, and what L2 attacks leave of itself.
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segbench.api import Tables
+from segbench.api import Tables, distrusted
 from segbench.plugins.naming import point_names
 from segbench.plugins.where import where_of
 from segbench_reports.page import svg, words
-from segbench_reports.page.counted import counted, named, proofs, strongest
+from segbench_reports.page.counted import counted, doubted, named, proofs, strongest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,7 +25,8 @@ def hero(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
     for kind, norm in words.NORMS.items():
         curves = counted(tables, dataset, split, kind)
         if curves:
-            shown = dict([*curves.items()][:_MOST_LINES])
+            said = doubted(tables, dataset, split, kind)
+            shown = {said[name]: own for name, own in [*curves.items()][:_MOST_LINES]}
             title = f"What is left of each network under the worst {norm} attack found"
             if len(shown) < len(curves):
                 title += f" (the first {len(shown)} of {len(curves)})"
@@ -187,6 +188,7 @@ def scores(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, Any
             {
                 "model": line["model"],
                 "attack": line["attack"],
+                "doubted": distrusted(str(line["marks"])),
                 "cells": cells,
                 "groups": groups,
                 "marks": marks,
