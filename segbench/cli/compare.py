@@ -36,7 +36,8 @@ def command(first: str, second: str, workspace: Workspace) -> None:
 
     tables = load_tables(workspace, pair=(first, second))
     for line in _shown(tables.comparisons):
-        say(line)
+        for text in [line] if line.startswith(" ") or not line else wrapped(line, 80):
+            say(text)
     for note in tables.warnings:
         for text in wrapped(f"• {note}", 80):
             say(text)

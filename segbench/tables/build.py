@@ -6,7 +6,7 @@ attack seeds, then over cases. Intervals resample groups, see ``stats.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
 from segbench.tables.stuck import judge
-from segbench.tables.texts import compact, plain_texts, stack
+from segbench.tables.texts import compact, plain_texts, stack, tidy
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import describe_worst, worst_cases
 
@@ -55,6 +55,7 @@ def build_tables(
     depth: Depth = "all",
     trainings: Mapping[str, str] | None = None,
     pictures: Callable[[DataFrame], Sequence[Picture]] = lambda named: (),
+    only: Collection[str] | None = None,
 ) -> Tables:
     """All tables of stored rows, as they bear their names.
 
@@ -71,12 +72,14 @@ def build_tables(
             is not computed is empty.
         trainings: SHA-256 of weights -> how they were trained, and what that took.
         pictures: finds those of the rows, which have the names that the tables show.
+        only: names that rows bear; the tables are of these networks. The others are judged along:
+            whether an attack was stuck shows beside them too.
 
     Raises:
         UserError: there are no rows, or none of current weights.
     """
     shown = shown or Shown(rows)
-    retrained = _retrained(rows, current or {})
+    retrained = _retrained(rows if only is None else _of(rows, only), current or {})
     if strict:
         rows = rows[~rows["model"].isin(retrained)]
     if rows.empty:
@@ -87,7 +90,8 @@ def build_tables(
     ]
     units = [*describe_units(shown)]
     rows = mark_untrusted(compact(rows), diagnoses)
-    tables = _tabulate(rows, _Given(notes, units, shown.settings, runs, diagnoses, pictures), depth)
+    given = _Given(notes, units, shown.settings, runs, diagnoses, pictures, only)
+    tables = _tabulate(rows, given, depth)
     return replace(tables, provenance={**tables.provenance, **_trainings(tables, trainings or {})})
 
 
@@ -108,6 +112,7 @@ class _Given:
     runs: Sequence[RunRecord]
     diagnoses: Sequence[Diagnosis]
     pictures: Callable[[DataFrame], Sequence[Picture]]
+    only: Collection[str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +126,7 @@ class _Cases:
         proved: the rows of certificates.
         overlaps: at which lesions were counted.
         diagnosed: what ``segbench diagnose`` says of the networks.
+        only: see ``build_tables``, here as the tables name them.
     """
 
     cases: DataFrame
@@ -129,6 +135,7 @@ class _Cases:
     structures: DataFrame
     overlaps: Sequence[float]
     diagnosed: Told
+    only: Collection[str] | None
     seeds: Mapping[tuple[str, str], list[int]]
     whence: Mapping[str, Any]
 
@@ -140,8 +147,9 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         nothing = DataFrame()
         return Tables(rows, own.cases, nothing, nothing, nothing, nothing, nothing)
     worst = worst_cases(own.cases, SUBJECT)
-    judged = judge(own.cases, worst, SUBJECT)
-    cases = judged.cases
+    judged = judge(own.cases, worst, SUBJECT, own.only)
+    cases = judged.cases if own.only is None else _of(judged.cases, own.only)
+    worst = worst if own.only is None else _of(worst, own.only)
     everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
     curves = plain_texts(draw_curves(everything, SUBJECT))
     summary = summarise(curves)
@@ -197,6 +205,9 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
     """The rows as cases, and what else takes the names that tables show."""
     named = name_apart(rows)
     cases, distances = cases_of(named)
+    if given.only is not None:
+        wanted = rows["model"].isin(given.only)
+        rows, named = rows[wanted], named[wanted]
     return _Cases(
         cases,
         distances,
@@ -204,6 +215,7 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         structures=by_structure(named) if depth == "all" else DataFrame(),
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
         diagnosed=describe_diagnoses(rows, named, given.diagnoses),
+        only=None if given.only is None else {*named["model"].astype("str")},
         seeds=seeds_of(named),
         whence={
             "attacks": parameters_of(named),
@@ -211,6 +223,11 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
             "pictures": given.pictures(named) if depth == "all" else (),
         },
     )
+
+
+def _of(frame: DataFrame, models: Collection[str]) -> DataFrame:
+    """The rows of some networks, and no category of others."""
+    return tidy(frame[frame["model"].isin(models)].reset_index(drop=True))
 
 
 def _for_a_page(everything: DataFrame, cases: DataFrame, structures: DataFrame) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def load_tables(
         every: all networks that ever bore a name.
         strict: leaves out networks whose checkpoint has other weights by now.
         depth: how much is computed, see ``build_tables``.
-        pair: two names, or parts of names; only these two networks are shown.
+        pair: two names, or parts of names; only these two networks are shown, with what all of
+            them together say against these.
 
     Raises:
         UserError: there are no rows to show, or the store is of an older segbench.
@@ -54,10 +55,10 @@ def load_tables(
     wanted = [run] if isinstance(run, RunRecord) else run
     shown = rows_of_runs(rows, wanted) if wanted else last_asked(rows, runs, every=every)
     del rows
-    rows = shown.rows if pair is None else _of_pair(shown.rows, pair)
     return build_tables(
-        rows,
+        shown.rows,
         shown=shown,
+        only=None if pair is None else _of_pair(shown.rows, pair),
         current={} if run or every else {c.name: c.weights for c in cards},
         trainings={card.weights: card.cost for card in cards},
         strict=strict,
@@ -69,17 +70,17 @@ def load_tables(
     )
 
 
-def _of_pair(rows: DataFrame, pair: tuple[str, str]) -> DataFrame:
-    """The rows of two networks.
+def _of_pair(rows: DataFrame, pair: tuple[str, str]) -> tuple[str, str]:
+    """The names of two networks.
 
     Raises:
         UserError: a name is none of theirs, or of several, or both are of one.
     """
     names = sorted(set(rows["model"].astype("str")))
-    chosen = [_choose(names, name) for name in pair]
-    if chosen[0] == chosen[1]:
-        raise UserError(f"{pair[0]!r} and {pair[1]!r} are one network, {chosen[0]}")
-    return rows[rows["model"].isin(chosen)]
+    first, second = (_choose(names, name) for name in pair)
+    if first == second:
+        raise UserError(f"{pair[0]!r} and {pair[1]!r} are one network, {first}")
+    return first, second
 
 
 def _choose(names: Sequence[str], wanted: str) -> str:

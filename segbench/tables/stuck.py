@@ -6,7 +6,7 @@ marked, with a number and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -66,7 +66,12 @@ class Judgement:
     behind: Sequence[str] = ()
 
 
-def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> Judgement:
+def judge(
+    cases: DataFrame,
+    worst: DataFrame,
+    subject: list[str],
+    only: Collection[str] | None = None,
+) -> Judgement:
     """A sentence for each sign, of every network and attack.
 
     An attack that merely finds less than another is not marked: the worst of both has a curve.
@@ -75,6 +80,7 @@ def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> Judgement:
         cases: one row per case, of attacks as they are.
         worst: from ``worst_cases``.
         subject: the columns that name a model and its data.
+        only: the networks of which there are sentences; None for all.
     """
     names = eps_names(budgets_of(cases))
     bounded, found = _bounded(cases, worst)
@@ -84,6 +90,8 @@ def judge(cases: DataFrame, worst: DataFrame, subject: list[str]) -> Judgement:
     said: dict[bool, list[str]] = {True: [], False: []}
     for first, points, own in curves.flagged():
         facts = bounded.iloc[first]
+        if only is not None and facts["model"] not in only:
+            continue
         of = {point: names[str(facts["budget_kind"]), curves.budget(point)] for point in points}
         signs = curves.describe(points, of)
         listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")

@@ -190,7 +190,7 @@ def _verdict(
         return "CASES", f"measured over other cases: {interval}"
     if line["cases"] != line["golden_cases"]:
         return "CASES", f"measured over {line['cases']} cases, golden over {line['golden_cases']}"
-    moved = f"{line['golden']:.4f} to {line['value']:.4f} ({difference:+.4f})"
+    moved = f"{line['golden']:.4f} to {line['value']:.4f} ({round(difference, 4) + 0.0:+.4f})"
     if math.isnan(line["value"]):
         return "REGRESSION", f"{line['golden']:.4f}, and no number now"
     if difference > tolerance + ROUNDING:

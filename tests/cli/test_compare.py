@@ -35,9 +35,9 @@ def two(segbench, workspace):
 def test_a_pair_is_compared_by_parts_of_its_names(segbench, two):
     result = segbench("compare", "width=4", "width=6", "--workspace", two)
     assert result.exit_code == 0, result.output
-    assert "minus" in result.output.splitlines()[0]
+    assert " minus " in " ".join(result.output.split())
     shown = result.output.splitlines()
-    assert max(map(len, shown[: shown.index("") if "" in shown else None])) <= 80
+    assert max(map(len, shown)) <= 80
     place = shown.index("  ifgsm")
     assert [line.split()[0] for line in shown[place + 1 : place + 3]] == ["2/255", "8/255"]
     rows = read_rows(Workspace(two))
@@ -45,7 +45,7 @@ def test_a_pair_is_compared_by_parts_of_its_names(segbench, two):
     clean = means.xs("clean", level="attack").droplevel("budget")
     said = next(line for line in result.output.splitlines() if line.startswith("    clean"))
     assert f"{abs(clean.iloc[0] - clean.iloc[1]):.3f}" in said
-    assert "corrected by Holm for these 3 tests" in result.output
+    assert "corrected by Holm for these 3 tests" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

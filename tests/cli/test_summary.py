@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 from rich.console import Console
@@ -57,11 +59,10 @@ def test_a_bullet_stays_with_its_sentence_and_certificates_fit_60_columns(row, f
     assert summary.wrapped(f"• {'x' * 70} and more", 60)[0] == f"• {'x' * 70}"
     smoothed = {"budget_kind": "certified", "attack": "smoothing", "smoothed_jaccard": 0.9,
                 "abstained": 0.1, "abstained_inside": 0.1, "coarse": 0.0}  # fmt: skip
-    params = (
-        '{"alpha": 0.001, "correction": "holm", "n": 200, "n0": 10, "sigma": 0.25, "tau": 0.75}'
-    )
+    settings = {"alpha": 0.001, "correction": "holm", "n": 200, "n0": 10, "sigma": 0.25}
+    params = json.dumps(settings | {"hierarchy": ""})
     clean = row(attack="clean", attack_params="{}", budget_kind="none", budget=0.0)
-    rows = [clean, row(**smoothed, attack_params=params, budget=0.17)]
+    rows = [clean, row(**smoothed, attack_params=params, budget=0.25 * NormalDist().inv_cdf(0.75))]
     text = _shown(build_tables(frame(rows)), monkeypatch, 60)
     block = text[text.index("Certified on") :].split("\n\n")[0].splitlines()[1:]
     assert max(map(len, block)) <= 60

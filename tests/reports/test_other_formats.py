@@ -61,7 +61,7 @@ def test_what_speaks_against_a_number_stands_beside_it_in_every_format(grid_rows
     seen = page.render(tables)
     assert "pgd <em>(stateful-network)</em>" in seen
     assert "unet@jsrt#0 (marked stateful-network)" in seen
-    (board, _) = load("reports", "leaderboard")(tables, tmp_path)
+    (board, _) = load("reports", "leaderboard").factory(tables, tmp_path)
     assert '<td class="marks">stateful-network' in board.read_text()
 
 

@@ -131,3 +131,25 @@ def test_attacks_on_a_part_of_the_image_are_judged_apart(row, frame):
     assert stuck_budgets(tables.cases) == {}  # sea settles it
     alone = build_tables(frame(rows[: -2 * 3])).cases
     assert stuck_budgets(alone) == {("unet@jsrt#0", "inside"): {8 / 255}}
+
+
+def test_of_some_networks_is_said_what_shows_beside_all(row, frame):
+    scores = {"a": (0.9, 0.5), "b": (0.88, 0.6), "c": (0.1, 0.45)}
+    rows = [
+        made
+        for model, (standard, pgd) in scores.items()
+        for made in _curve(row, "standard", {8: standard}, model=model)
+        + _curve(row, "pgd", {8: pgd}, model=model)
+    ]
+    whole, alone = (build_tables(frame(rows), only=only) for only in (None, ("a", "c")))
+    assert set(alone.cases["model"]) == set(alone.curves["model"]) == {"a", "c"}
+    marks = [
+        {(m, a): x for m, a, x in t.summary[["model", "attack", "marks"]].to_numpy().tolist()}
+        for t in (whole, alone)
+    ]
+    assert all(marks[0][key] == mark for key, mark in marks[1].items())
+    assert not marks[1]["a", "standard"]  # ahead of c alone it would be marked
+    beside_c = build_tables(frame([one for one in rows if one["model"] != "b"]))
+    assert _marked(beside_c) == {"standard"}
+    of_curves = [w for w in whole.warnings if w.startswith(("a ", "c "))]
+    assert [w for w in alone.warnings if " under " in w and "jsrt test:" not in w] == of_curves
