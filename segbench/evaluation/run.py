@@ -195,7 +195,10 @@ class _Run:
             self.left_out.append(left_out)
 
     def _plan(self, work: ModelWork, number: int, part: Part | None) -> ModelRun:
-        """One network's part, which the record names before anything of it is computed."""
+        """One network's part, which the record names before anything of it is computed.
+
+        Where nothing is, its end names it; the keys of a hundred thousand cells are megabytes.
+        """
         plan = plan_model(work, number)
         missing = find_missing(work, plan, part, self.index)
         run = ModelRun(plan, missing, self.index, self.listener)
@@ -204,7 +207,8 @@ class _Run:
         run.said = (*work.subject.said, *agreement(self.workspace, work.subject))
         for sentence in run.said:
             self.listener.warn(f"{work.subject.name}: {sentence}")
-        self._write()
+        if run.pieces:
+            self._write()
         return run
 
     def _finish(self, run: ModelRun) -> None:

@@ -1,7 +1,7 @@
 """One Parquet file of rows: its columns and types, its header, and its checksum.
 
-A shard's header holds its address (cell, run, time) and every column that is the same in all its
-rows; a compacted file holds all columns as they are. Both read back as the same full table. A
+A file's header holds every column that is the same in all its rows; a shard's its address (cell,
+run, time) too, which in a compacted file are columns. Both read back as the same full table. A
 file's name ends in the SHA-256 of its bytes, so that no flipped bit is ever read as a score. Arrow
 is imported only when a file is read or written.
 """
@@ -91,6 +91,7 @@ ADDRESS: Mapping[str, str] = {"cell": "string", "run": "int64", "created": "doub
 """The cell of a row, the run that computed it and when (Unix time); after ``COLUMNS``."""
 
 _CHECKSUM = re.compile(r"-([0-9a-f]{16})\.parquet$")
+_CONSTANTS = "constants"
 _HEADER = b"segbench"  # the key of our JSON in a Parquet file's metadata
 
 
@@ -146,12 +147,17 @@ def typed_constants(constants: Mapping[str, Any]) -> dict[str, Any]:
 def write(folder: Path, stem: str, table: pa.Table, header: Mapping[str, Any]) -> Path:
     """Write ``<stem>-<checksum>.parquet``, the header as JSON in its metadata; whole or not at all.
 
+    Where the header does not say which columns are constant, those that are go into it.
+
     Raises:
         MachineError: the disk refused.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if _CONSTANTS not in header:
+        constants = _constants(table)
+        table, header = table.drop_columns([*constants]), {**header, _CONSTANTS: constants}
     text = json.dumps({"schema": SCHEMA_VERSION, **header}, sort_keys=True)
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({_HEADER: text.encode()}), sink)
@@ -159,6 +165,17 @@ def write(folder: Path, stem: str, table: pa.Table, header: Mapping[str, Any]) -
     path = folder / f"{stem}-{_checksum(content)}.parquet"
     write_atomically(path, content)
     return path
+
+
+def _constants(table: pa.Table) -> dict[str, Any]:
+    """The columns that are the same in all rows, with their value; to the bit."""
+    import pyarrow.compute as pc
+
+    found = {}
+    for name in table.column_names:
+        if name not in ADDRESS and len(values := pc.unique(table[name])) == 1:
+            found[name] = values[0].as_py()
+    return found
 
 
 def read_if_there(
@@ -250,7 +267,7 @@ def _expand(path: Path, table: pa.Table, header: Mapping[str, Any], wanted: pa.S
     """Those columns in that order, from the table or, where constant, from the header."""
     import pyarrow as pa
 
-    fixed = {**header.get("constants", {}), **{name: header.get(name) for name in ADDRESS}}
+    fixed = {**header.get(_CONSTANTS, {}), **{name: header.get(name) for name in ADDRESS}}
     columns = []
     for field in wanted:
         if field.name in table.column_names:

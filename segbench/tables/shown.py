@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pandas import Categorical, CategoricalDtype, DataFrame, unique
 
 from segbench.api.marks import CONSTANT, OTHER_DATA, TRAINED
+from segbench.metrics.numbering import number_of
 from segbench.store.runs import Asked, RunRecord
 from segbench.tables.asked import DataSet, Subject, data_sets
 from segbench.tables.texts import by_key, compact, stack, tidy
@@ -119,6 +120,7 @@ class _Stored:
 
     Attributes:
         cells: the number of each row's, (N,).
+        slots: the number of each row's attack, budget and seed, (N,).
     """
 
     def __init__(self, rows: DataFrame) -> None:
@@ -128,6 +130,7 @@ class _Stored:
         self._cells = {cell: number for number, cell in enumerate(cells.categories)}
         self.cells = cells.codes.to_numpy(np.int64)
         scores = self.cells * max(1, len(self._contents)) + contents.codes.to_numpy(np.int64)
+        self.slots = number_of(self.rows, _SLOT)
         self._scores = np.divmod(unique(scores), max(1, len(self._contents)))  # cells and contents
 
     def places(self, cells: Iterable[str]) -> Numbers:
@@ -189,11 +192,12 @@ def _chosen(stored: _Stored, subject: Subject) -> Numbers:
     """The rows of its cells; of cells alike in attack, budget and seed those asked for last."""
     place = stored.places(subject.cells)
     there = np.flatnonzero(place >= 0)
-    cells = stored.rows[_SLOT].iloc[there].assign(place=place[there]).drop_duplicates()
-    cells = cells.sort_values("place", kind="stable").drop_duplicates(_SLOT, keep="last")
+    own, slots = place[there], stored.slots
+    latest = np.full(len(slots) and int(slots.max()) + 1, -1, np.int64)
+    np.maximum.at(latest, slots[there], own)
     last = np.zeros(len(subject.cells), bool)
-    last[cells["place"]] = True
-    return there[last[place[there]]]
+    last[latest[latest >= 0]] = True
+    return there[last[own]]
 
 
 def _joined(stored: _Stored, parts: Sequence[DataFrame]) -> DataFrame:
