@@ -147,10 +147,14 @@ def _points(
     own = part.groupby(["budget", "attack"], sort=True, observed=True)
     means, places = own["jaccard"].mean(), own.indices
     lowest = means.fillna(np.inf).groupby(level="budget", sort=False).idxmin()
+    needed = part.drop(columns=["attack", "budget_kind", "budget"]).select_dtypes("number")
+    case = part["case_id"].to_numpy()
     for budget in budgets:
         least = lowest[budget]
         names.add(str(least[1]))
-        points.append(part.iloc[places[least]].drop_duplicates("case_id"))
+        rows = np.asarray(places[least])
+        first = np.unique(case[rows], return_index=True)[1]  # a name may stand for two
+        points.append(needed.iloc[rows[np.sort(first)]])
     return points, names.pop() if len(names) == 1 else FOUND
 
 
