@@ -122,10 +122,12 @@ def _validated(path: Path) -> str:
         return "a grid"
     from segbench.tables.golden import read_golden
     from segbench.tables.golden_cases import case_file, read_cases
+    from segbench.tables.verdicts import require_agreement
 
     if path.suffix == ".jsonl":
         return f"{len(read_cases(path) or {})} scores by case"
     rows, cases = read_golden(path), read_cases(case_file(path))
+    require_agreement(rows, cases or {})
     return f"{len(rows)} golden scores" + (f", {len(cases)} of them by case" if cases else "")
 
 

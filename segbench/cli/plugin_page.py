@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from fractions import Fraction
 from typing import Any
@@ -47,7 +47,7 @@ def describe_plugin(
         first, *rest = wrapped(f"{key} = {written(parameter.default)}   ({kind_of})", width - 2, "")
         yield f"  {first}"
         yield from (f"      {line}" for line in rest)
-        if meaning := meanings.get(key):
+        if meaning := meanings.get(key) or _told_with(key, meanings):
             yield from (f"      {line.strip()}" for line in wrapped(meaning, width - 6))
     if kind == "attacks" and may_be_confined(factory):
         yield f"  {WHERE} = none   ({FORMS})"
@@ -91,6 +91,12 @@ def _meanings(factory: Callable[..., Any]) -> dict[str, str]:
             for key, meaning in _ITEM.findall(section):
                 found[key.rstrip("_")] = " ".join(meaning.replace("``", "`").split())
     return found
+
+
+def _told_with(key: str, meanings: Mapping[str, str]) -> str:
+    """Of a key without a meaning of its own which other's tells it, if any does."""
+    others = [other for other, meaning in meanings.items() if f"`{key}`" in meaning]
+    return f"see {' and '.join(others)}." if others else ""
 
 
 def _command(kind: registry.Kind, factory: Callable[..., Any]) -> str:

@@ -64,7 +64,7 @@ def compare_golden(
         UserError: the tolerance is not a finite number of zero or more, or the golden file and its
             cases do not say the same.
     """
-    _require_agreement(golden, then or {})
+    require_agreement(golden, then or {})
     if not 0 <= tolerance < math.inf:
         raise UserError(f"tolerance {tolerance} is not a number of zero or more, such as 0.01")
     measured = {row_key(row): row for row in current.to_dict("records")}
@@ -80,7 +80,16 @@ def compare_golden(
     return DataFrame(lines, columns=[*KEY, *_NUMBERS, "verdict", "sentence"])
 
 
-def _require_agreement(golden: DataFrame, then: Mapping[Key, Scores]) -> None:
+def require_agreement(golden: DataFrame, then: Mapping[Key, Scores]) -> None:
+    """Refuse a golden file whose cases say something else.
+
+    Args:
+        golden: from ``read_golden``.
+        then: its scores by case.
+
+    Raises:
+        UserError: a mean is not that of its cases.
+    """
     for row in golden.to_dict("records"):
         scores = then.get(row_key(row))
         if scores is not None and abs(float(scores.values.mean()) - row["value"]) > _AGREE:

@@ -95,6 +95,7 @@ def test_one_plug_in_is_shown_whole_with_defaults_as_people_write_them(segbench)
     assert "steps = 40   (a whole number)" in text
     assert "restarts" in text
     assert "segbench attack -a pgd:" in text
+    assert "first = 1.0   (a number)\n      see schedule." in text  # told with another key
     assert "what is ascended" in text  # of loss, whose field is loss_
     assert segbench("list", "attacks", "pdg").exit_code == 2
     assert segbench("list", "runs", "pgd").exit_code == 2

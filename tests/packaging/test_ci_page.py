@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from segbench.cli.check import _validated
 from segbench.cli.check import command as check
 from segbench.cli.report import command as report
+from segbench.errors import UserError
+from segbench.tables.golden import read_golden, write_golden
+from segbench.tables.golden_cases import case_file
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
@@ -72,3 +76,15 @@ def test_the_hook_validates_files_and_names_what_is_wrong(tmp_path):
     done = subprocess.run([sys.executable, *entry[1:], str(golden)], capture_output=True, text=True)
     assert done.returncode == 2
     assert "is not a golden file" in done.stderr
+
+
+def test_a_golden_file_whose_cases_say_something_else_is_not_valid(tmp_path):
+    kept = ROOT / "reports" / "golden" / "jsrt-standard.csv"
+    golden = tmp_path / "golden.csv"
+    case_file(golden).write_bytes(case_file(kept).read_bytes())
+    golden.write_bytes(kept.read_bytes())
+    assert _validated(golden).endswith("of them by case")
+    rows = read_golden(golden)
+    write_golden(golden, rows.assign(value=rows["value"] / 2))
+    with pytest.raises(UserError, match="its cases"):
+        _validated(golden)
