@@ -158,6 +158,7 @@ def optimality(tables: Tables, specs: Specs) -> Iterator[str]:
 def draw(table: DataFrame, path: Path) -> None:
     """A panel per network and eps: the mean score against gradients, a line per attack."""
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     panels = list(parts(table))
     rows = -(-len(panels) // 3)
@@ -171,6 +172,7 @@ def draw(table: DataFrame, path: Path) -> None:
             if points:
                 axis.plot(*zip(*points, strict=True), marker="o", ms=3, label=name, **style)
         axis.set(title=f"{model}\n{dataset}, {255 * budget:g}/255", xscale="log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
     handles = {t: h for a in axes.flat for h, t in zip(*a.get_legend_handles_labels(), strict=True)}
