@@ -35,7 +35,7 @@ from segbench.tables.structures import by_structure, costs, spread_of_cases
 from segbench.tables.stuck import judge
 from segbench.tables.texts import compact, plain_texts, stack, tidy
 from segbench.tables.transfers import transfer_matrices
-from segbench.tables.worst import describe_worst, worst_cases
+from segbench.tables.worst import ROW, describe_worst, worst_cases
 
 Depth = Literal["cases", "summary", "curves", "all"]
 NOT_SUMMED_UP = ("dice", "sensitivity", "specificity", "nsd", "lesions", "lesions_found",
@@ -148,6 +148,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         return Tables(rows, own.cases, nothing, nothing, nothing, nothing, nothing)
     worst = worst_cases(own.cases, SUBJECT)
     judged = judge(own.cases, worst, SUBJECT, own.only)
+    worst = worst.assign(marks=judged.cases["marks"].iloc[worst[ROW]].array)
     cases = judged.cases if own.only is None else _of(judged.cases, own.only)
     worst = worst if own.only is None else _of(worst, own.only)
     everything = stack([cases[_measured(cases)], worst[_measured(cases)]])

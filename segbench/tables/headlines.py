@@ -8,7 +8,7 @@ they sum up, as the worst of several must be.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -22,7 +22,7 @@ from segbench.metrics.ranks import kendall_tau
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import CLEAN
 from segbench.plugins.where import where_of
-from segbench.tables.texts import by_key
+from segbench.tables.texts import by_key, words
 from segbench.tables.worst import KINDS
 
 RESAMPLES = 1000
@@ -48,6 +48,7 @@ class Number:
         of: the kind of number.
         key: the network, by the columns of the subject.
         attack: of the curve that counts.
+        attacks: all that it is made of.
         largest: budget.
         scores: metric -> ``score`` and ``group_id``, numbers, by the number of the case.
     """
@@ -55,6 +56,7 @@ class Number:
     of: str
     key: tuple[Any, ...]
     attack: str
+    attacks: Collection[str]
     largest: float
     scores: Mapping[str, DataFrame]
 
@@ -81,8 +83,8 @@ def headlines(
         measured = {name: getattr(found, name) for name in _MEASURED}
         facts = dict(zip(subject, number.key, strict=True)) | {"of": number.of}
         facts |= {"attack": number.attack, "largest": number.largest}
-        marks = doubts.get((*map(str, number.key), number.of), "")
-        lines.append(facts | {"value": found.mean} | measured | {"marks": marks})
+        own = (doubts.get((*map(str, number.key), number.of, a), "") for a in number.attacks)
+        lines.append(facts | {"value": found.mean} | measured | {"marks": words(own)})
     columns = [*subject, "of", "attack", "largest", "value", *_MEASURED, "marks"]
     return DataFrame(lines, columns=columns)
 
@@ -106,7 +108,7 @@ def score_numbers(
             clean = part[part["attack"] == CLEAN]
             if len(clean):
                 scores = {metric: _by_case(clean, metric) for metric in metrics}
-                yield Number("clean", key, CLEAN, 0.0, scores)
+                yield Number("clean", key, CLEAN, {CLEAN}, 0.0, scores)
         for kind in KINDS:
             own = [(key, part[part["budget_kind"] == kind], part) for key, part in networks]
             own = [one for one in own if len(one[1])]
@@ -116,16 +118,19 @@ def score_numbers(
             for key, part, whole in own:
                 budgets = sorted(common or set(part["budget"]))
                 clean = whole[whole["attack"] == CLEAN]
-                points, attack = _points(part, clean, budgets)
+                points, attacks = _points(part, clean, budgets)
                 axis = [0.0, *budgets] if len(clean) else budgets
                 scores = {metric: _heights(points, axis, metric) for metric in metrics}
-                yield Number(kind, key, attack, axis[-1], scores)
+                named = attacks[0] if len(attacks) == 1 else FOUND
+                yield Number(kind, key, named, attacks, axis[-1], scores)
         for key, part in networks:
             severe = part[part["budget_kind"] == "severity"]
             if len(severe):
-                named = f"worst of {severe['attack'].nunique()} corruptions"
+                attacks = sorted(severe["attack"].astype("str").unique())
+                named = f"worst of {len(attacks)} corruptions"
                 scores = {metric: _lowest(severe, metric) for metric in metrics}
-                yield Number("severity", key, named, float(severe["budget"].max()), scores)
+                largest = float(severe["budget"].max())
+                yield Number("severity", key, named, attacks, largest, scores)
 
 
 def _by_case(part: DataFrame, metric: str) -> DataFrame:
@@ -141,8 +146,8 @@ def _lowest(severe: DataFrame, metric: str) -> DataFrame:
 
 def _points(
     part: DataFrame, clean: DataFrame, budgets: Sequence[float]
-) -> tuple[list[DataFrame], str]:
-    """The rows of each point of the curve that counts, the clean one first, and its attack."""
+) -> tuple[list[DataFrame], list[str]]:
+    """The rows of each point of the curve that counts, the clean one first, and its attacks."""
     points, names = ([clean] if len(clean) else []), set()
     own = part.groupby(["budget", "attack"], sort=True, observed=True)
     means, places = own["jaccard"].mean(), own.indices
@@ -155,7 +160,7 @@ def _points(
         rows = np.asarray(places[least])
         first = np.unique(case[rows], return_index=True)[1]  # a name may stand for two
         points.append(needed.iloc[rows[np.sort(first)]])
-    return points, names.pop() if len(names) == 1 else FOUND
+    return points, sorted(names)
 
 
 def _heights(points: Sequence[DataFrame], axis: Sequence[float], metric: str) -> DataFrame:

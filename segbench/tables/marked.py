@@ -39,16 +39,18 @@ def describe_marks(summary: DataFrame) -> Iterator[str]:
 
 
 def doubts_of(curves: DataFrame, subject: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """What speaks against any curve of a network and kind of budget (``clean`` of none), by these.
+    """What speaks against a curve: by ``subject``, kind of budget (``clean`` of none) and attack.
 
     Args:
         curves: one row per curve, budget and metric.
         subject: the columns that name a model and its data.
     """
     found: dict[tuple[str, ...], set[str]] = {}
-    marked = curves.loc[curves["marks"] != "", [*subject, "budget_kind", "budget", "marks"]]
+    marked = curves.loc[
+        curves["marks"] != "", [*subject, "budget_kind", "budget", "attack", "marks"]
+    ]
     for line in marked.drop_duplicates().to_dict("records"):
-        kind = str(line["budget_kind"]) if line["budget"] else CLEAN
-        key = *(str(line[name]) for name in subject), kind
+        curve = (line["budget_kind"], line["attack"]) if line["budget"] else (CLEAN, CLEAN)
+        key = *(str(line[name]) for name in subject), *map(str, curve)
         found.setdefault(key, set()).update(distrusted(str(line["marks"])).split())
     return {key: " ".join(sorted(words)) for key, words in found.items()}

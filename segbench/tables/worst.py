@@ -29,10 +29,13 @@ _NEEDED = 5e-4  # of a mean: less is rounding
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 FOUND_AT = "found_at"  # the budget at which the image was found
+ROW = "row"
 
 
 def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
-    """One row per case and budget, columns as in ``cases`` and ``found_at``, a budget.
+    """One row per case and budget: columns as in ``cases``, and ``found_at``, a budget, and ``row``.
+
+    The latter is the place among the cases of the one whose image it is.
 
     None where there is but one attack, unless its own curve had to be closed. Only over the cases
     that each attack of the budget has. ``attack`` is ``worst of N attacks``, or ``NAME, closed``
@@ -51,7 +54,7 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     searched = slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN) & (slim["budget"] > 0)
     bounded = slim[searched & (by_key(slim, ["attack_params"], _rounding) == "")]
     if bounded.empty:
-        return cases.iloc[:0].assign(**{FOUND_AT: 0.0})
+        return cases.iloc[:0].assign(**{FOUND_AT: 0.0, ROW: 0})
     bounded = bounded.assign(where=by_key(bounded, ["attack_params"], where_of))
     bounded = bounded.assign(part=number_of(bounded, ["subject", "budget_kind", "where"]))
     bounded = bounded.assign(point=number_of(bounded, ["part", "budget"]))
@@ -61,7 +64,7 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     closed = _closed(own, slim[slim["attack"] == CLEAN])
     closed = closed[~closed["part"].isin(_idle_parts(bounded, closed))]
     whole = cases.iloc[closed["row"]].reset_index(drop=True)
-    changed = {name: closed[name].to_numpy() for name in [*_CHANGED, FOUND_AT]}
+    changed = {name: closed[name].to_numpy() for name in [*_CHANGED, FOUND_AT, ROW]}
     return compact(whole.assign(**changed))
 
 

@@ -165,3 +165,23 @@ def test_a_case_without_foreground_is_chosen_by_accuracy(row, frame):
 def test_the_gate_does_not_depend_on_which_attacks_are_stored_beside(grid_rows, frame):
     golden = golden_table(build_tables(frame(grid_rows())))
     assert not golden["attack"].str.contains("worst").any()
+
+
+def test_the_worst_bears_the_marks_of_the_images_that_it_is_made_of(row, frame):
+    def curve(attack, scores):
+        return [
+            row(attack=attack, budget=eps / 255, case_id=c, group_id=c, jaccard=score)
+            for eps, score in scores.items()
+            for c in "abc"
+        ]
+
+    rises = curve("fgsm", {2: 0.5, 8: 0.6})  # a weak attack that is stuck says nothing of the worst
+    tables = build_tables(frame(rises + curve("pgd", {2: 0.4, 8: 0.1})))
+    marks = dict(zip(tables.summary["attack"], tables.summary["marks"], strict=True))
+    assert marks == {"fgsm": "stuck", "pgd": "", "worst of 2 attacks": ""}
+    assert tables.headlines["marks"].tolist() == [""]
+    strong = curve("fgsm", {2: 0.3, 8: 0.31})  # here it found what counts
+    tables = build_tables(frame(strong + curve("pgd", {2: 0.4, 8: 0.35})))
+    marks = dict(zip(tables.summary["attack"], tables.summary["marks"], strict=True))
+    assert marks == {"fgsm": "stuck", "pgd": "", "worst of 2 attacks": "stuck"}
+    assert tables.headlines["marks"].tolist() == ["stuck"]
