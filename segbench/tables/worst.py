@@ -33,9 +33,9 @@ ROW = "row"
 
 
 def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
-    """One row per case and budget: columns as in ``cases``, and ``found_at``, a budget, and ``row``.
+    """One row per case and budget: the columns of ``cases``, ``found_at``, a budget, and ``row``.
 
-    The latter is the place among the cases of the one whose image it is.
+    The last is the place among the cases of the one whose image it is.
 
     None where there is but one attack, unless its own curve had to be closed. Only over the cases
     that each attack of the budget has. ``attack`` is ``worst of N attacks``, or ``NAME, closed``
