@@ -28,7 +28,8 @@ def refuse_cut(picture: Image.Image, path: Path) -> None:
         BadFileError: it does.
     """
     codec, _, offset, _ = _tile(picture)
-    content = path.read_bytes()[offset:]
+    whole = path.read_bytes()
+    content = whole[offset:]
     found = _text_numbers(picture, content) if codec == "ppm_plain" else len(content)
     count = picture.width * picture.height * len(picture.getbands())
     needed = count if codec == "ppm_plain" else _bytes_of(picture)
@@ -36,11 +37,11 @@ def refuse_cut(picture: Image.Image, path: Path) -> None:
         raise BadFileError(path, "is cut short (fewer pixels than its header says)")
     if codec == "ppm_plain":
         return
-    if content[needed:].strip():
+    if content[needed:].strip() or whole[offset - 1 : offset + 1] == b"\r\n":
         raise BadFileError(
             path,
-            f"has {found - needed} bytes behind its pixels (several pictures, or line ends that "
-            "were changed on the way)",
+            f"has {found:,} bytes of pixels where {needed:,} are declared (several pictures, or "
+            "line ends that were changed on the way)",
         )
     if white := white_of(picture):
         numbers = np.frombuffer(content, ">u2" if white > 255 else "u1", count)
