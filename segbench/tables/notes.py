@@ -214,8 +214,9 @@ def _doubtful(where: str, curves: DataFrame) -> Iterator[str]:
             yield f"{where}: {len(marked)} of {len(points)} intervals of Jaccard {meaning}"
     groups = int(points["groups"].min())
     if 1 < groups <= _UNSEEN:
+        unseen = 1 - 0.05 ** (1 / groups)  # "3 / groups", exactly: of two groups that is 150 %
         yield (
-            f"{where}: of {groups} groups, a failure of up to {3 / groups:.0%} of patients may be "
+            f"{where}: of {groups} groups, a failure of up to {unseen:.0%} of patients may be "
             "missing altogether, and no interval knows of it (rule of three; those of fewer than "
             f"{TELLING_GROUPS} groups' worth are marked {UNSEEN_TAIL} if nothing else)."
         )

@@ -414,3 +414,9 @@ def test_where_the_mean_is_half_and_the_lowest_tenth(row, frame):
     assert line["half_eps"] == pytest.approx(3 / 255)
     assert line["worst_decile"] == pytest.approx((0.15 + 0.16) / 2)  # two of eleven
     assert math.isinf(build_tables(frame(rows[:22])).summary["half_eps"].iloc[0])
+
+
+def test_what_no_group_shows_is_a_share_of_patients(row, frame):
+    """Three over the number of groups, of two groups, is more patients than there are."""
+    rows = [_clean(row, case_id=case, group_id=case) for case in "ab"]
+    assert _noted(build_tables(frame(rows)), "of 2 groups, a failure of up to 78% of patients")
