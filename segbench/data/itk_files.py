@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import math
 import os
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def open_itk(path: Path) -> VolumeFile:
     reader.SetFileName(str(path))
     if suffix_of(path) in HDF5_SUFFIXES:
         check_hdf5(path)
-    with _hushed():
+    with _traceless():
         reader.ReadImageInformation()
     if reader.GetDimension() not in (2, 3):
         raise BadFileError(path, f"has {reader.GetDimension()} dimensions; expected a volume")
@@ -95,7 +96,8 @@ def itk_bytes(
     image.SetDirection((matrix[:3, :3] / spacing).reshape(-1).tolist())
     image.SetOrigin(matrix[:3, 3].tolist())
     path = folder / f"volume{suffix}"
-    itk.WriteImage(image, str(path), True)
+    with _traceless():
+        itk.WriteImage(image, str(path), True)
     return path.read_bytes()
 
 
@@ -103,7 +105,7 @@ def _itk_array(itk: Any, path: Path, numbers: int, size: int) -> NDArray[Any]:
     """The voxels of a file that declares so many numbers of ``size`` bytes each."""
     check_length(path, numbers, size)
     try:
-        with _hushed():
+        with _traceless():
             image = itk.ReadImage(str(path))
         array = itk.GetArrayFromImage(image)  # ([Z, ]Y, X[, C])
     except RuntimeError as error:
@@ -111,6 +113,21 @@ def _itk_array(itk: Any, path: Path, numbers: int, size: int) -> NDArray[Any]:
     planes = array if image.GetDimension() == 3 else array[None]
     turned: NDArray[Any] = np.moveaxis(planes, (0, 1, 2), (2, 1, 0))
     return turned
+
+
+@contextmanager
+def _traceless() -> Iterator[None]:
+    """One at a time, hushed, and with the process's locale as it was afterwards.
+
+    The VTK reader leaves it at C, where whatever Python opens later as text is ASCII.
+    """
+    with _ONE_AT_A_TIME:
+        before = locale.setlocale(locale.LC_ALL)
+        try:
+            with _hushed():
+                yield
+        finally:
+            locale.setlocale(locale.LC_ALL, before)
 
 
 @contextmanager
@@ -125,7 +142,7 @@ def _hushed() -> Iterator[None]:
         yield
         return
     try:
-        with open(os.devnull, "wb") as nothing, _ONE_AT_A_TIME:
+        with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 2)
             try:
                 yield

@@ -1,6 +1,7 @@
 """Every ending that Pillow or SimpleITK registers is read as it was written, or refused and why."""
 
 import json
+import locale
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_a_volume_of_every_ending_is_read_as_it_was_written(suffix: str, tmp_pat
     assert header.bits == 8 * np.dtype(KINDS.get(suffix, "u1")).itemsize
     np.testing.assert_array_equal(read_voxels(path)[0], voxels[::-1, ::-1])
     np.testing.assert_array_equal(read_label_volume(path), voxels[::-1, ::-1])
+
+
+@pytest.mark.parametrize("suffix", VOLUME_SUFFIXES)
+def test_reading_leaves_the_locale_as_it_was(suffix: str, tmp_path: Path) -> None:
+    """ITK's VTK reader sets it to C, and texts with an accent could not be opened any more."""
+    needs(suffix)
+    write_volume(path := tmp_path / f"a{suffix}", RANDOM.integers(0, 120, (6, 7, 5)))
+    before = locale.setlocale(locale.LC_ALL)
+    read_voxels(path)
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 @pytest.mark.parametrize("suffix", VOLUME_SUFFIXES)
