@@ -19,7 +19,7 @@ from segbench.cli.options import (
     tile_options,
     workspace_option,
 )
-from segbench.store.garbage import none_expected
+from segbench.store.garbage import importing
 from segbench.store.workspace import Workspace
 
 
@@ -117,7 +117,7 @@ def command(
     segbench attack -m my_net.py:build --weights my_net.pt --dataset folder --data-root my_images \\
         --eps 0.01
     """
-    with none_expected():
+    with importing():
         from segbench.cli.evaluation import evaluate, show_plan
         from segbench.evaluation.records import validated
         from segbench.evaluation.request import Request

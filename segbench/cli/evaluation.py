@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.store.garbage import none_expected
+from segbench.store.garbage import importing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def evaluate(request: Request, workspace: Workspace) -> None:
     """Run the grid with a progress bar, then show the tables of what was asked for."""
-    with none_expected():
+    with importing():
         from segbench.cli.consoles import console
         from segbench.cli.display import AttackProgress, progress_bar
         from segbench.cli.summary import show_summary

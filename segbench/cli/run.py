@@ -13,7 +13,7 @@ from segbench.cli.options import (
     plan_option,
     workspace_option,
 )
-from segbench.store.garbage import none_expected
+from segbench.store.garbage import importing
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def command(grid: Path, workspace: Workspace, plan: bool, **overriding: Any) -> 
     models = ["nlcen", "unet"]
     seeds = [0, 1, 2]
     """
-    with none_expected():
+    with importing():
         from segbench.cli.evaluation import evaluate, show_plan, with_trained
         from segbench.cli.reporting import write_reports
         from segbench.data import open_dataset

@@ -18,9 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import generate_binary_structure, label
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import maximum_bipartite_matching
 from torch import Tensor
 
 COUNTS = ("lesions", "lesions_found", "lesions_false")
@@ -50,6 +47,9 @@ def lesion_counts(
 
 def count(mask: Mask, truth: Mask, overlap: float) -> tuple[int, int, int]:
     """``COUNTS`` of one class; ``mask`` and ``truth`` are bool (*spatial)."""
+    from scipy.ndimage import generate_binary_structure, label  # few runs count lesions
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     near = generate_binary_structure(truth.ndim, truth.ndim)
     lesions, number = label(truth, near)
     parts, predicted = label(mask, near)
@@ -65,6 +65,8 @@ def overlaps(
 
     ``lesions`` and ``parts`` (*spatial) number their components from 1; 0 is background.
     """
+    from scipy.sparse import coo_matrix
+
     both = (lesions > 0) & (parts > 0)
     pairs, common = np.unique(
         np.stack([lesions[both], parts[both]]), axis=1, return_counts=True

@@ -35,6 +35,13 @@ def number_of(frame: DataFrame, keys: Sequence[str]) -> Codes:
     return dense(number, size)[0]
 
 
+def first_of(number: Codes) -> Codes:
+    """The first row of each number, all of which from 0 up are there."""
+    first = np.empty(int(number.max(initial=-1)) + 1, np.int64)
+    first[number[::-1]] = np.arange(len(number))[::-1]  # of several the last one put there stays
+    return first
+
+
 def dense(keys: Codes, size: int) -> tuple[Codes, Codes]:
     """Of keys (N,) from 0 up to ``size`` the place of each among those that there are, and these.
 

@@ -18,7 +18,7 @@ from segbench.metrics.numbering import number_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_AT_ONCE = 200_000  # rows of Arrow tables
+_AT_ONCE = 100_000  # rows of Arrow tables
 
 Array = NDArray[Any]
 

@@ -90,7 +90,9 @@ LATER: Mapping[str, str | float] = {
 ADDRESS: Mapping[str, str] = {"cell": "string", "run": "int64", "created": "double"}
 """The cell of a row, the run that computed it and when (Unix time); after ``COLUMNS``."""
 
+_TEXTS = [name for name, kind in {**COLUMNS, **ADDRESS}.items() if kind == "string"]
 _CHECKSUM = re.compile(r"-([0-9a-f]{16})\.parquet$")
+_NOT_ITS_NAME = "its checksum is not that of its name"
 _CONSTANTS = "constants"
 _HEADER = b"segbench"  # the key of our JSON in a Parquet file's metadata
 
@@ -105,6 +107,14 @@ def schema(categories: bool = False) -> pa.Schema:
         named = pa.dictionary(pa.int32(), pa.string())
         types = {n: named if kind == pa.string() else kind for n, kind in types.items()}
     return pa.schema([pa.field(name, kind) for name, kind in types.items()])
+
+
+@cache
+def _part(names: tuple[str, ...], categories: bool) -> pa.Schema:
+    """The schema of those columns, in that order."""
+    import pyarrow as pa
+
+    return pa.schema([schema(categories).field(name) for name in names])
 
 
 def typed_table(constants: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -199,22 +209,24 @@ def _read(path: Path, columns: Sequence[str] | None, categories: bool) -> pa.Tab
     content = _content(path)
     if content is None:
         return None
+    named = _CHECKSUM.search(path.name)
+    if named:  # before a word of it is believed
+        _verify(path, content, named[1])
     try:
-        if _CHECKSUM.search(path.name):  # before a word of it is believed
-            _verify(path, content)
-        named = [field.name for field in pq.read_schema(pa.BufferReader(content))]
-        texts = [name for name in named if COLUMNS.get(name, ADDRESS.get(name)) == "string"]
-        dictionaries = texts if categories else None
-        stored = pq.ParquetFile(pa.BufferReader(content), read_dictionary=dictionaries)
-        header = _header(path, stored.schema_arrow.metadata or {})
-        _verify(path, content)
-        there = set(stored.schema_arrow.names)
-        table = stored.read(columns=[name for name in columns or schema().names if name in there])
+        source = pa.BufferReader(content)
+        facts = pq.read_metadata(source)
+        header = _header(path, facts.metadata or {})
+        if not named:
+            raise _damaged(path, _NOT_ITS_NAME)
+        there = set(facts.schema.names)
+        dictionaries = [name for name in _TEXTS if name in there] if categories else None
+        stored = pq.ParquetFile(source, metadata=facts, read_dictionary=dictionaries)
+        wanted = [*(columns or schema().names)]
+        table = stored.read(columns=[name for name in wanted if name in there])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _damaged(path, reason) from error
-    wanted = [schema(categories).field(name) for name in columns or schema().names]
-    return _expand(path, table, header, pa.schema(wanted))
+    return _expand(path, table, header, _part(tuple(wanted), categories))
 
 
 def _content(path: Path) -> bytes | None:
@@ -227,11 +239,10 @@ def _content(path: Path) -> bytes | None:
         raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _verify(path: Path, content: bytes) -> None:
+def _verify(path: Path, content: bytes, checksum: str) -> None:
     """Refuse a file whose bytes are not those it was written with."""
-    match = _CHECKSUM.search(path.name)
-    if match is None or match[1] != _checksum(content):
-        raise _damaged(path, "its checksum is not that of its name")
+    if checksum != _checksum(content):
+        raise _damaged(path, _NOT_ITS_NAME)
 
 
 def _checksum(content: bytes) -> str:
@@ -268,10 +279,11 @@ def _expand(path: Path, table: pa.Table, header: Mapping[str, Any], wanted: pa.S
     import pyarrow as pa
 
     fixed = {**header.get(_CONSTANTS, {}), **{name: header.get(name) for name in ADDRESS}}
+    stored = dict(zip(table.column_names, table.columns, strict=True))
     columns = []
     for field in wanted:
-        if field.name in table.column_names:
-            columns.append(table[field.name])
+        if field.name in stored:
+            columns.append(stored[field.name])
         elif fixed.get(field.name) is not None:
             columns.append(_repeat(fixed[field.name], field.type, len(table)))
         elif field.name in LATER:

@@ -5,11 +5,13 @@ NaN, a class that the label lacks, is skipped.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from segbench.metrics.numbering import number_of
+from segbench.metrics.numbering import first_of, number_of
 from segbench.tables.curves import METRICS
 from segbench.tables.lesions import with_lesions
 from segbench.tables.minnorm import KIND, curve_points, summarise_distances
@@ -61,23 +63,19 @@ def _averaged(
     """One row per combination of keys, in order, and the number of each row's; words are joined."""
     number = number_of(rows, keys)
     if np.array_equal(number, np.arange(len(rows))):  # nothing to average, and nothing is copied
-        columns = {name: rows[name] for name in (*keys, *means, *_WORDS)}
-        whole = DataFrame(columns, copy=False).reset_index(drop=True)
+        own = {name: rows[name] for name in (*keys, *means, *_WORDS)}
+        whole = DataFrame(own, copy=False).reset_index(drop=True)
         return whole.astype(dict.fromkeys(means, np.float64)), number
-    first = np.unique(number, return_index=True)[1]
-    found = rows[keys].iloc[first].reset_index(drop=True)
+    first = first_of(number)
     single = len(first) == len(rows)  # then there is nothing to average
-    for column in means:
-        values = rows[column]
-        if values.isna().all():
-            found[column] = np.nan
-            continue
-        own = values.iloc[first] if single else values.groupby(number).mean()
-        found[column] = own.to_numpy(np.float64)
-    for column in _WORDS:
-        if single or rows[column].nunique() == 1:
-            found[column] = rows[column].iloc[first].reset_index(drop=True)
+    measured = [column for column in means if not rows[column].isna().all()]
+    averaged = rows[measured].iloc[first] if single else rows[measured].groupby(number).mean()
+    columns: dict[str, Any] = {name: rows[name].array.take(first) for name in keys}
+    for name in means:
+        columns[name] = averaged[name].to_numpy(np.float64) if name in averaged else np.nan
+    for name in _WORDS:
+        if single or rows[name].nunique() == 1:
+            columns[name] = rows[name].array.take(first)
         else:
-            said = join_words(rows[[column]].assign(number=number), ["number"], column)
-            found[column] = said.reindex(range(len(found)))
-    return found, number
+            columns[name] = join_words(number, rows[name])
+    return DataFrame(columns, copy=False), number

@@ -33,6 +33,7 @@ RANGES: dict[str, Range] = {"hd95": "distance", "lesions_false": "distance"}
 DECILE = 0.1
 """The share of cases whose mean is the worst decile of a point."""
 
+_ENDS = ["eps", "budget", "mean", "low", "high"]
 _POINT = ["mean", "low", "high", "relative_drop", "worst_decile", "cases", "groups", "doubt"]
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -60,8 +61,7 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     pairs = zip(facts["budget_kind"], facts["budget"].tolist(), strict=True)
     facts["eps"] = [eps[kind, budget] if budget else "0" for kind, budget in pairs]
     for column in ("precision", "marks"):
-        said = DataFrame({"point": where, column: cases[column].array.take(row)})
-        facts[column] = join_words(said, ["point"], column).reindex(range(len(facts))).to_numpy()
+        facts[column] = join_words(where, cases[column].iloc[row])
     parts = []
     for metric in (name for name in METRICS if name in cases and cases[name].notna().any()):
         values = cases[metric].to_numpy(dtype=np.float64)[row]
@@ -76,27 +76,28 @@ def summarise(curves: DataFrame) -> DataFrame:
     """One row per curve, of Jaccard: its point at every eps, the fall at the largest, the area."""
     curve = [*curves.columns[: curves.columns.get_loc("budget")]]
     jaccard = curves[curves["metric"] == "jaccard"]
+    values = {str(name): jaccard[name].to_numpy().tolist() for name in jaccard}
+    by_curve: dict[tuple[Any, ...], list[int]] = {}
+    for place, key in enumerate(zip(*(values[name] for name in curve), strict=True)):
+        by_curve.setdefault(key, []).append(place)
     lines = []
-    by_curve: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
-    for point in jaccard.to_dict("records"):
-        by_curve.setdefault(tuple(point[name] for name in curve), []).append(point)
-    for key, part in sorted(by_curve.items()):
+    for key, places in sorted(by_curve.items()):
+        part = {name: [own[place] for place in places] for name, own in values.items()}
         line: dict[str, Any] = dict(zip(curve, key, strict=True))
-        line |= {name: min(point[name] for point in part) for name in ("cases", "groups")}
-        for point in part:
-            name = point["eps"] if point["budget"] else CLEAN
-            line |= {name: point["mean"], f"{name}_low": point["low"]}
-            line |= {f"{name}_high": point["high"]}
-        budgets, means = ([point[name] for point in part] for name in ("budget", "mean"))
+        line |= {name: min(part[name]) for name in ("cases", "groups")}
+        budgets, means = part["budget"], part["mean"]
+        for eps, budget, *ends in zip(*(part[name] for name in _ENDS), strict=True):
+            name = eps if budget else CLEAN
+            line |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
         line |= {
             "largest_eps": budgets[-1],
-            "relative_drop": part[-1]["relative_drop"] if budgets[-1] else math.nan,
-            "worst_decile": part[-1]["worst_decile"],
+            "relative_drop": part["relative_drop"][-1] if budgets[-1] else math.nan,
+            "worst_decile": part["worst_decile"][-1],
             "auc": _area(budgets, means),
             "half_eps": _half(budgets, means),
-            "precision": phrases(point["precision"] for point in part),
-            "marks": words(point["marks"] for point in part),
-            "doubt": words(point["doubt"] for point in part),
+            "precision": phrases(part["precision"]),
+            "marks": words(part["marks"]),
+            "doubt": words(part["doubt"]),
         }
         lines.append(line)
     names = [CLEAN, *_eps_in_order(jaccard)]

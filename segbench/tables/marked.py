@@ -49,6 +49,7 @@ def doubts_of(curves: DataFrame, subject: Sequence[str]) -> dict[tuple[str, ...]
     marked = curves.loc[
         curves["marks"] != "", [*subject, "budget_kind", "budget", "attack", "marks"]
     ]
+    marked = marked.assign(budget=marked["budget"] != 0)  # of clean scores or not: a few lines
     for line in marked.drop_duplicates().to_dict("records"):
         curve = (line["budget_kind"], line["attack"]) if line["budget"] else (CLEAN, CLEAN)
         key = *(str(line[name]) for name in subject), *map(str, curve)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from pandas import DataFrame
 
-from segbench.metrics.numbering import number_of
+from segbench.metrics.numbering import first_of, number_of
 from segbench.metrics.stats import (
     CONFIDENCE,
     FEW,
@@ -167,7 +167,7 @@ def _unmatched(where: str, cases: DataFrame) -> Iterator[str]:
     lacking = np.setdiff1d(number[~clean], number[clean])
     if not len(lacking):
         return
-    models = cases["model"].iloc[np.unique(number, return_index=True)[1][lacking]].astype("str")
+    models = cases["model"].iloc[first_of(number)[lacking]].astype("str")
     for model, missing in sorted(Counter(models).items()):
         yield (
             f"{where}: {model} lacks the clean score of {_count(missing, 'attacked case')}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from segbench.metrics.numbering import dense, number_of
+from segbench.metrics.numbering import dense, first_of, number_of
 from segbench.tables.texts import stack
 from segbench.tables.worst import SELECTING
 
@@ -70,7 +70,7 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         lowest: the lowest that anything found, in the same columns.
     """
     point = number_of(cases, [*keys, "budget"])
-    row = np.unique(point, return_index=True)[1]
+    row = first_of(point)
     curve = number_of(cases.iloc[row], keys)
     count = len(row)
     case = cases["case_id"].to_numpy(np.int64)

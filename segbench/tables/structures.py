@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, concat, cut
 
-from segbench.metrics.numbering import number_of
+from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import CLEAN
 from segbench.tables.certified import is_certified
 
@@ -78,7 +78,7 @@ def by_structure(rows: DataFrame) -> DataFrame:
 def _numbered(rows: DataFrame, keys: list[str]) -> tuple[NDArray[np.int64], DataFrame]:
     """The number of each row's combination of keys, and the keys by that number."""
     number = number_of(rows, keys)
-    first = np.unique(number, return_index=True)[1]
+    first = first_of(number)
     return number, rows[keys].iloc[first].reset_index(drop=True)
 
 

@@ -7,13 +7,15 @@ grouping by it takes no comparison of texts; ``stack`` keeps it so where frames 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pandas import Categorical, CategoricalDtype, DataFrame, Series, concat
 from pandas.api.types import is_numeric_dtype, union_categoricals
 
-from segbench.metrics.numbering import number_of
+from segbench.metrics.numbering import dense, first_of, number_of
 
 _NAMED = 3  # of a list that may be as long as the tables; they have a column for it
 
@@ -49,7 +51,7 @@ def stack(frames: Sequence[DataFrame]) -> DataFrame:
 def by_key(rows: DataFrame, keys: list[str], make: Callable[..., str]) -> Series[Any]:
     """A column of texts that are made of others', once for every combination that is there."""
     number = number_of(rows, keys)
-    first = rows[keys].iloc[np.unique(number, return_index=True)[1]]
+    first = rows[keys].iloc[first_of(number)]
     made = [make(*line) for line in first.itertuples(index=False, name=None)]
     names = sorted(set(made))
     places = {name: place for place, name in enumerate(names)}
@@ -81,14 +83,30 @@ def plain_texts(frame: DataFrame) -> DataFrame:
     return frame.astype(dict.fromkeys(texts, "str"))
 
 
-def join_words(rows: DataFrame, keys: list[str], column: str) -> Series[str]:
-    """Every word that a column has within each key, once, sorted."""
-    unique = rows[[*keys, column]].drop_duplicates()
-    if unique.duplicated(keys).any():  # rare, and slow where there are many
-        join = words if column == "marks" else phrases
-        joined: Series[str] = unique.groupby(keys, observed=True)[column].agg(join)
-        return joined
-    return unique.set_index(keys)[column]
+def join_words(number: NDArray[np.int64], column: Series[Any]) -> Categorical[Any]:
+    """Of each number, all of which from 0 up are there, every word that its rows bear, sorted.
+
+    Args:
+        number: (N,).
+        column: N texts, of which some may be several words.
+    """
+    texts = column.astype("category").cat
+    names = [str(name) for name in texts.categories]
+    keys = number * len(names) + texts.codes.to_numpy(np.int64)
+    of, name = np.divmod(dense(keys, (int(number.max(initial=-1)) + 1) * len(names))[1], len(names))
+    start = np.flatnonzero(np.append(True, of[1:] != of[:-1]))
+    if len(start) == len(of):
+        return Categorical.from_codes(name, dtype=CategoricalDtype(names))
+    join = words if column.name == "marks" else phrases
+    known: dict[bytes, str] = {}  # what many numbers bear is joined once
+    said = []
+    for first, stop in pairwise([*start.tolist(), len(of)]):
+        own = name[first:stop]
+        key = own.tobytes()
+        if key not in known:
+            known[key] = join(names[place] for place in own.tolist())
+        said.append(known[key])
+    return Categorical(said, dtype=CategoricalDtype(sorted(set(said))))
 
 
 def phrases(texts: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
 
-from segbench.metrics.numbering import number_of
+from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import WHERE, where_of
 from segbench.tables.texts import budgets_of, by_key, compact
@@ -119,7 +119,7 @@ def _lowest_of_each(bounded: DataFrame) -> DataFrame:
 def _first_of_attacks(bounded: DataFrame) -> DataFrame:
     """A row of each point and attack."""
     number = number_of(bounded, ["point", "attack", "attack_params"])
-    return bounded.iloc[np.unique(number, return_index=True)[1]]
+    return bounded.iloc[first_of(number)]
 
 
 def _closed(own: DataFrame, clean: DataFrame) -> DataFrame:
@@ -178,10 +178,9 @@ def describe_worst(worst: DataFrame) -> Iterator[str]:
     names = eps_names(budgets_of(worst))
     models: dict[tuple[str, str], list[str]] = {}
     for (dataset, split, kind, attack, params, model), part in worst.groupby(keys, sort=True):
-        budgets = ", ".join(
-            names[str(kind), budget] for budget in sorted(set(part["budget"].tolist()))
-        )
-        cases = sorted({len(point) for _, point in part.groupby("budget")})
+        points, sizes = np.unique(part["budget"].to_numpy(), return_counts=True)
+        budgets = ", ".join(names[str(kind), budget] for budget in points.tolist())
+        cases = sorted(set(sizes.tolist()))
         curve = f"{dataset} {split}: the {attack} ({kind} {budgets})"
         meaning = (
             f"is, per case, the lowest {SELECTING} at this budget or a smaller one of "

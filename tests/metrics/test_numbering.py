@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from segbench.metrics import numbering
-from segbench.metrics.numbering import dense, number_of
+from segbench.metrics.numbering import dense, first_of, number_of
 
 
 @pytest.mark.parametrize("few", [0, 50_000_000])
@@ -28,11 +28,14 @@ def test_a_combination_has_the_number_that_a_grouping_gives_it(seed, few, monkey
     )
     for keys in (["seed"], ["text", "name"], [*frame]):
         expected = frame.groupby(keys, sort=True, observed=True).ngroup()
-        assert number_of(frame, keys).tolist() == expected.tolist()
+        number = number_of(frame, keys)
+        assert number.tolist() == expected.tolist()
+        assert first_of(number).tolist() == np.unique(number, return_index=True)[1].tolist()
 
 
 def test_nothing_and_a_missing_value_have_numbers():
     assert number_of(pd.DataFrame({"a": []}), ["a"]).tolist() == []
+    assert first_of(np.zeros(0, np.int64)).tolist() == []
     frame = pd.DataFrame({"a": pd.Categorical(["y", None, "x", "y"])})
     assert number_of(frame, ["a"]).tolist() == [1, 2, 0, 1]
 

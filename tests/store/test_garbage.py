@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
+from types import ModuleType
 
 import pytest
 
-from segbench.store.garbage import none_expected
+from segbench.store.garbage import importing, none_expected
 
 
 def fail_within() -> None:
@@ -25,3 +27,21 @@ def test_it_is_left_as_it_was_found(on: bool) -> None:
         assert gc.isenabled() == on
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_what_is_imported_is_never_looked_through_again() -> None:
+    """Only once: a process that has imported everything keeps its own garbage out of that."""
+    name = "segbench_imported_by_this_test"
+    try:
+        with importing():
+            assert not gc.isenabled()
+            sys.modules[name] = ModuleType(name)
+        frozen = gc.get_freeze_count()
+        assert frozen > 0
+        with importing():
+            made = [[] for _ in range(100)]
+        assert gc.get_freeze_count() <= frozen
+        assert all(gc.is_tracked(one) for one in made)
+    finally:
+        sys.modules.pop(name, None)
+        gc.unfreeze()
