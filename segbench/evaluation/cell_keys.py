@@ -6,6 +6,7 @@ What depends on the attack alone is described, and written down, once for all it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from segbench.api import Budget, TransferAttack
 from segbench.evaluation.cell import cell_facts, transfer_facts
@@ -20,8 +21,7 @@ from segbench.store.records import SharedDigest, canonical_text
 from segbench.store.rows import KEY_DIGITS
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """Rows of a cell: of its images as the attack left them, or on the levels of their files."""
 
     key: str

@@ -27,10 +27,13 @@ def number_of(frame: DataFrame, keys: Sequence[str]) -> Codes:
     number, size = np.zeros(len(frame), np.int64), 1
     for key in keys:
         codes, count = _codes(frame[key])
-        if count > 1 and size > 1 and size * count > max(_GROWN * len(frame), 1000):
+        if count == 1:
+            continue
+        if size > 1 and size * count > max(_GROWN * len(frame), 1000):
             number, found = dense(number, size)
             size = len(found)
-        number = number * count + codes
+        number *= count
+        number += codes
         size *= count
     return dense(number, size)[0]
 
@@ -64,9 +67,23 @@ def _codes(column: Series[Any]) -> tuple[NDArray[Any], int]:
     """The number of each value among all, and of how many."""
     if isinstance(column.dtype, CategoricalDtype):
         codes, count = column.cat.codes.to_numpy(), len(column.cat.categories)
+    elif (near := _near_integers(column)) is not None:
+        codes, found = near
+        count = len(found)
     else:
         codes, values = factorize(column, sort=True)
         count = len(values)
     if len(codes) and codes.min() < 0:
         codes, count = np.where(codes < 0, count, codes), count + 1
-    return codes.astype(np.int64, copy=False), max(1, count)
+    return codes, max(1, count)
+
+
+def _near_integers(column: Series[Any]) -> tuple[Codes, Codes] | None:
+    """``dense`` of integers none of which is far from another, such as seeds; else None."""
+    if not isinstance(column.dtype, np.dtype) or column.dtype.kind != "i" or column.empty:
+        return None
+    values = column.to_numpy()
+    least, span = int(values.min()), int(values.max()) - int(values.min()) + 1
+    if span > _GROWN * len(values):
+        return None
+    return dense(values.astype(np.int64) - least, span)

@@ -1,7 +1,7 @@
 """Many files of rows as the columns of one frame, in little more memory than the frame itself.
 
 Arrow holds a text as a number of 32 bits; of a few hundred names 8 or 16 do. So files are taken a
-few at a time, what Arrow held of them is given back, and columns are joined and sorted one by one.
+few at a time, in the same memory of Arrow's, and columns are joined and sorted one by one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import Categorical, CategoricalDtype, DataFrame
 
-from segbench.metrics.numbering import number_of
+from segbench.metrics.numbering import first_of, number_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +71,9 @@ def gather(tables: Iterable[pa.Table]) -> DataFrame:
 
 def in_order(frame: DataFrame, by: Sequence[str], kept: NDArray[np.bool_]) -> DataFrame:
     """The rows that are kept, sorted by some columns and numbered anew; the frame is emptied."""
-    order = np.argsort(number_of(frame, by), kind="stable")
+    number = number_of(frame, by)
+    distinct = int(number.max(initial=-1)) + 1 == len(number)
+    order = first_of(number) if distinct else np.argsort(number, kind="stable")
     order = order if kept.all() else order[kept[order]]
     taken = {str(name): frame.pop(str(name)).array.take(order) for name in [*frame]}
     return DataFrame(taken, copy=False)
@@ -107,6 +109,6 @@ def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             yield pa.concat_tables(waiting)
             waiting.clear()
             rows = 0
-            pa.default_memory_pool().release_unused()
     if waiting:
         yield pa.concat_tables(waiting)
+    pa.default_memory_pool().release_unused()

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,14 @@ class _Rows:
 
     Attributes:
         cell: of each row, (N,); ``case`` likewise.
-        table: ``_COLUMNS``.
+        found: the other columns of ``_COLUMNS``, (N,) each.
     """
 
     cells: Mapping[str, int]
-    cell: NDArray[np.int32]
+    cell: NDArray[np.integer[Any]]
     cases: Mapping[str, int]
-    case: NDArray[np.int32]
-    table: pa.Table
+    case: NDArray[np.integer[Any]]
+    found: Mapping[str, NDArray[Any]]
 
 
 class RowIndex:
@@ -79,10 +79,10 @@ class RowIndex:
         own = np.flatnonzero((row >= 0) & (column >= 0))
         done[row[own], column[own]] = True
         for name, found in measured.items():
-            values = rows.table[name].to_numpy()
-            there = own[~np.isnan(values[own])]
-            there = there[np.argsort(rows.table["run"].to_numpy()[there], kind="stable")]
-            found[row[there], column[there]] = values[there]
+            at = rows.found[name]
+            there = own[~np.isnan(at[own])]
+            there = there[np.argsort(rows.found["run"][there], kind="stable")]
+            found[row[there], column[there]] = at[there]
         asked = np.ix_(_numbers(keys, cells), _numbers(contents, cases))
         answer: NDArray[np.bool_] = done[asked]
         for name, values in (wanted or {}).items():
@@ -136,20 +136,14 @@ class RowIndex:
 
 
 def _join(tables: Iterable[pa.Table]) -> _Rows:
-    import pyarrow as pa
+    from segbench.store.columns import gather
 
-    empty = rowfile.schema(categories=True).empty_table().select(_COLUMNS)
-    table = pa.concat_tables([empty, *tables]).unify_dictionaries().combine_chunks()
-    cells, cell = _numbered(table["cell"])
-    cases, case = _numbered(table["case_sha256"])
-    return _Rows(cells, cell, cases, case, table.select(["run", *ON_REQUEST]))
-
-
-def _numbered(column: pa.ChunkedArray) -> tuple[dict[str, int], NDArray[np.int32]]:
-    """The number of each text, and of each row its text's."""
-    texts = column.combine_chunks()
-    names = {name: number for number, name in enumerate(texts.dictionary.to_pylist())}
-    return names, texts.indices.to_numpy()
+    rows = gather([rowfile.schema(categories=True).empty_table().select(_COLUMNS), *tables])
+    texts = (rows[name].cat for name in ("cell", "case_sha256"))
+    numbers = [({n: i for i, n in enumerate(t.categories.tolist())}, t.codes) for t in texts]
+    (cells, cell), (cases, case) = numbers
+    found = {name: rows[name].to_numpy() for name in ("run", *ON_REQUEST)}
+    return _Rows(cells, cell.to_numpy(), cases, case.to_numpy(), found)
 
 
 def _places(numbers: Mapping[str, int], names: Sequence[str]) -> NDArray[np.int64]:

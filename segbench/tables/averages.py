@@ -46,8 +46,12 @@ def _average_classes(rows: DataFrame) -> DataFrame:
     scores, number = _averaged(rows, [*CASE, "seed"], _MEANS)
     for counted in ("false_positives", "lesions_false"):
         values = rows[counted]
-        nothing = values.isna().all()
-        scores[counted] = np.nan if nothing else values.groupby(number).sum(min_count=1).to_numpy()
+        if values.isna().all():
+            scores[counted] = np.nan
+        elif len(scores) == len(rows):
+            scores[counted] = values.to_numpy()[first_of(number)]
+        else:
+            scores[counted] = values.groupby(number).sum(min_count=1).to_numpy()
     return scores
 
 

@@ -33,7 +33,7 @@ from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
 from segbench.tables.stuck import judge
-from segbench.tables.texts import compact, plain_texts, stack, tidy
+from segbench.tables.texts import compact, distinct, plain_texts, stack, tidy
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import ROW, describe_worst, worst_cases
 
@@ -41,6 +41,9 @@ Depth = Literal["cases", "summary", "curves", "all"]
 NOT_SUMMED_UP = ("dice", "sensitivity", "specificity", "nsd", "lesions", "lesions_found",
                  "lesions_false", "seconds")  # fmt: skip
 """Columns of rows that say nothing in a summary, which is of Jaccard, nor in what it notes."""
+
+SUMMED_UP_BY = [*CASE, "seed"]
+"""The order in which a summary has least to do with rows; its numbers are those of any order."""
 
 
 def build_tables(
@@ -68,8 +71,8 @@ def build_tables(
         diagnoses: from ``read_diagnoses``: their findings, and marks on rows not to be trusted.
         damaged: sentences about files that could not be read.
         depth: how much is computed: ``cases`` alone, for the gate; ``curves``, but no pairs of
-            networks; of them a ``summary`` of Jaccard, for a terminal; or all, for a report. What
-            is not computed is empty.
+            networks; of them a ``summary`` of Jaccard with its notes, for a terminal; or all, for a
+            report. What is not computed is empty.
         trainings: SHA-256 of weights -> how they were trained, and what that took.
         pictures: finds those of the rows, which have the names that the tables show.
         only: names that rows bear; the tables are of these networks. The others are judged along:
@@ -155,7 +158,6 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     curves = plain_texts(draw_curves(everything, SUBJECT))
     summary = summarise(curves)
     certificates = plain_texts(certified.tabulate(own.proved, cases, curves, SUBJECT))
-    numbers = [*score_numbers(everything, SUBJECT, RANKING if depth == "all" else RANKING[:1])]
     apart = describe_apart(curves["model"].unique(), given.settings)
     warnings = [
         *own.diagnosed.findings,
@@ -180,14 +182,21 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         curves=curves,
         summary=summary,
         distances=own.distances,
-        seeds=spread_over_seeds(curves, given.settings),
+        seeds=DataFrame(),
         comparisons=DataFrame(),
-        transfers=list(transfer_matrices(curves)),
         notes=[*warnings, *said],
         certificates=certificates,
         warnings=warnings,
         findings=own.diagnosed.findings,
         examined=own.diagnosed.examined,
+    )
+    if depth == "summary":
+        return tables
+    numbers = [*score_numbers(everything, SUBJECT, RANKING if depth == "all" else RANKING[:1])]
+    tables = replace(
+        tables,
+        seeds=spread_over_seeds(curves, given.settings),
+        transfers=list(transfer_matrices(curves)),
         headlines=plain_texts(headlines(numbers, SUBJECT, doubts_of(curves, SUBJECT))),
         **own.whence,
     )
@@ -218,12 +227,19 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         diagnosed=describe_diagnoses(rows, named, given.diagnoses),
         only=None if given.only is None else {*named["model"].astype("str")},
         seeds=seeds_of(named),
-        whence={
-            "attacks": parameters_of(named),
-            "provenance": trace(named, given.runs),
-            "pictures": given.pictures(named) if depth == "all" else (),
-        },
+        whence=_whence(named, given, depth),
     )
+
+
+def _whence(named: DataFrame, given: _Given, depth: Depth) -> dict[str, Any]:
+    """Where the rows came from, which a summary does not say."""
+    if depth == "summary":
+        return {}
+    return {
+        "attacks": parameters_of(named),
+        "provenance": trace(named, given.runs),
+        "pictures": given.pictures(named) if depth == "all" else (),
+    }
 
 
 def _of(frame: DataFrame, models: Collection[str]) -> DataFrame:
@@ -250,7 +266,7 @@ def _measured(cases: DataFrame) -> list[str]:
 
 def _retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
     """The models whose checkpoint has other weights by now than those the rows are of."""
-    pairs = rows[["model", "weights_sha256"]].drop_duplicates().itertuples(index=False, name=None)
+    pairs = distinct(rows, ["model", "weights_sha256"])
     return sorted({model for model, weights in pairs if current.get(model, weights) != weights})
 
 

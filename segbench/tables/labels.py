@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from segbench.plugins.naming import CLEAN, spelled, tell_apart
-from segbench.tables.texts import by_key
+from segbench.tables.texts import by_key, distinct
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,8 +22,8 @@ def name_apart(rows: DataFrame) -> DataFrame:
     Clean is always just that.
     """
     for name, identity in (("model", "network_sha256"), ("dataset", "dataset_fingerprint")):
-        pairs = rows[[name, identity]].drop_duplicates()
-        shared = set(pairs.loc[pairs[name].duplicated(), name])
+        bearers = Counter(own for own, _ in distinct(rows, [name, identity]))
+        shared = {own for own, count in bearers.items() if count > 1}
         if shared:
 
             def apart(text: str, sha: str, among: Collection[str] = frozenset(shared)) -> str:
@@ -30,7 +31,7 @@ def name_apart(rows: DataFrame) -> DataFrame:
 
             rows = rows.assign(**{name: by_key(rows, [name, identity], apart)})
     keys = ["attack", "attack_params"]
-    variants = sorted(set(rows[keys].drop_duplicates().itertuples(index=False, name=None)))
+    variants = sorted(distinct(rows, keys))
     labels = dict(zip(variants, tell_apart([spelled(*pair) for pair in variants]), strict=True))
     params = by_key(rows, keys, lambda attack, own: "{}" if attack == CLEAN else own)
     return rows.assign(attack=by_key(rows, keys, lambda *pair: labels[pair]), attack_params=params)

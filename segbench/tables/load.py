@@ -13,7 +13,7 @@ from segbench.store.diagnoses import read_diagnoses
 from segbench.store.rows import read_rows
 from segbench.store.runs import RunRecord, read_runs
 from segbench.store.workspace import Workspace
-from segbench.tables.build import NOT_SUMMED_UP, Depth, build_tables
+from segbench.tables.build import NOT_SUMMED_UP, SUMMED_UP_BY, Depth, build_tables
 from segbench.tables.pictures import read_pictures
 from segbench.tables.shown import last_asked, rows_of_runs
 from segbench.training.card import find_checkpoints, load_card
@@ -44,8 +44,13 @@ def load_tables(
     """
     damaged: list[str] = []
     runs = read_runs(workspace, damaged)
-    without = NOT_SUMMED_UP if depth == "summary" else ()
-    rows = read_rows(workspace, damaged, categories=True, without=without)
+    rows = read_rows(
+        workspace,
+        damaged,
+        categories=True,
+        without=NOT_SUMMED_UP if depth == "summary" else (),
+        by=SUMMED_UP_BY if depth == "summary" else (),
+    )
     if rows.empty:
         left_out = f" ({'; '.join(damaged)})" if damaged else ""
         raise UserError(

@@ -23,7 +23,7 @@ from segbench.plugins.where import where_of
 from segbench.tables.certified import is_certified
 from segbench.tables.lesions import describe_lesions
 from segbench.tables.shown import Shown
-from segbench.tables.texts import few
+from segbench.tables.texts import distinct, few
 
 _METHOD = (
     "A case's score is the mean over the classes its label has; a point is the mean over cases, "
@@ -135,8 +135,7 @@ def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool)
 
 def describe_units(shown: Shown) -> Iterator[str]:
     """What 1/255 of [0, 1] is in the numbers of the files, once per data set."""
-    pairs = shown.rows[["dataset", "split"]].drop_duplicates()
-    there = set(pairs.itertuples(index=False, name=None))
+    there = set(distinct(shown.rows, ["dataset", "split"]))
     for (dataset, split), (least, greatest) in sorted(shown.spans.items()):
         if (dataset, split) in there:
             ends = dict.fromkeys(f"{span / 255:.4g}" for span in (least, greatest))

@@ -11,6 +11,7 @@ from pandas import DataFrame
 from segbench.plugins.naming import CLEAN
 from segbench.store.runs import RunRecord
 from segbench.tables import certified
+from segbench.tables.texts import distinct
 
 
 def parameters_of(rows: DataFrame) -> dict[str, Any]:
@@ -22,8 +23,7 @@ def parameters_of(rows: DataFrame) -> dict[str, Any]:
 def seeds_of(rows: DataFrame) -> dict[tuple[str, str], list[int]]:
     """(model, attack) -> its attack seeds, where there are several."""
     seeds: dict[tuple[str, str], set[int]] = {}
-    found = rows[["model", "attack", "seed"]].drop_duplicates()
-    for model, attack, seed in found.itertuples(index=False, name=None):
+    for model, attack, seed in distinct(rows, ["model", "attack", "seed"]):
         seeds.setdefault((model, attack), set()).add(seed)
     return {key: sorted(values) for key, values in sorted(seeds.items()) if len(values) > 1}
 
@@ -53,5 +53,4 @@ def trace(rows: DataFrame, runs: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def _pairs(rows: DataFrame, name: str, value: str) -> dict[str, str]:
-    pairs = rows[[name, value]].drop_duplicates().sort_values(name)
-    return dict(zip(pairs[name], pairs[value], strict=True))
+    return dict(sorted(distinct(rows, [name, value])))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,12 +127,18 @@ class _Stored:
     def __init__(self, rows: DataFrame) -> None:
         self.rows = compact(rows)
         cells, contents = (self.rows[name].cat for name in ("cell", "case_sha256"))
-        self._contents = [*contents.categories]
-        self._cells = {cell: number for number, cell in enumerate(cells.categories)}
+        self._contents = contents.categories.tolist()
+        self._cells = {cell: number for number, cell in enumerate(cells.categories.tolist())}
         self.cells = cells.codes.to_numpy(np.int64)
-        scores = self.cells * max(1, len(self._contents)) + contents.codes.to_numpy(np.int64)
         self.slots = number_of(self.rows, _SLOT)
-        self._scores = np.divmod(unique(scores), max(1, len(self._contents)))  # cells and contents
+
+    @cached_property
+    def _scores(self) -> tuple[Numbers, Numbers]:
+        """The cell and the content of every score."""
+        contents = self.rows["case_sha256"].cat.codes.to_numpy(np.int64)
+        size = max(1, len(self._contents))
+        cell, content = np.divmod(unique(self.cells * size + contents), size)
+        return cell, content
 
     def places(self, cells: Iterable[str]) -> Numbers:
         """Of each row the place of its cell among some, -1 for none; (N,)."""

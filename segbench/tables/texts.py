@@ -61,10 +61,15 @@ def by_key(rows: DataFrame, keys: list[str], make: Callable[..., str]) -> Series
     return Series(Categorical.from_codes(codes, dtype=dtype), index=rows.index)
 
 
+def distinct(frame: DataFrame, keys: list[str]) -> list[tuple[Any, ...]]:
+    """Every combination of texts and numbers that is there, once, in order."""
+    lines = frame[keys].iloc[first_of(number_of(frame, keys))]
+    return [*lines.itertuples(index=False, name=None)]
+
+
 def budgets_of(frame: DataFrame) -> list[tuple[str, float]]:
     """(kind, value) of every budget in a frame, once."""
-    pairs = frame[["budget_kind", "budget"]].drop_duplicates()
-    return [*pairs.itertuples(index=False, name=None)]
+    return distinct(frame, ["budget_kind", "budget"])
 
 
 def tidy(frame: DataFrame) -> DataFrame:

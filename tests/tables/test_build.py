@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,11 +14,12 @@ from segbench.errors import UserError
 from segbench.metrics import stats
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import attack_names, attack_spec, eps_names, point_names
+from segbench.store import rows as rows_of_a_store
 from segbench.store.rows import append_shard, compact_run, read_rows
 from segbench.store.runs import Code
 from segbench.store.workspace import Workspace
 from segbench.tables import comparisons
-from segbench.tables.build import build_tables
+from segbench.tables.build import NOT_SUMMED_UP, SUMMED_UP_BY, build_tables
 from segbench.tables.golden import golden_table
 from segbench.tables.load import load_tables
 
@@ -399,6 +402,30 @@ def test_less_depth_is_the_same_numbers_and_computes_no_more(grid_rows, frame, m
     assert not everything.comparisons.empty
     pd.testing.assert_frame_equal(golden_table(cases), golden_table(everything))
     assert cases.curves.empty
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_summary_of_rows_in_its_own_order_is_that_of_any(classes, grid_rows, frame):
+    """To the bit, with its notes; and nothing is computed that a terminal does not show."""
+    random = np.random.default_rng(classes)
+    rows = frame(
+        [
+            line | {"jaccard": random.random(), "class_id": label, "marks": mark}
+            for seed in (0, 1, 2)
+            for label in range(1, classes + 1)
+            for line, mark in zip(grid_rows(seed=seed), cycle(["", "", "stuck"]), strict=False)
+        ]
+    )
+    stored = rows.sort_values(list(rows_of_a_store._ORDER), kind="stable", ignore_index=True)
+    given = rows.assign(**dict.fromkeys(NOT_SUMMED_UP, NAN))
+    own = build_tables(
+        given.sort_values([*SUMMED_UP_BY, "class_id"], ignore_index=True), depth="summary"
+    )
+    whole = build_tables(stored, depth="curves")
+    pd.testing.assert_frame_equal(own.summary, whole.summary, check_exact=True)
+    assert list(own.notes) == list(whole.notes)
+    assert not whole.headlines.empty
+    assert own.headlines.empty
 
 
 def test_where_the_mean_is_half_and_the_lowest_tenth(row, frame):
