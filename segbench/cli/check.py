@@ -10,6 +10,7 @@ import click
 
 from segbench.cli.options import LocalPath, workspace_option
 from segbench.errors import UserError
+from segbench.store.garbage import importing
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -132,9 +133,10 @@ def _validated(path: Path) -> str:
 
 
 def _update(golden: Path, workspace: Workspace) -> str:
-    from segbench.tables.golden import golden_table, write_golden
-    from segbench.tables.golden_cases import case_file, scores_by_case, write_cases
-    from segbench.tables.load import load_tables
+    with importing():
+        from segbench.tables.golden import golden_table, write_golden
+        from segbench.tables.golden_cases import case_file, scores_by_case, write_cases
+        from segbench.tables.load import load_tables
 
     tables = load_tables(workspace, strict=True, depth="cases")
     current = golden_table(tables)
@@ -146,10 +148,11 @@ def _update(golden: Path, workspace: Workspace) -> str:
 
 
 def _compared(golden: Path, tolerance: float, workspace: Workspace) -> DataFrame:
-    from segbench.tables.golden import golden_table, read_golden
-    from segbench.tables.golden_cases import case_file, read_cases, scores_by_case
-    from segbench.tables.load import load_tables
-    from segbench.tables.verdicts import compare_golden
+    with importing():
+        from segbench.tables.golden import golden_table, read_golden
+        from segbench.tables.golden_cases import case_file, read_cases, scores_by_case
+        from segbench.tables.load import load_tables
+        from segbench.tables.verdicts import compare_golden
 
     expected, then = read_golden(golden), read_cases(case_file(golden))
     tables = load_tables(workspace, strict=True, depth="cases")

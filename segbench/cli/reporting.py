@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segbench.store.garbage import importing
+
 if TYPE_CHECKING:
     from segbench.store.workspace import Workspace
 
@@ -22,13 +24,14 @@ def write_reports(
     if not formats and not show:
         return []  # of a large store tables take seconds
 
-    from segbench.cli.consoles import console
-    from segbench.cli.summary import show_summary
-    from segbench.plugins.registry import load
-    from segbench.plugins.report import write_report
-    from segbench.tables.load import load_tables
+    with importing():
+        from segbench.cli.consoles import console
+        from segbench.cli.summary import show_summary
+        from segbench.plugins.registry import load
+        from segbench.plugins.report import write_report
+        from segbench.tables.load import load_tables
 
-    writers = [load("reports", name) for name in formats]
+        writers = [load("reports", name) for name in formats]
     tables = load_tables(workspace, every=all_weights)
     written = [path for writer in writers for path in write_report(writer, tables, directory)]
     if show:
