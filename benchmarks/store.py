@@ -38,7 +38,8 @@ from segbench.evaluation.plan import find_models, pair_with_data, plan_grid
 from segbench.evaluation.run import run_grid
 from segbench.evaluation.work import open_work
 from segbench.store import rowfile
-from segbench.store.rows import SHARDS_OF_A_FILE, read_rows
+from segbench.store.compaction import SHARDS_OF_A_FILE
+from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
 console = Console(highlight=False, width=120)

@@ -23,7 +23,7 @@ from segbench.errors import MachineError, UserError
 from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.constants import constant_scores
 from segbench.evaluation.requested import nsd_tolerance
-from segbench.store.records import digest, read_record, write_record
+from segbench.store.records import read_record, record_path, write_record
 from segbench.store.workspace import Workspace
 
 _READERS = ("numpy", "pillow", "nibabel")  # another version may decode otherwise
@@ -58,7 +58,7 @@ class CaseIndex:
             "reading": READING,
             **{name: version(name) for name in _READERS},
         }
-        self._path = workspace.results / "cases" / f"{digest(facts)[:32]}.json"
+        self._path = record_path(workspace.results / "cases", facts)
         workspace.refresh(self._path.parent)
         self._known = self._read()
 

@@ -17,8 +17,7 @@ from segbench.evaluation.request import Options
 from segbench.evaluation.sources import Sources
 from segbench.evaluation.subject import Subject
 from segbench.plugins.attack import NamedAttack
-from segbench.store.records import SharedDigest, canonical_text
-from segbench.store.rows import KEY_DIGITS
+from segbench.store.records import KEY_DIGITS, SharedDigest, canonical_text
 
 
 class View(NamedTuple):

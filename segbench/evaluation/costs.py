@@ -20,7 +20,7 @@ from segbench.engine.precision import device_name
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.pieces import Spent
 from segbench.store.records import read_record, write_record
-from segbench.store.rows import listed
+from segbench.store.row_files import listed
 from segbench.store.workspace import Workspace
 
 FORWARD = 1 / 3

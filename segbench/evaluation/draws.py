@@ -23,8 +23,7 @@ from segbench.evaluation.batch import Batch
 from segbench.evaluation.certificate import RULES
 from segbench.evaluation.costs import Sums
 from segbench.evaluation.score import answers, refuse_nan
-from segbench.store.records import digest
-from segbench.store.rows import KEY_DIGITS
+from segbench.store.records import KEY_DIGITS, digest
 from segbench.store.votes import Ballot, Phase
 
 if TYPE_CHECKING:

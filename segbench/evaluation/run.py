@@ -28,8 +28,8 @@ from segbench.evaluation.stored import look_up
 from segbench.evaluation.work import ModelWork, open_work
 from segbench.evaluation.work_off import work_off
 from segbench.networks import ModelReference
+from segbench.store.compaction import Compactor, compact_run
 from segbench.store.index import RowIndex
-from segbench.store.rows import Compactor, compact_run
 from segbench.store.runs import Failure, RunRecord, begin_run, now, write_run
 from segbench.store.workspace import Workspace, check_writable
 

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segbench.errors import UserError
-from segbench.store.records import digest, read_record, write_record
+from segbench.store.records import read_record, record_path, write_record
 from segbench.store.workspace import Workspace
 
 
@@ -73,5 +73,5 @@ def read_agreement(
 
 
 def _path(workspace: Workspace, weights_sha256: str, dataset_fingerprint: str) -> Path:
-    key = digest({"weights": weights_sha256, "data": dataset_fingerprint})[:32]
-    return workspace.results / "agreements" / f"{key}.json"
+    facts = {"weights": weights_sha256, "data": dataset_fingerprint}
+    return record_path(workspace.results / "agreements", facts)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segbench.atomic import shown
 from segbench.errors import UserError
-from segbench.store.records import digest, read_record, write_record
+from segbench.store.records import read_record, record_path, write_record
 from segbench.store.workspace import Workspace
 
 Verdict = Literal["pass", "suspicious", "fail"]
@@ -78,7 +78,7 @@ def write_diagnosis(workspace: Workspace, diagnosis: Diagnosis) -> Path:
     Raises:
         MachineError: the disk refused.
     """
-    path = workspace.diagnoses / f"{digest({'subject': diagnosis.subject})[:32]}.json"
+    path = record_path(workspace.diagnoses, {"subject": diagnosis.subject})
     write_record(path, diagnosis.model_dump(mode="json"))
     return path
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.store import rowfile
-from segbench.store.rows import ON_REQUEST, read_each
+from segbench.store.row_files import read_each
+from segbench.store.rows import ON_REQUEST
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:

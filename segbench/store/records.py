@@ -13,6 +13,7 @@ from typing import Any
 from segbench.atomic import read_whole, shown, write_atomically
 from segbench.errors import MachineError, UserError
 
+KEY_DIGITS = 32  # hexadecimal, of a digest that things are known by
 _CHECKSUM = "sha256"
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _SLOT = "\0"  # in no JSON, which escapes it
@@ -135,6 +136,11 @@ def _spread(text: str) -> str:
     if len(text) > _LONG:
         return text
     return json.dumps(json.loads(text), indent=2).replace("\n", "\n  ")
+
+
+def record_path(folder: Path, facts: Mapping[str, Any]) -> Path:
+    """Where the record lies of which there is one, the newest, for such facts."""
+    return folder / f"{digest(facts)[:KEY_DIGITS]}.json"
 
 
 def write_record(path: Path, facts: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from segbench.atomic import shown, write_exclusively
 from segbench.errors import UserError
 from segbench.store.alive import Process, has_process
 from segbench.store.records import OldStoreError, read_record, record_bytes, write_record
-from segbench.store.rows import last_run, listed
+from segbench.store.row_files import last_run, listed
 from segbench.store.workspace import Workspace
 
 Status = Literal["running", "done", "failed", "interrupted"]

@@ -14,7 +14,8 @@ from click.testing import Result
 
 from segbench import atomic
 from segbench.errors import UserError
-from segbench.store.rows import append_shard, compact_run, read_rows
+from segbench.store.compaction import compact_run
+from segbench.store.rows import append_shard, read_rows
 from segbench.store.workspace import Workspace, open_workspace
 
 KEY = "ab" * 16

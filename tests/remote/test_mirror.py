@@ -16,10 +16,11 @@ import torch
 from segbench import atomic
 from segbench.errors import MachineError, UserError
 from segbench.store.alive import process_here
+from segbench.store.compaction import compact_run
 from segbench.store.mirror import Mirror
 from segbench.store.objects import normal_url
 from segbench.store.records import read_record, write_record
-from segbench.store.rows import append_shard, compact_run, read_rows
+from segbench.store.rows import append_shard, read_rows
 from segbench.store.runs import begin_run, read_runs, write_run
 from segbench.store.tensors import load_tensors, save_tensors
 from segbench.store.workspace import Workspace

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from segbench.cli import main
-from segbench.store import rowfile, rows
+from segbench.store import compaction, rowfile
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
@@ -41,7 +41,7 @@ def test_a_run_leaves_few_files_while_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = read_rows(run_grid(tmp_path, "one"))
-    monkeypatch.setattr(rows, "SHARDS_OF_A_FILE", 4)
+    monkeypatch.setattr(compaction, "SHARDS_OF_A_FILE", 4)
     counts, write = [], rowfile.write
 
     def counting(folder: Path, *rest: object) -> Path:

@@ -29,14 +29,10 @@ from segbench import atomic
 from segbench.errors import MachineError, UserError
 from segbench.store import rowfile
 from segbench.store import rows as store
+from segbench.store.compaction import compact_run
 from segbench.store.index import RowIndex
 from segbench.store.records import SharedDigest, canonical_text, digest
-from segbench.store.rows import (
-    append_shard,
-    cell_key,
-    compact_run,
-    read_rows,
-)
+from segbench.store.rows import append_shard, cell_key, read_rows
 from segbench.store.runs import read_runs
 from segbench.store.workspace import Workspace
 
@@ -54,7 +50,8 @@ WRITER = """
 import json, sys
 from pathlib import Path
 from segbench.store.workspace import Workspace
-from segbench.store.rows import append_shard, compact_run
+from segbench.store.compaction import compact_run
+from segbench.store.rows import append_shard
 workspace, key, row = Workspace(Path(sys.argv[1])), sys.argv[2], json.loads(sys.argv[3])
 for n in range(int(sys.argv[4])):
     names = [f"{key}-{n}-{i}" for i in range(8)]

@@ -15,7 +15,8 @@ from segbench.metrics import stats
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import attack_names, attack_spec, eps_names, point_names
 from segbench.store import rows as rows_of_a_store
-from segbench.store.rows import append_shard, compact_run, read_rows
+from segbench.store.compaction import compact_run
+from segbench.store.rows import append_shard, read_rows
 from segbench.store.runs import Code
 from segbench.store.workspace import Workspace
 from segbench.tables import comparisons
