@@ -186,7 +186,7 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
         str(size),
         # What the first row's run freed serves the second one's, which then seems to need nothing.
         "" if table.row_count else f"{peak / 2**20:.0f} ({peak / kept:.2f})",
-        f"{1e3 * seconds / size:.1f}",
+        f"{1e3 * seconds / size:.3g}",
         f"{flops / size / 1e9:.1f}",
         f"{flops / seconds / 1e9:.0f}",
         *[f"{r / 1e9:.0f} ({flops / seconds / r:.0%})" for r in rate.values()],

@@ -137,8 +137,8 @@ def show(processes: list[Process], title: str) -> None:
         table.add_row(
             f"{process.name}{f' ({process.note})' if process.note else ''}",
             process.rounds[0]["precision"],
-            f"{1e3 * process.step:.1f}",
-            f"{1e3 * process.steps[0]:.1f} – {1e3 * process.steps[-1]:.1f}",
+            f"{1e3 * process.step:.3g}",
+            f"{1e3 * process.steps[0]:.3g} – {1e3 * process.steps[-1]:.3g}",
             f"{process.rest:.1f}",
             *[f"{process.step / other.step:.2f}" for other in ours],
             f"{median(r['jaccard'] for r in process.rounds):.4f}",

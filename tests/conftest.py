@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from strict_skips import pytest_addoption, pytest_configure
+import strict_skips
+from strict_skips import pytest_configure
 from torchvision_operators import declare_where_missing
 
 from segbench.store import rowfile
 
-__all__ = ["pytest_addoption", "pytest_configure"]  # hooks are found here by their names
+__all__ = ["pytest_configure"]  # hooks are found here by their names
 
 # Two workers share the machine: one thread each, here and in what they start, is faster than two
 # that wait for each other. Before torch is imported, which reads it once.
@@ -24,6 +25,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 declare_where_missing()
 
 Row = dict[str, Any]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--strict-skips``; and what tests marked ``gpu`` run on, ``cpu`` to try the tests."""
+    strict_skips.pytest_addoption(parser)
+    parser.addoption("--device", default="cuda", help="Where tests marked gpu run. [cuda]")
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Any:
+    """The accelerator; a ``torch.device``."""
+    import torch
+
+    chosen = torch.device(request.config.getoption("device"))
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an accelerator")
+    return chosen
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -87,8 +87,11 @@ def _as_sequence(features: Tensor) -> Tensor:
     """(B, C1, *spatial) -> (B, 1, N, C1), contiguous: without a copy when channels-last.
 
     On any other layout torch falls back, silently, to attention that stores the (N, N) affinity.
+    A single position is contiguous whatever its strides say, and CUDA's kernels go by what they
+    say; the view gives it those of its shape.
     """
-    return features.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+    sequence = features.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+    return sequence.view(sequence.shape)
 
 
 class ContextAttention(nn.Module):

@@ -14,11 +14,16 @@ OTHER_DATA = "other-data"
 CONSTANT = "constant-answer"
 """On these data the network does no better than an answer that looks at no image."""
 
+UNREPEATABLE = "unrepeatable"
+"""The device sums the network's gradients in an order that is left to chance."""
+
 _ADAPTED = {
     "bpda": "through the stand-ins that its layers bring for the backward pass",
     "eot": "by gradients averaged over {} draws of the network",
+    UNREPEATABLE: "by gradients that this device rounds otherwise each time, so that a second run "
+    "comes close and is not the same",
 }
-"""Marks of an attack that went around a declared defence; nothing is wrong with such rows."""
+"""Marks that say how an attack came by its gradients; nothing is wrong with such rows."""
 
 
 def distrusted(marks: str) -> str:
@@ -28,6 +33,6 @@ def distrusted(marks: str) -> str:
 
 
 def adapted(marks: str) -> list[str]:
-    """How the attack went around the network's declared defences, in words."""
+    """How the attack came by its gradients, in words; around declared defences, for instance."""
     parts = [word.partition(":") for word in marks.split()]
     return [_ADAPTED[name].format(value) for name, _, value in parts if name in _ADAPTED]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from segbench.engine.handed import channels_last, handed, input_gradient
+from segbench.engine.handed import handed, input_gradient, laid_out
 
 if TYPE_CHECKING:
     from segbench.api import Goal, Loss
@@ -61,6 +61,11 @@ def compare_gradients(
     return compare(_gradient(copy, image, door, lambda logits: loss(logits, goal)), reference)
 
 
+def repeats(copy: GradientCopy, images: Tensor, door: Door) -> bool:
+    """Whether a copy gives the same gradient twice, to the bit; images (B, C, *spatial)."""
+    return torch.equal(*(_gradient(copy, images, door, _weighted) for _ in range(2)))
+
+
 def compare(gradient: Tensor, reference: Tensor) -> Fidelity:
     """A gradient with the one that it stands for, of one shape."""
     ours, theirs = gradient.flatten().double(), reference.flatten().double()
@@ -86,7 +91,7 @@ def loss_key(loss: Any) -> str:
 def _gradient(
     copy: GradientCopy, image: Tensor, door: Door, value: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    leaf = channels_last(image.detach()).clone().requires_grad_()
+    leaf = laid_out(image.detach()).clone().requires_grad_()
     with torch.enable_grad(), copy.autocast():
         answer = copy.module(handed(leaf))
     with torch.enable_grad():

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Case, Goal, Loss, MeetsCases
+from segbench.api.marks import UNREPEATABLE
 from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
 from segbench.engine.features import find_layer, plain
-from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key
+from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key, repeats
 from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
 from segbench.engine.graphs import Graphed
-from segbench.engine.handed import channels_last, handed
+from segbench.engine.handed import handed, laid_out
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
@@ -46,7 +47,7 @@ class Network(Answers):
         samples: draws that a gradient is the mean of; more than 1 only where declared.
         marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
             ``batch-dependent``, ``probabilities``), and what they were attacked through (``bpda``,
-            ``eot:N``).
+            ``eot:N``, ``unrepeatable``).
         largest_batch: cases that fit in memory at once, None until a batch did not.
         alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
             is prepared, and of a network that is asked about one case at a time anyway.
@@ -131,8 +132,17 @@ class Network(Answers):
         self._copies.clear()
         self._first = self._met
         self.gradient = self._recorded(copy)
+        if self.device.type == "cuda" and not self._repeats():
+            self.marks = (*self.marks, UNREPEATABLE)
         if self.device.type == "cpu" and not self.one_by_one:
             self.alone = Alone(self._door, paired(probe), self.saved_bytes)
+
+    def _repeats(self) -> bool:
+        """Whether its gradient is the same twice; not asked of one that is known to be unsteady."""
+        if self.samples > 1 or not _UNSTEADY.isdisjoint(self.marks):
+            return True
+        images = self._probe if self.largest_batch is None else self._probe[:1]
+        return repeats(self.gradient, images, self.canonical)
 
     def copy_for(self, loss: Loss, goal: Goal) -> GradientCopy:
         """The copy to take a loss's gradients of: the fast one only where it has them.
@@ -269,8 +279,8 @@ class Network(Answers):
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Evaluation mode, no parameter gradients, channels-last weights."""
+    """Evaluation mode, no parameter gradients, weights as the device has them fastest."""
     for parameter in module.eval().requires_grad_(False).parameters():
         if parameter.dim() in (4, 5):
-            parameter.data = channels_last(parameter.data)
+            parameter.data = laid_out(parameter.data)
     return module

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segbench.api import Feedback, Goal, Loss
 from segbench.engine.features import only, watched
-from segbench.engine.handed import channels_last, handed, input_gradient
+from segbench.engine.handed import handed, input_gradient, laid_out
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
 from segbench.engine.prepare import GradientCopy
@@ -93,7 +93,7 @@ class NetworkObjective:
             clean_features=None if goal.clean_features is None else goal.clean_features[at],
             structures=self.network.structures,
         )
-        leaf = channels_last(images.detach()).requires_grad_()
+        leaf = laid_out(images.detach()).requires_grad_()
         if copy is None:
             answer, features = self._watched(leaf, goal.layer)
             goal = replace(goal, features=features)

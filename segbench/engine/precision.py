@@ -5,16 +5,24 @@ Decisions and scores are always IEEE fp32; see :mod:`segbench.engine.network`.
 
 from __future__ import annotations
 
+import os
 import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segbench.errors import UserError
 
 Policy = Literal["auto", "fp32"]
+
+# cuBLAS reads it when a process first multiplies; without it no product is repeatable.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,40 @@ def device_name(device: torch.device) -> str:
 
 
 def require_ieee_fp32() -> None:
-    """Turn off every silent reduction of fp32, and cuDNN's choice of kernels by timing."""
+    """Turn off every silent reduction of fp32, and every choice that a second run makes otherwise.
+
+    Those are cuDNN's choice of kernels by timing, and on an accelerator the sums whose order is
+    left to chance, such as in the gradient of a bilinear resizing. Where a layer has no other it
+    keeps what it has; see ``Network.prepare``.
+    """
     torch.set_float32_matmul_precision("highest")  # of cuBLAS and of oneDNN
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    if torch.cuda.is_available():
+        prefer_repeatable()
+
+
+def prefer_repeatable() -> None:
+    """Let accelerators sum in the same order every time, where they can."""
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    warnings.filterwarnings("ignore", ".*deterministic", UserWarning)
+
+
+@contextmanager
+def only_repeatable() -> Iterator[None]:
+    """Within it a layer that cannot but leave the order to chance raises RuntimeError.
+
+    Attention multiplies its matrices one by one: fused, it repeats itself at a fifth of its rate.
+    """
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -23,7 +23,8 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental import optimization
 
 from segbench.engine.front import Tracer, layers_behind
-from segbench.engine.handed import channels_last, handed, input_gradient
+from segbench.engine.graphs import Graphed
+from segbench.engine.handed import channels_last, handed, input_gradient, laid_out
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision
 
@@ -68,10 +69,12 @@ class GradientCopy:
                 seen[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        leaf = channels_last(image.detach()).requires_grad_()
+        # A recording keeps its own buffers, and none of them for autograd.
+        asked = self.module.network if isinstance(self.module, Graphed) else self.module
+        leaf = laid_out(image.detach()).requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):  # noqa: SIM117
             with torch.enable_grad(), self.autocast():
-                self.module(handed(leaf))
+                asked(handed(leaf))
         return sum(seen.values())
 
 
@@ -128,7 +131,7 @@ class _Fp32Layer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         with torch.autocast(inputs.device.type, enabled=False):
-            return self.layer(inputs.float()).bfloat16()  # type: ignore[no-any-return]
+            return channels_last(self.layer(inputs.float()).bfloat16())
 
 
 def _to_bfloat16(module: nn.Module, first: list[nn.Module]) -> None:
@@ -140,6 +143,9 @@ def _to_bfloat16(module: nn.Module, first: list[nn.Module]) -> None:
             setattr(module.get_submodule(parent), attribute, _Fp32Layer(layer))
         elif isinstance(layer, _WEIGHTED) and not kept & {id(p) for p in layer.parameters()}:
             layer.to(torch.bfloat16)
+            for parameter in layer.parameters():
+                if parameter.dim() in (4, 5):
+                    parameter.data = channels_last(parameter.data)
 
 
 def _first_layers(module: nn.Module, probe: Tensor) -> list[nn.Module]:

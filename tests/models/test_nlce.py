@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segbench_models.nlce import NLCE, ContextAttention, NonLocal, encode
+from segbench_models.nlce import NLCE, ContextAttention, NonLocal, _as_sequence, encode
 
 SHAPES = [(2, 6, 5, 7), (2, 6, 3, 4, 5)]  # (B, C, *spatial): an image and a volume
 
@@ -107,6 +107,13 @@ def trained_like(nlce: NLCE) -> NLCE:
     for parameter in nlce.parameters():
         nn.init.normal_(parameter, std=0.5)
     return nlce.eval()
+
+
+def test_a_single_position_is_laid_out_as_any_number() -> None:
+    """CUDA's attention finds no kernel for strides that only a size of 1 makes contiguous."""
+    assert _as_sequence(torch.rand(2, 8, 1, 1)).stride() == (8, 8, 8, 1)
+    many = torch.rand(2, 8, 3, 4).contiguous(memory_format=torch.channels_last)
+    assert _as_sequence(many).data_ptr() == many.data_ptr()
 
 
 def test_nlce_commutes_with_permuting_positions() -> None:

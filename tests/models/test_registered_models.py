@@ -10,6 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from segbench.api import Goal
+from segbench.api.marks import UNREPEATABLE
+from segbench.engine.graphs import Graphed
+from segbench.engine.network import Network
+from segbench.engine.objective import NetworkObjective
+from segbench.engine.precision import Precision, require_ieee_fp32
 from segbench.plugins import registry, spec
 from segbench_models.padding import pad_to_multiple
 
@@ -218,3 +224,34 @@ def test_zero_sizes_are_refused_by_name(name: str, argument: str) -> None:
 def test_other_dimensions_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="spatial_dims is 4, expected 2"):
         build(name, {}, spatial_dims=4)
+
+
+@pytest.mark.gpu
+@every_variant
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_accelerator_answers_as_the_cpu_does(
+    name: str, settings: dict[str, Any], dims: int, device: torch.device
+) -> None:
+    """Logits and gradients, folded, in bf16 and recorded; and nothing that its rows would bear."""
+    require_ieee_fp32()
+    model = build(name, settings, spatial_dims=dims)
+    images = torch.rand(3, 1, *(33, 40) if dims == 2 else (9, 17, 12))
+    for _ in range(4):
+        model(images)  # settles the running statistics
+    exact = model.eval()(images).detach()
+    network = Network("net", model, 2, device, Precision("bf16", "the test asks for it"))
+    there = images.to(device)
+    network.prepare(there[:2])
+    # Trilinear resizing has no gradient that adds up in one order, and its network is marked.
+    assert network.marks == () or (dims == 3 and network.marks == (UNREPEATABLE,))
+    assert_close(network.exact_logits(there).cpu(), exact, atol=1e-3, rtol=1e-3)
+    objective, goal = NetworkObjective(network), Goal(*[(exact.argmax(1)).to(device)] * 2)
+    first, again = (objective.value_and_grad(there, cross_entropy, goal) for _ in range(2))
+    assert network.marks or torch.equal(first.gradient, again.gradient)
+    module = network.copy_for(cross_entropy, goal).module
+    if isinstance(module, Graphed):
+        assert None not in module._recorded.values(), "it could not be recorded"
+
+
+def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    return nn.functional.cross_entropy(logits, goal.labels, reduction="none").flatten(1).sum(1)
