@@ -125,7 +125,7 @@ def _train(
 ) -> None:
     """From where ``progress`` is to the finished checkpoint in ``folder``."""
     unfinished = folder / UNFINISHED_FILE
-    precision = choose_precision(device, "auto")
+    precision = _precision(device, dataset.spatial_dims)
     require_ieee_fp32()
     weights = None if start is None else start.weights
     session = Session(
@@ -149,6 +149,17 @@ def _train(
     card = _card(settings, progress, contents, architecture.plugin, device, precision, start)
     save_checkpoint(folder, progress.best, progress.weights, card)
     remove(unfinished)
+
+
+def _precision(device: torch.device, spatial_dims: int) -> Precision:
+    """bf16 where it is native, but of volumes on a CPU.
+
+    There oneDNN's bf16 gradient of the weights of a 3-D convolution is whatever the memory held,
+    NaN among it, where a level is but two voxels wide.
+    """
+    if spatial_dims == 3 and device.type == "cpu":
+        return Precision("fp32", "a CPU's bf16 gradients of 3-D weights are not to be trusted")
+    return choose_precision(device, "auto")
 
 
 def _settings(
