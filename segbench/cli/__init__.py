@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from segbench import __version__
+from segbench.cli.address_space import require_address_space
 from segbench.cli.terminal import flush, forgiving_streams, plain
 from segbench.errors import MachineError, Terminated, UserError
 
@@ -233,3 +234,4 @@ def main() -> None:
     Exit status: 0 done; 1 the gate found a regression; 2 the input is wrong; 3 the machine or a
     plug-in failed; 130 interrupted; 143 ended by a signal (128 and its number).
     """
+    require_address_space()

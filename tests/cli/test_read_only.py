@@ -57,3 +57,16 @@ def test_what_is_missing_is_one_sentence(segbench, sealed: Path, more: tuple[str
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.output
     assert content(sealed) == before
+
+
+def test_a_diagnosis_that_could_not_be_written_is_not_begun(
+    segbench, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be minutes of gradients for nothing."""
+    monkeypatch.setattr(
+        "segbench.diagnosis.run.diagnose_model", lambda *_: pytest.fail("it was begun")
+    )
+    done = segbench("diagnose", "unet", "--eps", "4/255", "--workspace", sealed)
+    assert done.exit_code == 3, done.output
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.output
