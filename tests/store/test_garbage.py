@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from types import ModuleType
+from weakref import ref
 
 import pytest
 
@@ -29,8 +30,14 @@ def test_it_is_left_as_it_was_found(on: bool) -> None:
         (gc.enable if before else gc.disable)()
 
 
+class Circle:
+    """What only a search for garbage finds."""
+
+    itself: Circle
+
+
 def test_what_is_imported_is_never_looked_through_again() -> None:
-    """Only once: a process that has imported everything keeps its own garbage out of that."""
+    """Nor is garbage set apart with it, and nothing where everything had been imported."""
     name = "segbench_imported_by_this_test"
     try:
         with importing():
@@ -39,9 +46,15 @@ def test_what_is_imported_is_never_looked_through_again() -> None:
         frozen = gc.get_freeze_count()
         assert frozen > 0
         with importing():
-            made = [[] for _ in range(100)]
+            pass
         assert gc.get_freeze_count() <= frozen
-        assert all(gc.is_tracked(one) for one in made)
+        circle = Circle()
+        circle.itself, gone = circle, ref(circle)
+        del circle
+        with importing():
+            sys.modules[name + "_later"] = ModuleType(name)
+        assert gone() is None
     finally:
         sys.modules.pop(name, None)
+        sys.modules.pop(name + "_later", None)
         gc.unfreeze()
