@@ -89,7 +89,7 @@ from segbench.store.workspace import Workspace
     "--until-settled",
     is_flag=True,
     help="Attack again, by the standard suite and then its thorough form, where an attack shows "
-    "signs of being stuck.",
+    "signs of being stuck, or the lowest score was still falling.",
 )
 @click.option("--fresh", is_flag=True, help="Compute anew, whatever is stored.")
 @click.option(

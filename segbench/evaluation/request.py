@@ -116,7 +116,7 @@ class Request(Options):
         cases: a file that names the cases, one a line; None for all of the split.
         limit: at most so many cases, spread over the split.
         seeds: of the random starts, each a repetition of every attack.
-        until_settled: whether budgets at which every attack seems stuck are attacked again.
+        until_settled: whether budgets in doubt, stuck or still falling, are attacked again.
         certify: the certificates that are asked for, too; then there may be no attack.
     """
 

@@ -1,8 +1,8 @@
-"""More gradients for the cells that show signs of a stuck attack, until none does.
+"""More gradients for the cells that are in doubt, until none is.
 
-The signs are those of ``tables/unsettled.py``: a curve that rises, and gradients that are zero
-everywhere. What is spent is the standard suite, then its thorough form; no score is replaced, since
-the worst over attacks takes whatever is lower.
+The signs are those of ``tables/unsettled.py``: a curve that rises, gradients that are zero
+everywhere, and scores that were still falling. What is spent is the standard suite, then its
+thorough form; no score is replaced, since the worst over attacks takes whatever is lower.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segbench.plugins.where import WHERE
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
-from segbench.tables.unsettled import stuck_budgets
+from segbench.tables.unsettled import unsettled_budgets
 
 STRONGER = ("standard", "standard:cost=thorough")
 
@@ -39,7 +39,7 @@ def settle(
     """
     records = [first]
     for text in STRONGER:
-        doubtful = stuck_budgets(load_tables(workspace, run=records).cases)
+        doubtful = unsettled_budgets(load_tables(workspace, run=records).cases)
         for reference, data in pairs:
             for where in sorted(where for model, where in doubtful if model == reference.name):
                 there = doubtful[reference.name, where]
@@ -49,7 +49,7 @@ def settle(
                 again = _confined(text, where)
                 listener.warn(
                     f"{reference.name} is attacked again by {again} at "
-                    f"{', '.join(map(str, eps))}, where an attack shows signs of being stuck"
+                    f"{', '.join(map(str, eps))}, where what was found cannot be believed yet"
                 )
                 grid = Grid([load_attack(again)], eps, request.seeds)
                 more = replace(request, attacks=(again,), eps=tuple(eps), certify=None)

@@ -21,6 +21,7 @@ from segbench.tables.averages import CASE, SUBJECT, cases_of
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import Told, describe_diagnoses, mark_untrusted
+from segbench.tables.falling import describe_falling
 from segbench.tables.headlines import RANKING, headlines, rank_networks, score_numbers
 from segbench.tables.labels import name_apart
 from segbench.tables.marked import describe_marks, doubts_of
@@ -162,6 +163,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     warnings = [
         *own.diagnosed.findings,
         *judged.stuck,
+        *describe_falling(own.cases, SUBJECT, own.only),
         *describe_marks(summary),
         *given.notes,
         *judged.behind,

@@ -37,7 +37,8 @@ class Signs:
         of: the point (N,) of each of the cases.
         rise: how much more it leaves than the next smaller budget, over their common cases (P,).
         behind: how much less others leave, over common cases (P,).
-        zero: the share of steps that met a zero gradient (P,).
+        zero: the share of steps that met a zero gradient, of cases that have something left; of
+            others none did, since where nothing is left to do a gradient may well be zero (P,).
         late: what the last half of the steps gained, of cases that have something left (P,).
         left: what is left of those (P,).
         left_of_all: what is left of all (P,).
@@ -86,7 +87,7 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         of=point,
         rise=_mean(score - smaller, point, count),
         behind=_mean(score - _lowest(cases, lowest), point, count),
-        zero=_mean(cases["zero_gradients"].to_numpy(np.float64), point, count),
+        zero=_mean(np.where(score > 0, cases["zero_gradients"], 0.0), point, count),
         late=_mean(np.where(score > 0, late, np.nan), point, count),
         left=_mean(left, point, count),
         left_of_all=_mean(score, point, count),

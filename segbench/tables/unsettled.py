@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from pandas import DataFrame
 
 from segbench.plugins.naming import CLEAN
+from segbench.tables.averages import SUBJECT
+from segbench.tables.falling import falling_points
 from segbench.tables.stuck import LATE, LEFT, RISE, ZERO, threats
 from segbench.tables.worst import SELECTING
 
 
-def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
+def unsettled_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
     """(model, where) -> the L-infinity budgets at which nothing found can be believed yet.
 
-    Those to which a curve rises from the lowest score of any smaller budget, and those at which
-    every attack met zero gradients, or gained nothing any more. An attack that shows no sign
-    settles a budget.
+    Those to which a curve rises from the lowest score of any smaller budget, those at which
+    every attack met zero gradients, or gained nothing any more, and those at which the lowest
+    score was still falling. An attack that shows no sign settles what others leave stuck.
     """
     found: dict[tuple[str, str], set[float]] = defaultdict(set)
     bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
@@ -27,13 +29,16 @@ def stuck_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
             there = [curve for curve in curves if (curve["budget"] == budget).any()]
             if not any(_is_sound(curve, part, budget) for curve in there):
                 found[str(model), str(where)].add(budget)
+    points = falling_points(bounded, SUBJECT)[["model", "where", "budget"]]
+    for model, where, budget in points.itertuples(index=False, name=None):
+        found[str(model), str(where)].add(budget)
     return found
 
 
 def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
     """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
     own = curve[curve["budget"] == budget]
-    if own["zero_gradients"].mean() > ZERO or _is_idle(own):
+    if own["zero_gradients"].where(own[SELECTING] > 0, 0).mean() > ZERO or _is_idle(own):
         return False
     smaller = part[part["budget"] < budget]
     best = smaller.groupby("case_id")[SELECTING].min()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segbench.tables.build import build_tables
-from segbench.tables.unsettled import stuck_budgets
+from segbench.tables.unsettled import unsettled_budgets
 
 
 def _curve(make, attack, scores, **given):
@@ -63,6 +63,16 @@ def test_gradients_that_are_zero_everywhere_are_a_sign(share, marked, row, frame
     tables = build_tables(frame(_curve(row, "pgd", {8: 0.6}, zero_gradients=share)))
     assert _marked(tables) == marked
     assert any("at 8/255 50% of its steps" in sign for sign in _signs(tables)) == bool(marked)
+
+
+def test_where_nothing_is_left_to_do_a_gradient_may_be_zero(row, frame):
+    """A hinge on what is still right has none once nothing is."""
+    done = _curve(row, "pgd", {8: 0.0}, zero_gradients=0.9)
+    tables = build_tables(frame(done))
+    assert (_signs(tables), _marked(tables)) == ([], set())
+    assert unsettled_budgets(tables.cases) == {}
+    one_left = [{**done[0], "jaccard": 0.6}, *done[1:]]
+    assert _marked(build_tables(frame(one_left))) == {"pgd"}
 
 
 @pytest.mark.parametrize(
@@ -128,9 +138,9 @@ def test_attacks_on_a_part_of_the_image_are_judged_apart(row, frame):
     [sign] = _signs(tables)
     assert "under pgd:where=inside: it leaves 0.020 more at 8/255" in sign
     assert "at 8/255 others leave 0.320 less" in sign  # than sea, and not than pgd's 0.62
-    assert stuck_budgets(tables.cases) == {}  # sea settles it
+    assert unsettled_budgets(tables.cases) == {}  # sea settles it
     alone = build_tables(frame(rows[: -2 * 3])).cases
-    assert stuck_budgets(alone) == {("unet@jsrt#0", "inside"): {8 / 255}}
+    assert unsettled_budgets(alone) == {("unet@jsrt#0", "inside"): {8 / 255}}
 
 
 def test_of_some_networks_is_said_what_shows_beside_all(row, frame):

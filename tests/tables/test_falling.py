@@ -1,0 +1,64 @@
+"""A score that was still falling when the gradients ran out is told of; nothing else is."""
+
+import math
+
+import pytest
+
+from segbench.tables.build import build_tables
+from segbench.tables.unsettled import unsettled_budgets
+
+
+def _rows(make, attack, budget, found, **given):
+    """One row a case, of (score, what the last half gained)."""
+    return [
+        make(attack=attack, budget=budget / 255, case_id=case, group_id=case, jaccard=score,
+             late_gain=gain, **given)
+        for case, (score, gain) in zip("abc", found, strict=True)
+    ]  # fmt: skip
+
+
+def _said(tables):
+    return [warning for warning in tables.warnings if "still falling" in warning]
+
+
+def test_the_budgets_and_the_mean_gain_are_named(row, frame):
+    rows = _rows(row, "standard", 2, [(0.8, 0.004), (0.7, 0.002), (0.75, 0.01)])
+    rows += _rows(row, "standard", 3, [(0.4, 0.06), (0.5, 0.03), (0.0, 0.5)])
+    [sentence] = _said(tables := build_tables(frame(rows)))
+    assert "unet@jsrt#0 on jsrt test: its lowest mean jaccard was still falling" in sentence
+    assert "at 3/255 by 0.030 in" in sentence  # a case at the worst score has come to its end
+    assert "2/255" not in sentence
+    assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", ""): {3 / 255}}
+    assert set(tables.cases["marks"]) == {""}
+
+
+def test_of_several_attacks_the_lowest_counts_case_by_case(row, frame):
+    pgd = _rows(row, "pgd", 4, [(0.8, 0.2), (0.8, 0.2), (0.2, 0.09)])
+    settled = _rows(row, "standard", 4, [(0.3, 0.0), (0.3, 0.0), (0.4, 0.3)])
+    assert "by 0.163 in" in _said(build_tables(frame(pgd)))[0]
+    assert "by 0.030 in" in _said(build_tables(frame(pgd + settled)))[0]
+    assert not _said(build_tables(frame(settled[:2] + pgd[:2])))
+
+
+@pytest.mark.parametrize(
+    "given", [{"target_jaccard": 0.5}, {"budget_kind": "severity"}, {"attack": "clean"}]
+)
+def test_what_bounds_no_score_within_a_norm_says_nothing(given, row, frame):
+    rows = _rows(row, "standard", 4, [(0.3, 0.0)] * 3)
+    attack = {"attack": "pgd", **given}.pop("attack")
+    facts = {key: value for key, value in given.items() if key != "attack"}
+    rows += _rows(row, attack, 0 if attack == "clean" else 4, [(0.2, 0.2)] * 3, **facts)
+    assert not _said(build_tables(frame(rows)))
+
+
+def test_where_nobody_noted_a_gain_nothing_is_said(row, frame):
+    assert not _said(build_tables(frame(_rows(row, "square", 4, [(0.2, math.nan)] * 3))))
+
+
+def test_a_part_of_the_image_is_another_threat(row, frame):
+    inside = _rows(row, "pgd:where=inside", 4, [(0.5, 0.1)] * 3,
+                   attack_params='{"where": "inside"}')  # fmt: skip
+    rows = inside + _rows(row, "pgd", 4, [(0.2, 0.005)] * 3)
+    [sentence] = _said(tables := build_tables(frame(rows)))
+    assert "(where=inside)" in sentence
+    assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", "inside"): {4 / 255}}
