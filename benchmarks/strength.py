@@ -51,10 +51,11 @@ STANDARD = {
     100: "standard@1",
     200: "standard@2",
     1100: "standard@3",
+    1145: "standard@4",
 }
 EVERY = [10, 20, 40, 80, 160, 320, 1200]
 COLUMNS = [*EVERY, 3000]  # of the page; the last are the gradients of `rse` by its defaults
-DEFAULT = ("standard", 1100)
+DEFAULT = ("standard", 1145)
 FEWEST = 4  # steps that each of SEA's losses needs, and RSE
 BEHIND = 0.02
 KEYS = ["model", "dataset", "split", "budget", "case_id"]
@@ -195,7 +196,7 @@ def _numbers(text: str) -> list[int]:
 @click.option("--limit", type=int, help="At most so many cases.")
 @click.option("--eps", default="1/255,2/255,4/255,8/255", show_default=True)
 @click.option("--gradients", default=",".join(map(str, EVERY)), show_default=True)
-@click.option("--costs", default="30,1100", show_default=True, help="Of 30, 100, 200 and 1100.")
+@click.option("--costs", default="30,1145", show_default=True, help="Of 30, 100, 200, 1100, 1145.")
 @click.option("--device")
 @workspace_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("strength.md"))

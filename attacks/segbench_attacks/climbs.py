@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segbench.api import Feedback, Goal
 from segbench.engine.ball import per_case, project, scaled
-from segbench.engine.late_gain import LONG, LateGain
+from segbench.engine.late_gain import LateGain
 from segbench_attacks.field import Field
 from segbench_attacks.losses import LossName, named_loss
 from segbench_attacks.pgd import cosine, gathered
@@ -17,6 +17,7 @@ from segbench_attacks.square import Search, Square
 from segbench_attacks.steps import ascend
 
 LAST = 0.05  # the last step of a climb as a share of eps
+TOLD = 12  # steps within the budget, from which on rows say what the last half gained
 QUERIES = 1000  # over which the squares of a search shrink
 
 
@@ -28,12 +29,14 @@ class Climbed:
         lowest: the iterate with the lowest score by its own logits (B, C, *spatial).
         last: the last one, likewise.
         late_gain: (B,), the fall of that score in the last half of the steps within the budget,
-            NaN of fewer than 16.
+            NaN of fewer than 12.
+        within: how many those were.
     """
 
     lowest: Tensor
     last: Tensor
     late_gain: Tensor
+    within: int
 
 
 def climb(
@@ -65,7 +68,7 @@ def climb(
             goal = replace(goal, start=feedback.logits)
         if radius <= 1:
             here = field.answered(feedback.logits)
-            if len(within) >= LONG:
+            if len(within) >= TOLD:
                 late.note(step - within[0], cases, here.left)
             if standing is None:
                 lowest, standing = images, here
@@ -77,7 +80,7 @@ def climb(
         images = ascend(images, velocity, length, field.norm)
         after = radii[min((step + 1) * len(radii) // steps, len(radii) - 1)]
         images = project(images, field.clean, scaled(field.budget, after))
-    return Climbed(project(lowest, field.clean, field.budget), images, late.gain())
+    return Climbed(project(lowest, field.clean, field.budget), images, late.gain(), len(within))
 
 
 def search(field: Field, start: Tensor, asked: int, queries: int) -> Tensor:

@@ -23,6 +23,7 @@ from segbench_attacks.losses import LossName
 from segbench_attacks.runs import BySteps, by_steps
 from segbench_attacks.steps import Norm, random_point
 
+DECISIVE = 16  # steps within the budget, of which the last half decides whether a case goes on
 FIRST, AGAIN = 1.0, 0.5  # the first step as a share of eps: of a first climb, of later ones
 
 
@@ -147,7 +148,7 @@ class Race:
             return
         member, field = self.members[m], self.field.select(cases)
         found: Sequence[Tensor]
-        late = torch.full_like(self.late_gain[cases], torch.nan)
+        late = end = torch.full_like(self.late_gain[cases], torch.nan)
         if member.attack and radii:
             attack = member.attack[1](field.norm, steps)
             found = by_steps(field, attack, leaving=member.leaving)
@@ -157,13 +158,14 @@ class Race:
             first = FIRST if radii else AGAIN
             climbed = climb(field, start, member.loss, radii or (1.0,), steps, first)
             found, late = (climbed.lowest, climbed.last), climbed.late_gain
+            end = late if climbed.within >= DECISIVE else end
         lowest, lowered = self._judge(m, cases, field, found, before)
         nowhere = (self.found_by[cases] < 0) & ~late.isnan()
         self.late_gain[cases] = torch.where(lowered | nowhere, late, self.late_gain[cases])
         self.gains[cases, m] = before - lowest
         known = self.lowest[cases, m]
         self.lowest[cases, m] = torch.minimum(lowest, known)
-        self.ends[cases, m] = torch.where(lowest < known, late, self.ends[cases, m])
+        self.ends[cases, m] = torch.where(lowest < known, end, self.ends[cases, m])
 
     def _judge(
         self, m: int, cases: Tensor, field: Field, found: Sequence[Tensor], before: Tensor

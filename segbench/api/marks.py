@@ -21,7 +21,7 @@ _ADAPTED = {
     "bpda": "through the stand-ins that its layers bring for the backward pass",
     "eot": "by gradients averaged over {} draws of the network",
     UNREPEATABLE: "by gradients that this device rounds otherwise each time, so that a second run "
-    "comes close and is not the same",
+    "is not the same",
 }
 """Marks that say how an attack came by its gradients; nothing is wrong with such rows."""
 

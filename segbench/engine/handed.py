@@ -23,7 +23,7 @@ def channels_last(tensor: Tensor) -> Tensor:
 def laid_out(tensor: Tensor) -> Tensor:
     """Images or weights (., C, *spatial) as fp32 convolutions of their device are fastest.
 
-    Channels last on a CPU. On an accelerator, without TF32, some of cuDNN's kernels for that
+    Channels last on a CPU. Under CUDA, without TF32, some of cuDNN's kernels for that
     layout are several times as slow as those for the usual one.
     """
     return tensor.contiguous() if tensor.is_cuda else channels_last(tensor)

@@ -141,8 +141,10 @@ class Network(Answers):
         """Whether its gradient is the same twice; not asked of one that is known to be unsteady."""
         if self.samples > 1 or not _UNSTEADY.isdisjoint(self.marks):
             return True
-        images = self._probe if self.largest_batch is None else self._probe[:1]
-        return repeats(self.gradient, images, self.canonical)
+        try:
+            return repeats(self.gradient, self._probe[:1], self.canonical)
+        except (RuntimeError, MemoryError):
+            return True  # it has no gradient, or no memory for it: an attack that needs it says so
 
     def copy_for(self, loss: Loss, goal: Goal) -> GradientCopy:
         """The copy to take a loss's gradients of: the fast one only where it has them.

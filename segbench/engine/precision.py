@@ -9,10 +9,10 @@ import os
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,7 +21,7 @@ from segbench.errors import UserError
 
 Policy = Literal["auto", "fp32"]
 
-# cuBLAS reads it when a process first multiplies; without it no product is repeatable.
+# Read when a process first multiplies; without it PyTorch refuses products that must repeat.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
@@ -102,11 +102,19 @@ def prefer_repeatable() -> None:
     warnings.filterwarnings("ignore", ".*deterministic", UserWarning)
 
 
+def attention_by_products() -> AbstractContextManager[Any]:
+    """Within it attention is two matrix products and keeps the affinity of all pairs of positions.
+
+    The fused kernel repeats itself at a fraction of its rate only.
+    """
+    return sdpa_kernel(SDPBackend.MATH)
+
+
 @contextmanager
 def only_repeatable() -> Iterator[None]:
     """Within it a layer that cannot but leave the order to chance raises RuntimeError.
 
-    Attention multiplies its matrices one by one: fused, it repeats itself at a fifth of its rate.
+    Attention is then ``attention_by_products``.
     """
     before = (
         torch.are_deterministic_algorithms_enabled(),
@@ -114,7 +122,7 @@ def only_repeatable() -> Iterator[None]:
     )
     torch.use_deterministic_algorithms(True)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with attention_by_products():
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -26,7 +26,7 @@ from segbench.engine.front import Tracer, layers_behind
 from segbench.engine.graphs import Graphed
 from segbench.engine.handed import channels_last, handed, input_gradient, laid_out
 from segbench.engine.memory import is_out_of_memory
-from segbench.engine.precision import Precision
+from segbench.engine.precision import Precision, attention_by_products
 
 Door = Callable[[Any, Tensor], Tensor]
 """(what the network returned, images) -> canonical logits."""
@@ -70,10 +70,13 @@ class GradientCopy:
             return tensor
 
         # A recording keeps its own buffers, and none of them for autograd.
-        asked = self.module.network if isinstance(self.module, Graphed) else self.module
+        asked: nn.Module = self.module
+        attention: AbstractContextManager[Any] = nullcontext()
+        if isinstance(self.module, Graphed):
+            asked, attention = self.module.network, attention_by_products()
         leaf = laid_out(image.detach()).requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):  # noqa: SIM117
-            with torch.enable_grad(), self.autocast():
+            with torch.enable_grad(), self.autocast(), attention:
                 asked(handed(leaf))
         return sum(seen.values())
 
@@ -131,7 +134,9 @@ class _Fp32Layer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         with torch.autocast(inputs.device.type, enabled=False):
-            return channels_last(self.layer(inputs.float()).bfloat16())
+            answer = self.layer(inputs.float()).bfloat16()
+        on_gpu = answer.is_cuda and isinstance(self.layer, nn.Conv2d | nn.Conv3d)
+        return channels_last(answer) if on_gpu else answer
 
 
 def _to_bfloat16(module: nn.Module, first: list[nn.Module]) -> None:

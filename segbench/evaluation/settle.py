@@ -15,7 +15,7 @@ from segbench.evaluation.request import DataSource, Listener, Request
 from segbench.evaluation.run import run_grid
 from segbench.networks import ModelReference
 from segbench.plugins.attack import load_attack
-from segbench.plugins.spec import Spec, parse
+from segbench.plugins.spec import Spec, format_eps, parse
 from segbench.plugins.where import WHERE
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
@@ -47,9 +47,10 @@ def settle(
                 if not eps:
                     continue
                 again = _confined(text, where)
+                budgets = ", ".join(map(format_eps, eps))
                 listener.warn(
-                    f"{reference.name} is attacked again by {again} at "
-                    f"{', '.join(map(str, eps))}, where what was found cannot be believed yet"
+                    f"{reference.name} is attacked again by {again} at {budgets}, where what was "
+                    "found is in doubt"
                 )
                 grid = Grid([load_attack(again)], eps, request.seeds)
                 more = replace(request, attacks=(again,), eps=tuple(eps), certify=None)

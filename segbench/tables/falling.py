@@ -1,33 +1,33 @@
-"""Budgets whose scores were still falling when the gradients ran out: the worst case lies lower.
+"""Budgets whose scores were still falling when the gradients ran out.
 
-An attacked score is an upper bound. Where the very climbs that found the lowest scores gained much
-in the last half of their steps, more steps would find more, and the bound is not tight yet.
+An attacked score is an upper bound. Where the attacks that found the lowest scores gained much in
+the last half of their steps, more steps may find more: the bound is hardly a tight one. By how much
+it is not tight this does not tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-import numpy as np
 from pandas import DataFrame, Series
 
 from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.tables.stuck import threats
-from segbench.tables.texts import budgets_of
-from segbench.tables.worst import KINDS, SELECTING
+from segbench.tables.texts import budgets_of, by_key, few
+from segbench.tables.worst import KINDS, SELECTING, rounding
 
 FALLING = 0.01
-"""Of a mean over cases: what the last half of the climbs that found its lowest scores gained. Ten
-times what a curve ends with where more gradients bring nothing (``docs/strength.md``)."""
+"""Of a mean over cases: what a report shows as a whole hundredth."""
 
 
 def falling_points(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """The budgets at which a mean was still falling by more than ``FALLING``.
 
-    Of each case the row with the lowest score of all attacks at that budget counts, and none that
-    leads to a target, whose gain is not of the score. A case at the worst score has come to its
-    end, and so has one whose row does not say what its last half gained.
+    Of each case the row with the lowest score of all attacks at that budget counts. A case at the
+    worst score has come to its end; one that is lower at a smaller budget, and so at this one,
+    waits for nothing here; and of a row that does not say what its last half gained nothing is
+    known.
 
     Args:
         cases: one row per case.
@@ -36,21 +36,45 @@ def falling_points(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     Returns:
         those columns, ``budget_kind``, ``where``, ``budget``, and the ``gain`` of each point.
     """
-    keys = [*subject, "budget_kind", "where", "budget"]
-    searched = cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)
-    searched &= cases["target_jaccard"].isna() & cases[SELECTING].notna()
-    rows = cases.loc[searched, [*keys[:-2], "budget", "attack_params", "case_id", SELECTING,
-                                "late_gain"]]  # fmt: skip
-    if rows["late_gain"].isna().all():  # of rows of before it was noted nothing is said
-        return DataFrame(columns=[*keys, "gain"])
-    rows = rows.assign(where=threats(rows)).reset_index(drop=True)
-    lowest = rows[SELECTING].groupby(number_of(rows, [*keys, "case_id"])).idxmin()
-    rows = rows.iloc[lowest].reset_index(drop=True)
-    gained = np.nan_to_num(np.where(rows[SELECTING] > 0, rows["late_gain"], 0))
-    point = number_of(rows, keys)
-    gain = Series(gained).groupby(point).mean().to_numpy()
-    points: DataFrame = rows.iloc[first_of(point)][keys].assign(gain=gain)
-    return points.loc[points["gain"] > FALLING].sort_values(keys, ignore_index=True)
+    curve = [*subject, "budget_kind", "where"]
+    rows = _searched(cases, subject)
+    if rows["late_gain"].isna().all():
+        return DataFrame(columns=[*curve, "budget", "gain"])
+    rows = _lowest(rows.assign(where=threats(rows)), curve)
+    open_yet = rows[SELECTING].gt(0) & ~_lower_before(rows, curve)
+    point = number_of(rows, [*curve, "budget"])
+    gain = rows["late_gain"].where(open_yet, 0).fillna(0).groupby(point).mean().to_numpy()
+    points: DataFrame = rows.iloc[first_of(point)][[*curve, "budget"]].assign(gain=gain)
+    points = points.loc[points["gain"] > FALLING]
+    return points.sort_values([*curve, "budget"], ignore_index=True)
+
+
+def _searched(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
+    """The rows that bound a score within a norm.
+
+    None that lead to a target, whose gain is not of the score, nor images that were rounded to
+    their file's levels, which may lie outside the ball.
+    """
+    own = cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)
+    own &= cases["target_jaccard"].isna() & cases[SELECTING].notna()
+    names = [*subject, "budget_kind", "budget", "attack_params", "case_id", SELECTING, "late_gain"]
+    rows = cases.loc[own, names]
+    return rows[by_key(rows, ["attack_params"], rounding) == ""]
+
+
+def _lowest(rows: DataFrame, curve: Sequence[str]) -> DataFrame:
+    """Of each case at each budget the row with the lowest score."""
+    rows = rows.reset_index(drop=True)
+    number = number_of(rows, [*curve, "budget", "case_id"])
+    return rows.iloc[rows[SELECTING].groupby(number).idxmin()].reset_index(drop=True)
+
+
+def _lower_before(rows: DataFrame, curve: Sequence[str]) -> Series[bool]:
+    """Whether a case has a lower score at a smaller budget."""
+    case = Series(number_of(rows, [*curve, "case_id"]), index=rows.index)
+    ordered = rows[SELECTING].loc[rows["budget"].sort_values(kind="stable").index]
+    smallest = ordered.groupby(case).cummin()
+    return (smallest < rows[SELECTING]).reindex(rows.index)
 
 
 def describe_falling(
@@ -76,7 +100,7 @@ def describe_falling(
         ]
         yield (
             f"{model} on {dataset} {split}{within}: its lowest mean {SELECTING} was still falling "
-            f"at {', '.join(found)} in the last half of the steps that found it, so the worst case "
-            "lies lower: `segbench attack --until-settled` spends more there, or `-a standard`, or "
-            "its cost=thorough."
+            f"in the last half of the steps that found it, at {few(found)}, so the worst case may "
+            "well lie lower: `segbench attack --until-settled` spends more there, or `-a standard` "
+            "does, or its cost=thorough."
         )

@@ -142,6 +142,7 @@ def _points(
             point[column] = np.where(reached, part[column], start[column])
         for column in ("linf", "l2"):
             point[column] = np.where(reached, part[column], 0.0)
+        point["late_gain"] = np.nan  # what a search for the distance gained, and no climb at eps
         points.append(point)
     return stack(points)
 

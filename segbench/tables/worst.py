@@ -52,7 +52,7 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """
     slim = _slim(cases, subject)
     searched = slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN) & (slim["budget"] > 0)
-    bounded = slim[searched & (by_key(slim, ["attack_params"], _rounding) == "")]
+    bounded = slim[searched & (by_key(slim, ["attack_params"], rounding) == "")]
     if bounded.empty:
         return cases.iloc[:0].assign(**{FOUND_AT: 0.0, ROW: 0})
     bounded = bounded.assign(where=by_key(bounded, ["attack_params"], where_of))
@@ -207,7 +207,7 @@ def _describe_closing(worst: DataFrame) -> Iterator[str]:
         )
 
 
-def _rounding(params: str) -> str:
+def rounding(params: str) -> str:
     """Not empty for parameters that round."""
     return "rounded" if is_rounded(params) else ""
 

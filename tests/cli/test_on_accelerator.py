@@ -1,4 +1,4 @@
-"""The whole line on an accelerator: train, attack, go on where it stopped, report."""
+"""The whole line on an accelerator: train, attack, in one process or another, report."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def attack(segbench: Any, workspace: Path, device: torch.device, *more: str) -> 
     return rows(workspace)
 
 
-def test_two_runs_are_one_and_an_interrupted_one_ends_the_same(
+def test_two_runs_are_the_same_to_the_bit(
     trained: Path, segbench: Any, tmp_path: Path, device: torch.device
 ) -> None:
     first, second = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("a", "b"))

@@ -17,7 +17,7 @@ STATED = {
     "pgd:steps=10,restarts=3": 30,
     "sea": 1200,
     "sea:preset=eccv2024": 900,
-    "standard": 1100,
+    "standard": 1145,
     "standard@2": 200,
     "standard@1": 100,
     "standard:cost=quick": 30,

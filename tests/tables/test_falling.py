@@ -26,7 +26,7 @@ def test_the_budgets_and_the_mean_gain_are_named(row, frame):
     rows += _rows(row, "standard", 3, [(0.4, 0.06), (0.5, 0.03), (0.0, 0.5)])
     [sentence] = _said(tables := build_tables(frame(rows)))
     assert "unet@jsrt#0 on jsrt test: its lowest mean jaccard was still falling" in sentence
-    assert "at 3/255 by 0.030 in" in sentence  # a case at the worst score has come to its end
+    assert "at 3/255 by 0.030, so" in sentence  # a case at the worst score has come to its end
     assert "2/255" not in sentence
     assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", ""): {3 / 255}}
     assert set(tables.cases["marks"]) == {""}
@@ -35,8 +35,8 @@ def test_the_budgets_and_the_mean_gain_are_named(row, frame):
 def test_of_several_attacks_the_lowest_counts_case_by_case(row, frame):
     pgd = _rows(row, "pgd", 4, [(0.8, 0.2), (0.8, 0.2), (0.2, 0.09)])
     settled = _rows(row, "standard", 4, [(0.3, 0.0), (0.3, 0.0), (0.4, 0.3)])
-    assert "by 0.163 in" in _said(build_tables(frame(pgd)))[0]
-    assert "by 0.030 in" in _said(build_tables(frame(pgd + settled)))[0]
+    assert "by 0.163, so" in _said(build_tables(frame(pgd)))[0]
+    assert "by 0.030, so" in _said(build_tables(frame(pgd + settled)))[0]
     assert not _said(build_tables(frame(settled[:2] + pgd[:2])))
 
 
@@ -62,3 +62,13 @@ def test_a_part_of_the_image_is_another_threat(row, frame):
     [sentence] = _said(tables := build_tables(frame(rows)))
     assert "(where=inside)" in sentence
     assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", "inside"): {4 / 255}}
+
+
+def test_a_case_that_is_lower_within_a_smaller_ball_waits_for_nothing(row, frame):
+    rows = _rows(row, "pgd", 2, [(0.1, 0.0005)] * 3) + _rows(row, "pgd", 4, [(0.5, 0.2)] * 3)
+    assert not _said(build_tables(frame(rows)))
+
+
+def test_images_rounded_to_their_files_levels_count_for_nothing(row, frame):
+    rows = _rows(row, "pgd", 4, [(0.1, 0.2)] * 3, attack_params='{"quantized": true}')
+    assert not _said(build_tables(frame(rows)))
