@@ -1,7 +1,5 @@
 """smp/NAME: segmentation-models-pytorch by its class names, against the library itself."""
 
-import socket
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -20,14 +18,7 @@ NETWORKS = {
     "Unet": f"{SMALL},decoder_channels=16+8+8+4+4",
 }
 
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a network connection was tried")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def build(text: str, channels: int = 1, classes: int = 2, dims: int = 2) -> LibraryNetwork:
