@@ -42,10 +42,10 @@ from segbench.engine.precision import (
 )
 
 console = Console(highlight=False, width=120)
-GROUPS = {
-    "convolution": ("conv",),
-    "attention": ("scaled_dot_product",),
-    "matrix product": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
+GROUPS = {  # by names of operators, and of the kernels that an accelerator's step consists of
+    "convolution": ("conv", "fprop", "dgrad", "implicit_gemm", "cudnn"),
+    "attention": ("scaled_dot_product", "fmha", "flash"),
+    "matrix product": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "gemm"),
     "pooling and resizing": ("pool", "upsample"),
     "copies and conversions": ("aten::copy_", "aten::cat", "aten::fill_", "aten::zero_"),
     "normalisation": ("norm",),

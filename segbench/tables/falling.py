@@ -73,8 +73,8 @@ def _lower_before(rows: DataFrame, curve: Sequence[str]) -> Series[bool]:
     """Whether a case has a lower score at a smaller budget."""
     case = Series(number_of(rows, [*curve, "case_id"]), index=rows.index)
     ordered = rows[SELECTING].loc[rows["budget"].sort_values(kind="stable").index]
-    smallest = ordered.groupby(case).cummin()
-    return (smallest < rows[SELECTING]).reindex(rows.index)
+    smallest = ordered.groupby(case).cummin().reindex(rows.index)
+    return smallest < rows[SELECTING]
 
 
 def describe_falling(

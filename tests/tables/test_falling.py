@@ -66,7 +66,11 @@ def test_a_part_of_the_image_is_another_threat(row, frame):
 
 def test_a_case_that_is_lower_within_a_smaller_ball_waits_for_nothing(row, frame):
     rows = _rows(row, "pgd", 2, [(0.1, 0.0005)] * 3) + _rows(row, "pgd", 4, [(0.5, 0.2)] * 3)
-    assert not _said(build_tables(frame(rows)))
+    rows += _rows(row, "pgd", 3, [(0.3, 0.1)] * 3)
+    for order in (rows, rows[::-1], rows[1::2] + rows[::2]):
+        assert not _said(build_tables(frame(order)))
+    [sentence] = _said(build_tables(frame(rows[3:])))  # without the smallest, 3/255 is the lowest
+    assert "at 3/255 by 0.100, so" in sentence
 
 
 def test_images_rounded_to_their_files_levels_count_for_nothing(row, frame):
