@@ -23,6 +23,7 @@ from pandas import DataFrame
 from segbench.api import Tables
 from segbench.cli.evaluation import evaluate
 from segbench.cli.options import workspace_option
+from segbench.errors import UserError
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
 from segbench.plugins.attack import load_attack
@@ -218,6 +219,8 @@ def main(
     plot: Path | None,
 ) -> None:
     """Attack, compare, write."""
+    if unknown := set(_numbers(costs)) - STANDARD.keys():
+        raise click.BadParameter(f"{min(unknown)} is not one of {', '.join(map(str, STANDARD))}")
     specs = attack_specs(list(attack or ATTACKS), _numbers(gradients), _numbers(costs))
     asked = {
         "models": model,
@@ -231,7 +234,10 @@ def main(
     if not show:
         evaluate(validated(Request, asked), workspace)
     specs = attack_specs(list(ATTACKS), COLUMNS, list(STANDARD))
-    tables = load_tables(workspace, every=True)
+    try:
+        tables = load_tables(workspace, every=True)
+    except UserError as error:
+        raise click.UsageError(str(error)) from error
     table, spent = scores(tables.cases, specs), scores(tables.cases, specs, "backwards")
     text = "\n".join([*report(table, spent, specs), *optimality(tables, specs)])
     out.write_text(text + "\n")
