@@ -5,8 +5,9 @@
 Runs what `segbench attack` runs, into the same workspace, so that nothing is computed twice and a
 run that was cut short goes on. An attack with a step count takes each of --gradients; SEA shares
 them among its losses, RSE among its members; the standard attack has costs and versions of its
-own, each named by the gradients that a case takes at most; of the default it is said what cases
-took. Several runs, of other networks or other attacks, add up: the page shows all that the
+own, each named by the gradients that a case takes at most; of the default and of its quick form it
+is said what cases took. Other packages' attacks (peer_attacks.py) are run where the packages are.
+Several runs, of other networks or other attacks, add up: the page shows all that the
 workspace holds of these attacks. With it goes each attack's optimality
 (segbench.tables.optimality), and, with --plot, a figure. Cases that the standard attack leaves more
 than 0.02 above what another one found are listed by name.
@@ -14,6 +15,7 @@ than 0.02 above what another one found are listed by name.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,37 +28,49 @@ from segbench.cli.options import workspace_option
 from segbench.errors import UserError
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
-from segbench.plugins.attack import load_attack
+from segbench.plugins.attack import NamedAttack, load_attack
 from segbench.plugins.naming import eps_names
-from segbench.plugins.spec import parse
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
 
 LED = "keep=best,momentum=heavy,random_start=false,schedule=cosine"
+PEERS = {
+    "torchattacks": ("torchattacks, pgd", "Torchattacks"),
+    "foolbox": ("foolbox, pgd", "Foolbox"),
+    "adv_lib": ("adv-lib, pgd", "AdvLib"),
+}
 ATTACKS = {
     "pgd": "pgd:steps={n}",
     "segpgd": "segpgd:steps={n}",
     "cospgd": "cospgd:steps={n}",
     "apgd": "apgd:steps={n}",
+    "mifgsm": "mifgsm:steps={n}",
+    "padam": "padam:steps={n}",
     "art, pgd": "art/ProjectedGradientDescent:max_iter={n}",
     **{
+        name: f"{Path(__file__).parent / 'peer_attacks.py'}:{attack}:steps={{n}}"
+        for package, (name, attack) in PEERS.items()
+        if importlib.util.find_spec(package)
+    },
+    **{
         f"pgd, {loss}": f"pgd:loss={loss},{LED},steps={{n}}"
-        for loss in ("lovasz", "scored-hinge", "metric-hinge", "reach")
+        for loss in ("jsd", "lovasz", "scored-hinge", "metric-hinge", "reach")
     },
     "sea": "sea:steps={n/4}",
     "sea, released": "sea:preset=eccv2024,steps={n/3}",
     "rse": "rse:steps={n/15}",
 }
 STANDARD = {
-    30: "standard:cost=quick",
+    30: "standard@4:cost=quick",
     100: "standard@1",
     200: "standard@2",
     1100: "standard@3",
-    1145: "standard@4",
+    1145: "standard",
+    1177: "standard:cost=quick",
 }
 EVERY = [10, 20, 40, 80, 160, 320, 1200]
 COLUMNS = [*EVERY, 3000]  # of the page; the last are the gradients of `rse` by its defaults
-DEFAULT = ("standard", 1145)
+DEFAULT, QUICK = ("standard", 1145), ("standard", 1177)
 FEWEST = 4  # steps that each of SEA's losses needs, and RSE
 BEHIND = 0.02
 KEYS = ["model", "dataset", "split", "budget", "case_id"]
@@ -77,12 +91,17 @@ def attack_specs(names: list[str], gradients: list[int], costs: list[int]) -> Sp
     return specs | {("standard", n): STANDARD[n] for n in costs}
 
 
+def is_by(label: str, attack: NamedAttack) -> bool:
+    """Whether rows of this label are by this attack, with whatever parameters."""
+    return f"{label}:".startswith(f"{attack.plugin.name}:")
+
+
 def scores(cases: DataFrame, specs: Specs, of: str = "jaccard") -> DataFrame:
     """One row per model, budget and case, one column per attack; NaN where not run."""
     columns = {}
     for key, text in specs.items():
         attack = load_attack(text)
-        same = cases["attack"].map(lambda label: parse(label).name) == attack.plugin.name
+        same = cases["attack"].map(lambda label, attack=attack: is_by(label, attack))
         own = cases[same & (cases["attack_params"] == attack.parameters_text)]
         columns[key] = own[own["budget_kind"] == "linf"].set_index(KEYS)[of]
     return DataFrame(columns)
@@ -113,15 +132,24 @@ def report(table: DataFrame, spent: DataFrame, specs: Specs) -> Iterator[str]:
         for name in names:
             cells = [f"{mean[name, n]:.3f}" if (name, n) in run else "" for n in numbers]
             yield f"| {name} | {' | '.join(cells)} |"
+        took = spent.loc[part.index]
         if DEFAULT in run:
-            yield from _behind(part, spent.loc[part.index, [DEFAULT]].squeeze(axis=1).tolist())
+            yield _took("standard", DEFAULT[1], took[DEFAULT].tolist())
+            yield from _behind(part)
+        if QUICK in run:
+            yield _took("quick", QUICK[1], took[QUICK].tolist())
+            if DEFAULT in run:
+                yield f"\nquick against standard: {mean[QUICK] - mean[DEFAULT]:+.4f}"
 
 
-def _behind(part: DataFrame, spent: list[float]) -> Iterator[str]:
-    """What the default took, and leaves above the best of all others."""
-    listed = ", ".join(f"{number:.0f}" for number in spent)
-    mean = sum(spent) / len(spent)
-    yield f"\nstandard ({DEFAULT[1]} at most) took {mean:.0f} gradients in the mean: {listed}"
+def _took(name: str, most: int, spent: list[float]) -> str:
+    """The gradients of each case."""
+    listed, mean = ", ".join(f"{number:.0f}" for number in spent), sum(spent) / len(spent)
+    return f"\n{name} ({most} at most) took {mean:.0f} gradients in the mean: {listed}"
+
+
+def _behind(part: DataFrame) -> Iterator[str]:
+    """What the default leaves above the best of all others."""
     others = part[[key for key in part.columns if key[0] != "standard"]]
     if others.empty:
         return
@@ -142,7 +170,7 @@ def optimality(tables: Tables, specs: Specs) -> Iterator[str]:
         label: name
         for label, parameters in tables.attacks.items()
         for attack, name in known
-        if parse(label).name == attack.plugin.name and parameters == attack.parameters
+        if is_by(label, attack) and parameters == attack.parameters
     }
     rows = tables.optimality[tables.optimality["attack"].isin(named)]
     if rows.empty:
@@ -197,7 +225,9 @@ def _numbers(text: str) -> list[int]:
 @click.option("--limit", type=int, help="At most so many cases.")
 @click.option("--eps", default="1/255,2/255,4/255,8/255", show_default=True)
 @click.option("--gradients", default=",".join(map(str, EVERY)), show_default=True)
-@click.option("--costs", default="30,1145", show_default=True, help="Of 30, 100, 200, 1100, 1145.")
+@click.option(
+    "--costs", default="1145,1177", show_default=True, help=f"Of {', '.join(map(str, STANDARD))}."
+)
 @click.option("--device")
 @workspace_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("strength.md"))

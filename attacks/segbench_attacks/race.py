@@ -81,10 +81,17 @@ class Race:
         self.late_gain = torch.full_like(self.standing.left, torch.nan, dtype=torch.float64)
         self.taken = 0  # steps of all rungs so far: the draws that a search may have used
 
-    def open(self, lengths: Sequence[int]) -> None:
-        """A climb of each of the first members from where it starts, of so many steps each."""
-        for m, steps in enumerate(lengths):
-            self._begin(m, self.standing.left > 0, steps, self.members[m].radii)
+    def open(self, climbs: Sequence[tuple[int, int]], gain: float | None = None) -> None:
+        """Climbs of members from where they start: (member, steps) of each.
+
+        With a ``gain`` of those cases alone that no climb has moved so far, or whose best one
+        still gained more than that at its end.
+        """
+        going = torch.ones_like(self.found_by, dtype=torch.bool)
+        if gain is not None:
+            going = (self.found_by < 0) | self._goes_on(gain)
+        for m, steps in climbs:
+            self._begin(m, going & (self.standing.left > 0), steps, self.members[m].radii)
             self.taken += steps
 
     def climb_again(

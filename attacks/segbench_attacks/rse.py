@@ -114,7 +114,7 @@ class RSE:
         """The worst image found of each case, (B, C, *spatial)."""
         members = [member for member, _ in MEMBERS]
         race = Race(Field(objective, images, goal, budget, noise, "linf"), members)
-        race.open(self._lengths())
+        race.open(list(enumerate(self._lengths())))
         race.give_credit()
         return race.images
 

@@ -26,7 +26,7 @@ from segbench_attacks.sea import SEA
 from segbench_attacks.standard import PROGRAMMES
 
 LONG = ("reach", "scored-hinge", "lovasz")
-COSTS = {"quick": 30, "standard": 245, "thorough": 1000}
+COSTS = {"quick": 32, "standard": 245, "thorough": 1000}
 
 
 class Solid(nn.Module):
@@ -67,7 +67,7 @@ SCENES = ("three classes", "3-D", "structures")
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("rival", ["pgd:steps=40", "apgd:steps=40", "standard:cost=quick"])
+@pytest.mark.parametrize("rival", ["pgd:steps=40", "apgd:steps=40", "standard@4:cost=quick"])
 @pytest.mark.parametrize("name", SCENES)
 def test_it_is_at_least_as_strong_as(
     name: str, rival: str, norm: str, prepared: Any, run: Any
@@ -75,7 +75,7 @@ def test_it_is_at_least_as_strong_as(
     network, images, labels = scene(name, prepared)
     for eps in ("0.01", "0.03") if norm == "linf" else ("0.1", "0.4"):
         left = []
-        for text in ("standard@2", rival):  # version 3 goes on from there, as is seen below
+        for text in ("standard@2", rival):  # later versions go on from there, as is seen below
             attack = load_attack(f"{text}{',' if ':' in text else ':'}norm={norm}")
             found = run(network, attack, images, labels, eps=eps).images
             left.append(scores(network, found, labels).mean())
@@ -147,12 +147,12 @@ def test_a_target_is_approached_by_every_cost(prepared: Any, run: Any) -> None:
 
 
 def test_rows_record_the_version_and_none_but_that_is_known() -> None:
-    assert '"version": 4' in load_attack("standard").parameters_text
-    assert load_attack("standard@4").parameters_text == load_attack("standard").parameters_text
-    for version in (1, 2, 3):
+    assert '"version": 5' in load_attack("standard").parameters_text
+    assert load_attack("standard@5").parameters_text == load_attack("standard").parameters_text
+    for version in (1, 2, 3, 4):
         assert f'"version": {version}' in load_attack(f"standard@{version}").parameters_text
-    with pytest.raises(UserError, match="version='5' is not one of 1"):
-        load_attack("standard@5")
+    with pytest.raises(UserError, match="version='6' is not one of 1"):
+        load_attack("standard@6")
 
 
 AS_CITED = {
@@ -164,6 +164,8 @@ AS_CITED = {
     (3, "standard"): [("reach", 185), ("lovasz", 15), ("search", 10)],
     (4, "quick"): [("reach", 30)],
     (4, "standard"): [("reach", 185), ("lovasz", 60), ("search", 10)],
+    (5, "quick"): [("reach", 32)],
+    (5, "standard"): [("reach", 185), ("lovasz", 60), ("search", 10)],
 }
 NARROW = (1.25, 1.0, 1.0)
 SEQUELS = {
@@ -176,6 +178,7 @@ SEQUELS = {
         (["reach", "lovasz", "scored-hinge"], 600, NARROW),
     ],
 }
+SEQUELS[5, "standard"] = SEQUELS[4, "standard"]
 AT_MOST = {
     "standard@1": 100,
     "standard@1:cost=thorough": 1000,
@@ -183,6 +186,9 @@ AT_MOST = {
     "standard@2:cost=thorough": 1000,
     "standard@3": 1100,
     "standard@4": 1145,
+    "standard@4:cost=quick": 30,
+    "standard@5": 1145,
+    "standard@5:cost=quick": 1177,
 }
 
 
@@ -193,6 +199,8 @@ def test_a_version_stays_as_it_was_cited() -> None:
         assert programme.rungs == ()
         sequels = [([m.name for m in s.members], s.steps, s.radii) for s in programme.sequels]
         assert sequels == SEQUELS.get((version, cost), [])
+        onward = PROGRAMMES[5]["standard"] if (version, cost) == (5, "quick") else None
+        assert programme.onward is onward
     for text, gradients in AT_MOST.items():
         assert load_attack(text).attack.gradients == gradients
 
@@ -226,6 +234,32 @@ def test_a_case_goes_on_while_its_best_climb_gains_and_by_its_own_numbers_alone(
     assert min(whole.backwards) == 200 < max(whole.backwards) <= 1100, "some stop, some go on"
 
 
+@pytest.mark.parametrize(
+    ("name", "eps"), [("three classes", "0.05"), ("3-D", "0.003"), ("structures", "0.05")]
+)
+def test_quick_ends_where_its_climb_did_and_goes_on_as_the_default_does(
+    name: str, eps: str, prepared: Any, run: Any
+) -> None:
+    network, images, labels = scene(name, prepared)
+    whole = run(network, load_attack("standard"), images, labels, eps=eps)
+    quick = run(network, load_attack("standard:cost=quick"), images, labels, eps=eps)
+    lowest, left = (scores(network, outcome.images, labels) for outcome in (whole, quick))
+    ended = torch.tensor([spent == 32 for spent in quick.backwards])
+    assert ended.any()
+    assert not ended.all()
+    assert all(gain <= 0.005 for gain, end in zip(quick.late_gain, ended, strict=True) if end)
+    assert (left[~ended] <= lowest[~ended]).all()
+    assert (left - lowest <= 0.02).all()
+
+
+def test_quick_is_not_fooled_by_a_gradient_that_is_hidden(prepared: Any, run: Any) -> None:
+    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    network = prepared(Levels(), images, 3)
+    labels = network.as_labels(network.exact_logits(images))
+    outcome = run(network, load_attack("standard:cost=quick"), images, labels, eps="0.1")
+    assert (scores(network, outcome.images, labels) < 1).all()
+
+
 def test_a_case_without_a_gradient_does_not_go_on(prepared: Any, run: Any) -> None:
     images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
     network = prepared(Levels(), images, 3)
@@ -239,7 +273,7 @@ def test_a_version_is_never_less_than_the_one_before(prepared: Any, run: Any) ->
     network, images, labels = scene("three classes", prepared)
     left = [
         scores(network, run(network, load_attack(text), images, labels, eps="0.03").images, labels)
-        for text in (*(f"standard@{n}" for n in (1, 2, 3, 4)), "standard:cost=thorough")
+        for text in (*(f"standard@{n}" for n in (1, 2, 3, 4, 5)), "standard:cost=thorough")
     ]
     for before, after in pairwise(left):
         assert after.mean() <= before.mean() + 0.005
@@ -272,7 +306,7 @@ def test_rows_say_what_the_end_of_the_climb_that_found_an_image_gained(
     for member, gain, score in zip(outcome.members, outcome.late_gain, before, strict=True):
         assert (0 <= gain <= score) if member in LONG else math.isnan(gain)
     assert max(outcome.late_gain) > 0
-    short = run(network, load_attack("standard:cost=quick"), images, labels, eps="0.05")
+    short = run(network, load_attack("standard@4:cost=quick"), images, labels, eps="0.05")
     assert all(0 <= gain <= score for gain, score in zip(short.late_gain, before, strict=True))
 
 
