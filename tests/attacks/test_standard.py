@@ -63,23 +63,23 @@ def scene(name: str, prepared: Any) -> tuple[Network, Tensor, Tensor]:
     return network, images, network.as_labels(network.exact_logits(images))
 
 
+RIVALS = ("pgd:steps=40", "apgd:steps=40", "segpgd", "mifgsm", "standard@4:cost=quick")
 SCENES = ("three classes", "3-D", "structures")
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("rival", ["pgd:steps=40", "apgd:steps=40", "standard@4:cost=quick"])
 @pytest.mark.parametrize("name", SCENES)
-def test_it_is_at_least_as_strong_as(
-    name: str, rival: str, norm: str, prepared: Any, run: Any
+def test_it_is_at_least_as_strong_as_any_other(
+    name: str, norm: str, prepared: Any, run: Any
 ) -> None:
     network, images, labels = scene(name, prepared)
     for eps in ("0.01", "0.03") if norm == "linf" else ("0.1", "0.4"):
         left = []
-        for text in ("standard@2", rival):  # later versions go on from there, as is seen below
+        for text in ("standard", *RIVALS):
             attack = load_attack(f"{text}{',' if ':' in text else ':'}norm={norm}")
             found = run(network, attack, images, labels, eps=eps).images
             left.append(scores(network, found, labels).mean())
-        assert left[0] <= left[1] + 1e-6
+        assert left[0] <= min(left) + 1e-6
 
 
 @pytest.mark.parametrize("name", SCENES)
