@@ -33,7 +33,7 @@ from segbench.tables.provenance import parameters_of, seeds_of, trace
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
-from segbench.tables.stuck import judge
+from segbench.tables.stuck import Judgement, judge
 from segbench.tables.texts import compact, distinct, plain_texts, stack, tidy
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.worst import ROW, describe_worst, worst_cases
@@ -159,25 +159,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     curves = plain_texts(draw_curves(everything, SUBJECT))
     summary = summarise(curves)
     certificates = plain_texts(certified.tabulate(own.proved, cases, curves, SUBJECT))
-    apart = describe_apart(curves["model"].unique(), given.settings)
-    warnings = [
-        *own.diagnosed.findings,
-        *judged.stuck,
-        *describe_falling(own.cases, SUBJECT, own.only),
-        *describe_marks(summary),
-        *given.notes,
-        *judged.behind,
-        *apart,
-        *collect_warnings(cases, curves, summary),
-    ]
-    said = [
-        *own.diagnosed.examined,
-        *given.units,
-        *collect_notes(cases, own.seeds, own.overlaps),
-        *describe_worst(worst),
-        *describe_distances(own.distances),
-        *certified.describe(certificates),
-    ]
+    warnings = _doubts(own, judged, given, cases, curves, summary)
     tables = Tables(
         rows=rows.reset_index(drop=True),
         cases=cases,
@@ -186,7 +168,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         distances=own.distances,
         seeds=DataFrame(),
         comparisons=DataFrame(),
-        notes=[*warnings, *said],
+        notes=[*warnings, *_remarks(own, given, cases, worst, certificates)],
         certificates=certificates,
         warnings=warnings,
         findings=own.diagnosed.findings,
@@ -211,6 +193,41 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         ranks=rank_networks(numbers, SUBJECT),
         **_for_a_page(everything, cases, own.structures),
     )
+
+
+def _doubts(
+    own: _Cases,
+    judged: Judgement,
+    given: _Given,
+    cases: DataFrame,
+    curves: DataFrame,
+    summary: DataFrame,
+) -> list[str]:
+    """What speaks against the numbers, the gravest first."""
+    return [
+        *own.diagnosed.findings,
+        *judged.stuck,
+        *describe_falling(own.cases, SUBJECT, own.only),
+        *describe_marks(summary),
+        *given.notes,
+        *judged.behind,
+        *describe_apart(curves["model"].unique(), given.settings),
+        *collect_warnings(cases, curves, summary),
+    ]
+
+
+def _remarks(
+    own: _Cases, given: _Given, cases: DataFrame, worst: DataFrame, certificates: DataFrame
+) -> list[str]:
+    """What says how to read them."""
+    return [
+        *own.diagnosed.examined,
+        *given.units,
+        *collect_notes(cases, own.seeds, own.overlaps),
+        *describe_worst(worst),
+        *describe_distances(own.distances),
+        *certified.describe(certificates),
+    ]
 
 
 def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
