@@ -16,7 +16,7 @@ than 0.02 above what another one found are listed by name.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -61,16 +61,16 @@ ATTACKS = {
     "rse": "rse:steps={n/15}",
 }
 STANDARD = {
-    30: "standard@4:cost=quick",
-    100: "standard@1",
-    200: "standard@2",
-    1100: "standard@3",
-    1145: "standard",
-    1177: "standard:cost=quick",
+    30: ("standard@4, quick", "standard@4:cost=quick"),
+    100: ("standard@1", "standard@1"),
+    200: ("standard@2", "standard@2"),
+    1100: ("standard@3", "standard@3"),
+    1145: ("standard", "standard"),
+    1177: ("standard, quick", "standard:cost=quick"),
 }
 EVERY = [10, 20, 40, 80, 160, 320, 1200]
 COLUMNS = [*EVERY, 3000]  # of the page; the last are the gradients of `rse` by its defaults
-DEFAULT, QUICK = ("standard", 1145), ("standard", 1177)
+DEFAULT, QUICK = ("standard", 1145), ("standard, quick", 1177)
 FEWEST = 4  # steps that each of SEA's losses needs, and RSE
 BEHIND = 0.02
 KEYS = ["model", "dataset", "split", "budget", "case_id"]
@@ -88,12 +88,17 @@ def attack_specs(names: list[str], gradients: list[int], costs: list[int]) -> Sp
             if n // share >= FEWEST:
                 text = ATTACKS[name].replace(f"{{n/{share}}}", str(n // share))
                 specs[name, n] = text.replace("{n}", str(n))
-    return specs | {("standard", n): STANDARD[n] for n in costs}
+    return specs | {(STANDARD[n][0], n): STANDARD[n][1] for n in costs}
 
 
 def is_by(label: str, attack: NamedAttack) -> bool:
     """Whether rows of this label are by this attack, with whatever parameters."""
     return f"{label}:".startswith(f"{attack.plugin.name}:")
+
+
+def is_standard(name: str) -> bool:
+    """Whether that is the standard attack, of any version and cost."""
+    return name.startswith("standard")
 
 
 def scores(cases: DataFrame, specs: Specs, of: str = "jaccard") -> DataFrame:
@@ -122,24 +127,17 @@ def report(table: DataFrame, spent: DataFrame, specs: Specs) -> Iterator[str]:
     """
     budgets = eps_names(("linf", budget) for budget in table.index.get_level_values("budget"))
     for (model, dataset, budget), part in parts(table):
-        run = [key for key in specs if key in part.columns]
-        numbers, names = sorted({n for _, n in run}), dict.fromkeys(name for name, _ in run)
-        eps = budgets["linf", budget]
+        eps, mean = budgets["linf", budget], part.mean()
         yield f"\n{model} on {dataset}, {eps}, {len(part)} cases; gradients a case:\n"
-        yield f"| attack | {' | '.join(map(str, numbers))} |"
-        yield f"|---{'|---' * len(numbers)}|"
-        mean = part.mean()
-        for name in names:
-            cells = [f"{mean[name, n]:.3f}" if (name, n) in run else "" for n in numbers]
-            yield f"| {name} | {' | '.join(cells)} |"
+        yield from _matrix(specs, mean)
         took = spent.loc[part.index]
-        if DEFAULT in run:
+        if DEFAULT in mean:
             yield _took("standard", DEFAULT[1], took[DEFAULT].tolist())
             yield from _behind(part)
-        if QUICK in run:
-            yield _took("quick", QUICK[1], took[QUICK].tolist())
-            if DEFAULT in run:
-                yield f"\nquick against standard: {mean[QUICK] - mean[DEFAULT]:+.4f}"
+        if QUICK in mean:
+            yield _took("standard, quick", QUICK[1], took[QUICK].tolist())
+            if DEFAULT in mean:
+                yield f"\nstandard, quick against standard: {mean[QUICK] - mean[DEFAULT]:+.4f}"
 
 
 def _took(name: str, most: int, spent: list[float]) -> str:
@@ -150,7 +148,7 @@ def _took(name: str, most: int, spent: list[float]) -> str:
 
 def _behind(part: DataFrame) -> Iterator[str]:
     """What the default leaves above the best of all others."""
-    others = part[[key for key in part.columns if key[0] != "standard"]]
+    others = part[[key for key in part.columns if not is_standard(key[0])]]
     if others.empty:
         return
     means = others.mean()
@@ -165,23 +163,29 @@ def _behind(part: DataFrame) -> Iterator[str]:
 
 def optimality(tables: Tables, specs: Specs) -> Iterator[str]:
     """Markdown: how close attacks come to the best known curve of their network."""
-    known = [(load_attack(text), f"{name} ({n})") for (name, n), text in specs.items()]
+    known = [(load_attack(text), key) for key, text in specs.items()]
     named = {
-        label: name
+        label: key
         for label, parameters in tables.attacks.items()
-        for attack, name in known
+        for attack, key in known
         if is_by(label, attack) and parameters == attack.parameters
     }
     rows = tables.optimality[tables.optimality["attack"].isin(named)]
-    if rows.empty:
-        return
-    table = rows.pivot_table(index="attack", columns=["model", "dataset"], values="optimality")
-    table = table.rename(named).sort_values(list(table.columns), ascending=False)
-    yield "\nOptimality, over the eps above:\n"
-    yield f"| attack (gradients) | {' | '.join(f'{m} on {d}' for m, d in table.columns)} |"
-    yield f"|---{'|---' * len(table.columns)}|"
-    for name, values in table.iterrows():
-        cells = ["" if value != value else f"{value:.3f}" for value in values]
+    for (model, dataset), part in rows.groupby(["model", "dataset"], observed=True):
+        keys = part["attack"].map(named)
+        values = dict(zip(keys, part["optimality"], strict=True))
+        yield f"\n{model} on {dataset}: optimality over the eps above; gradients a case:\n"
+        yield from _matrix(specs, values)
+
+
+def _matrix(specs: Specs, values: Mapping[tuple[str, int], float]) -> Iterator[str]:
+    """A table of attacks by gradients, of those that have a value."""
+    run = [key for key in specs if key in values]
+    numbers, names = sorted({n for _, n in run}), dict.fromkeys(name for name, _ in run)
+    yield f"| attack | {' | '.join(map(str, numbers))} |"
+    yield f"|---{'|---' * len(numbers)}|"
+    for name in names:
+        cells = [f"{values[name, n]:.3f}" if (name, n) in values else "" for n in numbers]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
@@ -193,14 +197,18 @@ def draw(table: DataFrame, path: Path) -> None:
     panels = list(parts(table))
     rows = -(-len(panels) // 3)
     figure, axes = pyplot.subplots(rows, 3, figsize=(15, 3.6 * rows), squeeze=False)
-    names, colours = list(dict.fromkeys(n for n, _ in table.columns)), pyplot.get_cmap("tab20")
+    others = dict.fromkeys(name for name, _ in table.columns if not is_standard(name))
+    names, colours = [*others, "standard", QUICK[0]], pyplot.get_cmap("tab20")
     for axis, ((model, dataset, budget), part) in zip(axes.flat, panels, strict=False):
         for k, name in enumerate(names):
             mean = part.mean()
-            points = sorted((n, mean[name, n]) for other, n in part.columns if other == name)
-            style = {"color": "black", "lw": 2.5} if name == "standard" else {"color": colours(k)}
+            own = [key for key in part.columns if key[0] == name or _is_version(name, key[0])]
+            points = sorted((n, mean[other, n]) for other, n in own)
+            style = {"color": colours(k % 20), "marker": "o", "ms": 3}
+            if is_standard(name):
+                style = {"color": "black", "lw": 2.5, "marker": "ox"[name == QUICK[0]], "ms": 6}
             if points:
-                axis.plot(*zip(*points, strict=True), marker="o", ms=3, label=name, **style)
+                axis.plot(*zip(*points, strict=True), label=name, **style)
         axis.set(title=f"{model}\n{dataset}, {255 * budget:g}/255", xscale="log")
         axis.xaxis.set_minor_formatter(NullFormatter())
     for axis in list(axes.flat)[len(panels) :]:
@@ -211,6 +219,11 @@ def draw(table: DataFrame, path: Path) -> None:
     figure.supylabel("mean Jaccard")
     figure.tight_layout(rect=(0.02, 0.14, 1, 1))
     figure.savefig(path)
+
+
+def _is_version(name: str, other: str) -> bool:
+    """Whether that is another version of it, at the same cost."""
+    return other.startswith(f"{name}@") and "quick" not in other
 
 
 def _numbers(text: str) -> list[int]:
