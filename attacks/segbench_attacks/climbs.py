@@ -18,7 +18,7 @@ from segbench_attacks.steps import ascend
 
 LAST = 0.05  # the last step of a climb as a share of eps
 TOLD = 12  # steps within the budget, from which on rows say what the last half gained
-QUERIES = 1000  # over which the squares of a search shrink
+QUERIES = 1000  # over which the squares of the searches of early versions shrink
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +83,31 @@ def climb(
     return Climbed(project(lowest, field.clean, field.budget), images, late.gain(), len(within))
 
 
-def search(field: Field, start: Tensor, asked: int, queries: int) -> Tensor:
+def search(
+    field: Field, start: Tensor, queries: int, asked: int | None = None, number: int = 0
+) -> Tensor:
     """The best of so many squares (Andriushchenko et al., ECCV 2020) put on ``start``.
 
-    ``asked`` queries have gone before; a start of the clean images opens with stripes.
+    A start of the clean images opens with stripes. Squares shrink over its own queries.
+
+    Args:
+        field: the batch.
+        start: (B, C, *spatial).
+        queries: so many.
+        asked: as the first versions of the standard attack searched: with squares as small as after
+            so many queries of a thousand.
+        number: that of the search, which has draws of its own.
     """
     square = Square(
-        steps=QUERIES, norm="l2" if field.norm == "l2" else "linf", loss_="soft-jaccard"
+        steps=queries if asked is None else QUERIES,
+        norm="l2" if field.norm == "l2" else "linf",
+        loss_="soft-jaccard",
     )
-    context = field.context
+    context = replace(field.context, restart=0 if asked is not None else number)
     loss = torch.full_like(start.flatten(1)[:, 0], -torch.inf)
     untouched = (start == field.clean).flatten(1).all(1)
     opened = torch.where(per_case(untouched, start), square.init(context).images, start)
-    state = Search(opened, start, loss, asked)
+    state = Search(opened, start, loss, asked or 0)
     for _ in range(queries):
         images = project(state.images, field.clean, field.budget)
         logits = field.objective.scores(images)

@@ -24,6 +24,7 @@ from segbench_attacks.runs import BySteps, by_steps
 from segbench_attacks.steps import Norm, random_point
 
 DECISIVE = 16  # steps within the budget, of which the last half decides whether a case goes on
+LED = 0.25  # of a case's fall: where a search brings as much, gradients do not lead
 FIRST, AGAIN = 1.0, 0.5  # the first step as a share of eps: of a first climb, of later ones
 
 
@@ -38,6 +39,7 @@ class Member:
         start: where its first climb starts: the ``clean`` image, or a ``random`` point of the ball.
         attack: an attack by steps that takes the place of its first climb, and its name.
         leaving: whether a case that is at the worst score midway through that attack leaves it.
+        late: of a search: its squares are as small as if all steps before had been its queries.
     """
 
     loss: LossName | None
@@ -45,6 +47,12 @@ class Member:
     start: Literal["clean", "random"] = "clean"
     attack: tuple[str, Callable[[Norm, int], BySteps]] | None = None
     leaving: bool = False
+    late: bool = False
+
+    @property
+    def searches(self) -> bool:
+        """Whether it asks for no gradient."""
+        return self.loss is None and self.attack is None
 
     @property
     def name(self) -> str:
@@ -79,17 +87,18 @@ class Race:
         self.ends = torch.full_like(self.gains, torch.nan, dtype=torch.float64)
         self.found_by = torch.full_like(self.standing.left, -1, dtype=torch.int64)
         self.late_gain = torch.full_like(self.standing.left, torch.nan, dtype=torch.float64)
-        self.taken = 0  # steps of all rungs so far: the draws that a search may have used
+        self.taken = 0  # steps of all rungs so far: the draws that a late search may have used
+        self.searches = 0
 
     def open(self, climbs: Sequence[tuple[int, int]], gain: float | None = None) -> None:
         """Climbs of members from where they start: (member, steps) of each.
 
-        With a ``gain`` of those cases alone that no climb has moved so far, or whose best one
-        still gained more than that at its end.
+        With a ``gain`` of those cases alone that gradients do not lead, or whose best climb still
+        gained more than that at its end.
         """
         going = torch.ones_like(self.found_by, dtype=torch.bool)
         if gain is not None:
-            going = (self.found_by < 0) | self._goes_on(gain)
+            going = self._unled() | self._goes_on(gain)
         for m, steps in climbs:
             self._begin(m, going & (self.standing.left > 0), steps, self.members[m].radii)
             self.taken += steps
@@ -107,6 +116,10 @@ class Race:
             self._begin(m, going & (leaders == k), steps, radii)
         self.taken += steps
 
+    def search_again(self, m: int, queries: int) -> None:
+        """A search by member m, begun anew, of each case that gradients do not lead."""
+        self._begin(m, self._unled(), queries, self.members[m].radii)
+
     def give_credit(self) -> None:
         """Tell the engine who found each case's image."""
         names = [member.name for member in self.members]
@@ -121,6 +134,16 @@ class Race:
             cases = ((left > 0) & (leaders == m)).nonzero()[:, 0]
             self._climb(m, cases, self.images[cases], left[cases], steps, None)
         self.taken += steps
+
+    def _unled(self) -> Tensor:
+        """Which cases (B,) gradients do not lead: nothing made them worse, or a search nearly did.
+
+        A search of a few queries brings next to nothing where a gradient shows the way.
+        """
+        fallen = self.clean - self.standing.left
+        searches = [m for m, member in enumerate(self.members) if member.searches]
+        by_search = self.clean - self.lowest[:, searches].amin(1) if searches else -fallen
+        return (self.standing.left > 0) & ((fallen <= 0) | (by_search >= LED * fallen))
 
     def _goes_on(self, gain: float) -> Tensor:
         """Which cases (B,) are not at the worst score, and far from the end of their best climb.
@@ -159,8 +182,10 @@ class Race:
         if member.attack and radii:
             attack = member.attack[1](field.norm, steps)
             found = by_steps(field, attack, leaving=member.leaving)
-        elif member.loss is None:
-            found = (search(field, start, self.taken, steps),)
+        elif member.loss is None:  # a search
+            asked = self.taken if member.late else None
+            found = (search(field, start, steps, asked, self.searches),)
+            self.searches += 1
         else:
             first = FIRST if radii else AGAIN
             climbed = climb(field, start, member.loss, radii or (1.0,), steps, first)

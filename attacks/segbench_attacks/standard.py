@@ -16,6 +16,7 @@ from segbench_attacks.steps import Norm
 
 REACH = Member("reach", radii=(1.25, 1.0))
 LOVASZ, SEARCH = Member("lovasz"), Member(None)
+LATE_SEARCH = Member(None, late=True)  # of versions 1 to 4: its squares are too small to find much
 # Of some networks it is the best where `reach` has come to its end, and needs a climb to show it.
 LOVASZ_TOO = Member("lovasz", radii=(1.25, 1.0))
 # Pushes a class's own pixels and nothing else: on some cases that break down it is far ahead.
@@ -58,14 +59,16 @@ class Programme:
     Attributes:
         openings: who climbs, and for how many steps.
         rungs: the steps of each further climb, from the case's worst image, by its leader.
+        queries: then, of a search, for cases that gradients do not lead.
         sequels: what comes before the rungs, for cases that are not done.
-        onward: the whole programme of cases that are then not done, or have not been moved.
+        onward: the whole programme of cases that are then not done, or that gradients do not lead.
     """
 
     openings: tuple[tuple[Member, int], ...]
     rungs: tuple[int, ...] = ()
     sequels: tuple[Sequel, ...] = ()
     onward: Programme | None = None
+    queries: int = 0
 
     @property
     def members(self) -> list[Member]:
@@ -78,7 +81,7 @@ class Programme:
     @property
     def gradients(self) -> int:
         """Of a case at most."""
-        steps = [steps for member, steps in self.openings if member is not SEARCH]
+        steps = [steps for member, steps in self.openings if not member.searches]
         steps += [sequel.steps for sequel in self.sequels] + [*self.rungs]
         return sum(steps) + (self.onward.gradients if self.onward else 0)
 
@@ -87,10 +90,12 @@ class Programme:
 
         Args:
             race: of these members at least.
-            gain: with one it is for those cases alone that no climb has moved so far, or whose
-                best one still gained more than that at its end.
+            gain: with one it is for those cases alone that gradients do not lead, or whose best
+                climb still gained more than that at its end.
         """
         race.open([(race.members.index(member), steps) for member, steps in self.openings], gain)
+        if self.queries:
+            race.search_again(race.members.index(SEARCH), self.queries)
         for sequel in self.sequels:
             choices = [race.members.index(member) for member in sequel.members]
             race.climb_again(choices, sequel.steps, sequel.radii, STILL)
@@ -107,9 +112,26 @@ STILL = 0.005
 """Of a case's score: a long climb whose last half brought more has not come to its end."""
 
 _QUICK = Programme(((REACH, 30),), ())
+_STANDARD_4 = Programme(
+    ((REACH, 185), (LOVASZ_TOO, 60), (LATE_SEARCH, 10)),
+    sequels=(Sequel((BREAK,), 300), Sequel((REACH, LOVASZ_TOO, BREAK), 600)),
+)
+_THOROUGH_4 = Programme(
+    (
+        (REACH, 300),
+        (BREAK, 250),
+        (AGAIN, 100),
+        (LOVASZ_TOO, 100),
+        (RELEASED, 150),
+        (LATE_SEARCH, 200),
+    ),
+    sequels=(Sequel((REACH, LOVASZ_TOO, BREAK), 900),),
+    rungs=(50, 50),
+)
 _STANDARD = Programme(
     ((REACH, 185), (LOVASZ_TOO, 60), (SEARCH, 10)),
     sequels=(Sequel((BREAK,), 300), Sequel((REACH, LOVASZ_TOO, BREAK), 600)),
+    queries=300,
 )
 _THOROUGH = Programme(
     (
@@ -122,12 +144,13 @@ _THOROUGH = Programme(
     ),
     sequels=(Sequel((REACH, LOVASZ_TOO, BREAK), 900),),
     rungs=(50, 50),
+    queries=1000,
 )
 # What stands in a version stays: its numbers are cited.
 PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
     1: {
         "quick": _QUICK,
-        "standard": Programme(((REACH, 85), (LOVASZ, 15), (SEARCH, 10)), ()),
+        "standard": Programme(((REACH, 85), (LOVASZ, 15), (LATE_SEARCH, 10)), ()),
         "thorough": Programme(
             (
                 (REACH, 250),
@@ -136,14 +159,14 @@ PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
                 (HINGE, 100),
                 (LOVASZ, 100),
                 (RELEASED, 150),
-                (SEARCH, 200),
+                (LATE_SEARCH, 200),
             ),
             (50, 50),
         ),
     },
     2: {
         "quick": _QUICK,
-        "standard": Programme(((REACH, 185), (LOVASZ, 15), (SEARCH, 10)), ()),
+        "standard": Programme(((REACH, 185), (LOVASZ, 15), (LATE_SEARCH, 10)), ()),
         "thorough": Programme(
             (
                 (REACH, 450),
@@ -152,7 +175,7 @@ PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
                 (HINGE, 50),
                 (LOVASZ, 50),
                 (RELEASED, 150),
-                (SEARCH, 200),
+                (LATE_SEARCH, 200),
             ),
             (50, 50),
         ),
@@ -160,7 +183,7 @@ PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
     3: {
         "quick": _QUICK,
         "standard": Programme(
-            ((REACH, 185), (LOVASZ, 15), (SEARCH, 10)),
+            ((REACH, 185), (LOVASZ, 15), (LATE_SEARCH, 10)),
             sequels=(Sequel((BREAK,), 300), Sequel((REACH, BREAK), 600)),
         ),
         "thorough": Programme(
@@ -171,15 +194,15 @@ PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
                 (SCORED, 50),
                 (LOVASZ, 50),
                 (RELEASED, 150),
-                (SEARCH, 200),
+                (LATE_SEARCH, 200),
             ),
             sequels=(Sequel((REACH, BREAK), 900),),
             rungs=(50, 50),
         ),
     },
-    4: {"quick": _QUICK, "standard": _STANDARD, "thorough": _THOROUGH},
+    4: {"quick": _QUICK, "standard": _STANDARD_4, "thorough": _THOROUGH_4},
     5: {
-        "quick": Programme(((REACH, 32),), onward=_STANDARD),
+        "quick": Programme(((REACH, 32), (SEARCH, 10)), onward=_STANDARD),
         "standard": _STANDARD,
         "thorough": _THOROUGH,
     },
@@ -192,22 +215,26 @@ class Standard:
 
     A climb is worth more than its parts: cut in two, or begun anew from its worst image, it ends
     higher. So most of the first 245 gradients are one climb; sixty are one by Lovász's extension,
-    which is the stronger where ``reach`` ends early, and a search that needs no gradient is there
-    for where both fail. There most cases are done: at the worst score, or hardly lower for the last
-    half of their best climb. Where it gained more than 0.005 to its end a score is about to break
-    down, no loss is known to be the best, and more gradients are worth much: such a case has a
-    climb of 300 by the scored hinge and, while its best climb still gains, one of 600 by the loss
-    that stands lowest. What a case took is in its row. The measurements are in
-    ``docs/strength.md``.
+    which is the stronger where ``reach`` ends early; and ten queries are a search that needs no
+    gradient. Where that brings a quarter of what the climbs bring, or nothing brings anything,
+    gradients do not lead, and 300 queries follow.
 
-    ``quick`` is a short climb, whose end tells where that was enough. A case that it was still
-    lowering by more than 0.005, or did not move at all, then has what the default has. So where
-    scores stand it takes an eighth of the default's gradients, and where they break down no fewer.
+    There most cases are done: at the worst score, or hardly lower for the last half of their best
+    climb. Where it gained more than 0.005 to its end a score is about to break down, no loss is
+    known to be the best, and more gradients are worth much: such a case has a climb of 300 by the
+    scored hinge and, while its best climb still gains, one of 600 by the loss that stands lowest.
+    What a case took is in its row. The measurements are in ``docs/strength.md``.
+
+    ``quick`` is a short climb, whose end tells where that was enough, and a search of ten queries.
+    A case that the climb was still lowering by more than 0.005, or that gradients do not lead, then
+    has what the default has. So where scores stand it takes an eighth of the default's gradients,
+    and where they break down no fewer.
 
     Version 1 took 100 gradients, version 2 the first 200 of version 3, which leaves no case more;
     version 3 took version 4's but for 15 by Lovász's extension instead of 60, too few for a climb.
     In the first four ``quick`` was 30 gradients and no more, which left up to 0.24 more than the
-    default where a score broke down; all else of version 5 is version 4's.
+    default where a score broke down, and searches were short and of small squares; all else of
+    version 5 is version 4's.
 
     Attributes:
         cost: ``standard`` (245 gradients a case, and up to 1145 where they are needed), ``quick``
