@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from segbench.api.objective import SEARCH
 from segbench.engine.ball import project
 from segbench_attacks.climbs import climb, search
 from segbench_attacks.field import Field
@@ -59,7 +60,7 @@ class Member:
         """What rows call it."""
         if self.attack:
             return self.attack[0]
-        name = self.loss or "search"
+        name = self.loss or SEARCH
         return name if self.start == "clean" else f"{name} from a random start"
 
 

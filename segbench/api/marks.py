@@ -17,9 +17,13 @@ CONSTANT = "constant-answer"
 UNREPEATABLE = "unrepeatable"
 """The device sums the network's gradients in an order that is left to chance."""
 
+UNPOOLING = "unpooling"
+"""The network puts values back where maxima were; gradients know of the places."""
+
 _ADAPTED = {
     "bpda": "through the stand-ins that its layers bring for the backward pass",
     "eot": "by gradients averaged over {} draws of the network",
+    UNPOOLING: "by gradients that know where maxima may lie, which max-unpooling passes on without",
     UNREPEATABLE: "by gradients that this device rounds otherwise each time, so that a second run "
     "is not the same",
 }

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+SEARCH = "search"
+"""What a suite calls a member that asks for no gradient: where it wins, gradients lead astray."""
+
 BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "certified", "none"]
 
 
@@ -124,7 +127,7 @@ class Objective(Protocol):
 
         ``late_gain``: how far the case's lowest score fell in the last half of that member's steps
         within the budget, NaN of a member that takes none; rows record it, and reports mark a
-        network on which nothing was gained while much is left.
+        network on which nothing was gained while much is left, or ``SEARCH`` was the best.
         """
         ...
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from segbench.api import BringsRandomness, BringsStandIn
+from segbench.engine.unpooling import Pooling, Unpooling
 from segbench.errors import UserError
 
 
@@ -44,9 +45,9 @@ class Tracer(fx.Tracer):
     """Symbolic tracing that keeps declared layers whole, so that they are still found after it."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Torch's own layers, and those that declare something."""
-        declared = isinstance(m, (StraightThrough, BringsStandIn, BringsRandomness))
-        return declared or super().is_leaf_module(m, module_qualified_name)
+        """Torch's own layers, those that declare something, and those that stand in for them."""
+        kept = (StraightThrough, Pooling, Unpooling, BringsStandIn, BringsRandomness)
+        return isinstance(m, kept) or super().is_leaf_module(m, module_qualified_name)
 
 
 def has_stand_in(network: nn.Module) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Case, Goal, Loss, MeetsCases
-from segbench.api.marks import UNREPEATABLE
+from segbench.api.marks import UNPOOLING, UNREPEATABLE
 from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
@@ -24,6 +24,7 @@ from segbench.engine.handed import handed, laid_out
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
+from segbench.engine.unpooling import has_unpooling, with_places
 from segbench.errors import MachineError, UserError, no_exit
 
 Answer = TypeVar("Answer")
@@ -47,7 +48,7 @@ class Network(Answers):
         samples: draws that a gradient is the mean of; more than 1 only where declared.
         marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
             ``batch-dependent``, ``probabilities``), and what they were attacked through (``bpda``,
-            ``eot:N``, ``unrepeatable``).
+            ``eot:N``, ``unpooling``, ``unrepeatable``).
         largest_batch: cases that fit in memory at once, None until a batch did not.
         alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
             is prepared, and of a network that is asked about one case at a time anyway.
@@ -111,7 +112,7 @@ class Network(Answers):
         """
         try:
             probe, logits = self._first_answer(probe)
-            smooth = with_stand_ins(self.module)
+            smooth = with_places(with_stand_ins(self.module))
             copy = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
             behaviour = marks_of(self, probe, logits)
         except (RuntimeError, MemoryError) as error:
@@ -126,7 +127,8 @@ class Network(Answers):
             ) from error
         self.gradient = copy
         front = ("bpda",) if has_stand_in(self.module) else ()
-        self.marks = (*self.marks, *front, *behaviour)
+        places = (UNPOOLING,) if has_unpooling(self.module) else ()
+        self.marks = (*self.marks, *front, *places, *behaviour)
         self._probe, self._logits, self._begun = probe, logits, self._parameters()
         self._truth = (self.as_labels(logits) if truth is None else truth)[:1]
         self._copies.clear()

@@ -15,6 +15,7 @@ from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision, require_ieee_fp32
+from segbench.engine.unpooling import has_unpooling
 from segbench.errors import UserError, named
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.taken import entries_of
@@ -55,6 +56,8 @@ class Subject:
                 "weights": self.model.weights_sha256,
                 "normalization": self.model.normalization and asdict(self.model.normalization),
                 "adapted": self.adapted,
+                # Attacked otherwise than before gradients knew of places.
+                **({"gradients": "places"} if has_unpooling(self.module) else {}),
             }
         )
 

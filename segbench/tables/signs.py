@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from segbench.api.objective import SEARCH
 from segbench.metrics.numbering import dense, first_of, number_of
 from segbench.tables.texts import stack
 from segbench.tables.worst import SELECTING
@@ -39,6 +40,7 @@ class Signs:
         behind: how much less others leave, over common cases (P,).
         zero: the share of steps that met a zero gradient, of cases that have something left; of
             others none did, since where nothing is left to do a gradient may well be zero (P,).
+        searched: the share of cases whose worst image was found without gradients (P,).
         late: what the last half of the steps gained, of cases that have something left (P,).
         left: what is left of those (P,).
         left_of_all: what is left of all (P,).
@@ -52,6 +54,7 @@ class Signs:
     rise: Array
     behind: Array
     zero: Array
+    searched: Array
     late: Array
     left: Array
     left_of_all: Array
@@ -88,6 +91,7 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         rise=_mean(score - smaller, point, count),
         behind=_mean(score - _lowest(cases, lowest), point, count),
         zero=_mean(np.where(score > 0, cases["zero_gradients"], 0.0), point, count),
+        searched=_mean(np.where(cases["member"] == SEARCH, 1.0, 0.0), point, count),
         late=_mean(np.where(score > 0, late, np.nan), point, count),
         left=_mean(left, point, count),
         left_of_all=_mean(score, point, count),

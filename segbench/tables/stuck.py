@@ -30,6 +30,9 @@ BEHIND = 0.05
 ZERO = 0.1
 """Of an attack's steps: a gradient that is zero in every pixel leads nowhere."""
 
+SEARCHED = 0.1
+"""Of an attack's cases: a search without gradients found their worst image, and no climb did."""
+
 LATE, LEFT = 1e-4, 0.05
 """Of a mean: what the last half of an attack's steps gained, and what it left. A search that still
 has so much to win, and for half of its steps wins less than a pixel, goes nowhere. Honest networks
@@ -46,7 +49,7 @@ _ADVICE = "give it more steps or restarts, or `-a {}`, and see segbench diagnose
 _WEAKER = "the worst of the attacks is what counts, not this one"
 _NEEDED = [
     "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
-    "attack", "budget_kind", "budget", SELECTING, "zero_gradients", "late_gain",
+    "attack", "budget_kind", "budget", SELECTING, "zero_gradients", "late_gain", "member",
 ]  # fmt: skip
 _FEW = 3  # signs of one kind that are named for a network
 
@@ -156,6 +159,7 @@ class _Curves:
             *self._rises(points, names),
             *self._behind(points, names),
             *self._zero_gradients(points, names),
+            *self._searched(points, names),
             *self._idle(points, names),
             *self._alone(points, names),
         ]
@@ -163,7 +167,7 @@ class _Curves:
     def _has_sign(self, behind: bool) -> NDArray[np.bool_]:
         signs = self._signs
         with np.errstate(invalid="ignore"):
-            found = (signs.rise > RISE) | (signs.zero > ZERO)
+            found = (signs.rise > RISE) | (signs.zero > ZERO) | (signs.searched > SEARCHED)
             found |= self._is_idle & signs.largest()
             if behind:
                 found |= signs.behind > BEHIND
@@ -212,6 +216,16 @@ class _Curves:
                 yield (
                     f"at {names[point]} {share:.0%} of its steps met a gradient that is zero "
                     "everywhere"
+                )
+
+    def _searched(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
+        """Budgets at which a search without gradients was the better climber."""
+        for point in points:
+            share = self._signs.searched[point]
+            if share > SEARCHED:
+                yield (
+                    f"at {names[point]} a search without gradients found the worst image of "
+                    f"{share:.0%} of its cases, so gradients lead astray there"
                 )
 
     def _idle(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from pandas import DataFrame
 
+from segbench.api.objective import SEARCH
 from segbench.plugins.naming import CLEAN
 from segbench.tables.averages import SUBJECT
 from segbench.tables.falling import falling_points
-from segbench.tables.stuck import LATE, LEFT, RISE, ZERO, threats
+from segbench.tables.stuck import LATE, LEFT, RISE, SEARCHED, ZERO, threats
 from segbench.tables.worst import SELECTING
 
 
@@ -18,8 +19,9 @@ def unsettled_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
     """(model, where) -> the L-infinity budgets at which nothing found can be believed yet.
 
     Those to which a curve rises from the lowest score of any smaller budget, those at which
-    every attack met zero gradients, or gained nothing any more, and those at which the lowest
-    score was still falling. An attack that shows no sign settles what others leave stuck.
+    every attack met zero gradients, gained nothing any more, or did no better than a search without
+    gradients, and those at which the lowest score was still falling. An attack that shows no sign
+    settles what others leave stuck.
     """
     found: dict[tuple[str, str], set[float]] = defaultdict(set)
     bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
@@ -39,6 +41,8 @@ def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
     """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
     own = curve[curve["budget"] == budget]
     if own["zero_gradients"].where(own[SELECTING] > 0, 0).mean() > ZERO or _is_idle(own):
+        return False
+    if (own["member"] == SEARCH).mean() > SEARCHED:
         return False
     smaller = part[part["budget"] < budget]
     best = smaller.groupby("case_id")[SELECTING].min()
