@@ -205,7 +205,7 @@ def test_an_honest_network_passes_every_check(honest: Any, examine: Any) -> None
     assert {"standard against all others", "standard at twice the cost"} <= found.keys()
 
 
-@pytest.mark.parametrize(("suite", "steps"), [("standard:cost=quick", 15), ("standard@1", 50)])
+@pytest.mark.parametrize(("suite", "steps"), [("standard@4:cost=quick", 15), ("standard@1", 50)])
 def test_as_many_gradients_again_are_those_that_the_suite_took(
     suite: str, steps: int, examine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,15 @@ def test_gradients_that_are_zero_everywhere_are_a_sign(share, marked, row, frame
     assert any("at 8/255 50% of its steps" in sign for sign in _signs(tables)) == bool(marked)
 
 
+@pytest.mark.parametrize(("member", "marked"), [("reach", set()), ("search", {"standard"})])
+def test_a_search_that_beats_every_climb_is_a_sign(member, marked, row, frame):
+    tables = build_tables(frame(_curve(row, "standard", {8: 0.6}, member=member)))
+    assert _marked(tables) == marked
+    said = "at 8/255 a search without gradients found the worst image of 100% of its cases"
+    assert any(said in sign for sign in _signs(tables)) == bool(marked)
+    assert (unsettled_budgets(tables.cases) != {}) == bool(marked)
+
+
 def test_where_nothing_is_left_to_do_a_gradient_may_be_zero(row, frame):
     """A hinge on what is still right has none once nothing is."""
     done = _curve(row, "pgd", {8: 0.0}, zero_gradients=0.9)
