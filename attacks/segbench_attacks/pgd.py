@@ -43,7 +43,7 @@ class PGD(ProjectedAscent):
     Attributes:
         loss_: what is ascended (``loss=dice`` in a spec); see ``losses.py``.
         schedule: ``constant`` takes steps of ``rel_step``; ``cosine`` takes steps that fall from
-            ``first`` to ``last``, shares of eps too, along half a cosine.
+            ``first`` to ``last``, shares of eps too, along half a cosine. Each refuses the other's.
         momentum: ``heavy`` steps along the gradients so far, each over its mean size, the past
             decayed by 0.75; ``nesterov`` takes its gradient 0.75 of the last move ahead.
         keep: the ``last`` iterate counts, or the ``best`` by the scored metric.
@@ -58,11 +58,28 @@ class PGD(ProjectedAscent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("first", "last"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"pgd: {name}={getattr(self, name)} must be positive")
+        self._check_schedule()
         if self.keep == "best" and self.labels == "prediction":
             raise UserError("pgd: keep=best knows the truth; leave it out with labels=prediction")
+
+    def _check_schedule(self) -> None:
+        """Refuse lengths that are none, and those that the schedule would never look at."""
+        attack = type(self).__name__.lower()
+        for name in ("first", "last"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{attack}: {name}={getattr(self, name)} must be positive")
+        for name in ("rel_step",) if self.schedule == "cosine" else ("first", "last"):
+            if getattr(self, name) != getattr(type(self), name):
+                uses = "first and last" if self.schedule == "cosine" else "rel_step"
+                raise UserError(
+                    f"{attack}: {name}={getattr(self, name)} is not used with "
+                    f"schedule={self.schedule}, whose steps are set by {uses}"
+                )
+        if self.last > self.first:
+            raise UserError(
+                f"{attack}: last={self.last} is above first={self.first}; steps of "
+                "schedule=cosine fall from first to last"
+            )
 
     def plan(self, budget: Budget) -> Plan:
         """A case at the worst possible score is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -12,8 +12,9 @@ from pages import PAGES, example
 from torch import nn
 
 from segbench.api import StepAttack
+from segbench.errors import UserError
 from segbench.plugins import registry, spec
-from segbench.plugins.attack import NamedAttack
+from segbench.plugins.attack import NamedAttack, load_attack
 from segbench.plugins.contract import check_attack, check_factory
 
 README = PAGES["attack"]
@@ -35,9 +36,27 @@ def test_the_example_attacks(prepared: Any, run: Any) -> None:
 
 @pytest.mark.parametrize("name", registry.names("attacks"))
 def test_every_attack_and_key_is_listed(name: str) -> None:
-    """As a row of the table, with its keys."""
+    """As a row of the table, with its keys, and of those that it lists the choices, with these."""
     plugin = registry.load("attacks", name)
     if plugin.distribution == "segbench":
         (line,) = re.findall(rf"^\| `{name}` \|.*$", README.read_text(), re.MULTILINE)
         for key in spec.parameters(plugin.factory):
             assert f"`{key}`" in line or f"`{key}=" in line
+        for key, parameter in spec.parameters(plugin.factory).items():
+            listed = re.findall(rf"`{key}=([^`]+)`", line)  # the keys are the last column
+            if listed and get_origin(parameter.annotation) is Literal:
+                choices = listed[-1].split(r"\|")
+                accepted = [c for c in get_args(parameter.annotation) if accepts(name, key, c)]
+                if choices[-1] == "…":
+                    assert {*choices[:-1]} < {*map(str, accepted)}
+                else:
+                    assert sorted(choices) == sorted(map(str, accepted))
+
+
+def accepts(name: str, key: str, choice: Any) -> bool:
+    """Whether an attack takes a choice of its type, as ``frequency`` does not ``norm=l1``."""
+    try:
+        load_attack(f"{name}:{key}={choice}")
+    except UserError:
+        return False
+    return True

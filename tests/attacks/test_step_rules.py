@@ -93,6 +93,31 @@ def test_parameters_that_mean_nothing_are_refused(text: str) -> None:
         load_attack(text)
 
 
+@pytest.mark.parametrize("name", ["pgd", "frequency"])
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("first=0.5", "first=0.5 is not used with schedule=constant, whose steps .* rel_step"),
+        ("last=0.1", "last=0.1 is not used with schedule=constant"),
+        ("schedule=cosine,rel_step=0.1", "rel_step=0.1 is not used with schedule=cosine, .* first"),
+        ("schedule=cosine,last=2", "last=2.0 is above first=1.0"),
+        ("schedule=cosine,first=0.01", "last=0.05 is above first=0.01"),
+        ("schedule=cosine,first=0", "first=0.0 must be positive"),
+    ],
+)
+def test_a_length_that_the_schedule_would_never_look_at_is_refused(
+    name: str, given: str, reason: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{name}: {reason}"):
+        load_attack(f"{name}:{given}")
+
+
+def test_lengths_at_their_defaults_may_be_said_as_rows_say_them() -> None:
+    for schedule in ("constant", "cosine"):
+        told = load_attack(f"pgd:schedule={schedule},first=1.0,last=0.05,rel_step=0.25")
+        assert told.parameters_text == load_attack(f"pgd:schedule={schedule}").parameters_text
+
+
 def test_a_faint_gradient_has_the_same_direction(prepared: Any, run: Any) -> None:
     """L2 steps are the same for a loss that is 1e25 times smaller."""
     images, labels = torch.rand(1, 1, 4, 4), torch.zeros(1, 4, 4).long()
