@@ -209,6 +209,8 @@ class Race:
             here, known = field.judged(images), self.standing.select(cases)
             lowest = torch.minimum(lowest, here.left)
             better = here.beats(known)
+            if self.members[m].searches and not self.members[m].late:
+                better &= here.left < known.left  # it is no sign of anything that a loss is higher
             self.images[cases[better]], self.found_by[cases[better]] = images[better], m
             self.standing = here.where(better, known).put(cases, self.standing)
             lowered |= better

@@ -3,8 +3,8 @@
 At one eps, L-infinity, on the same cases, and first by cross-entropy, which most attacks ascend,
 then by the scored hinge, which knows the score and is not saturated where cross-entropy is: noise,
 one step, many steps, twice as many, a random search, and images made against other networks; then
-smaller budgets and the whole pixel range. Last the standard suite, which none of them may beat, and
-which as many gradients again must not leave behind.
+smaller budgets and the whole pixel range. Last the standard suite, which none of them may beat,
+whose search must not beat its climbs, and which as many gradients again must not leave behind.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from segbench.api import StepAttack, WholeAttack
+from segbench.api.objective import SEARCH
 from segbench.diagnosis import checks
 from segbench.diagnosis.examination import Examination, Scores, Traced, late_rise
 from segbench.diagnosis.unaware import unaware
@@ -167,6 +168,8 @@ class _Battery:
         behind = {name: paired_difference(own, rival, groups) for name, rival in rivals.items()}
         best = max(behind, key=lambda name: behind[name].mean)
         yield checks.check_standard(behind[best], best.partition(":")[0])
+        members = [member for outcome in outcomes for member in outcome.members]
+        yield checks.check_search(float(np.mean([member == SEARCH for member in members])))
         # Two climbs, together what the suite took of those cases of which something is left.
         taken = np.array(spent)[own > 0] / examined.network.samples
         lowest, steps = own, max(1, int(taken.mean() // 2)) if len(taken) else 1

@@ -25,6 +25,8 @@ The thresholds, and why these:
 - ``LATE_RISE``: a loss that rises evenly gains a quarter of its rise in the last quarter of the
   steps, a converged one next to nothing: suspicious from a quarter. Where three quarters come as
   late, or nothing rises at all, which counts as 1, the check fails.
+- ``SEARCHED``: of hardly a case of an honest network does the standard suite's search find more
+  than its climbs; suspicious from a quarter of the cases, failed from half.
 - Two identical forwards must agree to the last bit, unless the network declares its draws.
 - ``HIDDEN``, 0.05 for what the standard suite leaves beyond any other attack here, and beyond
   itself and as many gradients again, by two more climbs from other starts: no more than that may
@@ -46,6 +48,7 @@ ZERO_GRADIENTS = (0.1, 0.5)
 SATURATED = (0.01, 0.1)
 SATURATED_MARGIN = 87.0  # exp(-87) is the last normal number of fp32
 LATE_RISE = (0.25, 0.75)
+SEARCHED = (0.25, 0.5)
 
 
 def check_random(change: float, samples: int) -> Check:
@@ -199,6 +202,19 @@ def check_standard(difference: Interval, rival: str) -> Check:
         "Nothing that was tried here leaves less than the standard suite.",
         f"{rival} leaves less than the standard suite, which therefore misses something: report "
         "the worst of both, and look for what hides the gradient.",
+    )
+
+
+def check_search(share: float) -> Check:
+    """Share of cases of which the standard suite's search without gradients found the worst."""
+    return _graded(
+        "standard's climbs against its search",
+        share,
+        SEARCHED,
+        "Gradients led the standard suite to what it found.",
+        "Of this share of cases a search without gradients found the worst image, so gradients "
+        "lead astray and more may be hidden: attack with square and as many queries as there is "
+        "time for.",
     )
 
 

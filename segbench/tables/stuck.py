@@ -30,7 +30,7 @@ BEHIND = 0.05
 ZERO = 0.1
 """Of an attack's steps: a gradient that is zero in every pixel leads nowhere."""
 
-SEARCHED = 0.1
+SEARCHED = 0.25
 """Of an attack's cases: a search without gradients found their worst image, and no climb did."""
 
 LATE, LEFT = 1e-4, 0.05

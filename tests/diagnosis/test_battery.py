@@ -134,6 +134,13 @@ class Codec(Rounded):
         return super().front(images).detach()
 
 
+class Astray(Rounded):
+    """The same with a gradient that leads back."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) - 1e-2 * (images - images.detach())
+
+
 class Shaken(Blobs):
     """Images with noise of its own."""
 
@@ -202,7 +209,17 @@ def test_an_honest_network_passes_every_check(honest: Any, examine: Any) -> None
     assert set(found.values()) == {"pass"}, {k: v for k, v in found.items() if v != "pass"}
     asked = {"gradients against noise", "own gradients against transfer"}
     assert asked | {f"{name} (scored-hinge)" for name in asked} <= found.keys()
-    assert {"standard against all others", "standard at twice the cost"} <= found.keys()
+    assert {
+        "standard against all others",
+        "standard's climbs against its search",
+        "standard at twice the cost",
+    } <= found.keys()
+
+
+def test_a_gradient_that_leads_astray_is_told_by_the_search_of_the_suite(examine: Any) -> None:
+    found = verdicts(examine(Astray()))
+    assert found["standard's climbs against its search"] == "fail"
+    assert found["overall"] == "fail"
 
 
 @pytest.mark.parametrize(("suite", "steps"), [("standard@4:cost=quick", 15), ("standard@1", 50)])
@@ -212,7 +229,7 @@ def test_as_many_gradients_again_are_those_that_the_suite_took(
     monkeypatch.setattr(battery, "STANDARD", suite)
     made = battery._Battery(examine(Blobs(), count=2), EPS, ())
     made._under("fgsm")
-    assert len(list(made._standard())) == 2
+    assert len(list(made._standard())) == 3
     again = [name for name in made.scores if name.startswith("pgd:keep=best")]
     assert [load_attack(name).parameters["steps"] for name in again] == [steps, steps]
 
