@@ -88,8 +88,9 @@ from segbench.store.workspace import Workspace
 @click.option(
     "--until-settled",
     is_flag=True,
-    help="Attack again, by the standard suite and then its thorough form, where an attack shows "
-    "signs of being stuck, or the lowest score was still falling.",
+    help="Attack again, by the standard suite and then its thorough form, where every attack shows "
+    "a sign of being stuck, or the lowest score was still falling. It judges untargeted attacks in "
+    "L-infinity and L2, and names those that it does not.",
 )
 @click.option("--fresh", is_flag=True, help="Compute anew, whatever is stored.")
 @click.option(

@@ -1,8 +1,10 @@
 """More gradients for the cells that are in doubt, until none is.
 
 The signs are those of ``tables/unsettled.py``: a curve that rises, gradients that are zero
-everywhere, and scores that were still falling. What is spent is the standard suite, then its
-thorough form; no score is replaced, since the worst over attacks takes whatever is lower.
+everywhere or gain nothing any more, a search that beats every climb, and scores that were still
+falling. What is spent is the standard suite, then its thorough form, in the norm and on the part of
+the image that is in doubt; no score is replaced, since the worst over attacks takes whatever is
+lower. What leads to a target, or has a budget of another kind, is not judged, which is said.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Listener, Request
 from segbench.evaluation.run import run_grid
 from segbench.networks import ModelReference
-from segbench.plugins.attack import load_attack
-from segbench.plugins.spec import Spec, format_eps, parse
+from segbench.plugins.attack import NamedAttack, load_attack, load_attacks
+from segbench.plugins.naming import eps_names
+from segbench.plugins.spec import Spec, parse
 from segbench.plugins.where import WHERE
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
-from segbench.tables.unsettled import unsettled_budgets
+from segbench.tables.unsettled import JUDGED, unsettled_budgets
 
 STRONGER = ("standard", "standard:cost=thorough")
 
@@ -37,17 +40,24 @@ def settle(
     Raises:
         UserError, MachineError: see ``run_grid``.
     """
+    if apart := [a.label for a in load_attacks(request.attacks) if not _is_judged(a)]:
+        listener.warn(
+            f"{', '.join(apart)} {'are' if len(apart) > 1 else 'is'} not judged by "
+            "--until-settled, which knows untargeted attacks in L-infinity and L2"
+        )
     records = [first]
     for text in STRONGER:
-        doubtful = unsettled_budgets(load_tables(workspace, run=records).cases)
+        tables = load_tables(workspace, run=records)
+        doubtful = unsettled_budgets(tables.cases, set(tables.distances["attack"]))
         for reference, data in pairs:
-            for where in sorted(where for model, where in doubtful if model == reference.name):
-                there = doubtful[reference.name, where]
+            for model, norm, where in sorted(doubtful):
+                there = doubtful[model, norm, where]
                 eps = [value for value in request.eps if float(value) in there]
-                if not eps:
+                if model != reference.name or not eps:
                     continue
-                again = _confined(text, where)
-                budgets = ", ".join(map(format_eps, eps))
+                again = _confined(text, norm, where)
+                names = eps_names((norm, float(value)) for value in eps)
+                budgets = ", ".join(names[norm, float(value)] for value in eps)
                 listener.warn(
                     f"{reference.name} is attacked again by {again} at {budgets}, where what was "
                     "found is in doubt"
@@ -60,7 +70,14 @@ def settle(
     return records
 
 
-def _confined(text: str, where: str) -> str:
-    """The attack of that spec within the same part of the image; "" is all of it."""
+def _is_judged(attack: NamedAttack) -> bool:
+    """Whether it is after the lowest score within a ball that the standard suite knows."""
+    inner = attack.attack
+    return inner.budget_kind in JUDGED and getattr(inner, "target", None) is None
+
+
+def _confined(text: str, norm: str, where: str) -> str:
+    """The attack of that spec in that norm, within the same part of the image; "" is all of it."""
     attack = parse(text)
-    return str(Spec(attack.name, {**attack.params, **({WHERE: where} if where else {})}))
+    more = {**({"norm": norm} if norm != "linf" else {}), **({WHERE: where} if where else {})}
+    return str(Spec(attack.name, {**attack.params, **more}))

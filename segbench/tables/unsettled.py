@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pandas import DataFrame
 
@@ -12,29 +12,52 @@ from segbench.plugins.naming import CLEAN
 from segbench.tables.averages import SUBJECT
 from segbench.tables.falling import falling_points
 from segbench.tables.stuck import LATE, LEFT, RISE, SEARCHED, ZERO, threats
-from segbench.tables.worst import SELECTING
+from segbench.tables.texts import by_key
+from segbench.tables.worst import SELECTING, rounding
+
+JUDGED = ("linf", "l2")
+"""The norms whose curves are judged: those in which the standard suite can be asked for more."""
 
 
-def unsettled_budgets(cases: DataFrame) -> Mapping[tuple[str, str], set[float]]:
-    """(model, where) -> the L-infinity budgets at which nothing found can be believed yet.
+def unsettled_budgets(
+    cases: DataFrame, beside: Collection[str] = ()
+) -> Mapping[tuple[str, str, str], set[float]]:
+    """(model, norm, where) -> the budgets at which nothing found can be believed yet.
 
     Those to which a curve rises from the lowest score of any smaller budget, those at which
     every attack met zero gradients, gained nothing any more, or did no better than a search without
     gradients, and those at which the lowest score was still falling. An attack that shows no sign
     settles what others leave stuck.
+
+    What leads to a target and what searches the least distance is not after the lowest score within
+    a budget: it neither settles one nor leaves it in doubt. Its images count where they lie lower.
+    Images that were rounded to their file's levels may lie outside the ball and do not.
+
+    Args:
+        cases: one row per case.
+        beside: the names of minimum-norm attacks, of which there are points at budgets of others.
     """
-    found: dict[tuple[str, str], set[float]] = defaultdict(set)
-    bounded = cases[(cases["budget_kind"] == "linf") & (cases["attack"] != CLEAN)]
-    for (model, where), part in bounded.groupby(["model", threats(bounded)], sort=True):
-        curves = [curve for _, curve in part.groupby(["attack", "attack_params"], sort=True)]
-        for budget in sorted(set(part["budget"].tolist())):
+    found: dict[tuple[str, str, str], set[float]] = defaultdict(set)
+    bounded = _bounded(cases)
+    threat = ["model", "budget_kind", threats(bounded)]
+    for (model, norm, where), part in bounded.groupby(threat, sort=True, observed=True):
+        judged = part[part["target_jaccard"].isna() & ~part["attack"].isin(beside)]
+        by_attack = judged.groupby(["attack", "attack_params"], sort=True, observed=True)
+        curves = [curve for _, curve in by_attack]
+        for budget in sorted(set(judged["budget"].tolist())):
             there = [curve for curve in curves if (curve["budget"] == budget).any()]
             if not any(_is_sound(curve, part, budget) for curve in there):
-                found[str(model), str(where)].add(budget)
-    points = falling_points(bounded, SUBJECT)[["model", "where", "budget"]]
-    for model, where, budget in points.itertuples(index=False, name=None):
-        found[str(model), str(where)].add(budget)
+                found[str(model), str(norm), str(where)].add(budget)
+    points = falling_points(bounded, SUBJECT)[["model", "budget_kind", "where", "budget"]]
+    for model, norm, where, budget in points.itertuples(index=False, name=None):
+        found[str(model), str(norm), str(where)].add(budget)
     return found
+
+
+def _bounded(cases: DataFrame) -> DataFrame:
+    """The rows whose images lie within a ball of a norm that is judged."""
+    rows = cases[cases["budget_kind"].isin(JUDGED) & (cases["attack"] != CLEAN)]
+    return rows[by_key(rows, ["attack_params"], rounding) == ""]
 
 
 def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from toys import Ready, Silence
 
 from segbench.data import load_dataset
+from segbench.evaluation import settle as settling
 from segbench.evaluation.plan import plan_grid
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request, select_data
 from segbench.evaluation.run import run_grid
 from segbench.evaluation.settle import settle
+from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
 
@@ -63,3 +65,46 @@ def test_only_what_is_in_doubt_is_attacked_again_and_only_there(
         least = at.groupby("attack")["jaccard"].mean()
         pgd = least[[name for name in least.index if name.startswith("pgd")]].item()
         assert least.min() < pgd - 0.02  # the member without gradients is not deceived
+
+
+class Telling(Silence):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warn(self, sentence: str) -> None:
+        self.heard.append(sentence)
+
+
+def settled(kind: Any, attacks: list[str], eps: str, root: Path) -> tuple[set[str], list[str]]:
+    """The attacks of all that was run, and what was said."""
+    asked = {"attacks": attacks, "eps": [eps], "device": "cpu", "precision": "fp32"}
+    request = validated(Request, asked)
+    data = select_data(DATA, load_dataset(DATA), "test", None)
+    pairs, store, listener = [(Ready(kind), data)], Workspace(root), Telling()
+    first = run_grid(pairs, plan_grid(request), store, request, Silence())
+    settle(pairs, request, store, first, listener)
+    return {*read_rows(store, [])["attack"]} - {"clean"}, listener.heard
+
+
+def test_a_curve_in_l2_is_attacked_again_in_l2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "STRONGER", ("standard@4:cost=quick",))  # so that it is soon done
+    ran, heard = settled(Saturated, ["pgd:steps=4,norm=l2,where=outside"], "2", tmp_path)
+    again = "standard:cost=quick,norm=l2,version=4,where=outside"
+    assert ran == {"pgd:norm=l2,steps=4,where=outside", again}
+    assert heard == [
+        f"net is attacked again by {again} at 2, where what was found is in doubt",
+    ]
+
+
+def test_what_cannot_be_judged_is_left_alone_and_named(tmp_path: Path) -> None:
+    attacks = ["pgd:steps=2,target=empty", "pgd:norm=l1,steps=2", "corruption/blur:severities=1"]
+    ran, heard = settled(Saturated, [*attacks, "dag:steps=2"], "16/255", tmp_path)
+    assert len(ran) == 4
+    assert heard == [
+        "pgd:steps=2,target=empty, pgd:norm=l1,steps=2, corruption/blur:severities=1, dag:steps=2 "
+        "are not judged by --until-settled, which knows untargeted attacks in L-infinity and L2"
+    ]

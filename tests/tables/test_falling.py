@@ -28,7 +28,7 @@ def test_the_budgets_and_the_mean_gain_are_named(row, frame):
     assert "unet@jsrt#0 on jsrt test: its lowest mean jaccard was still falling" in sentence
     assert "at 3/255 by 0.030, so" in sentence  # a case at the worst score has come to its end
     assert "2/255" not in sentence
-    assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", ""): {3 / 255}}
+    assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", "linf", ""): {3 / 255}}
     assert set(tables.cases["marks"]) == {""}
 
 
@@ -61,7 +61,7 @@ def test_a_part_of_the_image_is_another_threat(row, frame):
     rows = inside + _rows(row, "pgd", 4, [(0.2, 0.005)] * 3)
     [sentence] = _said(tables := build_tables(frame(rows)))
     assert "(where=inside)" in sentence
-    assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", "inside"): {4 / 255}}
+    assert unsettled_budgets(tables.cases) == {("unet@jsrt#0", "linf", "inside"): {4 / 255}}
 
 
 def test_a_case_that_is_lower_within_a_smaller_ball_waits_for_nothing(row, frame):

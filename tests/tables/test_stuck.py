@@ -149,7 +149,7 @@ def test_attacks_on_a_part_of_the_image_are_judged_apart(row, frame):
     assert "at 8/255 others leave 0.320 less" in sign  # than sea, and not than pgd's 0.62
     assert unsettled_budgets(tables.cases) == {}  # sea settles it
     alone = build_tables(frame(rows[: -2 * 3])).cases
-    assert unsettled_budgets(alone) == {("unet@jsrt#0", "inside"): {8 / 255}}
+    assert unsettled_budgets(alone) == {("unet@jsrt#0", "linf", "inside"): {8 / 255}}
 
 
 def test_of_some_networks_is_said_what_shows_beside_all(row, frame):

@@ -1,0 +1,91 @@
+"""Which budgets are in doubt: in each norm that is judged, by attacks that are after the score."""
+
+import math
+
+import pytest
+
+from segbench.tables.build import build_tables
+from segbench.tables.unsettled import unsettled_budgets
+
+WHO = "unet@jsrt#0"
+
+
+def _curve(make, attack, found, **given):
+    """Rows of three cases at each budget, all with that score, whose steps gained to their end."""
+    return [
+        make(attack=attack, budget=budget, case_id=case, group_id=case, jaccard=score,
+             **{"late_gain": 0.005, **given})
+        for budget, score in found.items()
+        for case in "abc"
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def doubtful(frame):
+    def found(rows):
+        tables = build_tables(frame(rows))
+        return dict(unsettled_budgets(tables.cases, set(tables.distances["attack"])))
+
+    return found
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        {"zero_gradients": 1.0},
+        {"late_gain": 0.0},
+        {"late_gain": 0.2},
+        {"attack": "standard", "member": "search"},
+    ],
+)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_sign_is_seen_in_each_norm(norm, sign, row, doubtful):
+    given = {"attack": "pgd", "budget_kind": norm, **sign}
+    attack = given.pop("attack")
+    assert doubtful(_curve(row, attack, {0.5: 0.6}, **given)) == {(WHO, norm, ""): {0.5}}
+
+
+def test_a_curve_that_rises_is_in_doubt_in_its_own_norm_alone(row, doubtful):
+    rows = _curve(row, "pgd:norm=l2", {0.5: 0.6, 1.0: 0.7}, budget_kind="l2",
+                  attack_params='{"norm": "l2"}')  # fmt: skip
+    rows += _curve(row, "pgd", {0.5: 0.6, 1.0: 0.5}, attack_params='{"norm": "linf"}')
+    assert doubtful(rows) == {(WHO, "l2", ""): {1.0}}
+    assert doubtful(rows[6:]) == {}
+
+
+@pytest.mark.parametrize("kind", ["l1", "severity", "area"])
+def test_other_budgets_are_not_judged(kind, row, doubtful):
+    rows = _curve(row, "pgd", {1.0: 0.6, 2.0: 0.7}, budget_kind=kind, zero_gradients=1.0)
+    assert doubtful(rows) == {}
+
+
+def test_what_leads_to_a_target_leaves_nothing_in_doubt_and_settles_nothing(row, doubtful):
+    led = _curve(row, "pgd:target=empty", {0.1: 0.5, 0.2: 0.7}, target_jaccard=0.9,
+                 attack_params='{"target": "empty"}')  # fmt: skip
+    assert doubtful(led) == {}
+    lost = _curve(row, "pgd", {0.2: 0.45}, zero_gradients=1.0, attack_params='{"target": null}')
+    assert doubtful(led + lost) == {(WHO, "linf", ""): {0.2}}
+    sound = _curve(row, "pgd", {0.2: 0.45}, attack_params='{"target": null}')
+    assert doubtful(led + sound) == {}
+    beaten = _curve(row, "pgd", {0.2: 0.6}, attack_params='{"target": null}')
+    assert doubtful(led + beaten) == {(WHO, "linf", ""): {0.2}}  # its images lie in the ball
+
+
+def test_rounded_images_settle_nothing(row, doubtful):
+    lost = _curve(row, "pgd", {0.1: 0.6}, zero_gradients=1.0)
+    rounded = _curve(row, "pgd:quantized=true", {0.1: 0.9}, attack_params='{"quantized": true}')
+    assert doubtful(lost + rounded) == {(WHO, "linf", ""): {0.1}}
+
+
+def test_a_least_distance_settles_nothing(row, doubtful):
+    clean = _curve(row, "clean", {0.0: 0.9}, budget_kind="none", attack_params="{}")
+    lost = _curve(row, "pgd", {0.1: 0.6}, zero_gradients=1.0)
+    nearest = _curve(row, "dag", {0.4: 0.3}, budget_kind="min-norm", linf=0.5,
+                     attack_params='{"norm": "linf", "below": 0.4}')  # fmt: skip
+    tables_of = clean + lost + nearest
+    assert doubtful(tables_of) == {(WHO, "linf", ""): {0.1}}
+    assert doubtful(clean + nearest) == {}
+
+
+def test_where_nobody_noted_a_gain_an_attack_is_sound(row, doubtful):
+    assert doubtful(_curve(row, "square", {0.1: 0.6}, late_gain=math.nan)) == {}
