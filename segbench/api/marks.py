@@ -20,6 +20,9 @@ UNREPEATABLE = "unrepeatable"
 UNPOOLING = "unpooling"
 """The network puts values back where maxima were; gradients know of the places."""
 
+HIDDEN_PLACES = "hidden-places"
+"""The network unpools in a way whose places no gradient knows of, so that gradients mislead."""
+
 _ADAPTED = {
     "bpda": "through the stand-ins that its layers bring for the backward pass",
     "eot": "by gradients averaged over {} draws of the network",

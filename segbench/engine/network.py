@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Case, Goal, Loss, MeetsCases
-from segbench.api.marks import UNPOOLING, UNREPEATABLE
+from segbench.api.marks import HIDDEN_PLACES, UNPOOLING, UNREPEATABLE
 from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
@@ -24,7 +24,7 @@ from segbench.engine.handed import handed, laid_out
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
-from segbench.engine.unpooling import has_unpooling, with_places
+from segbench.engine.unpooling import has_unpooling, hides_places, with_places
 from segbench.errors import MachineError, UserError, no_exit
 
 Answer = TypeVar("Answer")
@@ -47,8 +47,8 @@ class Network(Answers):
         module: the original; every label, decision and score comes from it, in fp32.
         samples: draws that a gradient is the mean of; more than 1 only where declared.
         marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
-            ``batch-dependent``, ``probabilities``), and what they were attacked through (``bpda``,
-            ``eot:N``, ``unpooling``, ``unrepeatable``).
+            ``batch-dependent``, ``probabilities``, ``hidden-places``), and what they were attacked
+            through (``bpda``, ``eot:N``, ``unpooling``, ``unrepeatable``).
         largest_batch: cases that fit in memory at once, None until a batch did not.
         alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
             is prepared, and of a network that is asked about one case at a time anyway.
@@ -115,6 +115,7 @@ class Network(Answers):
             smooth = with_places(with_stand_ins(self.module))
             copy = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
             behaviour = marks_of(self, probe, logits)
+            hidden = (HIDDEN_PLACES,) if hides_places(smooth, probe[:1]) else ()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
@@ -128,7 +129,7 @@ class Network(Answers):
         self.gradient = copy
         front = ("bpda",) if has_stand_in(self.module) else ()
         places = (UNPOOLING,) if has_unpooling(self.module) else ()
-        self.marks = (*self.marks, *front, *places, *behaviour)
+        self.marks = (*self.marks, *front, *places, *hidden, *behaviour)
         self._probe, self._logits, self._begun = probe, logits, self._parameters()
         self._truth = (self.as_labels(logits) if truth is None else truth)[:1]
         self._copies.clear()

@@ -17,9 +17,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from segbench.engine.handed import handed
 
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _UNPOOLS = (nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d)
+_OPERATORS = (torch.ops.aten.max_unpool2d, torch.ops.aten.max_unpool3d)
 _SCALE = 0.3  # of the mean distance of a window's two largest values
 
 
@@ -80,6 +84,45 @@ def with_places(network: nn.Module) -> nn.Module:
             elif isinstance(layer, _POOLS) and layer.return_indices and _is_plain(layer):
                 setattr(parent, name, Pooling(layer))
     return found
+
+
+class _Unpoolings(TorchDispatchMode):
+    """Counts them, whoever asks."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket in _OPERATORS
+        return func(*args, **(kwargs or {}))
+
+
+def hides_places(network: nn.Module, probe: Tensor) -> bool:
+    """Whether a network by ``with_places`` also unpools without one of its layers.
+
+    As a function does, a script, or a layer whose windows do not lie side by side; then a gradient
+    still knows nothing of the places.
+
+    Args:
+        network: the copy.
+        probe: images (B, C, *spatial).
+    """
+    known = 0
+
+    def note(_layer: nn.Module, inputs: tuple[Any, ...], _answer: Tensor) -> None:
+        nonlocal known
+        known += getattr(inputs[1], "pooled_from", None) is not None
+
+    layers = [layer for layer in network.modules() if isinstance(layer, Unpooling)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        with torch.no_grad(), _Unpoolings() as all_of_them:
+            network(handed(probe))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return bool(all_of_them.count > known)
 
 
 def _is_plain(layer: nn.Module) -> bool:

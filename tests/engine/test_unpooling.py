@@ -94,6 +94,21 @@ def test_an_attack_moves_places(prepared: Any, run: Any) -> None:
     assert network.marks == ("unpooling",)
 
 
+class Function(nn.Module):
+    """The same by functions."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        values, places = nn.functional.max_pool2d(images, 2, return_indices=True)
+        return nn.functional.max_unpool2d(torch.ones_like(values), places, 2) - 0.5 + 0 * images
+
+
+def test_unpooling_that_no_layer_shows_is_marked(prepared: Any) -> None:
+    images = random_images(2, side=8)
+    scripted = nn.Sequential(torch.jit.script(Function().eval()))
+    for module in (Function(), scripted):
+        assert prepared(module, images, 2).marks == ("hidden-places",)
+
+
 @pytest.mark.parametrize(
     "options", [{"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"dilation": 2}]
 )
