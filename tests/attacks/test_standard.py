@@ -19,11 +19,11 @@ from segbench.engine.noise import CaseNoise
 from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
-from segbench_attacks import race, standard
+from segbench_attacks import climbs, race, standard
 from segbench_attacks.field import Field
 from segbench_attacks.runs import by_steps
 from segbench_attacks.sea import SEA
-from segbench_attacks.standard import PROGRAMMES
+from segbench_attacks.standard import PROGRAMMES, Programme
 
 LONG = ("reach", "scored-hinge", "lovasz")
 COSTS = {"quick": 32, "standard": 245, "thorough": 1000}
@@ -159,54 +159,129 @@ def test_rows_record_the_version_and_none_but_that_is_known() -> None:
         load_attack("standard@6")
 
 
+REACH, LOVASZ = "reach (1.25, 1.0) clean", "lovasz (1.25, 1.0) clean"
+BRIEFLY, SEARCH, LATE_SEARCH = "lovasz (1.0,) clean", "None (1.0,) clean", "None (1.0,) clean late"
+AGAIN, HINGE = "reach (1.5, 1.25, 1.0, 1.0) random", "metric-hinge (1.25, 1.0) clean"
+SCORED, BREAK = "scored-reach (1.25, 1.0) clean", "scored-hinge (1.25, 1.0, 1.0) clean"
+RELEASED = "weighted-ce (1.0,) clean sea"
+BREAKING = "reach, scored-hinge (1.25, 1.0, 1.0)"
+ANY = "reach, lovasz, scored-hinge (1.25, 1.0, 1.0)"
+RUNGS = [("rung", 50), ("rung", 50)]
+QUICK = [(REACH, 30)]
+STANDARD_5 = [
+    (REACH, 185), (LOVASZ, 60), (SEARCH, 10), ("search again", 300),
+    ("scored-hinge (1.25, 1.0, 1.0)", 300), (ANY, 600),
+]  # fmt: skip
 AS_CITED = {
-    (1, "quick"): [("reach", 30)],
-    (1, "standard"): [("reach", 85), ("lovasz", 15), ("search", 10)],
-    (2, "quick"): [("reach", 30)],
-    (2, "standard"): [("reach", 185), ("lovasz", 15), ("search", 10)],
-    (3, "quick"): [("reach", 30)],
-    (3, "standard"): [("reach", 185), ("lovasz", 15), ("search", 10)],
-    (4, "quick"): [("reach", 30)],
-    (4, "standard"): [("reach", 185), ("lovasz", 60), ("search", 10)],
-    (5, "quick"): [("reach", 32), ("search", 10)],
-    (5, "standard"): [("reach", 185), ("lovasz", 60), ("search", 10)],
-}
-NARROW = (1.25, 1.0, 1.0)
-SEQUELS = {
+    (1, "quick"): QUICK,
+    (1, "standard"): [(REACH, 85), (BRIEFLY, 15), (LATE_SEARCH, 10)],
+    (1, "thorough"): [
+        (REACH, 250), (AGAIN, 150), (SCORED, 150), (HINGE, 100), (BRIEFLY, 100), (RELEASED, 150),
+        (LATE_SEARCH, 200), *RUNGS,
+    ],
+    (2, "quick"): QUICK,
+    (2, "standard"): [(REACH, 185), (BRIEFLY, 15), (LATE_SEARCH, 10)],
+    (2, "thorough"): [
+        (REACH, 450), (AGAIN, 100), (SCORED, 100), (HINGE, 50), (BRIEFLY, 50), (RELEASED, 150),
+        (LATE_SEARCH, 200), *RUNGS,
+    ],
+    (3, "quick"): QUICK,
     (3, "standard"): [
-        (["scored-hinge"], 300, NARROW),
-        (["reach", "scored-hinge"], 600, NARROW),
+        (REACH, 185), (BRIEFLY, 15), (LATE_SEARCH, 10), ("scored-hinge (1.25, 1.0, 1.0)", 300),
+        (BREAKING, 600),
     ],
+    (3, "thorough"): [
+        (REACH, 300), (BREAK, 250), (AGAIN, 100), (SCORED, 50), (BRIEFLY, 50), (RELEASED, 150),
+        (LATE_SEARCH, 200), (BREAKING, 900), *RUNGS,
+    ],
+    (4, "quick"): QUICK,
     (4, "standard"): [
-        (["scored-hinge"], 300, NARROW),
-        (["reach", "lovasz", "scored-hinge"], 600, NARROW),
+        (REACH, 185), (LOVASZ, 60), (LATE_SEARCH, 10), ("scored-hinge (1.25, 1.0, 1.0)", 300),
+        (ANY, 600),
     ],
-}
-SEQUELS[5, "standard"] = SEQUELS[4, "standard"]
+    (4, "thorough"): [
+        (REACH, 300), (BREAK, 250), (AGAIN, 100), (LOVASZ, 100), (RELEASED, 150),
+        (LATE_SEARCH, 200), (ANY, 900), *RUNGS,
+    ],
+    (5, "quick"): [(REACH, 32), (SEARCH, 10), ("onward", 0), *STANDARD_5],
+    (5, "standard"): STANDARD_5,
+    (5, "thorough"): [
+        (REACH, 300), (BREAK, 250), (AGAIN, 100), (LOVASZ, 100), (RELEASED, 150), (SEARCH, 200),
+        ("search again", 1000), (ANY, 900), *RUNGS,
+    ],
+}  # fmt: skip
 AT_MOST = {
     "standard@1": 100,
+    "standard@1:cost=quick": 30,
     "standard@1:cost=thorough": 1000,
     "standard@2": 200,
+    "standard@2:cost=quick": 30,
     "standard@2:cost=thorough": 1000,
     "standard@3": 1100,
+    "standard@3:cost=quick": 30,
+    "standard@3:cost=thorough": 1900,
     "standard@4": 1145,
     "standard@4:cost=quick": 30,
+    "standard@4:cost=thorough": 1900,
     "standard@5": 1145,
     "standard@5:cost=quick": 1177,
+    "standard@5:cost=thorough": 1900,
 }
+
+
+def told(programme: Programme) -> list[tuple[str, int]]:
+    """All of a programme, in the order in which it is run, and the steps or queries of each."""
+    lines = []
+    for member, steps in programme.openings:
+        words = [str(member.loss), str(member.radii), member.start]
+        words += [member.attack[0]] if member.attack else []
+        words += [word for word in ("late", "leaving") if getattr(member, word)]
+        lines.append((" ".join(words), steps))
+    lines += [("search again", programme.queries)] if programme.queries else []
+    for sequel in programme.sequels:
+        names = ", ".join(member.name for member in sequel.members)
+        lines.append((f"{names} {sequel.radii}", sequel.steps))
+    lines += [("rung", steps) for steps in programme.rungs]
+    return lines + ([("onward", 0), *told(programme.onward)] if programme.onward else [])
 
 
 def test_a_version_stays_as_it_was_cited() -> None:
-    for (version, cost), openings in AS_CITED.items():
-        programme = PROGRAMMES[version][cost]
-        assert [(member.name, steps) for member, steps in programme.openings] == openings
-        assert programme.rungs == ()
-        sequels = [([m.name for m in s.members], s.steps, s.radii) for s in programme.sequels]
-        assert sequels == SEQUELS.get((version, cost), [])
-        onward = PROGRAMMES[5]["standard"] if (version, cost) == (5, "quick") else None
-        assert programme.onward is onward
+    programmes = {
+        (version, cost): told(programme)
+        for version, costs in PROGRAMMES.items()
+        for cost, programme in costs.items()
+    }
+    assert programmes == AS_CITED
     for text, gradients in AT_MOST.items():
         assert load_attack(text).attack.gradients == gradients
+    assert standard.released("l2", 150) == SEA(50, "l2", preset="eccv2024")
+    assert (standard.STILL, race.DECISIVE, race.LED) == (0.005, 16, 0.25)
+    assert (race.FIRST, race.AGAIN, climbs.LAST, climbs.QUERIES) == (1.0, 0.5, 0.05, 1000)
+
+
+FOUND = {
+    ("three classes", 1): [0.530, 0.418, 0.324],
+    ("three classes", 2): [0.530, 0.418, 0.324],
+    ("three classes", 3): [0.530, 0.418, 0.324],
+    ("three classes", 4): [0.487, 0.418, 0.324],
+    ("three classes", 5): [0.487, 0.418, 0.324],
+    ("hidden", 4): [0.671, 0.663, 0.852],
+    ("hidden", 5): [0.444, 0.486, 0.538],
+}
+
+
+@pytest.mark.parametrize(("name", "version"), FOUND)
+def test_a_version_finds_what_it_found(name: str, version: int, prepared: Any, run: Any) -> None:
+    """To a pixel; so a change anywhere below it, in a loss or a search, is seen here."""
+    if name == "hidden":
+        images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+        network, eps = prepared(Levels(), images, 3), "0.1"
+        labels = network.as_labels(network.exact_logits(images))
+    else:
+        (network, images, labels), eps = scene(name, prepared), "0.05"
+    found = run(network, load_attack(f"standard@{version}"), images, labels, eps=eps).images
+    left = scores(network, found, labels).tolist()
+    assert left == pytest.approx(FOUND[name, version], abs=6e-4)
 
 
 def test_the_members_of_a_race_begin_with_those_of_the_openings() -> None:
