@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from segbench.engine.handed import handed, input_gradient
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision, choose_device
+from segbench.engine.unpooling import with_places
 
 
 class DenseEstimator(PyTorchEstimator):  # type: ignore[misc]
@@ -136,6 +137,7 @@ class SegmentationEstimator(DenseEstimator):
         super().__init__(network, input_shape, where)
         precision = Precision("fp32", "ART takes its gradients so")
         self._door = Network(type(network).__name__, network, num_classes, where, precision)
+        self._followed = with_places(network)
         self._ignore = -100 if ignore_index is None else ignore_index
 
     def logits(self, images: Tensor) -> Tensor:
@@ -143,10 +145,10 @@ class SegmentationEstimator(DenseEstimator):
         return self._door.exact_logits(images)
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The gradient (B, C, *spatial) of cross-entropy."""
+        """The gradient (B, C, *spatial) of cross-entropy, which knows of the places of maxima."""
         images = images.requires_grad_()
         with torch.enable_grad():
-            logits = self._door.canonical(self._door.module(handed(images)), images)
+            logits = self._door.canonical(self._followed(handed(images)), images)
             loss = self._losses(logits, labels).sum()
         return input_gradient(loss, images)
 

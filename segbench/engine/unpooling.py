@@ -73,10 +73,13 @@ def has_unpooling(network: nn.Module) -> bool:
 
 
 def with_places(network: nn.Module) -> nn.Module:
-    """A copy whose gradient knows of places; the very network if it does not unpool."""
+    """A copy whose gradient knows of places; the very network if it does not unpool.
+
+    They share their parameters.
+    """
     if not has_unpooling(network):
         return network
-    found = copy.deepcopy(network)
+    found = copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
     for parent in list(found.modules()):
         for name, layer in parent._modules.items():
             if isinstance(layer, _UNPOOLS):

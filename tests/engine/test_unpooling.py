@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from toys import scores
 
+from segbench.art import SegmentationEstimator
 from segbench.engine.unpooling import Pooling, has_unpooling, with_places
 from segbench.plugins.attack import load_attack
 
@@ -92,6 +93,14 @@ def test_an_attack_moves_places(prepared: Any, run: Any) -> None:
     found = run(network, load_attack("pgd:steps=20").attack, images, labels, Fraction("0.2")).images
     assert (scores(network, found, labels) < 0.5).all()
     assert network.marks == ("unpooling",)
+
+
+def test_the_estimator_for_art_follows_places_too() -> None:
+    images = random_images(2, side=8)
+    estimator = SegmentationEstimator(Places(2), (1, 8, 8), 2, device="cpu")
+    labels = (Places(2)(images)[:, 0] > 0).long()
+    gradient = estimator.loss_gradient(images.numpy(), labels.numpy())
+    assert (gradient != 0).any()
 
 
 class Function(nn.Module):
