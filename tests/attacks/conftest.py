@@ -23,12 +23,15 @@ from segbench_attacks.worst import CHANGES
 
 ARGUMENTS = {
     "attack": "",
+    "any_attack": "",
+    "other_aim": "",
     "linf_attack": "linf",
     "l2_attack": "l2",
     "l1_attack": "l1",
 }
 # These losses leave alone what cross-entropy still moves (pixels already wrong, all classes but
-# the strongest), so that its laws do not hold for them; test_chosen_losses.py has theirs.
+# the strongest), so that its laws do not hold for them: no ``attack`` is by one of them, an
+# ``any_attack`` by all, an ``other_aim`` by these alone. What they reach: test_chosen_losses.py.
 OTHER_AIMS = (
     "masked-ce", "weighted-ce", "logit-norm", "margin", "scored-hinge", "soft-hinge", "lovasz",
     "soft-jaccard", "metric-ce", "metric-hinge", "reach", "scored-reach",
@@ -115,7 +118,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``attack`` runs for every variant, ``linf_attack`` for those in L-inf."""
     for fixture, kinds in ARGUMENTS.items():
         if fixture in metafunc.fixturenames:
-            chosen = [a for a in variants() if not kinds or is_gradient_attack(a, kinds)]
+            others = [load_attack(f"pgd:loss={name},steps=6") for name in OTHER_AIMS]
+            every = [] if fixture == "other_aim" else [*variants()]
+            every += others if fixture in ("any_attack", "other_aim") else []
+            chosen = [a for a in every if not kinds or is_gradient_attack(a, kinds)]
             chosen = [
                 whole_band(at_most(a, ENOUGH)) if kinds else at_most(a, BRIEF) for a in chosen
             ]
