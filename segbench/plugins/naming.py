@@ -22,6 +22,7 @@ _TELLING = {
     "source",
     "where",
 }  # parameters without which an attack is another one
+_COST = {"cost": "standard"}  # what a suite spends, and what goes without saying
 _UNSET = "none"
 _OWN = re.compile(r'(?P<name>[^":=,]+:[A-Za-z_]\w*)(:(?P<rest>.+))?')  # my_attack:Mine:steps=3
 _UNSPELLABLE = re.compile(r'[":=,]')
@@ -89,7 +90,8 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
     """Of each attack its name and those parameters in which its namesakes differ.
 
     An attack within an attack is named likewise. What is unset is not said, unless nothing else
-    tells two of them apart.
+    tells two of them apart. A suite's cost is said wherever it is not the usual one, since numbers
+    of its quick form are not those of the suite.
     """
     if not attacks:
         return []
@@ -103,7 +105,7 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
         for name in {a.name for a in short}
     }
     apart = [
-        {k: v for k, v in a.params.items() if (k, v) not in agreed[a.name] or k in _TELLING}
+        {k: v for k, v in a.params.items() if (k, v) not in agreed[a.name] or _is_telling(k, v)}
         for a in short
     ]
     full = [str(Spec(a.name, params)) for a, params in zip(short, apart, strict=True)]
@@ -112,6 +114,10 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
         for a, params in zip(short, apart, strict=True)
     ]
     return names if len(set(names)) == len(set(full)) else full
+
+
+def _is_telling(key: str, value: str) -> bool:
+    return key in _TELLING or _COST.get(key, value) != value
 
 
 def tell_files_apart(files: Mapping[str, str]) -> dict[str, str]:

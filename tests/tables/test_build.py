@@ -258,6 +258,15 @@ def test_attack_specs_are_complete_and_parse_back():
             'transfer:attack="pgd:loss=ce,target=none",source=a': "transfer:attack=pgd,source=a",
             'transfer:attack="fgsm:target=none",source=b': "transfer:attack=fgsm,source=b",
         },
+        # A suite's cost is said where it is not the usual one, alone or not.
+        {"standard:cost=quick,version=5": "standard:cost=quick"},
+        {"standard:cost=standard,version=5": "standard"},
+        {
+            'transfer:attack="standard:cost=thorough,norm=linf",source=a': (
+                'transfer:attack="standard:cost=thorough",source=a'
+            ),
+            'transfer:attack="pgd:loss=ce",source=a': "transfer:attack=pgd,source=a",
+        },
         {"no spec: at all": "no spec: at all"},
     ],
 )
