@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from fractions import Fraction
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from segbench.api import Attack, BringsBudgets, Budget, NamesLibraries
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.contract import NORMS, check_attack
-from segbench.plugins.naming import CLEAN, spell, tell_files_apart
+from segbench.plugins.naming import CLEAN, WITHIN, spell, tell_files_apart
 from segbench.plugins.own_attack import own_attack, own_plugin
 from segbench.plugins.where import WHERE, check_where
 
@@ -70,10 +71,34 @@ def load_attack(text: str) -> NamedAttack:
     if own := own_attack(text):
         with own_plugin(own) as plugin:
             return _make(plugin, spec.parse_parameters(own.parameters, text))
-    parsed = spec.parse(text)
+    try:
+        parsed = spec.parse(text)
+    except UserError as error:
+        raise UserError(f"{error}{_meant(text)}") from None
     if parsed.name == CLEAN:
         raise UserError("'clean' is always measured and is not an attack to ask for")
     return _make(registry.load("attacks", parsed.name), parsed.params)
+
+
+def _meant(text: str) -> str:
+    """The tail of an error about a text that is no spec: what to write of one attack in another.
+
+    ``worst:corruption/blur`` names the attack that is searched where a key is expected; "" of an
+    attack that runs no other.
+    """
+    name, _, rest = text.strip().partition(":")
+    if not (spec.is_name(name) and registry.is_registered("attacks", name)):
+        return ""
+    keys = spec.parameters(registry.load("attacks", name).factory)
+    if WITHIN not in keys:
+        return ""
+    inner, _, more = rest.partition(",")
+    if not registry.is_registered("attacks", inner.partition(":")[0]):
+        return f"; its keys are {', '.join(keys)}"
+    with suppress(UserError):
+        given = {WITHIN: inner, **spec.parse_parameters(more, text)}
+        return f"; write {spec.Spec(name, given)}"
+    return f"; write {spec.Spec(name, {WITHIN: inner})},key=value"
 
 
 def load_attacks(texts: Iterable[str]) -> list[NamedAttack]:

@@ -131,6 +131,27 @@ def test_what_it_cannot_search_is_refused(text: str, reason: str) -> None:
         load_attack(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("worst:corruption/blur", "; write worst:attack=corruption/blur"),
+        ("worst:corruption/blur,queries=9", "; write worst:attack=corruption/blur,queries=9"),
+        (
+            "worst:corruption/blur:severities=1",
+            '; write worst:attack="corruption/blur:severities=1"',
+        ),
+        ("worst:corruption/blur,9", "; write worst:attack=corruption/blur,key=value"),
+        ("transfer:pgd,source=unet", "; write transfer:attack=pgd,source=unet"),
+        ("transfer:unet", "at 'unet'; its keys are source, attack"),
+        ("pgd:sea", "expected key=value at 'sea'"),
+    ],
+)
+def test_an_attack_where_a_key_is_expected_is_told_what_to_write(text: str, end: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load_attack(text)
+    assert str(refused.value).endswith(end)
+
+
 def test_its_name_holds_the_corruption_and_its_severities() -> None:
     named = load_attack('worst:attack="corruption/blur:severities=1+3",queries=9')
     assert [int(budget.value) for budget in named.attack.budgets] == [1, 3]  # type: ignore[union-attr]
