@@ -20,7 +20,7 @@ from torch import Tensor
 
 from segbench.api import Budget, Feedback, Goal, Noise, Objective
 from segbench.engine.warp import warped, warped_labels
-from segbench_attacks.plausible import Plausible, pulled_back
+from segbench_attacks.plausible import Plausible, chosen, pulled_back
 from segbench_attacks.severities import EDGE
 
 NODES = 4  # intervals between the control points of a deformation, along each axis
@@ -93,10 +93,12 @@ class Geometry(Plausible, ABC):
     ) -> Tensor:
         """The worst displacements (B, dims, *spatial) that were found, in pixels."""
         classes = objective.scores(images).shape[1]
-        moved = Moved(
-            objective, images, goal, _soft(goal, classes), type(self).motion, self.level(budget)
-        )
-        return moved.displacement(self.worst(moved, self.count(images.dim() - 2), noise, images))
+        soft, motion = _soft(goal, classes), type(self).motion
+        moved = [
+            Moved(objective, images, goal, soft, motion, level) for level in self.reach(budget)
+        ]
+        u, of = self.worst(moved, self.count(images.dim() - 2), noise, images)
+        return chosen([each.displacement(u) for each in moved], of)
 
 
 def _soft(goal: Goal, classes: int) -> Tensor:

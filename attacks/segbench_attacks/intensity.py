@@ -15,7 +15,7 @@ from torch import Tensor
 from segbench.api import Budget, Feedback, Goal, Noise, Objective
 from segbench.engine.ball import per_case
 from segbench_attacks.losses import named_loss
-from segbench_attacks.plausible import Plausible, pulled_back
+from segbench_attacks.plausible import Plausible, chosen, pulled_back
 
 DEGREE = 3
 _DARK = 1e-6  # of a case's range: below it the slope of a power is not followed
@@ -66,9 +66,12 @@ class Intensity(Plausible):
         self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
     ) -> Tensor:
         """The worst images (B, C, *spatial) that were found."""
-        changed = Brightened(objective, images, goal, type(self).change, self.level(budget))
-        u = self.worst(changed, self.count(images.dim() - 2), noise, images)
-        return changed.images(u)
+        change = type(self).change
+        changed = [
+            Brightened(objective, images, goal, change, level) for level in self.reach(budget)
+        ]
+        u, of = self.worst(changed, self.count(images.dim() - 2), noise, images)
+        return chosen([each.images(u) for each in changed], of)
 
 
 def _loss(logits: Tensor, goal: Goal) -> Tensor:

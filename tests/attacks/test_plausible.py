@@ -47,6 +47,14 @@ class Leaning(Threshold):
         return super().forward(smooth + torch.linspace(-0.2, 0.2, images.shape[-1]))
 
 
+class Waves(Leaning):
+    """Class 1 in bands of brightness, so that what a change does rises and falls with its size."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        z = super().forward(images)[:, 1:]
+        return torch.cat([-3 * torch.sin(2 * z), 3 * torch.sin(2 * z)], 1)
+
+
 class Fixed(nn.Module):
     """Answers with one square whatever it is shown, by logits that a gradient reaches."""
 
@@ -141,18 +149,35 @@ def test_intensity_stays_within_its_limits(
 
 
 @pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("module", [Leaning, Waves])
 def test_more_severity_and_no_change_at_all_are_never_better_for_the_network(
+    module: Any, name: str, prepared: Any
+) -> None:
+    """Where the loss has hills, too: a search within the wider limits alone may end on another."""
+    images = torch.rand(4, 1, 24, 24, generator=torch.Generator().manual_seed(2))
+    network = prepared(module(), images)
+    truth = network.as_labels(network.exact_logits(images))
+    text = f"worst/{name}:steps=3"
+    left = [clean_score(network, run(network, text, images, truth, s), truth) for s in range(1, 6)]
+    assert all((now <= before).all() for before, now in pairwise(left))
+    assert (left[0] < 1).all()
+
+
+@pytest.mark.parametrize("name", ["pose", "gamma"])
+def test_a_severity_costs_what_is_said_and_knows_nothing_of_others(
     name: str, prepared: Any
 ) -> None:
     images = torch.rand(2, 1, 24, 24, generator=torch.Generator().manual_seed(2))
-    network = prepared(Leaning(), images)
+    network = prepared(Curved(), images)
     truth = network.as_labels(network.exact_logits(images))
-    left = [
-        clean_score(network, run(network, f"worst/{name}", images, truth, s), truth)
-        for s in SEVERITIES
-    ]
-    assert all((now <= before + 0.05).all() for before, now in pairwise(left))
-    assert (left[0] < 1).all()
+    for severity, restarts in ((1, 3), (2, 5), (5, 3), (5, 1)):
+        text = f"worst/{name}:steps=3,restarts={restarts}"
+        outcome = run(network, text, images, truth, severity)
+        assert outcome.backwards == [3 * severity * (2 if restarts > 1 else 1)] * 2
+        if name == "gamma" and restarts > 1:  # a pose asks once more, for the number of classes
+            assert outcome.forwards == [1 + (6 + restarts + 4) * severity] * 2
+        alone = run(network, f"{text},severities={severity}", images, truth, severity)
+        assert torch.equal(alone.images, outcome.images)
 
 
 def clean_score(network: Any, outcome: Outcome, truth: Tensor) -> Tensor:
