@@ -215,9 +215,10 @@ def draw(table: DataFrame, path: Path) -> None:
         axis.set_axis_off()
     handles = {t: h for a in axes.flat for h, t in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=6, frameon=False)
-    figure.supxlabel("gradients a case", y=0.12)
+    foot = 0.04 * -(-len(handles) // 6)
+    figure.supxlabel("gradients a case", y=foot)
     figure.supylabel("mean Jaccard")
-    figure.tight_layout(rect=(0.02, 0.14, 1, 1))
+    figure.tight_layout(rect=(0.02, foot + 0.02, 1, 1))
     figure.savefig(path)
 
 
