@@ -88,8 +88,7 @@ class Race:
         self.ends = torch.full_like(self.gains, torch.nan, dtype=torch.float64)
         self.found_by = torch.full_like(self.standing.left, -1, dtype=torch.int64)
         self.late_gain = torch.full_like(self.standing.left, torch.nan, dtype=torch.float64)
-        self.taken = 0  # steps of all rungs so far: the draws that a late search may have used
-        self.searches = 0
+        self.taken = 0  # steps and queries of all stages so far, whoever took part: no draw twice
 
     def open(self, climbs: Sequence[tuple[int, int]], gain: float | None = None) -> None:
         """Climbs of members from where they start: (member, steps) of each.
@@ -120,6 +119,7 @@ class Race:
     def search_again(self, m: int, queries: int) -> None:
         """A search by member m, begun anew, of each case that gradients do not lead."""
         self._begin(m, self._unled(), queries, self.members[m].radii)
+        self.taken += queries
 
     def give_credit(self) -> None:
         """Tell the engine who found each case's image."""
@@ -185,8 +185,7 @@ class Race:
             found = by_steps(field, attack, leaving=member.leaving)
         elif member.loss is None:  # a search
             asked = self.taken if member.late else None
-            found = (search(field, start, steps, asked, self.searches),)
-            self.searches += 1
+            found = (search(field, start, steps, asked, self.taken),)
         else:
             first = FIRST if radii else AGAIN
             climbed = climb(field, start, member.loss, radii or (1.0,), steps, first)
