@@ -7,6 +7,7 @@ What they run is what ``peers.py`` times. Their networks' answers and gradients 
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from setting import Setting
 from torch import Tensor, nn
 
 from segbench.api import Budget, Goal, Noise, Objective
+from segbench.errors import UserError
 
 
 class _Answer(torch.autograd.Function):
@@ -63,7 +65,14 @@ class Peer:
 
     needs: ClassVar[Literal["gradients"]] = "gradients"
     budget_kind: ClassVar[Literal["linf"]] = "linf"
+    package: ClassVar[str]
     contender: ClassVar[contenders.Contender]
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"steps={self.steps} must be at least 1")
+        if importlib.util.find_spec(self.package) is None:
+            raise UserError(f"{self.package} is not installed; benchmarks/README.md says how")
 
     def run(
         self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
@@ -71,7 +80,8 @@ class Peer:
         """The peer's images (B, C, *spatial)."""
         setting = Setting(steps=self.steps, eps=str(budget.value))
         network = _Network(objective, goal, images.device).eval()
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        devices = [images.device] if images.is_cuda else []
+        with torch.random.fork_rng(devices), torch.enable_grad():
             torch.manual_seed(int(noise.uniform(0, ())[0] * 2**24))
             return type(self).contender(network, images, goal.labels, setting).detach()
 
@@ -79,16 +89,19 @@ class Peer:
 class Torchattacks(Peer):
     """torchattacks.PGD."""
 
+    package = "torchattacks"
     contender = staticmethod(contenders.torchattacks)
 
 
 class Foolbox(Peer):
     """foolbox's L-infinity PGD with a dense loss."""
 
+    package = "foolbox"
     contender = staticmethod(contenders.foolbox)
 
 
 class AdvLib(Peer):
     """adv-lib's ``pgd_linf``."""
 
+    package = "adv_lib"
     contender = staticmethod(contenders.advlib)

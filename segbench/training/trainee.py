@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segbench.api import BringsLoss, Goal, Loss
 from segbench.engine.precision import Precision
+from segbench.engine.unpooling import with_places
 from segbench.training.layout import channels_last
 from segbench.training.loss import IGNORED, supervised_loss, two_classes
 from segbench.training.recipes import Recipe
@@ -32,7 +33,7 @@ class TrainedNetwork:
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The module's own loss where it brings one, else the default."""
-        outputs = self._asked(images)
+        outputs = self._asked(images, self.module)
         if isinstance(self.module, BringsLoss):
             return self.module.loss(outputs, labels)
         recipe = self.recipe
@@ -42,30 +43,30 @@ class TrainedNetwork:
 
     def logits(self, images: Tensor) -> Tensor:
         """The first of what it returns."""
-        return _first(self._asked(images))
+        return _first(self._asked(images, self.module))
 
     def goal(self, labels: Tensor) -> Goal:
         """Away from the labels; pixels that are not trained on count for nothing."""
         return Goal(labels, labels, ignore_index=IGNORED)
 
     def ascent(self, images: Tensor, loss: Loss, goal: Goal) -> Tensor:
-        """See ``api.Trainee``; the weights get no gradient of it."""
+        """See ``api.Trainee``; the weights get no gradient of it, and it knows places of maxima."""
         leaf = images.detach().clone().requires_grad_()
         self.module.eval()
         try:
             with torch.enable_grad():
-                logits = _first(self._asked(leaf))
+                logits = _first(self._asked(leaf, with_places(self.module)))
                 (gradient,) = torch.autograd.grad(loss(logits, goal).sum(), leaf)
         finally:
             self.module.train()
         return gradient
 
-    def _asked(self, images: Tensor) -> object:
+    def _asked(self, images: Tensor, module: nn.Module) -> object:
         if torch.is_grad_enabled():
             self.asked[GRADIENTS] += len(images)
         low = self.precision.name == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
-            return self.module(channels_last(images))
+            return module(channels_last(images))
 
 
 def _first(outputs: object) -> Tensor:

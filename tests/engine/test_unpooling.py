@@ -10,9 +10,13 @@ import torch
 from torch import Tensor, nn
 from toys import scores
 
+from segbench.api import Goal
 from segbench.art import SegmentationEstimator
+from segbench.engine.precision import Precision
 from segbench.engine.unpooling import Pooling, has_unpooling, with_places
 from segbench.plugins.attack import load_attack
+from segbench.training.recipes import load_recipe
+from segbench.training.trainee import TrainedNetwork
 
 POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 UNPOOL = {1: nn.MaxUnpool1d, 2: nn.MaxUnpool2d, 3: nn.MaxUnpool3d}
@@ -101,6 +105,20 @@ def test_the_estimator_for_art_follows_places_too() -> None:
     labels = (Places(2)(images)[:, 0] > 0).long()
     gradient = estimator.loss_gradient(images.numpy(), labels.numpy())
     assert (gradient != 0).any()
+
+
+def test_adversarial_training_follows_places_too() -> None:
+    images = random_images(2, side=8)
+    module = Places(2).train()
+    trainee = TrainedNetwork(module, load_recipe("quick", "jsrt"), Precision("fp32", "as the test says"))
+    labels = (module(images)[:, 0] > 0).long()
+
+    def value(logits: Tensor, goal: Goal) -> Tensor:
+        margin = logits[:, 1] - logits[:, 0]
+        return (margin * (1 - 2 * goal.labels)).flatten(1).sum(1)
+
+    assert (trainee.ascent(images, value, trainee.goal(labels)) != 0).any()
+    assert module.training
 
 
 class Function(nn.Module):
