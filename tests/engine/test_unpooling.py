@@ -110,7 +110,8 @@ def test_the_estimator_for_art_follows_places_too() -> None:
 def test_adversarial_training_follows_places_too() -> None:
     images = random_images(2, side=8)
     module = Places(2).train()
-    trainee = TrainedNetwork(module, load_recipe("quick", "jsrt"), Precision("fp32", "as the test says"))
+    precision = Precision("fp32", "as the test says")
+    trainee = TrainedNetwork(module, load_recipe("quick", "jsrt"), precision)
     labels = (module(images)[:, 0] > 0).long()
 
     def value(logits: Tensor, goal: Goal) -> Tensor:
