@@ -47,6 +47,8 @@ LossName = Literal[
     "soft-jaccard",
     "metric-ce",
     "metric-hinge",
+    "metric-jsd",
+    "metric-logit-norm",
     "reach",
     "scored-reach",
 ]
@@ -61,6 +63,8 @@ _STAND_INS: dict[LossName, LossName] = {
     "soft-hinge": "soft-jaccard",
     "metric-ce": "soft-jaccard",
     "metric-hinge": "soft-jaccard",
+    "metric-jsd": "soft-jaccard",
+    "metric-logit-norm": "soft-jaccard",
     "reach": "soft-jaccard",
     "scored-reach": "soft-jaccard",
 }
@@ -71,7 +75,7 @@ def named_loss(name: LossName, logits: Tensor, goal: Goal, progress: float = 0.0
     and ``scored-reach`` change with.
 
     Raises:
-        UserError: the loss means nothing for these logits (``logit-norm`` on one sigmoid).
+        UserError: the loss means nothing for these logits (the normalised logit on one sigmoid).
     """
     if name == "balanced-ce":
         return balanced_cross_entropy(logits, goal, progress)
@@ -91,10 +95,10 @@ def named_loss(name: LossName, logits: Tensor, goal: Goal, progress: float = 0.0
         "soft-hinge": score_losses.soft_hinge,
         "lovasz": score_losses.lovasz,
         "soft-jaccard": score_losses.soft_jaccard,
-        "metric-ce": score_losses.metric_cross_entropy,
-        "metric-hinge": score_losses.metric_hinge,
     }
-    return simple[name](logits, goal)
+    if name in simple:
+        return simple[name](logits, goal)
+    return metric_weighted(name.removeprefix("metric-"), logits, goal)
 
 
 def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
@@ -153,10 +157,13 @@ def jensen_shannon(logits: Tensor, goal: Goal) -> Tensor:
     Against a one-hot label it depends on the label's own probability p alone:
     ``ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2``.
     """
+    return per_case_sum(_pixel_jensen_shannon(logits, goal) * valid_pixels(goal))
+
+
+def _pixel_jensen_shannon(logits: Tensor, goal: Goal) -> Tensor:
     log_p = of_label(logits.log_softmax(1), goal)
     p = log_p.exp()
-    divergence = math.log(2) + (p * log_p - (1 + p) * p.log1p()) / 2
-    return per_case_sum(divergence * valid_pixels(goal))
+    return math.log(2) + (p * log_p - (1 + p) * p.log1p()) / 2
 
 
 def normalised_logit(logits: Tensor, goal: Goal) -> Tensor:
@@ -166,14 +173,36 @@ def normalised_logit(logits: Tensor, goal: Goal) -> Tensor:
         UserError: the logits are one sigmoid's, [0, z]: normalised, they are constant and their
             gradient vanishes.
     """
+    return per_case_sum(_pixel_normalised_logit(logits, goal) * open_pixels(logits, goal))
+
+
+def _pixel_normalised_logit(logits: Tensor, goal: Goal) -> Tensor:
     if is_one_sigmoid(logits):
         raise UserError(
             "loss logit-norm has no gradient on a network with one sigmoid output; "
             "choose another, for example ce"
         )
     size = logits.norm(dim=1).clamp_min(1e-12)
-    component = of_label(logits, goal) / size
-    return per_case_sum(-component * open_pixels(logits, goal))
+    component: Tensor = of_label(logits, goal) / size
+    return -component
+
+
+_OF_A_PIXEL = {
+    "ce": pixel_cross_entropy,
+    "hinge": pixel_margin,
+    "jsd": _pixel_jensen_shannon,
+    "logit-norm": _pixel_normalised_logit,
+}
+
+
+def metric_weighted(of_a_pixel: str, logits: Tensor, goal: Goal) -> Tensor:
+    """A loss of single pixels, of those that are open, each times its ``metric_weight``.
+
+    While the score is high a false pixel is worth nearly as much as a missing one; as it falls,
+    J/U vanishes beside 1/U and only pixels of the scored classes count.
+    """
+    wanted = score_losses.metric_weight(logits, goal) * open_pixels(logits, goal)
+    return per_case_sum(wanted * _OF_A_PIXEL[of_a_pixel](logits, goal))
 
 
 def cosine_distance(logits: Tensor, goal: Goal) -> Tensor:

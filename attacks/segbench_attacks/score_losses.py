@@ -192,22 +192,6 @@ def weighted_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     return per_case_sum(each * pixel_cross_entropy(logits, goal) * open_pixels(logits, goal))
 
 
-def metric_hinge(logits: Tensor, goal: Goal) -> Tensor:
-    """The margin of the open pixels, each times its :func:`metric_weight`.
-
-    While the score is high a false pixel is worth nearly as much as a missing one; as it falls,
-    J/U vanishes beside 1/U and what is left is the hinge of the scored classes.
-    """
-    wanted = metric_weight(logits, goal) * open_pixels(logits, goal)
-    return per_case_sum(wanted * pixel_margin(logits, goal))
-
-
-def metric_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
-    """The cross-entropy of the open pixels, each times its :func:`metric_weight`."""
-    wanted = metric_weight(logits, goal) * open_pixels(logits, goal)
-    return per_case_sum(wanted * pixel_cross_entropy(logits, goal))
-
-
 def reach(logits: Tensor, goal: Goal, progress: float = 0.0) -> Tensor:
     """Margins, weighted by what turning a pixel is worth and by whether it can still be turned.
 

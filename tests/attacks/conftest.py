@@ -34,7 +34,8 @@ ARGUMENTS = {
 # ``any_attack`` by all, an ``other_aim`` by these alone. What they reach: test_chosen_losses.py.
 OTHER_AIMS = (
     "masked-ce", "weighted-ce", "logit-norm", "margin", "scored-hinge", "soft-hinge", "lovasz",
-    "soft-jaccard", "metric-ce", "metric-hinge", "reach", "scored-reach",
+    "soft-jaccard", "metric-ce", "metric-hinge", "metric-jsd", "metric-logit-norm", "reach",
+    "scored-reach",
 )  # fmt: skip
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
 MEMBERS += [f"worst/{name}" for name in CHANGES]

@@ -96,7 +96,9 @@ class Threshold(nn.Module):
         return torch.cat([torch.zeros_like(images), 40 * (images - 0.5)], 1)
 
 
-ALL_PIXELS = ("lovasz", "soft-jaccard", "metric-ce", "metric-hinge", "reach", "weighted-ce")
+ALL_PIXELS = (
+    "lovasz", "soft-jaccard", "metric-ce", "metric-hinge", "metric-jsd", "reach", "weighted-ce",
+)  # fmt: skip
 
 
 BY_STEPS = ("schedule=cosine", "momentum=heavy,keep=best")

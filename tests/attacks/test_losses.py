@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segbench.api import Goal
 from segbench.errors import UserError
-from segbench_attacks import losses
+from segbench_attacks import losses, score_losses
 
 NAMES = get_args(losses.LossName)
 IGNORE = -7
@@ -28,7 +28,7 @@ ALL: dict[str, Loss] = {
 # These look at a case as a whole; test_score_losses.py has their definitions.
 OF_CASES = {
     "dice", "weighted-ce", "soft-hinge", "lovasz", "soft-jaccard", "metric-ce", "metric-hinge",
-    "reach", "scored-reach",
+    "metric-jsd", "metric-logit-norm", "reach", "scored-reach",
 }  # fmt: skip
 LEAVES_SOME = {"scored-hinge", "soft-hinge", "lovasz"}  # pixels that cannot lower the score further
 
@@ -91,6 +91,31 @@ def test_a_loss_is_the_sum_of_its_definition_over_valid_pixels(
         sum(by_definition(name, z, y, targeted) for z, y in case) for case in pixels(logits, labels)
     ]
     torch.testing.assert_close(ALL[name](logits, goal), torch.tensor(expected).double())
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("name", "weighted"),
+    [
+        ("masked-ce", "metric-ce"),
+        ("margin", "metric-hinge"),
+        ("jsd", "metric-jsd"),
+        ("logit-norm", "metric-logit-norm"),
+    ],
+)
+def test_the_metric_weight_multiplies_any_loss_of_open_pixels(
+    name: str, weighted: str, shape: str, targeted: bool
+) -> None:
+    logits, labels = scene(shape)
+    goal = Goal(labels, labels, targeted, IGNORE)
+    weights, expected = score_losses.metric_weight(logits, goal), []
+    for b, case in enumerate(pixels(logits, labels)):
+        own = weights[b][labels[b] != IGNORE]
+        opened = [(int(z.argmax()) == y) != targeted for z, y in case]
+        each = [by_definition(name, z, y, targeted) for z, y in case]
+        expected.append(sum(w * v for w, v, o in zip(own, each, opened, strict=True) if o))
+    torch.testing.assert_close(ALL[weighted](logits, goal), torch.stack(expected))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -172,6 +197,8 @@ STAND_INS = {
         "soft-hinge",
         "metric-ce",
         "metric-hinge",
+        "metric-jsd",
+        "metric-logit-norm",
         "reach",
         "scored-reach",
     ],

@@ -18,8 +18,8 @@ from segbench_attacks.losses import named_loss
 IGNORE = -7
 SCENES = {"two classes": (2, 16, 12), "four classes": (4, 16, 12), "3-D": (3, 6, 8, 5)}
 NAMES = (
-    "scored-hinge", "soft-hinge", "lovasz", "soft-jaccard", "metric-ce", "metric-hinge", "reach",
-    "scored-reach",
+    "scored-hinge", "soft-hinge", "lovasz", "soft-jaccard", "metric-ce", "metric-hinge",
+    "metric-jsd", "metric-logit-norm", "reach", "scored-reach",
 )  # fmt: skip
 
 
