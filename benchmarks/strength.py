@@ -93,7 +93,7 @@ def attack_specs(names: list[str], gradients: list[int], costs: list[int]) -> Sp
 
 def is_by(label: str, attack: NamedAttack) -> bool:
     """Whether rows of this label are by this attack, with whatever parameters."""
-    return f"{label}:".startswith(f"{attack.plugin.name}:")
+    return f"{label.replace('@', ':')}:".startswith(f"{attack.plugin.name}:")
 
 
 def is_standard(name: str) -> bool:

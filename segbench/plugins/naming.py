@@ -20,6 +20,7 @@ _TELLING = {
     "quantized",
     "sigma",
     "source",
+    "version",
     "where",
 }  # parameters without which an attack is another one
 _COST = {"cost": "standard"}  # what a suite spends, and what goes without saying
@@ -90,8 +91,9 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
     """Of each attack its name and those parameters in which its namesakes differ.
 
     An attack within an attack is named likewise. What is unset is not said, unless nothing else
-    tells two of them apart. A suite's cost is said wherever it is not the usual one, since numbers
-    of its quick form are not those of the suite.
+    tells two of them apart. A suite's version is always said (``standard@5``), and its cost
+    wherever it is not the usual one: a number of another version, or of its quick form, is another
+    number, and a table is read far from what made it.
     """
     if not attacks:
         return []
@@ -108,12 +110,20 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
         {k: v for k, v in a.params.items() if (k, v) not in agreed[a.name] or _is_telling(k, v)}
         for a in short
     ]
-    full = [str(Spec(a.name, params)) for a, params in zip(short, apart, strict=True)]
+    full = [_cited(a.name, params) for a, params in zip(short, apart, strict=True)]
     names = [
-        str(Spec(a.name, {k: v for k, v in params.items() if v != _UNSET}))
+        _cited(a.name, {k: v for k, v in params.items() if v != _UNSET})
         for a, params in zip(short, apart, strict=True)
     ]
     return names if len(set(names)) == len(set(full)) else full
+
+
+def _cited(name: str, params: Mapping[str, str]) -> str:
+    """``standard@5:cost=quick``: as a spec is written, a suite's version with its name."""
+    version = params.get("version", "")
+    if not version.isdigit():
+        return str(Spec(name, params))
+    return str(Spec(f"{name}@{version}", {k: v for k, v in params.items() if k != "version"}))
 
 
 def _is_telling(key: str, value: str) -> bool:

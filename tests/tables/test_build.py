@@ -258,12 +258,18 @@ def test_attack_specs_are_complete_and_parse_back():
             'transfer:attack="pgd:loss=ce,target=none",source=a': "transfer:attack=pgd,source=a",
             'transfer:attack="fgsm:target=none",source=b': "transfer:attack=fgsm,source=b",
         },
-        # A suite's cost is said where it is not the usual one, alone or not.
-        {"standard:cost=quick,version=5": "standard:cost=quick"},
-        {"standard:cost=standard,version=5": "standard"},
+        # A suite's version is always said, its cost where it is not the usual one, alone or not.
+        {"standard:cost=quick,version=5": "standard@5:cost=quick"},
+        {"standard:cost=standard,version=5": "standard@5"},
         {
-            'transfer:attack="standard:cost=thorough,norm=linf",source=a': (
-                'transfer:attack="standard:cost=thorough",source=a'
+            "standard:cost=standard,version=5": "standard@5",
+            "standard:cost=standard,version=1": "standard@1",
+        },
+        {"rse:steps=9,version=1": "rse@1"},
+        {"mine:version=beta": "mine:version=beta"},
+        {
+            'transfer:attack="standard:cost=thorough,norm=linf,version=5",source=a': (
+                'transfer:attack="standard@5:cost=thorough",source=a'
             ),
             'transfer:attack="pgd:loss=ce",source=a': "transfer:attack=pgd,source=a",
         },
