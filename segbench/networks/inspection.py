@@ -15,6 +15,7 @@ from segbench.api import Goal, MeetsCases
 from segbench.engine.handed import handed, input_gradient
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision, choose_precision, require_ieee_fp32
+from segbench.engine.unpooling import with_places
 from segbench.networks import LoadedModel
 from segbench.networks.adapt import Adapted, adapt_network
 from segbench.networks.answers import place_text
@@ -114,10 +115,13 @@ def _batch_norms(module: nn.Module, gradient_copy: str) -> str:
 
 
 def _gradients(network: Network, images: Tensor) -> str:
-    """The share of pixels whose gradient of the summed squared margin is exactly zero."""
+    """The share of pixels whose gradient of the summed squared margin is exactly zero.
+
+    The gradient is the one that attacks follow, which knows of places of maxima.
+    """
     images = images.clone().requires_grad_()
     with torch.enable_grad():
-        logits = network.canonical(network.module(handed(images)), images)
+        logits = network.canonical(with_places(network.module)(handed(images)), images)
         margin = logits[:, 1:] - logits[:, :1]
         if not margin.requires_grad:
             return "do NOT flow: the answer does not depend differentiably on the image"

@@ -58,6 +58,32 @@ def test_inspect_says_what_a_strangers_network_is(segbench, net: Path) -> None:
     assert float(found["FLOPs"].split()[0]) * 1e9 == pytest.approx(2 * 9 * 64 * 64, rel=0.01)
 
 
+def test_inspect_shows_the_gradient_that_attacks_follow(segbench, tmp_path: Path) -> None:
+    """Autograd gives max-unpooling's places none, which attacks do know of."""
+    net = tmp_path / "places.py"
+    net.write_text("""
+import torch
+from torch import nn
+
+class Places(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+        self.unpool = nn.MaxUnpool2d(2)
+
+    def forward(self, images):
+        values, places = self.pool(images)
+        return self.unpool(torch.ones_like(values), places) - 0.5 + 0 * images
+
+def build():
+    return Places()
+""")
+    done = segbench("inspect", f"{net}:build", "--dataset", DATA)
+    assert done.exit_code == 0, done.output
+    assert facts(done.output)["gradients"].startswith("flow")
+    assert "unpooling" in facts(done.output)["marks"]
+
+
 def test_inspect_takes_a_spec_that_is_not_trained(segbench, tmp_path: Path) -> None:
     done = segbench("inspect", "unet:width=2,depth=1", "--dataset", DATA, "--workspace", tmp_path)
     assert done.exit_code == 0, done.output
