@@ -20,8 +20,8 @@ UNREPEATABLE = "unrepeatable"
 UNPOOLING = "unpooling"
 """The network puts values back where maxima were; gradients know of the places."""
 
-HIDDEN_PLACES = "hidden-places"
-"""The network unpools in a way whose places no gradient knows of, so that gradients mislead."""
+HIDDEN_ROUTES = "hidden-routes"
+"""The answer depends on what the image decides without a gradient, such as places of maxima."""
 
 _ADAPTED = {
     "bpda": "through the stand-ins that its layers bring for the backward pass",

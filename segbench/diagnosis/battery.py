@@ -93,6 +93,8 @@ class _Battery:
         """All of them, in order."""
         samples = self.examined.network.samples
         yield checks.check_random(self.examined.change_between_forwards(), samples)
+        if (unseen := self.examined.network.unseen) is not None:
+            yield checks.check_routes(unseen)
         yield checks.check_saturated(self.examined.saturated())
         if not self.examined.differentiable():
             yield checks.check_zero_gradients(1.0)

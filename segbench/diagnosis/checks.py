@@ -22,6 +22,8 @@ The thresholds, and why these:
 - ``SATURATED``: beyond a margin of 87 between the two largest logits, softmax is a one-hot vector
   in fp32 and the gradient of cross-entropy exactly zero. Trained networks end at 1 to 20.
   Suspicious from a hundredth of the pixels, failed from a tenth, by which a score may then be off.
+- ``ROUTES``: hand-written kinks show up to 0.05, a network that votes by what is largest, or puts
+  values back where maxima were, 0.9 and more. From a tenth on its rows are marked.
 - ``LATE_RISE``: a loss that rises evenly gains a quarter of its rise in the last quarter of the
   steps, a converged one next to nothing: suspicious from a quarter. Where three quarters come as
   late, or nothing rises at all, which counts as 1, the check fails.
@@ -46,6 +48,7 @@ CHANCE = 0.05
 HIDDEN = 0.05
 ZERO_GRADIENTS = (0.1, 0.5)
 SATURATED = (0.01, 0.1)
+ROUTES = (0.1, 0.3)
 SATURATED_MARGIN = 87.0  # exp(-87) is the last normal number of fp32
 LATE_RISE = (0.25, 0.75)
 SEARCHED = (0.25, 0.5)
@@ -75,6 +78,19 @@ def check_saturated(share: float) -> Check:
         "The logits are in a range where cross-entropy has a gradient.",
         "At this share of pixels the gradient of cross-entropy is exactly zero in fp32, so attacks "
         "do not see them; scale the logits down, or attack with loss=margin too.",
+    )
+
+
+def check_routes(share: float) -> Check:
+    """Share of what the answer to a moved image changes by that no gradient sees."""
+    return _graded(
+        "routes without a gradient",
+        share,
+        ROUTES,
+        "What the image decides without a gradient changes next to nothing of the answer.",
+        "This share of what the answer changes by goes through values that the image decides and "
+        "no gradient sees (places of maxima, comparisons, ranks, detached copies), so attacks by "
+        "gradients see the rest alone; give such a layer a stand_in.",
     )
 
 

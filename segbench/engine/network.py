@@ -12,19 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Case, Goal, Loss, MeetsCases
-from segbench.api.marks import HIDDEN_PLACES, UNPOOLING, UNREPEATABLE
+from segbench.api.marks import HIDDEN_ROUTES, UNPOOLING, UNREPEATABLE
 from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
 from segbench.engine.features import find_layer, plain
 from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key, repeats
-from segbench.engine.front import declared_samples, has_stand_in, with_stand_ins
+from segbench.engine.front import (
+    StraightThrough,
+    declared_samples,
+    has_stand_in,
+    with_stand_ins,
+)
 from segbench.engine.graphs import Graphed
 from segbench.engine.handed import handed, laid_out
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
-from segbench.engine.unpooling import has_unpooling, hides_places, with_places
+from segbench.engine.routing import UNSEEN, unseen_share
+from segbench.engine.unpooling import Pooling, Unpooling, count_unpoolings, with_places
 from segbench.errors import MachineError, UserError, no_exit
 
 Answer = TypeVar("Answer")
@@ -47,8 +53,10 @@ class Network(Answers):
         module: the original; every label, decision and score comes from it, in fp32.
         samples: draws that a gradient is the mean of; more than 1 only where declared.
         marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
-            ``batch-dependent``, ``probabilities``, ``hidden-places``), and what they were attacked
+            ``batch-dependent``, ``probabilities``, ``hidden-routes``), and what they were attacked
             through (``bpda``, ``eot:N``, ``unpooling``, ``unrepeatable``).
+        unseen: the share of what its answer changes by that no gradient sees; None where it was not
+            measured, as of a network that draws.
         largest_batch: cases that fit in memory at once, None until a batch did not.
         alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
             is prepared, and of a network that is asked about one case at a time anyway.
@@ -61,6 +69,7 @@ class Network(Answers):
     gradient: GradientCopy = field(init=False)
     samples: int = field(init=False)
     marks: tuple[str, ...] = ()
+    unseen: float | None = None
     largest_batch: int | None = None
     alone: Alone | None = None
     used: dict[str, str] = field(default_factory=dict)
@@ -115,7 +124,7 @@ class Network(Answers):
             smooth = with_places(with_stand_ins(self.module))
             copy = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
             behaviour = marks_of(self, probe, logits)
-            hidden = (HIDDEN_PLACES,) if hides_places(smooth, probe[:1]) else ()
+            routes = self._routes(smooth, probe[:1], behaviour)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
@@ -128,8 +137,7 @@ class Network(Answers):
             ) from error
         self.gradient = copy
         front = ("bpda",) if has_stand_in(self.module) else ()
-        places = (UNPOOLING,) if has_unpooling(self.module) else ()
-        self.marks = (*self.marks, *front, *places, *hidden, *behaviour)
+        self.marks = (*self.marks, *front, *routes, *behaviour)
         self._probe, self._logits, self._begun = probe, logits, self._parameters()
         self._truth = (self.as_labels(logits) if truth is None else truth)[:1]
         self._copies.clear()
@@ -139,6 +147,20 @@ class Network(Answers):
             self.marks = (*self.marks, UNREPEATABLE)
         if self.device.type == "cpu" and not self.one_by_one:
             self.alone = Alone(self._door, paired(probe), self.saved_bytes)
+
+    def _routes(
+        self, smooth: nn.Module, image: Tensor, behaviour: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Marks for what the image decides, by whether gradients know of it."""
+        known, unknown = count_unpoolings(smooth, image)
+        if self.samples == 1 and _UNSTEADY.isdisjoint(behaviour):
+            own = (StraightThrough, Pooling, Unpooling)
+            seen = [layer for layer in smooth.modules() if isinstance(layer, own)]
+            self.unseen = unseen_share(
+                lambda moved: self.canonical(smooth(handed(moved)), moved), image, seen
+            )
+        hidden = unknown > 0 or (self.unseen or 0) > UNSEEN
+        return (UNPOOLING,) * (known > 0) + (HIDDEN_ROUTES,) * hidden
 
     def _repeats(self) -> bool:
         """Whether its gradient is the same twice; not asked of one that is known to be unsteady."""

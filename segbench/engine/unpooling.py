@@ -25,6 +25,7 @@ _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _UNPOOLS = (nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d)
 _OPERATORS = (torch.ops.aten.max_unpool2d, torch.ops.aten.max_unpool3d)
 _SCALE = 0.3  # of the mean distance of a window's two largest values
+_FLAT = 1e-2  # of the largest values' mean size: where all but tie, a smaller distance is not real
 
 
 class Pooling(nn.Module):
@@ -54,10 +55,10 @@ class Unpooling(nn.Module):
     ) -> Tensor:
         """The layer's answer (B, C, *spatial)."""
         answer: Tensor = self.layer(values, places, output_size)
-        pooled = getattr(places, "pooled_from", None)
-        kernel = _per_axis(self.kernel, answer.dim() - 2)
-        if pooled is None or not _fits(pooled, values, kernel):
+        pooled = self.pooled_from(values, places)
+        if pooled is None:
             return answer
+        kernel = _per_axis(self.kernel, answer.dim() - 2)
         likely = _expected(values.detach(), pooled, kernel).to(answer.dtype)
         grown = answer.shape[2:]
         padding = chain.from_iterable(
@@ -65,6 +66,12 @@ class Unpooling(nn.Module):
         )
         likely = nn.functional.pad(likely, list(padding))
         return answer + (likely - likely.detach())
+
+    def pooled_from(self, values: Tensor, places: Tensor) -> Tensor | None:
+        """What the places are maxima of; None where that is not known, or windows do not fit."""
+        pooled: Tensor | None = getattr(places, "pooled_from", None)
+        kernel = _per_axis(self.kernel, values.dim() - 2)
+        return pooled if pooled is not None and _fits(pooled, values, kernel) else None
 
 
 def has_unpooling(network: nn.Module) -> bool:
@@ -101,11 +108,10 @@ class _Unpoolings(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def hides_places(network: nn.Module, probe: Tensor) -> bool:
-    """Whether a network by ``with_places`` also unpools without one of its layers.
+def count_unpoolings(network: nn.Module, probe: Tensor) -> tuple[int, int]:
+    """How often a network by ``with_places`` unpools with a gradient by places, and how often not.
 
-    As a function does, a script, or a layer whose windows do not lie side by side; then a gradient
-    still knows nothing of the places.
+    Without one do a function, a script, and a layer whose windows do not lie side by side.
 
     Args:
         network: the copy.
@@ -113,9 +119,9 @@ def hides_places(network: nn.Module, probe: Tensor) -> bool:
     """
     known = 0
 
-    def note(_layer: nn.Module, inputs: tuple[Any, ...], _answer: Tensor) -> None:
+    def note(layer: Unpooling, inputs: tuple[Any, ...], _answer: Tensor) -> None:
         nonlocal known
-        known += getattr(inputs[1], "pooled_from", None) is not None
+        known += layer.pooled_from(*inputs[:2]) is not None
 
     layers = [layer for layer in network.modules() if isinstance(layer, Unpooling)]
     hooks = [layer.register_forward_hook(note) for layer in layers]
@@ -125,7 +131,7 @@ def hides_places(network: nn.Module, probe: Tensor) -> bool:
     finally:
         for hook in hooks:
             hook.remove()
-    return bool(all_of_them.count > known)
+    return known, all_of_them.count - known
 
 
 def _is_plain(layer: nn.Module) -> bool:
@@ -161,8 +167,9 @@ def _expected(values: Tensor, pooled: Tensor, kernel: Sequence[int]) -> Tensor:
     order = (0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2))
     windows = apart.permute(order).flatten(2 + dims)
     two = windows.detach().topk(2, -1).values
-    gap = (two[..., 0] - two[..., 1]).flatten(2).mean(2).clamp_min(torch.finfo(two.dtype).tiny)
-    scale = _SCALE * gap.view(*values.shape[:2], *[1] * (dims + 1))
+    gap = (two[..., 0] - two[..., 1]).flatten(2).mean(2)
+    least = _FLAT * two[..., 0].abs().flatten(2).mean(2).clamp_min(torch.finfo(two.dtype).eps)
+    scale = _SCALE * gap.maximum(least).view(*values.shape[:2], *[1] * (dims + 1))
     spread = values[..., None] * torch.softmax(windows / scale, -1)
     back = [0, 1, *chain.from_iterable((2 + axis, 2 + dims + axis) for axis in range(dims))]
     apart = spread.reshape(*values.shape, *kernel).permute(back)

@@ -141,6 +141,14 @@ class Astray(Rounded):
         return super().forward(images) - 1e-2 * (images - images.detach())
 
 
+class Voting(Blobs):
+    """Half of its evidence is by how many pixels around are brighter than their neighbour."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        brighter = (images > images.roll(1, -1)).to(images)
+        return super().forward(images) + 15 * (self.mean(brighter) - 0.5)
+
+
 class Shattered(Blobs):
     """Logits with a ripple too small to see, whose slope hides all others and turns at a step."""
 
@@ -262,6 +270,7 @@ def test_a_gradient_that_is_zero_in_bf16_alone_hides_nothing(examine: Any) -> No
         (Emptied, "saturated logits"),
         (Nowhere, "exactly zero gradients"),
         (Nowhere, "exactly zero gradients (scored-hinge)"),
+        (Voting, "routes without a gradient"),
         (Rounded, "loss still rising at the end"),
         (Codec, "exactly zero gradients"),
         (Shaken, "two identical forwards"),

@@ -134,7 +134,7 @@ def test_unpooling_that_no_layer_shows_is_marked(prepared: Any) -> None:
     images = random_images(2, side=8)
     scripted = nn.Sequential(torch.jit.script(Function().eval()))
     for module in (Function(), scripted):
-        assert prepared(module, images, 2).marks == ("hidden-places",)
+        assert prepared(module, images, 2).marks == ("hidden-routes",)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +149,48 @@ def test_a_network_that_does_not_unpool_is_not_copied() -> None:
     network = nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2))
     assert not has_unpooling(network)
     assert with_places(network) is network
+
+
+@pytest.mark.parametrize(
+    "window", [[2.5, 2.5, 1.0, 0.0], [2.5, 2.5 + 2e-7, 1, 0], [2.5] * 4, [0.0] * 4]
+)
+def test_maxima_that_tie_have_a_gradient_of_an_ordinary_size(window: list[float]) -> None:
+    """As rounding to bf16 makes them, in a map of a single window."""
+    images = torch.tensor(window).view(1, 1, 2, 2).requires_grad_()
+    network = Places(2)
+    answer = with_places(network)(images)
+    assert torch.equal(answer, network(images))
+    (gradient,) = torch.autograd.grad(answer[..., 0, 0].sum(), images)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() * max(*window, 1e-7) < 100
+
+
+class Unused(Places):
+    """Owns layers that it does not ask."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images - 0.5
+
+
+class Unfit(nn.Module):
+    """Its windows are not those that were pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+        self.unpool = nn.MaxUnpool2d(3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values, places = self.pool(images)
+        unpooled: Tensor = self.unpool(torch.ones_like(values), places, images.shape[2:])
+        return unpooled - 0.5 + 0 * images
+
+
+@pytest.mark.parametrize(
+    ("module", "marks"),
+    [(Places(2), ("unpooling",)), (Unused(2), ()), (Unfit(), ("hidden-routes",))],
+)
+def test_a_mark_says_what_the_gradient_did(
+    module: nn.Module, marks: tuple[str, ...], prepared: Any
+) -> None:
+    assert prepared(module, random_images(2, side=8), 2).marks == marks
