@@ -99,7 +99,9 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
         return []
     within = attack_names(a.params[WITHIN] for a in attacks if WITHIN in a.params)
     short = [
-        Spec(a.name, {k: within[v] if k == WITHIN else v for k, v in a.params.items()})
+        Spec(
+            a.name, {k: within[v] if k == WITHIN else v for k, v in a.params.items() if _said(k, v)}
+        )
         for a in attacks
     ]
     agreed = {
@@ -115,7 +117,8 @@ def tell_apart(attacks: Sequence[Spec]) -> list[str]:
         _cited(a.name, {k: v for k, v in params.items() if v != _UNSET})
         for a, params in zip(short, apart, strict=True)
     ]
-    return names if len(set(names)) == len(set(full)) else full
+    whole = [str(attack) for attack in attacks]
+    return next(kind for kind in (names, full, whole) if len({*kind}) == len({*whole}))
 
 
 def _cited(name: str, params: Mapping[str, str]) -> str:
@@ -126,8 +129,13 @@ def _cited(name: str, params: Mapping[str, str]) -> str:
     return str(Spec(f"{name}@{version}", {k: v for k, v in params.items() if k != "version"}))
 
 
+def _said(key: str, value: str) -> bool:
+    """Unless it goes without saying."""
+    return _COST.get(key) != value
+
+
 def _is_telling(key: str, value: str) -> bool:
-    return key in _TELLING or _COST.get(key, value) != value
+    return key in _TELLING or key in _COST
 
 
 def tell_files_apart(files: Mapping[str, str]) -> dict[str, str]:

@@ -27,7 +27,8 @@ def unsettled_budgets(
     Those to which a curve rises from the lowest score of any smaller budget, those at which
     every attack met zero gradients, gained nothing any more, or did no better than a search without
     gradients, and those at which the lowest score was still falling. An attack that shows no sign
-    settles what others leave stuck.
+    settles what others leave stuck, if none of them found less than it did. One that takes no
+    gradient can show none: it settles nothing, unless it is alone.
 
     What leads to a target and what searches the least distance is not after the lowest score within
     a budget: it neither settles one nor leaves it in doubt. Its images count where they lie lower.
@@ -46,7 +47,8 @@ def unsettled_budgets(
         curves = [curve for _, curve in by_attack]
         for budget in sorted(set(judged["budget"].tolist())):
             there = [curve for curve in curves if (curve["budget"] == budget).any()]
-            if not any(_is_sound(curve, part, budget) for curve in there):
+            led = [curve for curve in there if _takes_gradients(curve, budget)]
+            if not any(_is_sound(curve, part, budget) for curve in led or there):
                 found[str(model), str(norm), str(where)].add(budget)
     points = falling_points(bounded, SUBJECT)[["model", "budget_kind", "where", "budget"]]
     for model, norm, where, budget in points.itertuples(index=False, name=None):
@@ -60,6 +62,10 @@ def _bounded(cases: DataFrame) -> DataFrame:
     return rows[by_key(rows, ["attack_params"], rounding) == ""]
 
 
+def _takes_gradients(curve: DataFrame, budget: float) -> bool:
+    return bool(curve.loc[curve["budget"] == budget, "zero_gradients"].notna().any())
+
+
 def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
     """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
     own = curve[curve["budget"] == budget]
@@ -67,11 +73,15 @@ def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
         return False
     if (own["member"] == SEARCH).mean() > SEARCHED:
         return False
-    smaller = part[part["budget"] < budget]
-    best = smaller.groupby("case_id")[SELECTING].min()
-    scores = own.set_index("case_id")[SELECTING]
-    common = scores.index.intersection(best.index)
-    return not (scores[common] - best[common]).mean() > RISE
+    others = part[part["budget"] == budget].groupby(["attack", "attack_params"], observed=True)
+    found = [part[part["budget"] < budget], *(rows for _, rows in others)]
+    return not any(_gap(own, other) > RISE for other in found)
+
+
+def _gap(own: DataFrame, other: DataFrame) -> float:
+    """How much more the one leaves than the other, over the cases of both; NaN of none."""
+    lowest = [rows.groupby("case_id")[SELECTING].min() for rows in (own, other)]
+    return float((lowest[0] - lowest[1]).mean())
 
 
 def _is_idle(own: DataFrame) -> bool:

@@ -265,6 +265,11 @@ def test_attack_specs_are_complete_and_parse_back():
             "standard:cost=standard,version=5": "standard@5",
             "standard:cost=standard,version=1": "standard@1",
         },
+        {
+            "standard:cost=standard,version=5": "standard@5",
+            "standard:cost=thorough,version=5": "standard@5:cost=thorough",
+        },
+        {"own:a=1,cost=standard": "own:a=1,cost=standard", "own:a=1": "own:a=1"},
         {"rse:steps=9,version=1": "rse@1"},
         {"mine:version=beta": "mine:version=beta"},
         {

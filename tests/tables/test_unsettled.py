@@ -87,5 +87,18 @@ def test_a_least_distance_settles_nothing(row, doubtful):
     assert doubtful(clean + nearest) == {}
 
 
+def test_what_takes_no_gradient_settles_nothing_unless_it_is_alone(row, doubtful):
+    lost = _curve(row, "pgd", {0.1: 0.6}, zero_gradients=1.0)
+    blind = _curve(row, "noise", {0.1: 0.6}, late_gain=math.nan, zero_gradients=math.nan)
+    assert doubtful(blind) == {}
+    assert doubtful(lost + blind) == {(WHO, "linf", ""): {0.1}}
+
+
+def test_what_others_beat_settles_nothing(row, doubtful):
+    lost = _curve(row, "pgd", {0.1: 0.6}, zero_gradients=1.0)
+    assert doubtful(lost + _curve(row, "fgsm", {0.1: 0.604})) == {}
+    assert doubtful(lost + _curve(row, "fgsm", {0.1: 0.61})) == {(WHO, "linf", ""): {0.1}}
+
+
 def test_where_nobody_noted_a_gain_an_attack_is_sound(row, doubtful):
     assert doubtful(_curve(row, "square", {0.1: 0.6}, late_gain=math.nan)) == {}
