@@ -14,7 +14,7 @@ from segbench.store.garbage import importing
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from segbench.tables.gate import Gate
 
 
 @click.command("check")
@@ -74,10 +74,11 @@ def command(
     validate: tuple[Path, ...],
     workspace: Workspace,
 ) -> None:
-    """Compare the stored scores with a golden file; exit status 1 on any regression.
+    """Compare the stored scores with a golden file; exit status 1 if one does not hold.
 
     Case by case where the golden file has cases: a regression is a mean drop beyond the tolerance
-    that is more than chance, corrected for all scores of the file.
+    that is more than chance, corrected for all scores of the file. A score that has become doubtful
+    since, of an attack that is stuck for instance, does not pass, however high it is.
 
     \b
     segbench check --golden golden.csv --update      once, then commit golden.csv and its cases
@@ -105,12 +106,10 @@ def command(
     if update:
         console.print(_update(golden, workspace), soft_wrap=True)
         return
-    comparison = _compared(golden, tolerance, workspace)
-    _write_first(comparison, format, badge)
-    _say(comparison, golden, tolerance, format, every)
-    from segbench.tables.verdicts import FAILURES
-
-    if comparison["verdict"].isin(FAILURES).any():
+    gate = _compared(golden, tolerance, workspace)
+    _write_first(gate, format, badge)
+    _say(gate, golden, tolerance, format, every)
+    if gate.failed:
         ctx.exit(EXIT_REGRESSION)
 
 
@@ -142,51 +141,56 @@ def _update(golden: Path, workspace: Workspace) -> str:
     current = golden_table(tables)
     write_golden(golden, current)
     write_cases(case_file(golden), scores_by_case(tables))
+    marks = sorted({word.partition("=")[0] for own in current["marks"] for word in own.split()})
+    doubtful = int((current["marks"] != "").sum())
+    warned = (
+        f"; {doubtful} of them are marked {' or '.join(marks)}: do not trust them as they stand"
+    )
     return (
         f"wrote {len(current)} reference scores to {golden}, and their cases to {case_file(golden)}"
+        + (warned if doubtful else "")
     )
 
 
-def _compared(golden: Path, tolerance: float, workspace: Workspace) -> DataFrame:
+def _compared(golden: Path, tolerance: float, workspace: Workspace) -> Gate:
     with importing():
-        from segbench.tables.golden import golden_table, read_golden
-        from segbench.tables.golden_cases import case_file, read_cases, scores_by_case
+        from segbench.tables.gate import hold_gate
+        from segbench.tables.golden import read_golden
+        from segbench.tables.golden_cases import case_file, read_cases
         from segbench.tables.load import load_tables
-        from segbench.tables.verdicts import compare_golden
 
     expected, then = read_golden(golden), read_cases(case_file(golden))
     tables = load_tables(workspace, strict=True, depth="cases")
-    now = scores_by_case(tables) if then else None
-    return compare_golden(golden_table(tables), expected, tolerance, now=now, then=then)
+    return hold_gate(tables, expected, then, tolerance)
 
 
-def _write_first(comparison: DataFrame, format: str, badge: Path | None) -> None:
+def _write_first(gate: Gate, format: str, badge: Path | None) -> None:
     """Files before a word is printed: a reader that leaves takes none of them along."""
     from segbench.atomic import write_atomically
     from segbench.cli import gate_formats
 
     if badge:
-        write_atomically(badge, gate_formats.badge(comparison).encode())
+        write_atomically(badge, gate_formats.badge(gate).encode())
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if format == "github" else None
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(gate_formats.github_summary(comparison))
+            file.write(gate_formats.github_summary(gate))
 
 
-def _say(comparison: DataFrame, golden: Path, tolerance: float, format: str, every: bool) -> None:
+def _say(gate: Gate, golden: Path, tolerance: float, format: str, every: bool) -> None:
     from segbench.cli import gate_formats
     from segbench.cli.consoles import coloured, console
     from segbench.cli.display import show_gate
-    from segbench.tables.verdicts import FAILURES
 
     if format == "junit":
-        click.echo(gate_formats.junit(comparison), nl=False)
+        click.echo(gate_formats.junit(gate), nl=False)
         return
     if format == "github":
-        for line in gate_formats.github_annotations(comparison, str(golden)):
+        for line in gate_formats.github_annotations(gate, str(golden)):
             click.echo(line)
     else:
-        show_gate(comparison, tolerance, every=every)
-    failed = bool(comparison["verdict"].isin(FAILURES).any())
-    said = gate_formats.verdict(comparison)
-    console.print(coloured(said, "red" if failed else "green", f" ({golden})"), soft_wrap=True)
+        show_gate(gate.comparison, tolerance, every=every)
+        for remark in gate.remarks:
+            console.print(f"Note: {remark.removesuffix('.')}")
+    colour = "red" if gate.failed else "yellow" if gate.marked else "green"
+    console.print(coloured(gate.verdict, colour, f" ({golden})"), soft_wrap=True)

@@ -27,7 +27,7 @@ from segbench.cli.pace import Pace
 from segbench.cli.summary import score
 from segbench.cli.terminal import plain
 from segbench.plugins.naming import attack_names, eps_names
-from segbench.tables.verdicts import FAILURES, UNCHANGED
+from segbench.tables.verdicts import FAILURES, TOLD, UNCHANGED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -195,7 +195,7 @@ def show_gate(comparison: DataFrame, tolerance: float, *, every: bool) -> None:
                 style="red" if line["failed"] else None,
             )
         console.print(table)
-        for line in part[part["failed"] | (part["verdict"] == "acknowledged")].to_dict("records"):
+        for line in part[part["failed"] | part["verdict"].isin(TOLD)].to_dict("records"):
             console.print(f"• {line['sentence']}")
     if unchanged.any() and not every:
         console.print(

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from segbench.api import plain
-from segbench.tables.verdicts import FAILURES, UNCHANGED
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from segbench.tables.gate import Gate
+from segbench.tables.verdicts import FAILURES, MARKED, UNCHANGED
 
 _ANNOTATIONS = 10  # GitHub shows no more of a step
 _SUMMARY_BYTES = 1_000_000  # it takes 1 MiB
+_LEVELS = ("error", "warning", "notice")
 _MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_{}[]<>()#+-.!|~"})
 
 
-def verdict(comparison: DataFrame) -> str:
-    """The whole gate in a few words."""
-    failed = int(comparison["verdict"].isin(FAILURES).sum())
-    if failed:
-        return f"{failed} of {len(comparison)} scores fail"
-    return f"no regression in {len(comparison)} scores"
-
-
-def github_annotations(comparison: DataFrame, golden: str) -> Iterator[str]:
+def github_annotations(gate: Gate, golden: str) -> Iterator[str]:
     """Workflow commands, errors first, at most ten of them; the last counts what is left out."""
-    lines = [
-        ("error" if line["verdict"] in FAILURES else "notice", str(line["sentence"]))
-        for line in comparison.to_dict("records")
+    lines = [("notice", remark) for remark in gate.remarks]
+    lines += [
+        (_level(str(line["verdict"])), str(line["sentence"]))
+        for line in gate.comparison.to_dict("records")
         if line["verdict"] not in (UNCHANGED, "new")
     ]
-    lines.sort(key=lambda line: line[0] != "error")
+    lines.sort(key=lambda line: _LEVELS.index(line[0]))
     room = len(lines) if len(lines) <= _ANNOTATIONS else _ANNOTATIONS - 1
     for level, sentence in lines[:room]:
         yield f"::{level} file={_property(golden)},title=segbench::{_message(sentence)}"
@@ -42,14 +33,22 @@ def github_annotations(comparison: DataFrame, golden: str) -> Iterator[str]:
         yield f"::notice title=segbench::{more}"
 
 
-def github_summary(comparison: DataFrame) -> str:
+def _level(verdict: str) -> str:
+    if verdict in FAILURES:
+        return "error"
+    return "warning" if verdict == MARKED else "notice"
+
+
+def github_summary(gate: Gate) -> str:
     """Markdown for ``$GITHUB_STEP_SUMMARY``, under 1 MiB whatever the file holds."""
-    parts = [f"### segbench: {verdict(comparison)}\n\n| verdict | score |\n| --- | --- |\n"]
-    size = len(parts[0])
+    comparison = gate.comparison
+    said = "".join(f"- {_cell(remark)}\n" for remark in gate.remarks)
+    head = f"### segbench: {gate.verdict}\n\n{said}\n| verdict | score |\n| --- | --- |\n"
+    parts, size = [head], len(head.encode())
     failed_first = comparison.assign(failed=~comparison["verdict"].isin(FAILURES))
     changed = failed_first[failed_first["verdict"] != UNCHANGED]
     for number, line in enumerate(changed.sort_values("failed", kind="stable").to_dict("records")):
-        text = f"| {line['verdict']} | {plain(str(line['sentence'])).translate(_MARKDOWN)} |\n"
+        text = f"| {line['verdict']} | {_cell(str(line['sentence']))} |\n"
         size += len(text.encode())
         if size > _SUMMARY_BYTES:
             parts.append(f"\n{len(changed) - number} more are left out.\n")
@@ -59,12 +58,12 @@ def github_summary(comparison: DataFrame) -> str:
     return "".join([*parts, f"\n{unchanged} scores are unchanged.\n"])
 
 
-def junit(comparison: DataFrame) -> str:
+def junit(gate: Gate) -> str:
     """A test suite with a case for every score; failures are those that close the gate."""
-    failed = int(comparison["verdict"].isin(FAILURES).sum())
-    head = f'<testsuite name="segbench check" tests="{len(comparison)}" failures="{failed}">'
+    count = len(gate.comparison)
+    head = f'<testsuite name="segbench check" tests="{count}" failures="{gate.failed}">'
     cases = []
-    for line in comparison.to_dict("records"):
+    for line in gate.comparison.to_dict("records"):
         suite = f"{line['dataset']} {line['split']}"
         name = f"{line['metric']} of {line['model']}, {line['attack']} at {line['budget']:g}"
         start = f"<testcase classname={_attribute(suite)} name={_attribute(name)}"
@@ -74,20 +73,26 @@ def junit(comparison: DataFrame) -> str:
         else:
             inside = f"<system-out>{escape(plain(str(line['sentence'])))}</system-out>"
         cases.append(f"{start}>{inside}</testcase>")
+    if gate.remarks:
+        said = "\n".join(plain(remark) for remark in gate.remarks)
+        cases.append(f"<system-out>{escape(said)}</system-out>")
     body = "\n".join(cases)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}\n{body}\n</testsuite>\n'
 
 
-def badge(comparison: DataFrame) -> str:
+def badge(gate: Gate) -> str:
     """The JSON of a shields.io endpoint badge."""
-    failed = bool(comparison["verdict"].isin(FAILURES).any())
     facts = {
         "schemaVersion": 1,
         "label": "robustness",
-        "message": verdict(comparison),
-        "color": "red" if failed else "brightgreen",
+        "message": gate.verdict,
+        "color": "red" if gate.failed else "yellow" if gate.marked else "brightgreen",
     }
     return json.dumps(facts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return plain(text).translate(_MARKDOWN)
 
 
 def _attribute(text: str) -> str:

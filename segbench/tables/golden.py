@@ -5,6 +5,9 @@ and never a silent comparison of two different attacks. Weights are not part of 
 trained weights are as good is what the gate is for. The worst over attacks has no row: it is of
 whichever attacks the workspace holds, so that one more would lower it and one fewer raise it; each
 of its attacks has rows of its own.
+
+A row says what spoke against its number, marks and the signs of a stuck attack, each by itself: a
+score that has become doubtful since is no better than it was, however high it is.
 """
 
 from __future__ import annotations
@@ -15,21 +18,30 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
-from pandas import DataFrame, read_csv
+from pandas import DataFrame, Series, read_csv
 from pandas.errors import EmptyDataError, ParserError
 
-from segbench.api import Tables, csv_text, plain
+from segbench.api import Tables, csv_text, distrusted, plain
 from segbench.atomic import write_atomically
 from segbench.errors import MachineError, UserError
+from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import attack_spec
+from segbench.tables.averages import SUBJECT
 from segbench.tables.golden_cases import Key
-from segbench.tables.texts import by_key, plain_texts
+from segbench.tables.stuck import signs_by_case
+from segbench.tables.texts import by_key, join_words, plain_texts, words
 
 GATED = ("jaccard", "dice")
 """The metrics that are compared; of both, higher is better."""
 
 KEY = ("model", "dataset", "split", "attack", "budget_kind", "budget", "metric")
 """What a golden row is about; ``value`` and ``cases`` are what it says."""
+
+MARKS = "marks"
+"""The words that speak against a score, see ``distrusted`` and ``signs_by_case``; often none."""
+
+UNKNOWN = "?"
+"""The marks of every row of an older golden file, which has no such column."""
 
 ACKNOWLEDGED = ("acknowledged", "until")
 """A reviewed regression: the reason, and the last day (ISO) on which it passes; often empty."""
@@ -46,7 +58,7 @@ ROUNDING = 1e-9  # 0.89 - 0.90 is a little less than -0.01 in floating point
 
 
 def golden_table(tables: Tables) -> DataFrame:
-    """What a golden file holds: ``KEY``, then ``value`` (mean over cases) and ``cases``.
+    """What a golden file holds: ``KEY``, then ``value`` (mean over cases), ``cases``, ``marks``.
 
     One row per model, data set, attack, budget and gated metric; clean scores are there once per
     model and data set.
@@ -55,10 +67,22 @@ def golden_table(tables: Tables) -> DataFrame:
     named = cases.assign(attack=by_key(cases, ["attack", "attack_params"], attack_spec))
     points = named.melt([*KEY[:-1]], [*GATED], var_name="metric", value_name="value")
     scores = points.groupby([*KEY], observed=True)["value"].agg(["mean", "count"]).reset_index()
-    scores = plain_texts(scores)
-    for name in _TEXTS:
+    scores = plain_texts(scores).merge(_marks(named), how="left", on=[*KEY[:-1]])
+    for name in (*_TEXTS, MARKS):
         scores[name] = scores[name].map(plain)  # as the file has it
     return scores.rename(columns={"mean": "value", "count": "cases"})
+
+
+def _marks(cases: DataFrame) -> DataFrame:
+    """Every point with what speaks against it."""
+    number = number_of(cases, KEY[:-1])
+    points = plain_texts(cases[[*KEY[:-1]]].iloc[first_of(number)].reset_index(drop=True))
+    own = cases[[MARKS]].assign(signs=signs_by_case(cases, SUBJECT))
+    own = own.assign(**{MARKS: by_key(own, [MARKS, "signs"], lambda *both: words(both))})
+    marks = Series(join_words(number, own[MARKS])).astype("str")
+    return points.assign(
+        **{MARKS: marks.map(lambda text: " ".join(sorted(distrusted(text).split())))}
+    )
 
 
 def write_golden(path: Path, golden: DataFrame) -> None:
@@ -70,7 +94,7 @@ def write_golden(path: Path, golden: DataFrame) -> None:
     """
     for row in golden[golden["value"].isna()].to_dict("records"):
         raise UserError(f"{row_name(row)} is not a number and cannot be a reference; leave it out")
-    text = csv_text(golden[[*_TYPES]].sort_values([*KEY]))
+    text = csv_text(golden[[*_TYPES, MARKS]].sort_values([*KEY]))
     write_atomically(path, text.encode())
 
 
@@ -87,10 +111,10 @@ def read_golden(path: Path) -> DataFrame:
             golden = read_csv(
                 file, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
             )
-        for name in ACKNOWLEDGED:
-            golden[name] = golden.get(name, "")
-        golden = golden[[*_TYPES, *ACKNOWLEDGED]].astype(_TYPES)
-        for name in (*_TEXTS, *ACKNOWLEDGED):
+        for name, otherwise in {MARKS: UNKNOWN, **dict.fromkeys(ACKNOWLEDGED, "")}.items():
+            golden[name] = golden.get(name, otherwise)
+        golden = golden[[*_TYPES, MARKS, *ACKNOWLEDGED]].astype(_TYPES)
+        for name in (*_TEXTS, MARKS, *ACKNOWLEDGED):
             golden[name] = golden[name].str.removeprefix("'")  # see csv_text
     except FileNotFoundError:
         raise UserError(

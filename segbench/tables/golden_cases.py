@@ -1,8 +1,9 @@
 """The golden file's cases: what the gate pairs today's scores with, compact and readable in a diff.
 
 Beside ``golden.csv`` lies ``golden.cases.jsonl``: a line for each data set with its cases and their
-groups, then a line for each point and metric with the scores of these cases in that order, rounded
-to four decimals. A changed score changes one line; ``null`` stands for a case without one.
+groups and contents, then a line for each point and metric with the scores of these cases in that
+order, rounded to four decimals. A changed score changes one line; ``null`` stands for a case that
+has none. A content is the start of the SHA-256 that rows know a case by; older files hold none.
 """
 
 from __future__ import annotations
@@ -16,25 +17,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from segbench.api import Tables, plain
 from segbench.atomic import read_regular, write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.plugins.naming import attack_spec
-from segbench.tables.texts import by_key
+from segbench.tables.texts import by_key, distinct
 
 METRICS = ("jaccard", "dice")
 _DECIMALS = 4
+_DIGITS = 16  # hexadecimal, of a content
 Key = tuple[str, str, str, str, str, float, str]  # golden.KEY
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One point's scores of one metric: ``values`` (N,) of the cases ``case_ids`` and groups."""
+    """One point's scores of one metric: ``values`` (N,) of the cases ``case_ids`` and groups.
+
+    And their ``contents``, empty where nobody noted them.
+    """
 
     case_ids: tuple[str, ...]
     groups: tuple[str, ...]
     values: NDArray[np.float64]
+    contents: tuple[str, ...]
 
 
 def case_file(golden: Path) -> Path:
@@ -55,15 +62,32 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
     names, groups = ([*cases[name].astype("str")] for name in ("case_id", "group_id"))
     values = {metric: cases[metric].to_numpy(np.float64) for metric in METRICS}
     lines = cases[keys].iloc[starts].astype(dict.fromkeys(keys[:-1], "str"))
+    versions = cases["dataset_fingerprint"].iloc[starts].astype("str")
+    contents = _contents(tables.rows)
     found: dict[Key, Scores] = {}
-    for key, start, stop in zip(
-        lines.itertuples(index=False, name=None), starts.tolist(), stops, strict=True
+    for key, version, start, stop in zip(
+        lines.itertuples(index=False, name=None), versions, starts.tolist(), stops, strict=True
     ):
-        own = tuple(names[start:stop]), tuple(groups[start:stop])
+        own, split = names[start:stop], key[2]
+        there = tuple(contents.get((version, split, name), "") for name in own)
         texts: Any = [plain(text) for text in key[:-1]]
         for metric in METRICS:
-            found[(*texts, float(key[-1]), metric)] = Scores(*own, values[metric][start:stop])
+            scores = values[metric][start:stop]
+            found[(*texts, float(key[-1]), metric)] = Scores(
+                tuple(own), tuple(groups[start:stop]), scores, there
+            )
     return found
+
+
+def _contents(rows: DataFrame) -> dict[tuple[str, str, str], str]:
+    """The content of every case, by data set, split and name."""
+    keys = ["dataset_fingerprint", "split", "case_id", "case_sha256"]
+    return {tuple(own): content[:_DIGITS] for *own, content in distinct(rows, keys)}
+
+
+def hold_contents(scores: Mapping[Key, Scores]) -> bool:
+    """Whether every case of a case file is known by more than its name."""
+    return all(all(point.contents) for point in scores.values())
 
 
 def write_cases(path: Path, scores: Mapping[Key, Scores]) -> None:
@@ -72,16 +96,16 @@ def write_cases(path: Path, scores: Mapping[Key, Scores]) -> None:
     Raises:
         MachineError: the disk refused.
     """
-    data: dict[tuple[str, str], dict[str, str]] = {}
+    data: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
     for (_, dataset, split, *_), point in scores.items():
-        named = zip(point.case_ids, point.groups, strict=True)
-        data.setdefault((dataset, split), {}).update(named)
-    lines = []
-    for (dataset, split), groups in sorted(data.items()):
-        cases = sorted(groups.items())
+        facts = zip(point.groups, point.contents, strict=True)
+        data.setdefault((dataset, split), {}).update(zip(point.case_ids, facts, strict=True))
+    lines: list[dict[str, Any]] = []
+    for (dataset, split), of_case in sorted(data.items()):
+        cases = [(name, *facts) for name, facts in sorted(of_case.items())]
         lines.append({"dataset": dataset, "split": split, "cases": cases})
         own = [key for key in scores if key[1:3] == (dataset, split)]
-        lines += [_line(key, scores[key], [name for name, _ in cases]) for key in sorted(own)]
+        lines += [_line(key, scores[key], [name for name, *_ in cases]) for key in sorted(own)]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     write_atomically(path, text.encode())
 
@@ -100,12 +124,12 @@ def read_cases(path: Path) -> dict[Key, Scores] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise MachineError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     found: dict[Key, Scores] = {}
-    cases: list[list[str]] = []
+    cases: list[tuple[str, str, str]] = []
     for number, text in enumerate(lines, 1):
         try:
             line = json.loads(text)
             if "cases" in line:
-                cases = [[str(name), str(group)] for name, group in line["cases"]]
+                cases = [_case(*case) for case in line["cases"]]
                 where = str(line["dataset"]), str(line["split"])
                 continue
             kind, budget = line["budget"]
@@ -131,14 +155,18 @@ def _line(key: Key, scores: Scores, names: list[str]) -> dict[str, Any]:
     }
 
 
-def _scores(values: list[float | None], cases: list[list[str]]) -> Scores:
+def _case(name: str, group: str, content: str = "") -> tuple[str, str, str]:
+    return str(name), str(group), str(content)
+
+
+def _scores(values: list[float | None], cases: list[tuple[str, str, str]]) -> Scores:
     """The cases that have a score, which lies in [0, 1]."""
     there = [
-        (name, group, float(value))
-        for (name, group), value in zip(cases, values, strict=True)
+        (*case, float(value))
+        for case, value in zip(cases, values, strict=True)
         if value is not None
     ]
     if any(not 0 <= value <= 1 for *_, value in there):
         raise ValueError("a score is not between 0 and 1")
-    names, groups, scores = zip(*there, strict=True) if there else ((), (), ())
-    return Scores(tuple(names), tuple(groups), np.array(scores, np.float64))
+    names, groups, contents, scores = zip(*there, strict=True) if there else ((), (), (), ())
+    return Scores(tuple(names), tuple(groups), np.array(scores, np.float64), tuple(contents))

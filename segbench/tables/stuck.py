@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series
+from pandas import Categorical, CategoricalDtype, DataFrame, Series
 
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
@@ -44,6 +45,9 @@ other attack at the same budget by less than half as much."""
 
 STUCK = "stuck"
 """The mark of a curve with such a sign."""
+
+SIGNS = (STUCK, "rise", "zero-gradients", "searched", "idle", "alone")
+"""What ``signs_by_case`` marks: every point of such a curve, and a point by its own signs."""
 
 _ADVICE = "give it more steps or restarts, or `-a {}`, and see segbench diagnose for a reason"
 _WEAKER = "the worst of the attacks is what counts, not this one"
@@ -110,6 +114,35 @@ def judge(
     return Judgement(cases.assign(marks=marks), said[True], said[False])
 
 
+def signs_by_case(cases: DataFrame, subject: list[str]) -> Series[Any]:
+    """Of each case the signs of its point, of ``SIGNS`` and most with a number: ``rise=0.012``.
+
+    Empty where its curve has no sign of its own.
+    """
+    said = np.zeros(len(cases), np.int64)
+    bounded, found = _bounded(cases, cases.iloc[:0])
+    texts = [""]
+    if not bounded.empty:
+        curves = _Curves(bounded, [*subject, "budget_kind", "where", "attack"], found)
+        by_point = np.zeros(curves.count, np.int64)
+        for _, points, _ in curves.flagged():
+            for point in points:
+                by_point[point] = len(texts)
+                texts.append(" ".join([STUCK, *curves.words(point, points[-1])]))
+        said[bounded["row"].to_numpy()] = by_point[curves.point_of_rows]
+    names = sorted({*texts})
+    places = {name: place for place, name in enumerate(names)}
+    codes = np.array([places[text] for text in texts])[said]
+    return Series(Categorical.from_codes(codes, dtype=CategoricalDtype(names)), index=cases.index)
+
+
+def judge_alone(
+    cases: DataFrame, subject: list[str], only: Collection[str] | None = None
+) -> Judgement:
+    """As ``judge``, but no attack is held against what others found, which marks none."""
+    return judge(cases, cases.iloc[:0], subject, only)
+
+
 def _advice(attack: str) -> str:
     """What to do: of the standard suite itself, its thorough form."""
     stronger = "standard:cost=thorough" if attack.startswith("standard") else "standard"
@@ -126,6 +159,30 @@ class _Curves:
         self._threat = threat[row].tolist()
         self._model = bounded["model"].cat.codes.to_numpy()[row].tolist()
         self._attack = bounded["attack"].iloc[row].astype("str").tolist()
+
+    @property
+    def count(self) -> int:
+        """How many points there are."""
+        return len(self._signs.row)
+
+    @property
+    def point_of_rows(self) -> NDArray[np.int64]:
+        """The point of each row, (N,)."""
+        return self._signs.of
+
+    def words(self, point: int, largest: int) -> Iterator[str]:
+        """A point's own signs, for the gate; ``largest`` is the last of its curve."""
+        signs = self._signs
+        if (rise := signs.rise[point]) > RISE:
+            yield f"rise={rise:.2g}"
+        if (zero := signs.zero[point]) > ZERO:
+            yield f"zero-gradients={zero:.2g}"
+        if (searched := signs.searched[point]) > SEARCHED:
+            yield f"searched={searched:.2g}"
+        if self._is_idle[point] and self._is_idle[largest]:
+            yield "idle"
+        if found := self._ahead(point):
+            yield f"alone={found[0]:.2g}"
 
     def budget(self, point: int) -> float:
         """Of a point."""

@@ -4,33 +4,44 @@ Where the golden file has cases, a score is compared with its own of then, case 
 regression is a mean drop beyond the tolerance that is more than chance, one-sided, corrected by
 Holm for all scores of the file, so that a gate of a hundred scores raises no more false alarms than
 one of a single score. Without cases only the tolerance decides.
+
+A score that is marked as not to be trusted, and was not then, passes no gate: a network that has
+begun to hide its gradient leaves every attack more than before.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
-import numpy as np
-from pandas import DataFrame, factorize
+from pandas import DataFrame
 
 from segbench.errors import UserError
 from segbench.metrics.permutation import holm
-from segbench.metrics.stats import Array, Interval, chances_of_drop, mean_intervals
+from segbench.metrics.stats import Interval
 from segbench.plugins.spec import parse
-from segbench.tables.golden import KEY, ROUNDING, row_key, row_name
+from segbench.tables.golden import KEY, MARKS, ROUNDING, UNKNOWN, row_key, row_name
 from segbench.tables.golden_cases import Key, Scores
+from segbench.tables.golden_pairs import pair_scores
 
 LEVEL = 0.05
 """How often the whole gate may fail where nothing has fallen."""
 
-FAILURES = frozenset({"REGRESSION", "MISSING", "CASES", "OTHER-ATTACK"})
-"""The verdicts that close the gate: worse, not measured, over other cases, by another attack."""
+FAILURES = frozenset({"REGRESSION", "DOUBTFUL", "MISSING", "CASES", "OTHER-ATTACK"})
+"""The verdicts that close the gate: worse, no longer to be trusted, not measured, over other cases,
+by another attack."""
 
 UNCHANGED = "ok"
+MARKED = "marked"
+"""Not to be trusted today, and of then an older golden file does not say."""
+
+TOLD = frozenset({MARKED, "acknowledged"})
+"""The verdicts that pass, and whose sentences are to be read."""
+
 _NUMBERS = ["value", "golden", "difference", "high", "p", "cases", "golden_cases"]
+_GROWN = 2  # times, of a sign: what it says is another thing
 _AGREE = 1e-4  # of a mean whose cases are rounded to four decimals
 Row = dict[Hashable, Any]
 
@@ -44,13 +55,17 @@ def compare_golden(
     then: Mapping[Key, Scores] | None = None,
     today: date | None = None,
 ) -> DataFrame:
-    """``KEY``, value, golden, difference, its one-sided bound, p, cases, verdict and sentence.
+    """``KEY``, value, golden, difference, its one-sided bound, p, cases, marks, verdict, sentence.
+
+    ``marks`` are today's that the golden file does not name.
 
     Verdicts: ``ok`` within tolerance; ``noise`` a drop beyond it that chance explains; ``better``
     above it; ``REGRESSION``; ``acknowledged``, a regression that the golden file names with a
-    reason until a day that has not passed; ``CASES`` over other cases; ``OTHER-ATTACK`` where the
-    attack has other parameters now; ``MISSING``; ``new`` in the current scores only. The golden
-    file's rows come first, in its order. Those in ``FAILURES`` close the gate.
+    reason until a day that has not passed; ``DOUBTFUL``, any of those that pass so far, with a mark
+    that the golden file does not name; ``marked``, where an older golden file names none at all;
+    ``CASES`` over other cases, or of other contents; ``OTHER-ATTACK`` where the attack has other
+    parameters now; ``MISSING``; ``new`` in the current scores only. The golden file's rows come
+    first, in its order. Those in ``FAILURES`` close the gate.
 
     Args:
         current: from ``golden_table``.
@@ -71,13 +86,13 @@ def compare_golden(
     pairs = [(measured.pop(row_key(row), None), row) for row in golden.to_dict("records")]
     names = {(key[:3], parse_name(key[3]), key[4:]) for key in measured}  # in no golden row
     keys = [row_key(expected) if row else None for row, expected in pairs]
-    intervals, chances = _paired(keys, now or {}, then or {})
+    intervals, chances = pair_scores(keys, now or {}, then or {})
     lines = [
         _compare(row, expected, interval, float(chance), tolerance, names, today)
         for (row, expected), interval, chance in zip(pairs, intervals, holm(chances), strict=True)
     ]
     lines += [_new(row) for row in measured.values()]
-    return DataFrame(lines, columns=[*KEY, *_NUMBERS, "verdict", "sentence"])
+    return DataFrame(lines, columns=[*KEY, *_NUMBERS, MARKS, "verdict", "sentence"])
 
 
 def require_agreement(golden: DataFrame, then: Mapping[Key, Scores]) -> None:
@@ -99,62 +114,30 @@ def require_agreement(golden: DataFrame, then: Mapping[Key, Scores]) -> None:
             )
 
 
+def new_marks(now: str, then: str) -> Iterator[str]:
+    """Of today's marks those that were not there then, or of less than half the number."""
+    known = dict(_parted(word) for word in then.split())
+    for word in now.split():
+        name, number = _parted(word)
+        if name not in known or number > _GROWN * known[name]:
+            yield word
+
+
+def _parted(mark: str) -> tuple[str, float]:
+    """``rise=0.012`` by name and number; one without a number is as large as can be."""
+    name, _, number = mark.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        return name, math.inf
+
+
 def parse_name(attack: str) -> str:
     """The name of an attack without its parameters."""
     try:
         return parse(attack).name
     except UserError:
         return attack
-
-
-def _paired(
-    keys: Sequence[Key | None], now: Mapping[Key, Scores], then: Mapping[Key, Scores]
-) -> tuple[list[Interval | str | None], Array]:
-    """The differences, case by case; in words where the cases are others; None without any.
-
-    And how often chance makes a mean as low, NaN where that cannot be said.
-    """
-    found: list[Interval | str | None] = [None] * len(keys)
-    parts: dict[int, tuple[Array, Sequence[str]]] = {}
-    for place, key in enumerate(keys):
-        before, after = (then.get(key), now.get(key)) if key else (None, None)
-        if before is not None and after is not None:
-            difference = _difference(after, before)
-            if isinstance(difference, str):
-                found[place] = difference
-            elif len(difference[0]):
-                parts[place] = difference
-    chances = np.full(len(keys), math.nan)
-    if parts:
-        sizes = [len(values) for values, _ in parts.values()]
-        groups = factorize(np.array([g for _, own in parts.values() for g in own], object))[0]
-        intervals = mean_intervals(
-            np.concatenate([values for values, _ in parts.values()]),
-            np.repeat(np.arange(len(parts)), sizes),
-            groups.astype(np.int64),
-            len(parts),
-            of="signed",
-        )
-        several = np.where(intervals.groups > 1, chances_of_drop(intervals), math.nan)
-        for number, place in enumerate(parts):
-            found[place], chances[place] = intervals.one(number), several[number]
-    return found, chances
-
-
-def _difference(after: Scores, before: Scores) -> str | tuple[Array, Sequence[str]]:
-    """Today's scores minus those of then, and the groups; in words where the cases are others."""
-    defined = ~np.isnan(after.values)
-    if after.case_ids == before.case_ids and defined.all():
-        return after.values - before.values, after.groups
-    names = [name for name, there in zip(after.case_ids, defined, strict=True) if there]
-    added, gone = set(names) - set(before.case_ids), set(before.case_ids) - set(names)
-    if added or gone:
-        parts = [f"{len(gone)} are gone"] * bool(gone) + [f"{len(added)} are new"] * bool(added)
-        example = sorted(gone or added)[0]
-        return f"{' and '.join(parts)}, for example {example}"
-    old = dict(zip(before.case_ids, before.values.tolist(), strict=True))
-    differences = after.values[defined] - np.array([old[name] for name in names], np.float64)
-    return differences, [g for g, there in zip(after.groups, defined, strict=True) if there]
 
 
 def _compare(
@@ -183,7 +166,10 @@ def _compare(
     verdict, why = _verdict(line, interval, tolerance, names)
     if verdict == "REGRESSION":
         verdict, why = _acknowledged(golden, why, today)
-    return line | {"verdict": verdict, "sentence": f"{row_name(golden)}: {why}."}
+    new = ""
+    if row:
+        new, verdict, why = _doubted(verdict, why, row.get(MARKS, ""), golden.get(MARKS, UNKNOWN))
+    return line | {MARKS: new, "verdict": verdict, "sentence": f"{row_name(golden)}: {why}."}
 
 
 def _verdict(
@@ -226,7 +212,24 @@ def _acknowledged(golden: Row, why: str, today: date | None) -> tuple[str, str]:
     return "REGRESSION", f"{why}; its acknowledgement ended on {until}: {reason}"
 
 
+def _doubted(verdict: str, why: str, now: str, then: str) -> tuple[str, str, str]:
+    """Today's marks that the golden file does not name, and the verdict and the words with them."""
+    new = " ".join(new_marks(now, then))
+    if not now:
+        return "", verdict, why
+    if not new:
+        return "", verdict, f"{why}; marked {', '.join(now.split())}, as it was then"
+    doubts = ", ".join(new.split())
+    if then == UNKNOWN:
+        known = verdict in FAILURES or verdict in TOLD
+        why = f"{why}; marked {doubts}, so do not trust it, nor perhaps what it was then"
+        return new, verdict if known else MARKED, why
+    why = f"{why}; but marked {doubts}, as it was not then, so do not trust it"
+    return new, verdict if verdict in FAILURES else "DOUBTFUL", why
+
+
 def _new(row: Row) -> dict[str, Any]:
+    marks = row.get(MARKS, "")
     return {
         **{name: row[name] for name in KEY},
         "value": row["value"],
@@ -236,6 +239,8 @@ def _new(row: Row) -> dict[str, Any]:
         "p": math.nan,
         "cases": row["cases"],
         "golden_cases": 0,
+        MARKS: marks,
         "verdict": "new",
-        "sentence": f"{row_name(row)}: measured, but not in the golden file.",
+        "sentence": f"{row_name(row)}: measured, but not in the golden file"
+        + (f"; marked {marks}, so do not trust it." if marks else "."),
     }

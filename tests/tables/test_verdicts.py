@@ -13,6 +13,7 @@ import pytest
 from segbench.cli import gate_formats
 from segbench.errors import UserError
 from segbench.tables.build import build_tables
+from segbench.tables.gate import Gate
 from segbench.tables.gate_power import SINGLE, SPREADS, simulate_gate
 from segbench.tables.golden import golden_table, read_golden, write_golden
 from segbench.tables.golden_cases import case_file, read_cases, scores_by_case, write_cases
@@ -137,14 +138,14 @@ def test_the_gate_raises_few_false_alarms_and_misses_no_fall():
 def test_no_name_breaks_out_of_what_a_machine_reads(store, tmp_path, name):
     compared = _compare(store(model=name), store(-0.05, model=name), tmp_path)
     assert set(compared["verdict"]) == {"REGRESSION"}
-    for line in gate_formats.github_annotations(compared, f"{name}.csv"):
+    for line in gate_formats.github_annotations(Gate(compared), f"{name}.csv"):
         assert line.startswith("::error file=")
         assert "\n" not in line
         assert "\x1b" not in line
-    suite = ET.fromstring(gate_formats.junit(compared))
+    suite = ET.fromstring(gate_formats.junit(Gate(compared)))
     assert suite.get("failures") == "2"
     assert len(suite.findall("testcase/failure")) == 2
-    summary = gate_formats.github_summary(compared)
+    summary = gate_formats.github_summary(Gate(compared))
     assert "<b>" not in summary.replace("\\<b\\>", "")
     assert not any(mark in summary for mark in ("\x1b", "\u202e"))
 
@@ -153,14 +154,14 @@ def test_annotations_are_ten_and_the_summary_has_its_limit(grid_rows, frame, tmp
     before = build_tables(frame(grid_rows()))
     worse = [r | {"jaccard": r["jaccard"] - 0.1, "dice": r["dice"] - 0.1} for r in grid_rows()]
     compared = _compare(before, build_tables(frame(worse)), tmp_path)
-    lines = [*gate_formats.github_annotations(compared, "golden.csv")]
+    lines = [*gate_formats.github_annotations(Gate(compared), "golden.csv")]
     assert len(compared) == 20
     assert len(lines) == 10
     assert "11 more verdicts" in lines[-1]
     monkeypatch.setattr(gate_formats, "_SUMMARY_BYTES", 600)
-    assert len(gate_formats.github_summary(compared).encode()) < 800
-    assert "are left out" in gate_formats.github_summary(compared)
-    badge = json.loads(gate_formats.badge(compared))
+    assert len(gate_formats.github_summary(Gate(compared)).encode()) < 800
+    assert "are left out" in gate_formats.github_summary(Gate(compared))
+    badge = json.loads(gate_formats.badge(Gate(compared)))
     assert badge == {
         "schemaVersion": 1, "label": "robustness", "color": "red",
         "message": "20 of 20 scores fail",

@@ -1,0 +1,98 @@
+"""The gate: today's scores against a golden file, and what must be said beside the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pandas import DataFrame
+
+from segbench.api import Tables
+from segbench.tables.averages import SUBJECT
+from segbench.tables.golden import MARKS, UNKNOWN, golden_table
+from segbench.tables.golden_cases import Key, Scores, hold_contents, scores_by_case
+from segbench.tables.stuck import SIGNS, judge_alone
+from segbench.tables.verdicts import FAILURES, MARKED, compare_golden
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """What a gate found.
+
+    Attributes:
+        comparison: from ``compare_golden``.
+        remarks: sentences on no score alone: why attacks are held to be stuck, and what an older
+            golden file cannot tell.
+    """
+
+    comparison: DataFrame
+    remarks: Sequence[str] = ()
+
+    @property
+    def failed(self) -> int:
+        """How many scores close it."""
+        return int(self.comparison["verdict"].isin(FAILURES).sum())
+
+    @property
+    def marked(self) -> int:
+        """How many pass that are not to be trusted."""
+        return int((self.comparison["verdict"] == MARKED).sum())
+
+    @property
+    def verdict(self) -> str:
+        """All of it in a few words."""
+        count = len(self.comparison)
+        if self.failed:
+            return f"{self.failed} of {count} scores fail"
+        doubts = f", {self.marked} of them not to be trusted" if self.marked else ""
+        return f"no regression in {count} scores{doubts}"
+
+
+def hold_gate(
+    tables: Tables, golden: DataFrame, then: Mapping[Key, Scores] | None, tolerance: float
+) -> Gate:
+    """Today's scores against the golden file's.
+
+    Args:
+        tables: at whatever depth.
+        golden: from ``read_golden``.
+        then: its scores by case, None where there are none.
+        tolerance: how much lower a mean may be.
+
+    Raises:
+        UserError: as ``compare_golden``.
+    """
+    now = scores_by_case(tables) if then else None
+    comparison = compare_golden(golden_table(tables), golden, tolerance, now=now, then=then)
+    return Gate(comparison, [*_reasons(tables, comparison), *_unknown(golden, then)])
+
+
+def _reasons(tables: Tables, comparison: DataFrame) -> Sequence[str]:
+    """Why attacks on the networks that are newly marked are held to be stuck."""
+    compared = comparison["verdict"] != "new"
+    stuck = comparison[MARKS].map(_is_stuck).astype(bool)
+    models = {*comparison.loc[compared & stuck, "model"]}
+    return judge_alone(tables.cases, SUBJECT, models).stuck if models else ()
+
+
+def _is_stuck(marks: str) -> bool:
+    return any(word.partition("=")[0] in SIGNS for word in marks.split())
+
+
+def _unknown(golden: DataFrame, then: Mapping[Key, Scores] | None) -> Iterator[str]:
+    """What a golden file does not say that today's are written with."""
+    if (golden[MARKS] == UNKNOWN).any():
+        yield (
+            "the golden file does not say which of its scores were marked as not to be trusted, so "
+            "that no score fails for being so today; `segbench check --update` writes one that does"
+        )
+    if not then:
+        yield (
+            "no cases lie beside the golden file, so that means alone are compared, and other data "
+            "under the same names pass for the same; `segbench check --update` writes them"
+        )
+    elif not hold_contents(then):
+        yield (
+            "the golden file's cases are known by name alone, so that other data under the same "
+            "names pass for the same; `segbench check --update` writes their contents too"
+        )

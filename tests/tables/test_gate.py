@@ -1,0 +1,191 @@
+"""The gate and doubt: a score that is no longer to be trusted, or of other data, never passes."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from segbench.api.marks import CONSTANT, TRAINED
+from segbench.cli import gate_formats
+from segbench.tables.build import build_tables
+from segbench.tables.gate import Gate, hold_gate
+from segbench.tables.golden import golden_table, read_golden, write_golden
+from segbench.tables.golden_cases import case_file, read_cases, scores_by_case, write_cases
+
+KEPT = Path(__file__).parents[2] / "reports/golden/jsrt-standard.csv"
+CASES = 20
+
+
+@pytest.fixture
+def tables(row, frame):
+    """Of 20 patients under one attack at two budgets; ``facts`` are of the larger one alone."""
+
+    def make(jaccard=0.6, depth="cases", contents="", edited=(), facts=None):
+        rows = [
+            row(
+                case_id=(name := f"c{n:02d}"),
+                case_sha256=f"{'edited' * (name in edited)}{contents}{n:016x}",
+                group_id=f"g{n:02d}",
+                budget=budget / 255,
+                jaccard=jaccard - budget / 100,
+                dice=jaccard - budget / 100,
+                **((facts or {}) if budget == 8 else {}),
+            )
+            for budget in (4, 8)
+            for n in range(CASES)
+        ]
+        return build_tables(frame(rows), depth=depth)
+
+    return make
+
+
+@pytest.fixture
+def against(tmp_path):
+    """The gate through its files; ``older`` drops what older files do not hold."""
+
+    def hold(before, after, older=False) -> Gate:
+        path = tmp_path / "golden.csv"
+        golden = golden_table(before)
+        write_golden(path, golden)
+        write_cases(case_file(path), scores_by_case(before))
+        if older:
+            golden.drop(columns="marks").to_csv(path, index=False)
+            lines = [json.loads(line) for line in case_file(path).read_text().splitlines()]
+            lines[0]["cases"] = [case[:2] for case in lines[0]["cases"]]
+            case_file(path).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return hold_gate(after, read_golden(path), read_cases(case_file(path)), 0.01)
+
+    return hold
+
+
+def verdicts(gate: Gate) -> list[str]:
+    """Of Jaccard, at the smaller budget and at the larger."""
+    jaccard = gate.comparison.query("metric == 'jaccard'")
+    return jaccard.sort_values("budget")["verdict"].tolist()
+
+
+NO_GRADIENT = {"zero_gradients": 1.0}
+DOUBTS = [
+    NO_GRADIENT,
+    {"member": "search"},
+    {"late_gain": 0.0},
+    *({"marks": mark} for mark in (TRAINED, CONSTANT, "hidden-routes", "random-network", "else")),
+]
+
+
+@pytest.mark.parametrize("facts", DOUBTS, ids=str)
+@pytest.mark.parametrize("rise", [0.0, 0.1])
+def test_a_score_that_is_doubtful_now_fails_however_high_it_is(tables, against, facts, rise):
+    gate = against(tables(), tables(0.6 + rise, facts=facts))
+    assert verdicts(gate)[1] == "DOUBTFUL"
+    assert gate.failed
+    # A curve that is stuck is so at every budget; a mark is of its own rows.
+    assert verdicts(gate)[0] == (("better" if rise else "ok") if "marks" in facts else "DOUBTFUL")
+    assert "as it was not then, so do not trust it" in gate.comparison["sentence"].iloc[-1]
+
+
+@pytest.mark.parametrize("facts", DOUBTS, ids=str)
+def test_the_same_doubt_as_then_passes_and_is_told(tables, against, facts):
+    gate = against(tables(facts=facts), tables(facts=facts))
+    assert verdicts(gate) == ["ok", "ok"]
+    assert "as it was then" in gate.comparison["sentence"].iloc[-1]
+    assert verdicts(against(tables(facts=facts), tables())) == ["ok", "ok"]  # one doubt fewer
+
+
+def test_another_sign_of_a_stuck_attack_is_another_doubt(tables, against):
+    """As of a linear network, whose climb has long ended, that begins to round."""
+    idle = {"late_gain": 0.0}
+    both = against(tables(facts=idle), tables(0.65, facts=idle | NO_GRADIENT))
+    assert verdicts(both) == ["better", "DOUBTFUL"]
+    assert "zero-gradients=1" in both.comparison["sentence"].iloc[-1]
+
+
+def test_a_sign_that_is_twice_as_large_is_another_one(tables, against):
+    then = tables(facts={"zero_gradients": 0.2})
+    for share, verdict in ((0.15, "ok"), (0.4, "ok"), (0.45, "DOUBTFUL")):
+        assert verdicts(against(then, tables(facts={"zero_gradients": share})))[1] == verdict
+
+
+def test_a_doubtful_fall_is_a_regression_and_no_acknowledged_one_hides_a_doubt(tables, against):
+    fallen = against(tables(), tables(0.5, facts=NO_GRADIENT))
+    assert verdicts(fallen) == ["REGRESSION", "REGRESSION"]
+    assert "but marked stuck, zero-gradients=1" in fallen.comparison["sentence"].iloc[-1]
+    golden = golden_table(tables()).assign(acknowledged="smaller", until="2999-12-31")
+    assert verdicts(hold_gate(tables(0.5), golden, None, 0.01)) == ["acknowledged"] * 2
+    hidden = hold_gate(tables(0.5, facts=NO_GRADIENT), golden, None, 0.01)
+    assert verdicts(hidden) == ["DOUBTFUL"] * 2
+
+
+def test_the_reason_is_told_once(tables, against):
+    gate = against(tables(), tables(facts=NO_GRADIENT))
+    (reason,) = gate.remarks
+    assert "100% of its steps met a gradient that is zero everywhere" in reason
+
+
+def test_every_depth_of_tables_knows_the_same_doubts(tables):
+    for facts in (NO_GRADIENT, {"marks": TRAINED}):
+        marks = [golden_table(tables(depth=d, facts=facts))["marks"].tolist() for d in DEPTHS]
+        assert marks[0] == marks[1]
+        assert any(marks[0])
+
+
+DEPTHS = ("cases", "all")
+
+
+def test_an_older_golden_file_fails_nobody_and_says_what_it_cannot_tell(tables, against):
+    gate = against(tables(), tables(facts=NO_GRADIENT), older=True)
+    assert verdicts(gate) == ["marked", "marked"]
+    assert not gate.failed
+    assert gate.verdict == "no regression in 4 scores, 4 of them not to be trusted"
+    assert any("does not say which of its scores were marked" in said for said in gate.remarks)
+    assert any("known by name alone" in said for said in gate.remarks)
+    quiet = against(tables(), tables(contents="f"), older=True)
+    assert verdicts(quiet) == ["ok", "ok"]
+    assert len(quiet.remarks) == 2
+
+
+def test_the_golden_files_of_before_are_read_as_they_are():
+    golden, cases = read_golden(KEPT), read_cases(case_file(KEPT))
+    assert set(golden["marks"]) == {"?"}
+    assert len(cases) == len(golden)
+    assert {content for point in cases.values() for content in point.contents} == {""}
+
+
+def test_other_data_under_the_same_names_never_pass(tables, against):
+    gate = against(tables(), tables(0.7, contents="f"))
+    assert verdicts(gate) == ["CASES", "CASES"]
+    told = gate.comparison["sentence"].iloc[0]
+    assert "c00, c01, c02 and 17 more hold another image or another truth than then" in told
+    one = against(tables(), tables(edited=("c07",)))
+    assert verdicts(one) == ["CASES", "CASES"]
+    assert "other cases: c07 holds another image" in one.comparison["sentence"].iloc[0]
+    assert verdicts(against(tables(contents="f"), tables(contents="f"))) == ["ok", "ok"]
+
+
+def test_a_gate_without_cases_says_that_it_cannot_tell_data_apart(tables):
+    gate = hold_gate(tables(contents="f"), golden_table(tables()), None, 0.01)
+    assert verdicts(gate) == ["ok", "ok"]
+    assert any("no cases lie beside the golden file" in remark for remark in gate.remarks)
+
+
+def test_every_format_tells_of_doubt(tables, against):
+    gate = against(tables(), tables(0.7, facts=NO_GRADIENT))
+    lines = [*gate_formats.github_annotations(gate, "golden.csv")]
+    assert [line.split()[0] for line in lines] == ["::error"] * 4 + ["::notice"]
+    assert "so do not trust it" in lines[0]
+    assert "zero everywhere" in lines[-1]
+    summary = gate_formats.github_summary(gate)
+    assert summary.startswith("### segbench: 4 of 4 scores fail\n\n- ")
+    assert summary.count("| DOUBTFUL |") == 4
+    suite = ET.fromstring(gate_formats.junit(gate))
+    assert {failure.get("type") for failure in suite.findall("testcase/failure")} == {"DOUBTFUL"}
+    assert "zero everywhere" in suite.findtext("system-out")
+    assert json.loads(gate_formats.badge(gate))["color"] == "red"
+    older = against(tables(), tables(0.7, facts=NO_GRADIENT), older=True)
+    lines = [*gate_formats.github_annotations(older, "golden.csv")]
+    assert [line.split()[0] for line in lines] == ["::warning"] * 4 + ["::notice"] * 3
+    assert json.loads(gate_formats.badge(older))["color"] == "yellow"
+    assert not ET.fromstring(gate_formats.junit(older)).findall("testcase/failure")
