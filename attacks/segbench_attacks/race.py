@@ -74,8 +74,10 @@ class Race:
         gains: (B, M), the fall of the score by each member's last climb; infinite before it.
         lowest: (B, M), what each member's best climb left to do; infinite before it.
         ends: (B, M), the late gain of that climb; NaN of a short one, a search, another attack.
-        late_gain: (B,), of the climb that found it, or of the last one while none did; NaN where
-            that was another attack, or a search.
+        late_gain: (B,), of the climb that found it, or of the last one while none did. Where that
+            was a search or another attack, of which there is none, of the climb that had found the
+            image before: that a search lowers it a little more is no end of what climbs gain. NaN
+            where no climb says.
     """
 
     def __init__(self, field: Field, members: Sequence[Member]) -> None:
@@ -192,8 +194,8 @@ class Race:
             found, late = (climbed.lowest, climbed.last), climbed.late_gain
             end = late if climbed.within >= DECISIVE else end
         lowest, lowered = self._judge(m, cases, field, found, before)
-        nowhere = (self.found_by[cases] < 0) & ~late.isnan()
-        self.late_gain[cases] = torch.where(lowered | nowhere, late, self.late_gain[cases])
+        told = (lowered | (self.found_by[cases] < 0)) & ~late.isnan()
+        self.late_gain[cases] = torch.where(told, late, self.late_gain[cases])
         self.gains[cases, m] = before - lowest
         known = self.lowest[cases, m]
         self.lowest[cases, m] = torch.minimum(lowest, known)

@@ -430,6 +430,20 @@ def test_rows_say_what_the_end_of_the_climb_that_found_an_image_gained(
     assert all(0 <= gain <= score for gain, score in zip(short.late_gain, before, strict=True))
 
 
+def test_a_search_that_lowers_a_case_a_little_does_not_end_what_climbs_were_gaining(
+    prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, images, labels = scene("3-D", prepared)
+    images, labels = images[:1], labels[:1]
+    before = run(network, load_attack("standard@1"), images, labels, eps="0.05")
+    lower = run(network, load_attack("standard"), images, labels, eps="0.05").images
+    monkeypatch.setattr(race, "search", lambda *_: lower)
+    after = run(network, load_attack("standard@1"), images, labels, eps="0.05")
+    assert before.members == ["reach"]
+    assert after.members == ["search"]
+    assert after.late_gain == before.late_gain > [0]
+
+
 def test_a_climb_without_a_gradient_gains_nothing_at_its_end(prepared: Any, run: Any) -> None:
     images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
     network = prepared(Levels(), images, 3)
