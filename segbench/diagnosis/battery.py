@@ -99,6 +99,8 @@ class _Battery:
         if not self.examined.differentiable():
             yield checks.check_zero_gradients(1.0)
             return
+        if (missed := self.examined.unforetold()) is not None:
+            yield checks.check_differences(missed)
         for climb in CLIMBS:
             for check in self._climbed(climb):
                 yield checks.named_after(check, climb.name)

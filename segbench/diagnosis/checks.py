@@ -24,6 +24,8 @@ The thresholds, and why these:
   Suspicious from a hundredth of the pixels, failed from a tenth, by which a score may then be off.
 - ``ROUTES``: hand-written kinks show up to 0.05, a network that votes by what is largest, or puts
   values back where maxima were, 0.9 and more. From a tenth on its rows are marked.
+- ``DIFFERENCES``: 0.00 to 0.07 of honest networks and trained U-Nets, 0.9 and more of whatever
+  hides its gradient: a ripple, a gradient that leads back, rounding.
 - ``LATE_RISE``: a loss that rises evenly gains a quarter of its rise in the last quarter of the
   steps, a converged one next to nothing: suspicious from a quarter. Where three quarters come as
   late, or nothing rises at all, which counts as 1, the check fails.
@@ -39,6 +41,8 @@ from __future__ import annotations
 
 import math
 
+from segbench.engine.differences import UNFORETOLD
+from segbench.engine.routing import UNSEEN
 from segbench.metrics.stats import Interval
 from segbench.store.diagnoses import VERDICTS, Check, Verdict
 
@@ -48,7 +52,8 @@ CHANCE = 0.05
 HIDDEN = 0.05
 ZERO_GRADIENTS = (0.1, 0.5)
 SATURATED = (0.01, 0.1)
-ROUTES = (0.1, 0.3)
+ROUTES = (UNSEEN, 0.3)
+DIFFERENCES = (UNFORETOLD, 0.6)
 SATURATED_MARGIN = 87.0  # exp(-87) is the last normal number of fp32
 LATE_RISE = (0.25, 0.75)
 SEARCHED = (0.25, 0.5)
@@ -91,6 +96,18 @@ def check_routes(share: float) -> Check:
         "This share of what the answer changes by goes through values that the image decides and "
         "no gradient sees (places of maxima, comparisons, ranks, detached copies), so attacks by "
         "gradients see the rest alone; give such a layer a stand_in.",
+    )
+
+
+def check_differences(share: float) -> Check:
+    """Share of what the answer to a moved image changes by that the gradient does not foretell."""
+    return _graded(
+        "gradients against finite differences",
+        share,
+        DIFFERENCES,
+        "The answer to a slightly moved image is what the gradient foretells.",
+        "This share of what the answer to a slightly moved image changes by is not what the "
+        "gradient foretells, so attacks that follow it are led astray.",
     )
 
 

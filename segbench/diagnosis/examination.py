@@ -28,8 +28,10 @@ from segbench.api import (
     StepAttack,
     WholeAttack,
 )  # fmt: skip
+from segbench.api.marks import UNPOOLING
 from segbench.diagnosis.checks import SATURATED_MARGIN
 from segbench.engine.batching import choose_batch_size
+from segbench.engine.differences import unforetold_share
 from segbench.engine.handed import handed
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
@@ -40,6 +42,7 @@ from segbench.evaluation.batch import Batch, collate
 from segbench.metrics import regions
 
 _ATTACKED, _SCORED, _PLACES, _FORWARDS = -1, -2, -3, -4  # draws that no attack uses
+_FEW = 2  # images that gradients are held against finite differences on
 
 Scores = NDArray[np.float64]
 
@@ -125,6 +128,23 @@ class Examination:
             return self.network.canonical(
                 self.network.gradient.module(handed(leaf)), leaf
             ).requires_grad
+
+    def unforetold(self) -> float | None:
+        """The share of what logits change by, on images moved a little, that gradients miss.
+
+        None of a network that draws, or whose gradients are meant to be others than its own.
+        """
+        network = self.network
+        declared = {"bpda", UNPOOLING}.intersection(network.marks)
+        if network.unseen is None or declared:
+            return None
+        module = (network.gradient.exact or network.gradient).module
+        network.meet(self.batches[0].cases)
+        return unforetold_share(
+            network.exact_logits,
+            lambda image: network.canonical(module(handed(image)), image),
+            self.batches[0].images[:_FEW],
+        )
 
     def zero_gradients(self, attack: StepAttack, *, inside: bool = False) -> float:
         """The share of pixels where the gradient of the attack's loss is exactly zero.

@@ -16,6 +16,7 @@ from segbench.api.marks import HIDDEN_ROUTES, UNPOOLING, UNREPEATABLE
 from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
+from segbench.engine.differences import UNFORETOLD, unforetold_share
 from segbench.engine.features import find_layer, plain
 from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key, repeats
 from segbench.engine.front import (
@@ -153,14 +154,26 @@ class Network(Answers):
     ) -> tuple[str, ...]:
         """Marks for what the image decides, by whether gradients know of it."""
         known, unknown = count_unpoolings(smooth, image)
+        hidden = unknown > 0
         if self.samples == 1 and _UNSTEADY.isdisjoint(behaviour):
+
+            def ask(moved: Tensor) -> Tensor:
+                return self.canonical(smooth(handed(moved)), moved)
+
             own = (StraightThrough, Pooling, Unpooling)
             seen = [layer for layer in smooth.modules() if isinstance(layer, own)]
-            self.unseen = unseen_share(
-                lambda moved: self.canonical(smooth(handed(moved)), moved), image, seen
-            )
-        hidden = unknown > 0 or (self.unseen or 0) > UNSEEN
+            self.unseen = unseen_share(ask, image, seen)
+            hidden |= self.unseen > UNSEEN
+            if not seen and any(isinstance(m, torch.jit.ScriptModule) for m in smooth.modules()):
+                hidden |= self._misleads(ask, image)
         return (UNPOOLING,) * (known > 0) + (HIDDEN_ROUTES,) * hidden
+
+    def _misleads(self, ask: Callable[[Tensor], Tensor], image: Tensor) -> bool:
+        """Whether gradients of a network that nobody sees into are not those of its answers."""
+        try:
+            return unforetold_share(self.exact_logits, ask, image) > UNFORETOLD
+        except (RuntimeError, MemoryError):
+            return False  # it has no gradient, or no memory for it: an attack that needs it says so
 
     def _repeats(self) -> bool:
         """Whether its gradient is the same twice; not asked of one that is known to be unsteady."""
