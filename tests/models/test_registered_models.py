@@ -13,9 +13,12 @@ from torch.testing import assert_close
 from segbench.api import Goal
 from segbench.api.marks import UNREPEATABLE
 from segbench.engine.graphs import Graphed
+from segbench.engine.handed import handed
 from segbench.engine.network import Network
 from segbench.engine.objective import NetworkObjective
 from segbench.engine.precision import Precision, require_ieee_fp32
+from segbench.engine.routing import unseen_share
+from segbench.engine.unpooling import Pooling, Unpooling, with_places
 from segbench.plugins import registry, spec
 from segbench_models.padding import pad_to_multiple
 
@@ -121,6 +124,15 @@ def test_images_of_any_channels_classes_and_size(
 def test_volumes_of_odd_size(name: str) -> None:
     model = build(name, SMALL.get(name, {}), 2, 3, spatial_dims=3)
     check_forward_and_backward(model, torch.rand(2, 2, 9, 17, 5), 3)
+
+
+@every_variant
+def test_an_image_decides_nothing_without_a_gradient(name: str, settings: dict[str, Any]) -> None:
+    """But where maxima lie, of which gradients are made to know."""
+    model = with_places(build(name, settings).eval().requires_grad_(False))
+    seen = [layer for layer in model.modules() if isinstance(layer, Pooling | Unpooling)]
+    assert bool(seen) == (name == "segnet")
+    assert unseen_share(lambda images: model(handed(images)), torch.rand(1, 1, 32, 32), seen) == 0
 
 
 @every_variant
