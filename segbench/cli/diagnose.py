@@ -54,7 +54,7 @@ def command(model: str, eps: str, workspace: Workspace, **asked: Any) -> None:
     from segbench.diagnosis.run import diagnose_model
     from segbench.evaluation.records import validated
     from segbench.evaluation.request import Request
-    from segbench.store.diagnoses import write_diagnosis
+    from segbench.store.diagnoses import read_diagnoses, write_diagnosis
 
     budget = _budget(eps)
     request = validated(Request, {"models": (model,), **asked})
@@ -65,6 +65,9 @@ def command(model: str, eps: str, workspace: Workspace, **asked: Any) -> None:
             diagnosis = diagnose_model(reference, data, budget, workspace, request, told)
         path = write_diagnosis(workspace, diagnosis)
         _show(diagnosis)
+        for other in read_diagnoses(workspace, damaged=[]):
+            if other.subject == diagnosis.subject and _graver(other, diagnosis):
+                console.print(f"Note: {_remaining(other)}")
         console.print(f"wrote {path}", soft_wrap=True)
 
 
@@ -79,6 +82,26 @@ def _budget(eps: str) -> Fraction:
             "such as 4/255"
         )
     return budget
+
+
+def _graver(one: Diagnosis, than: Diagnosis) -> bool:
+    from segbench.store.diagnoses import VERDICTS
+
+    return VERDICTS.index(one.verdict) > VERDICTS.index(than.verdict)
+
+
+def _remaining(other: Diagnosis) -> str:
+    """An examination that this one does not undo."""
+    checks = ", ".join(check.name for check in other.checks if check.verdict == other.verdict)
+    cases = "1 case" if other.cases == 1 else f"{other.cases} cases"
+    failed = other.verdict == "fail"
+    found, marked = (
+        ("failed", ", so that its rows stay marked") if failed else ("was suspicious in", "")
+    )
+    return (
+        f"on {cases} at eps {other.eps} {other.model} {found} {checks}{marked}; only the same "
+        "examination again undoes that"
+    )
 
 
 def _show(diagnosis: Diagnosis) -> None:

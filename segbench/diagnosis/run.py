@@ -15,6 +15,7 @@ from segbench.evaluation.subject import Subject, load_subject
 from segbench.networks import CheckpointReference, ModelReference, trained_within
 from segbench.plugins.spec import format_eps
 from segbench.store.diagnoses import Diagnosis
+from segbench.store.records import digest
 from segbench.store.workspace import Workspace
 from segbench.training.card import find_checkpoints, load_card
 
@@ -47,6 +48,7 @@ def diagnose_model(
         dataset_fingerprint=data.dataset.fingerprint(),
         split=data.split,
         cases=len(cases),
+        cases_sha256=digest({"cases": sorted(case.sha256 for case in cases)}),
         eps=format_eps(eps),
         precision=network.gradient.name,
         device=network.hardware,

@@ -1,22 +1,49 @@
-"""A diagnosis as it is stored: one JSON file per network and data set, always the newest.
+"""A diagnosis as it is stored: one JSON file per examination, and no other makes it undone.
 
-Reports join it to the rows of the very same weights and data when tables are made.
+An examination is of a network, on some cases of a data set, at an eps, by some checks: fewer cases
+or a smaller eps may well find nothing where more found much. The same one again replaces it, and so
+does one with more checks. Reports join all that count to the rows of the very same network.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from segbench.atomic import shown
+from segbench.atomic import remove, shown
 from segbench.errors import UserError
 from segbench.store.records import read_record, record_path, write_record
 from segbench.store.workspace import Workspace
 
 Verdict = Literal["pass", "suspicious", "fail"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "suspicious", "fail")
+
+_OF_A_LOSS = (
+    "exactly zero gradients",
+    "loss still rising at the end",
+    "many steps against one",
+    "gradients against noise",
+    "twice the steps",
+    "damage grows with eps",
+    "a huge eps reaches chance",
+    "gradients against black box",
+)
+CHECKS = frozenset(
+    {
+        "two identical forwards",
+        "routes without a gradient",  # not of a network that draws
+        "saturated logits",
+        *_OF_A_LOSS,
+        *(f"{name} (scored-hinge)" for name in _OF_A_LOSS),
+        "standard against all others",
+        "standard's climbs against its search",
+        "standard at twice the cost",
+    }
+)
+"""What is checked of every network that can be differentiated; an older segbench checked less."""
 
 
 class Check(BaseModel):
@@ -43,6 +70,7 @@ class Diagnosis(BaseModel):
     Attributes:
         model: what reports call it.
         cases: how many it was examined on.
+        cases_sha256: of their contents; "" in files of an older segbench.
         eps: of the comparisons, as text: ``4/255``.
         precision: of the gradients.
         versions: of segbench and torch.
@@ -59,6 +87,7 @@ class Diagnosis(BaseModel):
     dataset_fingerprint: str
     split: str
     cases: int
+    cases_sha256: str = ""
     eps: str
     precision: str
     device: str
@@ -71,15 +100,43 @@ class Diagnosis(BaseModel):
         """Whose rows it speaks of: model, network, data."""
         return self.model, self.network_sha256, self.dataset
 
+    @property
+    def made(self) -> frozenset[str]:
+        """The names of its checks."""
+        return frozenset(check.name for check in self.checks)
+
+    @property
+    def _asked(self) -> tuple[Any, ...]:
+        """What was examined, and how; but for which of as many cases."""
+        data = self.dataset_fingerprint, self.split, self.cases
+        return *self.subject, *data, self.eps, self.precision
+
+    def replaces(self, earlier: Diagnosis) -> bool:
+        """Whether it is that examination again, with all of its checks."""
+        same = self._asked == earlier._asked and self.made >= earlier.made
+        return same and earlier.cases_sha256 in ("", self.cases_sha256)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What is one file."""
+        return {
+            "asked": self._asked,
+            "cases": self.cases_sha256,
+            "checks": sorted(self.made),
+        }
+
 
 def write_diagnosis(workspace: Workspace, diagnosis: Diagnosis) -> Path:
-    """Write ``results/diagnoses/<key>.json``.
+    """Write ``results/diagnoses/<key>.json``, then remove those that it replaces.
 
     Raises:
         MachineError: the disk refused.
     """
-    path = record_path(workspace.diagnoses, {"subject": diagnosis.subject})
+    path = record_path(workspace.diagnoses, diagnosis.key)
     write_record(path, diagnosis.model_dump(mode="json"))
+    for other, earlier in _read(workspace, []):
+        if other != path and diagnosis.replaces(earlier):
+            remove(other)
     return path
 
 
@@ -91,11 +148,17 @@ def read_diagnoses(workspace: Workspace, damaged: list[str] | None = None) -> li
             else the sentence is appended to it and the file left out.
         MachineError: it may not be read.
     """
-    found = []
+    found = [one for _, one in _read(workspace, damaged)]
+    return sorted(found, key=lambda one: (*one.subject, *map(str, one.key.values())))
+
+
+def _read(workspace: Workspace, damaged: list[str] | None) -> Iterator[tuple[Path, Diagnosis]]:
     workspace.refresh(workspace.diagnoses)
     for path in sorted(workspace.diagnoses.glob("[!.]*.json")):
         try:
-            found.append(Diagnosis.model_validate(read_record(path)))
+            record = read_record(path)
+            if record is not None:  # it has been replaced meanwhile
+                yield path, Diagnosis.model_validate(record)
         except (UserError, ValidationError):
             sentence = (
                 f"{shown(path)} is not a diagnosis of schema version 2; run segbench diagnose "
@@ -104,4 +167,3 @@ def read_diagnoses(workspace: Workspace, damaged: list[str] | None = None) -> li
             if damaged is None:
                 raise UserError(sentence) from None
             damaged.append(sentence)
-    return sorted(found, key=lambda diagnosis: diagnosis.subject)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from segbench.diagnosis.checks import check_zero_gradients
+from segbench.store.diagnoses import Diagnosis
+from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
 MODEL = "unet:width=4,depth=2"
@@ -68,6 +71,38 @@ def test_an_honest_network_passes_and_the_same_made_loud_is_marked(
     told = [line for line in lines if "segbench diagnose" in line]
     assert any("; passed: unet" in line for line in told)
     assert any("fails the check 'saturated logits'" in line for line in told)
+
+
+def test_a_smaller_examination_takes_no_mark_away_and_the_gate_fails(
+    segbench, workspace: Path, tmp_path: Path, monkeypatch
+) -> None:
+    at = ("--workspace", workspace)
+    golden = ("check", "--golden", tmp_path / "golden.csv", *at)
+    assert segbench("attack", "-a", "fgsm", "--eps", "8/255", *at).exit_code == 0
+    assert segbench(*golden, "--update").exit_code == 0
+    row = read_rows(Workspace(workspace)).iloc[0]
+    names = ["model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split"]
+    facts = {name: row[name] for name in names} | {"precision": "fp32", "device": "cpu"}
+
+    def diagnose(share: float, cases: int) -> str:
+        check = check_zero_gradients(share)
+        found = {"cases": cases, "eps": "8/255", "versions": {}, "verdict": check.verdict}
+        one = Diagnosis.model_validate(facts | found | {"checks": (check,)})
+        monkeypatch.setattr("segbench.diagnosis.run.diagnose_model", lambda *_: one)
+        done = segbench("diagnose", MODEL, "--limit", str(cases), *at)
+        return " ".join(done.output.split())
+
+    assert "rows stay marked" not in diagnose(1.0, 3)
+    assert segbench(*golden).exit_code == 1
+    told = diagnose(0.0, 1)
+    assert "on 3 cases at eps 8/255" in told
+    assert "failed exactly zero gradients, so that its rows stay marked" in told
+    result = segbench(*golden)
+    assert result.exit_code == 1
+    assert "DOUBTFUL" in result.output
+    assert "gradient-masking" in result.output
+    assert "rows stay marked" not in diagnose(0.0, 3)  # the same again
+    assert segbench(*golden).exit_code == 0
 
 
 @pytest.mark.parametrize("eps", ["0", "2"])

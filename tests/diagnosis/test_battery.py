@@ -18,6 +18,7 @@ from segbench.diagnosis.examination import Examination, Traced, late_rise
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision
 from segbench.plugins.attack import load_attack
+from segbench.store.diagnoses import CHECKS
 
 EPS = Fraction(16, 255)
 SIDE, CASES = 12, 8
@@ -222,6 +223,7 @@ def verdicts(examined: Examination, others: Any = ()) -> dict[str, str]:
 def test_an_honest_network_passes_every_check(honest: Any, examine: Any) -> None:
     found = verdicts(examine(honest()), [examine(Blobs())])
     assert set(found.values()) == {"pass"}, {k: v for k, v in found.items() if v != "pass"}
+    assert {name for name in found if "transfer" not in name} == CHECKS | {"overall"}
     asked = {"gradients against noise", "own gradients against transfer"}
     assert asked | {f"{name} (scored-hinge)" for name in asked} <= found.keys()
     assert {

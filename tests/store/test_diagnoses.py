@@ -6,9 +6,11 @@ import pytest
 
 from segbench.diagnosis import checks
 from segbench.errors import UserError
-from segbench.store.diagnoses import Diagnosis, read_diagnoses, write_diagnosis
+from segbench.store.diagnoses import CHECKS, Diagnosis, read_diagnoses, write_diagnosis
+from segbench.store.records import record_path, write_record
 from segbench.store.workspace import Workspace
 from segbench.tables.build import build_tables
+from segbench.tables.diagnoses import MARK
 
 
 def diagnosis(check: checks.Check, **given: object) -> Diagnosis:
@@ -16,8 +18,9 @@ def diagnosis(check: checks.Check, **given: object) -> Diagnosis:
         "model": "unet@jsrt#0", "network_sha256": "ab" * 32, "weights_sha256": "ab" * 32,
         "dataset": "jsrt",
         "dataset_fingerprint": "cd" * 32, "split": "test", "cases": 8, "eps": "4/255",
-        "precision": "fp32", "device": "cpu", "versions": {}, "verdict": check.verdict,
-        "checks": (check,),
+        "cases_sha256": "ef" * 32, "precision": "fp32", "device": "cpu", "versions": {},
+        "verdict": check.verdict,
+        "checks": (check, *(PASSED.model_copy(update={"name": n}) for n in CHECKS - {check.name})),
     }  # fmt: skip
     return Diagnosis.model_validate(facts | given)
 
@@ -59,7 +62,7 @@ def test_a_network_that_passed_or_is_suspicious_is_told_of_and_not_marked(row, f
     rows = frame([row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)])
     passed = build_tables(rows, diagnoses=[diagnosis(PASSED)])
     assert passed.examined[0] == (
-        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 1 checks that hides a "
+        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 22 checks that hides a "
         "gradient from an attack; passed: unet@jsrt#0."
     )
     odd = build_tables(rows, diagnoses=[diagnosis(ODD)])
@@ -96,8 +99,12 @@ def test_the_checks_that_a_network_fails_come_before_those_it_is_suspicious_in(r
     assert "is suspicious in the check" in second
 
 
-def test_what_is_written_is_read_and_the_newest_replaces_the_last(tmp_path):
-    workspace = Workspace(tmp_path)
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+def test_what_is_written_is_read_and_the_same_again_replaces_it(workspace):
     assert read_diagnoses(workspace) == []
     other = diagnosis(PASSED, model="aaa")
     for one in (diagnosis(FAILED), other, diagnosis(PASSED)):
@@ -106,3 +113,75 @@ def test_what_is_written_is_read_and_the_newest_replaces_the_last(tmp_path):
     path.write_text("{}")
     with pytest.raises(UserError, match="is not a diagnosis"):
         read_diagnoses(workspace)
+
+
+@pytest.mark.parametrize(
+    "smaller",
+    [
+        {"cases": 1},
+        {"cases_sha256": "00" * 32},
+        {"eps": "1/1000"},
+        {"dataset_fingerprint": "00" * 32},
+        {"split": "val"},
+        {"precision": "bf16"},
+        {"checks": (PASSED,)},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_no_other_examination_takes_a_mark_away(workspace, row, frame, smaller):
+    """Of fewer or other cases, at another eps, of other data, in bf16, or by fewer checks."""
+    grave, light = diagnosis(FAILED), diagnosis(PASSED, **smaller)
+    for one in (grave, light):
+        write_diagnosis(workspace, one)
+    found = read_diagnoses(workspace)
+    assert sorted(found, key=str) == sorted([grave, light], key=str)
+    tables = build_tables(frame([row()]), diagnoses=found)
+    assert set(tables.cases["marks"]) == {MARK}
+    assert any("fails the check 'exactly zero gradients'" in said for said in tables.findings)
+    assert "passed: unet@jsrt#0" in tables.examined[0]  # each with its sentence
+
+
+def test_an_examination_by_more_checks_replaces_that_by_fewer(workspace):
+    fewer, more = diagnosis(FAILED, checks=(FAILED,)), diagnosis(PASSED)
+    for one in (fewer, more):
+        write_diagnosis(workspace, one)
+    assert read_diagnoses(workspace) == [more]
+    write_diagnosis(workspace, fewer)  # and later by fewer again, which found it
+    assert {one.verdict for one in read_diagnoses(workspace)} == {"pass", "fail"}
+
+
+def test_a_file_of_before_is_read_and_the_same_examination_replaces_it(workspace):
+    old = diagnosis(FAILED, cases_sha256="")
+    facts = {k: v for k, v in old.model_dump(mode="json").items() if k != "cases_sha256"}
+    write_record(record_path(workspace.diagnoses, {"subject": old.subject}), facts)
+    assert read_diagnoses(workspace) == [old]
+    write_diagnosis(workspace, diagnosis(PASSED, cases=1))
+    assert old in read_diagnoses(workspace)
+    write_diagnosis(workspace, diagnosis(PASSED))
+    assert read_diagnoses(workspace) == [diagnosis(PASSED, cases=1), diagnosis(PASSED)]
+
+
+def test_of_other_data_and_by_fewer_checks_is_told_as_what_it_is(row, frame):
+    rows = frame([row()])
+    older = build_tables(rows, diagnoses=[diagnosis(PASSED, dataset_fingerprint="00" * 32)])
+    assert older.examined[0].startswith("On another version of jsrt segbench diagnose (8 cases")
+    assert older.examined[1] == "On jsrt segbench diagnose has not examined unet@jsrt#0."
+    failed = build_tables(rows, diagnoses=[diagnosis(FAILED, dataset_fingerprint="00" * 32)])
+    assert failed.findings[0].startswith("unet@jsrt#0 on another version of jsrt fails the check")
+    assert set(failed.cases["marks"]) == {MARK}
+    kept = [check for check in diagnosis(PASSED).checks if not check.name.startswith("standard ")]
+    fewer = build_tables(rows, diagnoses=[diagnosis(PASSED, checks=tuple(kept))])
+    assert fewer.examined == [
+        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 20 checks that hides a "
+        "gradient from an attack, and did not check, as it does by now, standard against all "
+        "others, standard at twice the cost; passed: unet@jsrt#0."
+    ]
+
+
+def test_two_data_sets_of_one_spec_have_a_diagnosis_each(row, frame):
+    rows = [row(), row(dataset_fingerprint="12" * 32)]
+    tables = build_tables(frame(rows), diagnoses=[diagnosis(PASSED)])
+    assert tables.examined[0].startswith("On jsrt (cdcdcdcd) segbench diagnose")
+    assert tables.examined[1:] == [
+        "On jsrt (12121212) segbench diagnose has not examined unet@jsrt#0."
+    ]
