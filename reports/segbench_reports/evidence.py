@@ -157,10 +157,11 @@ def _results(tables: Tables) -> Iterator[str]:
     ]
     yield markdown_table(heads, lines)
     yield (
-        "*clean*: the mean over cases. A norm: the mean height of the lowest curve found, from "
+        "*clean*: the mean over cases. A norm: the mean height of the lowest curve known, from "
         "no change to the "
         "largest eps. *severity*: the mean of each case's lowest score. In brackets the 95 % "
-        "interval over groups."
+        "interval over groups. Each is of whatever that network met; where two did not meet the "
+        "same, section 6 says so, and their numbers here are no comparison."
     )
     yield from _points(tables)
     for proved in certified(tables):
@@ -178,7 +179,7 @@ def _results(tables: Tables) -> Iterator[str]:
 
 
 def _points(tables: Tables) -> Iterator[str]:
-    """What is left of each network at every budget of a norm, by the lowest curve found."""
+    """What is left of each network at every budget of a norm, by the lowest curve known."""
     pairs = tables.summary[["dataset", "split"]].drop_duplicates().sort_values(["dataset", "split"])
     for dataset, split in pairs.itertuples(index=False, name=None):
         for kind, norm in NORMS.items():
@@ -188,7 +189,7 @@ def _points(tables: Tables) -> Iterator[str]:
                 continue
             yield (
                 f"Mean Jaccard on {escape(dataset)}, {escape(split)} split, at each eps ({norm}), "
-                "by the attack that left least there:"
+                "each case by the attack that left least of it there or at a smaller eps:"
             )
             lines = []
             for model, own in curves.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from segbench.api import Picture, Tables, plain
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
 from segbench.plugins.where import where_of
-from segbench_reports.page.counted import counted, doubted, named, proofs, strongest
+from segbench_reports.page.counted import counted, named, proofs, side_by_side, strongest
 from segbench_reports.page.pictures import diverging, outlined
 from segbench_reports.page.words import NORMS
 
@@ -76,18 +76,23 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
     for dataset, split in pairs.itertuples(index=False, name=None):
         for kind in NORMS:
             curves = counted(tables, dataset, split, kind)
-            if curves:
-                said = doubted(tables, dataset, split, kind)
-                marked = {said[model]: values for model, values in curves.items()}
-                yield _name(dataset, split, kind, "worst"), _curves(marked, kind, bands=True)
+            frames = side_by_side(tables, dataset, split, kind, len(curves))
+            for number, frame in enumerate(frames, 1):
+                name = "worst" if number == 1 else f"worst-{number}"
+                strong = set(frame.curves) - set(frame.faint)
+                figure = _curves(frame.curves, kind, strong, frame.faint, said=frame.under)
+                yield _name(dataset, split, kind, name), figure
             if kind == "l2":
                 for model, proved in proofs(tables, dataset, split).items():
                     name = _name(dataset, split, "certified", model)
-                    yield name, _curves(proved, kind, bands=True)
+                    yield name, _curves(proved, kind, set(proved))
             for model in curves:
                 own, confined = _of_network(tables, dataset, split, kind, model)
                 if len(own) > 1:
-                    figure = _curves(own, kind, bands=False, confined=confined)
+                    strong = {named(one, confined) for one in strongest(own, confined)}
+                    faint = {named(one, confined) for one in confined}
+                    own = {named(one, confined): values for one, values in own.items()}
+                    figure = _curves(own, kind, strong, faint, bands=False)
                     yield _name(dataset, split, kind, model), figure
         shown = [p for p in tables.pictures if (p.dataset, p.split) == (dataset, split)]
         worst = [picture for picture in shown if picture.kind == "worst"] or shown
@@ -120,24 +125,29 @@ def _of_network(
 
 
 def _curves(
-    curves: dict[str, list[Value]], kind: str, *, bands: bool, confined: Collection[str] = ()
+    curves: Mapping[str, Sequence[Value]],
+    kind: str,
+    strong: Collection[str],
+    faint: Collection[str] = (),
+    *,
+    bands: bool = True,
+    said: str = "",
 ) -> Figure:
-    """With ``bands`` every curve counts; without, the worst does, and confined ones are faint."""
+    """Curves in one frame; ``bands`` around the strong ones, ``said`` beside the axis of eps."""
     from matplotlib.figure import Figure
 
     figure = Figure()
-    strong = set(curves) if bands else strongest(curves, confined)
     axes = figure.add_subplot()
     names: dict[float, str] = {}
     for number, (name, values) in enumerate(curves.items()):
         at = [value.budget for value in values]
         names |= {value.budget: "0" if value.budget == 0 else value.name for value in values}
         style = _LINES[number // 7 % len(_LINES)]
-        weight = _WEIGHTS["strong" if name in strong else "faint" if name in confined else ""]
-        means, label = [v.mean for v in values], _text(named(name, confined))
+        weight = _WEIGHTS["strong" if name in strong else "faint" if name in faint else ""]
+        means, label = [v.mean for v in values], _text(name)
         (line,) = axes.plot(at, means, style, marker="o", label=label, **weight)
         sure = [value for value in values if not math.isnan(value.low)]
-        if bands and len(sure) > 1:
+        if bands and name in strong and len(sure) > 1:
             axes.fill_between(
                 [v.budget for v in sure], [v.low for v in sure], [v.high for v in sure],
                 color=line.get_color(), alpha=0.15, linewidth=0,
@@ -145,7 +155,7 @@ def _curves(
     axes.set_ylim(0, 1)
     axes.set_xlim(left=0)
     axes.set_xticks(sorted(names), [names[at] for at in sorted(names)], rotation=45, ha="right")
-    axes.set_xlabel(f"eps ({NORMS[kind]})")
+    axes.set_xlabel(f"eps ({NORMS[kind]}{said})")
     axes.set_ylabel("mean Jaccard")
     columns = _legend(figure, len(curves), max(map(len, curves)))
     figure.legend(loc="outside lower center", ncols=columns, borderaxespad=0.2)

@@ -1,9 +1,10 @@
 """JSON: the tables that a page shows, as one document with one schema, for other programs.
 
     {"schema": 1, "notes": [...], "warnings": [...], "attacks": {...}, "provenance": {...},
-     "curves": [{...}], "summary": [...], "headlines": [...], "distances": [...],
-     "comparisons": [...], "ranks": [...], "seeds": [...], "structures": [...], "costs": [...],
-     "optimality": [...], "winners": [...], "certificates": [...], "transfers": [...]}
+     "curves": [{...}], "summary": [...], "headlines": [...], "compared": [...],
+     "standings": [...], "distances": [...], "comparisons": [...], "ranks": [...],
+     "seeds": [...], "structures": [...], "costs": [...], "optimality": [...], "winners": [...],
+     "certificates": [...], "transfers": [...]}
 
 Every table is a list of records, one per line, its columns those of ``reports/README.md``; of a
 transfer matrix ``scores`` are those of each target by each source. What is
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _DIGITS = 12  # of a number; the last of the sixteen depend on the order of a sum
 TABLES = (
-    "curves", "summary", "headlines", "distances", "comparisons", "ranks", "seeds", "structures",
-    "costs", "optimality", "winners", "certificates",
+    "curves", "summary", "headlines", "compared", "standings", "distances", "comparisons",
+    "ranks", "seeds", "structures", "costs", "optimality", "winners", "certificates",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segbench.api import Tables, distrusted, plain
+from segbench.api import RIVALS, Tables, distrusted, plain
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
 
@@ -84,13 +84,14 @@ def _table(curves: DataFrame, where: str, what: str) -> str:
 
 
 def _rows(curves: DataFrame, points: Sequence[str]) -> Iterator[str]:
-    best = curves.groupby("attack")[[*points]].max()
-    rivals = curves["attack"].value_counts()
+    best = curves.groupby(RIVALS)[[*points]].max()
+    rivals = curves.groupby(RIVALS).size()
     for line in curves.to_dict("records"):
+        alike = tuple(line[name] for name in RIVALS)
         mark = r"~$\dagger$" if distrusted(str(line["marks"])) else ""
         cells = [escape(str(line["model"])), escape(str(line["attack"])) + mark]
         for name in points:
-            first = rivals[line["attack"]] > 1 and line[name] == best.loc[line["attack"], name]
+            first = rivals[alike] > 1 and line[name] == best.loc[alike, name]
             text = _number(line[name])
             cells.append(rf"\textbf{{{text}}}" if first else text)
         cells += [_number(line["auc"]), f"{line['cases']} / {line['groups']}"]

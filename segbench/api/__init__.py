@@ -44,6 +44,7 @@ from segbench.api.model import (
 )
 from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noise, Objective
 from segbench.api.report import (
+    RIVALS,
     TELLING,
     Picture,
     Report,
@@ -55,6 +56,7 @@ from segbench.api.report import (
 from segbench.api.texts import plain
 
 __all__ = [
+    "RIVALS",
     "TELLING",
     "Attack",
     "BringsBudgets",

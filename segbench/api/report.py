@@ -65,6 +65,10 @@ def _nothing() -> DataFrame:
     return DataFrame()
 
 
+RIVALS = ["attack", "attack_params", "cases"]
+"""What curves of a summary must have in common for one to be the best of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tables:
     """Everything a report may show, computed once from the stored rows (see ``tables/build.py``).
@@ -93,8 +97,13 @@ class Tables:
         findings: of the warnings what ``segbench diagnose`` found, the first of all.
         examined: of the notes which networks it passed, and which it has not examined.
         headlines: one number a network for clean images, for the attacks of each norm (mean height
-            of the worst curve) and for corruptions (each case's lowest score), with its interval.
-        ranks: who comes first by these, and how surely.
+            of the lowest curve known) and for corruptions (each case's lowest score), with its
+            interval, the attacks that it is made of, and its ``board``: networks of one board met
+            something alike.
+        compared: the same numbers by what all networks of a board met, on the cases that all have:
+            these may be compared.
+        standings: the points of the curves of both: ``shared`` or not.
+        ranks: who comes first by what all of a board met, and how surely.
         structures: mean Jaccard of each structure at every point, and by thirds of its size.
         spread: how the cases of every point are spread over [0, 1].
         costs: scores, forwards, gradients and seconds of every attack on every network.
@@ -118,6 +127,8 @@ class Tables:
     findings: Sequence[str] = ()
     examined: Sequence[str] = ()
     headlines: DataFrame = field(default_factory=_nothing)
+    compared: DataFrame = field(default_factory=_nothing)
+    standings: DataFrame = field(default_factory=_nothing)
     ranks: DataFrame = field(default_factory=_nothing)
     structures: DataFrame = field(default_factory=_nothing)
     spread: DataFrame = field(default_factory=_nothing)

@@ -22,8 +22,9 @@ from segbench.store.workspace import Workspace
 def command(workspaces: tuple[Workspace, ...], out: Path) -> None:
     """Merge workspaces into a leaderboard: a page and a CSV.
 
-    A network is known by its weights and all that is put around it; where two workspaces have it,
-    the later one named counts. Rows of other data, or up to other budgets, are shown apart.
+    A network is known by its weights and all that is put around it; what several workspaces know
+    of it counts together, and of the same score that of the one named last. Networks have places
+    only by what all of them met: the same attacks at the same budgets on the same cases.
 
     \b
     segbench leaderboard runs ../colleague/runs --out board

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from segbench.api.marks import distrusted
+from segbench.api.report import RIVALS
 from segbench.cli.consoles import console
 from segbench.cli.terminal import plain
 from segbench.plugins.naming import point_names
@@ -133,8 +134,8 @@ def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterato
     """The lines of one data set and kind of budget, in as many blocks of columns as are needed."""
     points = [name for name in point_names(curves) if curves[name].notna().any()]
     lines = curves.sort_values("model", kind="stable").to_dict("records")
-    rivals = {str(k): n > 1 for k, n in curves["attack"].value_counts().items()}
-    best = curves.groupby("attack")[points].max().to_dict("index")
+    rivals = curves.groupby(RIVALS).size().to_dict()
+    best = curves.groupby(RIVALS)[points].max().to_dict("index")
     longest = max(len(plain(f"  {attack}")) for attack in curves["attack"]) + 3
     ends = 2 * _NARROW + len(points) + 2  # AUC, cases, and the spark line
     wide = min(longest, width // 3) + _WIDE * len(points) + ends <= width
@@ -157,8 +158,8 @@ def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterato
             if line["model"] != before:
                 yield Text(plain(str(line["model"])), "bold")
                 before = line["model"]
-            attack = line["attack"]
-            found = {name: rivals[attack] and line[name] == best[attack][name] for name in shown}
+            alike = tuple(line[name] for name in RIVALS)
+            found = {n: rivals[alike] > 1 and line[n] == best[alike][n] for n in shown}
             yield from _row(line, label, found, cell, wide, points if last else (), marks)
 
 

@@ -22,20 +22,23 @@ from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import Told, describe_diagnoses, mark_untrusted
 from segbench.tables.falling import describe_falling
-from segbench.tables.headlines import RANKING, headlines, rank_networks, score_numbers
+from segbench.tables.fields import Field, fields_of
+from segbench.tables.headlines import headlines, score_numbers, standings
 from segbench.tables.labels import name_apart
-from segbench.tables.marked import describe_marks, doubts_of
+from segbench.tables.marked import describe_marks
 from segbench.tables.members import winners
 from segbench.tables.minnorm import describe_distances
 from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out, describe_units
 from segbench.tables.optimality import optimality
 from segbench.tables.provenance import parameters_of, seeds_of, trace
+from segbench.tables.ranks import RANKING, rank_networks
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
 from segbench.tables.stuck import Judgement, judge
 from segbench.tables.texts import compact, distinct, plain_texts, stack, tidy
 from segbench.tables.transfers import transfer_matrices
+from segbench.tables.unlike import describe_unlike
 from segbench.tables.worst import ROW, describe_worst, worst_cases
 
 Depth = Literal["cases", "summary", "curves", "all"]
@@ -83,14 +86,14 @@ def build_tables(
         UserError: there are no rows, or none of current weights.
     """
     shown = shown or Shown(rows)
-    retrained = _retrained(rows if only is None else _of(rows, only), current or {})
+    former = retrained(rows if only is None else _of(rows, only), current or {})
     if strict:
-        rows = rows[~rows["model"].isin(retrained)]
+        rows = rows[~rows["model"].isin(former)]
     if rows.empty:
-        raise UserError(_nothing_to_show(retrained if strict else (), damaged))
+        raise UserError(_nothing_to_show(former if strict else (), damaged))
     notes = [
         *(f"Left out: {sentence}" for sentence in damaged),
-        *describe_left_out(shown, retrained, left_out=strict),
+        *describe_left_out(shown, former, left_out=strict),
     ]
     units = [*describe_units(shown)]
     rows = mark_untrusted(compact(rows), diagnoses)
@@ -159,7 +162,8 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     curves = plain_texts(draw_curves(everything, SUBJECT))
     summary = summarise(curves)
     certificates = plain_texts(certified.tabulate(own.proved, cases, curves, SUBJECT))
-    warnings = _doubts(own, judged, given, cases, curves, summary)
+    fields = [*fields_of(cases, SUBJECT)]
+    warnings = _doubts(own, judged, given, fields, cases, curves, summary)
     tables = Tables(
         rows=rows.reset_index(drop=True),
         cases=cases,
@@ -176,21 +180,25 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     )
     if depth == "summary":
         return tables
-    numbers = [*score_numbers(everything, SUBJECT, RANKING if depth == "all" else RANKING[:1])]
+    numbers = [*score_numbers(fields)]
+    found = [number for number in numbers if not number.shared]
+    shared = [number for number in numbers if number.shared]
     tables = replace(
         tables,
         seeds=spread_over_seeds(curves, given.settings),
         transfers=list(transfer_matrices(curves)),
-        headlines=plain_texts(headlines(numbers, SUBJECT, doubts_of(curves, SUBJECT))),
+        headlines=headlines(found, cases, SUBJECT),
+        compared=headlines(shared, cases, SUBJECT),
+        standings=standings(numbers, cases, SUBJECT),
+        ranks=rank_networks(numbers, cases, SUBJECT),
         **own.whence,
     )
     if depth != "all":
         return tables
-    attacked = everything[~certified.is_certified(everything)]
+    attacked = cases[~certified.is_certified(cases)]
     return replace(
         tables,
         comparisons=plain_texts(compare_models(attacked, given.settings)),
-        ranks=rank_networks(numbers, SUBJECT),
         **_for_a_page(everything, cases, own.structures),
     )
 
@@ -199,6 +207,7 @@ def _doubts(
     own: _Cases,
     judged: Judgement,
     given: _Given,
+    fields: Sequence[Field],
     cases: DataFrame,
     curves: DataFrame,
     summary: DataFrame,
@@ -209,6 +218,7 @@ def _doubts(
         *judged.stuck,
         *describe_falling(own.cases, SUBJECT, own.only),
         *describe_marks(summary),
+        *describe_unlike(fields, SUBJECT),
         *given.notes,
         *judged.behind,
         *describe_apart(curves["model"].unique(), given.settings),
@@ -283,7 +293,7 @@ def _measured(cases: DataFrame) -> list[str]:
     return [*CASE, *asked, "precision", "marks"]
 
 
-def _retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
+def retrained(rows: DataFrame, current: Mapping[str, str]) -> list[str]:
     """The models whose checkpoint has other weights by now than those the rows are of."""
     pairs = distinct(rows, ["model", "weights_sha256"])
     return sorted({model for model, weights in pairs if current.get(model, weights) != weights})

@@ -7,7 +7,8 @@ case; the interval is over patients and says nothing of other trainings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -20,8 +21,11 @@ from segbench.metrics.numbering import number_of
 from segbench.metrics.permutation import holm, sign_flip
 from segbench.metrics.stats import Grouped, groups_needed
 from segbench.plugins.naming import eps_names
+from segbench.tables.averages import SUBJECT
+from segbench.tables.fields import Field
 from segbench.tables.seed_spread import networks_of_seeds
-from segbench.tables.texts import budgets_of, by_key, stack
+from segbench.tables.texts import budgets_of, by_key, compact, stack
+from segbench.tables.worst_pairs import fields_within_norms, worst_points
 
 TIE = 0.001
 """Of a case's Jaccard: two scores no further apart are a tie."""
@@ -40,58 +44,59 @@ Array = NDArray[np.float64]
 def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
     """Mean Jaccard of ``model`` minus that of ``against``, on the cases that both have.
 
+    Under each attack that both met, and under the worst of those on each case.
+
     Args:
-        cases: ``Tables.cases``.
+        cases: ``Tables.cases``, of attacks as they are.
         settings: see ``networks_of_seeds``.
 
     Returns:
         One row per pair of networks, attack and budget, with its 95 % interval; no rows where no
-        two networks share a case. Of a pair, ``model`` is the one with the higher mean of all its
-        scores; of more than 20 networks, only the best is compared with each other one. Of the
-        cases ``model`` ``wins`` those that it leads by more than 0.001. ``p`` is that of exchanging
-        the two, a group at a time; ``p_holm`` the same corrected for all ``tests`` of the data
-        set's ``main`` rows; NaN in the others. ``groups_needed``: how many groups as these would
-        tell a mean difference of 0.02 apart from none.
+        two networks share a case. Of a pair, ``model`` is the one with the higher mean of what
+        most networks met; of more than 20 networks, only the best is compared with each other
+        one. Of the cases ``model`` ``wins`` those that it leads by more than 0.001. ``p`` is that
+        of exchanging the two, a group at a time; ``p_holm`` the same corrected for all ``tests`` of
+        the data set's ``main`` rows; NaN in the others. ``groups_needed``: how many groups as these
+        would tell a mean difference of 0.02 apart from none.
     """
     parsed = networks_of_seeds(cases["model"].unique(), settings)
     name_of = {model: network for model, (network, _) in parsed.items()}
     names = by_key(cases, ["model"], lambda model: str(name_of.get(model, model)))
     merged = cases.assign(model=names)
     eps = eps_names(budgets_of(merged))
+    fields = fields_within_norms(cases)
     parts = []
-    for _, data in merged.groupby(_DATA, sort=True, observed=True):
-        lines = _differences(_Scores(data))
-        if not lines.empty:
-            parts.append(_tested(lines))
+    for key, data in merged.groupby(_DATA, sort=True, observed=True):
+        scores = _Scores(data)
+        own = [field for field in fields if field.data == tuple(map(str, key))]
+        lines = [_differences(scores), *_worst_differences(scores, own, name_of, cases)]
+        lines = [frame for frame in lines if not frame.empty]
+        if lines:
+            parts.append(_tested(stack([compact(frame) for frame in lines])))
     if not parts:
         return DataFrame(columns=_COLUMNS)
     found = stack(parts)
     points = zip(found["budget_kind"], found["budget"].tolist(), strict=True)
     found["eps"] = [eps[kind, budget] if budget else "0" for kind, budget in points]
-    return found.sort_values([*_DATA, "place"], kind="stable", ignore_index=True)[_COLUMNS]
+    return found.sort_values(_POINT, ignore_index=True)[_COLUMNS]
 
 
 class _Scores:
     """Jaccard of every network at every point on every case of a data set.
 
     Attributes:
-        models: in the order of their mean of all scores, the best first.
+        models: in the order of their mean of what most of them met, the best first.
         points: a row per point, ``_POINT``.
         scores: (M, P, C), NaN where there is none.
         groups: (C,), a number.
     """
 
     def __init__(self, data: DataFrame) -> None:
-        means = data.groupby("model", sort=True, observed=True)["jaccard"].mean()
-        ordered = means.sort_values(ascending=False, kind="stable").index
-        self.models = [str(name) for name in ordered]
-        model = (
-            data["model"].map({name: n for n, name in enumerate(self.models)}).to_numpy(np.int64)
-        )
+        model, names = data["model"].astype("str").factorize(sort=True)
         point = number_of(data, _POINT)
         self.points = data[_POINT].drop_duplicates().sort_values(_POINT, ignore_index=True)
-        case, names = data["case_id"].factorize(sort=True)
-        shape = len(self.models), len(self.points), len(names)
+        case, every = data["case_id"].factorize(sort=True)
+        shape = len(names), len(self.points), len(every)
         flat = (model * shape[1] + point) * shape[2] + case
         values = data["jaccard"].to_numpy(np.float64)
         there = ~np.isnan(values)
@@ -99,7 +104,10 @@ class _Scores:
         with np.errstate(invalid="ignore"):
             total = np.bincount(flat[there], values[there], minlength=size)
             mean = total / np.bincount(flat[there], minlength=size)  # over the seeds of a network
-        self.scores: Array = mean.reshape(shape)
+        scores = mean.reshape(shape)
+        order = np.argsort(-_means(scores), kind="stable")
+        self.models = [str(names[place]) for place in order]
+        self.scores: Array = scores[order]
         group = data.assign(case=case).drop_duplicates("case").sort_values("case")["group_id"]
         self.groups = group.factorize(sort=True)[0].astype(np.int64)
 
@@ -115,27 +123,77 @@ class _Scores:
         return len(self.models) <= _SHOWN or pair[0] == 0
 
 
+def _means(scores: Array) -> Array:
+    """Of each network (M,) the mean where as many as anywhere have a score (M, P, C)."""
+    there = ~np.isnan(scores)
+    count = there.sum(0)
+    most = there & (count == count.max(initial=0))
+    total = np.where(most, scores, 0.0).sum((1, 2))
+    return np.asarray(total / np.maximum(1, most.sum((1, 2))))
+
+
 def _differences(data: _Scores) -> DataFrame:
     """A line per pair and point: all that is told of it but the names of eps."""
     _, count, cases = data.scores.shape
     grouped = Grouped(np.repeat(np.arange(count), cases), np.tile(data.groups, count), count)
-    parts = [_of_pair(data, pair, grouped) for pair in data.pairs]
+    parts = []
+    for pair in data.pairs:
+        differences = data.scores[pair[0]] - data.scores[pair[1]]
+        parts.append(_of_pair(data, pair, differences, data.groups, grouped))
     if not parts:
         return DataFrame()
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    models = np.array(data.models, object)
-    points = data.points.iloc[columns["place"]].reset_index(drop=True)
-    names = {name: models[columns[name]] for name in ("model", "against")}
-    return points.assign(**(columns | names))
+    points = data.points.iloc[columns.pop("place")].reset_index(drop=True)
+    return points.assign(**columns)
 
 
-def _of_pair(data: _Scores, pair: tuple[int, int], grouped: Grouped) -> dict[str, NDArray[Any]]:
-    """The columns of one pair, a line per point (its ``place``) at which the two have cases."""
-    differences = data.scores[pair[0]] - data.scores[pair[1]]  # (P, C)
+def _worst_differences(
+    data: _Scores, fields: Sequence[Field], name_of: Mapping[str, str], cases: DataFrame
+) -> Iterator[DataFrame]:
+    """The same under the worst of all that both networks of a pair met on a case."""
+    model = SUBJECT.index("model")
+    codes = cases["group_id"].factorize(sort=True)[0]
+    for field in fields:
+        seeds = defaultdict[str, list[int]](list)
+        for place, network in enumerate(field.networks):
+            seeds[name_of.get(network[model], network[model])].append(place)
+        groups = np.unique(codes[field.rows.max((0, 1))], return_inverse=True)[1]
+        for pair in data.pairs:
+            members = [seeds[data.models[place]] for place in pair]
+            if not all(members):
+                continue
+            both = field.lowest([*members[0], *members[1]])
+            points = worst_points(field, both, [*members[0], *members[1]])
+            left = np.where(both.won >= 0, field.scores[both.won], np.nan)[:, points.index]
+            left = np.where(np.isfinite(left), left, np.nan)  # (networks, P, C)
+            first = len(members[0])
+            differences = left[:first].mean(0) - left[first:].mean(0)
+            count, size = differences.shape
+            grouped = Grouped(np.repeat(np.arange(count), size), np.tile(groups, count), count)
+            columns = _of_pair(data, pair, differences, groups, grouped)
+            lines = points.iloc[columns.pop("place")].reset_index(drop=True)
+            facts = dict(zip(_DATA, field.data, strict=True)) | {"budget_kind": field.of}
+            yield lines.assign(**facts, **columns)
+
+
+def _of_pair(
+    data: _Scores,
+    pair: tuple[int, int],
+    differences: Array,
+    groups: NDArray[np.int64],
+    grouped: Grouped,
+) -> dict[str, NDArray[Any]]:
+    """The columns of one pair, a line per point (its ``place``) at which the two have cases.
+
+    Args:
+        differences: (P, C).
+        groups: (C,), of the cases.
+        grouped: points and groups of all these.
+    """
     found = grouped.intervals(differences.ravel(), "signed")
     main = data.is_main(pair)
     own = np.flatnonzero(found.cases)
-    chances = _chances(differences, data.groups) if main else np.full(len(differences), np.nan)
+    chances = _chances(differences, groups) if main else np.full(len(differences), np.nan)
     measured = {name: getattr(found, name)[own] for name in _MEASURED}
     counted = {
         "wins": (differences > TIE).sum(1)[own],
@@ -143,8 +201,8 @@ def _of_pair(data: _Scores, pair: tuple[int, int], grouped: Grouped) -> dict[str
         "losses": (differences < -TIE).sum(1)[own],
     }
     return {
-        "model": np.full(len(own), pair[0]),
-        "against": np.full(len(own), pair[1]),
+        "model": np.full(len(own), data.models[pair[0]], object),
+        "against": np.full(len(own), data.models[pair[1]], object),
         "difference": found.mean[own],
         **measured,
         **counted,

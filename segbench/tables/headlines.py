@@ -1,43 +1,30 @@
-"""One number a network for attacks, and one for corruptions; and who comes first, how surely.
+"""One number a network for attacks, and one for corruptions: by all that it met, and side by side.
 
-Attacks: the mean height (AUC) of the lowest curve that was found, of Jaccard. Corruptions: a case's
-lowest Jaccard over every corruption and severity, mean over cases. Both are lower than any of what
-they sum up, as the worst of several must be.
+Attacks: the mean height (AUC) of the lowest curve that is known, of Jaccard. Corruptions: a case's
+lowest Jaccard over every corruption and severity, mean over cases. Either is the lowest of what
+each case has met, so an upper bound, and the lower the more was tried. So beside the lowest known
+stands the number by what all networks of a board met, and only by that are networks ranked.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
+from segbench.api.marks import distrusted
 from segbench.metrics.area import mean_height
-from segbench.metrics.ranks import kendall_tau
 from segbench.metrics.stats import mean_interval
-from segbench.plugins.naming import CLEAN
-from segbench.plugins.where import where_of
-from segbench.tables.texts import by_key, words
-from segbench.tables.worst import KINDS
+from segbench.plugins.naming import CLEAN, eps_names
+from segbench.tables.fields import SEVERITY, Array, Codes, Field, Flags, Lowest
+from segbench.tables.texts import budgets_of, words
+from segbench.tables.worst import KINDS, name_worst
 
-RESAMPLES = 1000
-SEED = 0  # fixed: the same rows give the same report
-_DATA = ["dataset", "dataset_fingerprint", "split"]
 _MEASURED = ["low", "high", "cases", "groups", "doubt"]
-_OTHERS = ("dice", "nsd", "sensitivity")  # metrics whose ranking is compared with Jaccard's
-RANKING = ("jaccard", *_OTHERS)
-"""The metrics that networks are ranked by."""
-
-Array = NDArray[np.float64]
-
-
-FOUND = "worst found"
-"""The attack of a curve whose points are not all of the same attacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,220 +34,155 @@ class Number:
     Attributes:
         of: the kind of number.
         key: the network, by the columns of the subject.
-        attack: of the curve that counts.
-        attacks: all that it is made of.
-        largest: budget.
-        scores: metric -> ``score`` and ``group_id``, numbers, by the number of the case.
+        board: from 1 up, of a data set and kind: networks of one share something that they met.
+        shared: whether by what all networks of the board met, on the cases that all have; else by
+            all that this one met.
+        met: the attacks that it is made of, each with its parameters.
+        even: whether all of these met every case at every budget.
+        axis: the budgets of its curve, (P,), 0 for the clean images.
+        rows: the places (P, C) of its rows among the cases.
     """
 
     of: str
     key: tuple[Any, ...]
-    attack: str
-    attacks: Collection[str]
-    largest: float
-    scores: Mapping[str, DataFrame]
+    board: int
+    shared: bool
+    met: Sequence[tuple[str, str]]
+    even: bool
+    axis: Sequence[float]
+    rows: Codes
+
+    @cached_property
+    def attack(self) -> str:
+        """What it is made of, in as few words as a curve has."""
+        if self.of == SEVERITY:
+            return name_worst(len(self.met), self.even, "corruptions")
+        return self.met[0][0] if len(self.met) == 1 else name_worst(len(self.met), self.even)
+
+    def heights(self, values: Array) -> Array:
+        """Each case's (C,) mean height over the curve, of one value a row; trapezes."""
+        points = values[self.rows].T  # (C, P)
+        begun = len(self.axis) > 1 and self.axis[0] == 0
+        return mean_height(points, self.axis) if begun else np.asarray(points.mean(1))
 
 
-def headlines(
-    numbers: Sequence[Number], subject: Sequence[str], doubts: Mapping[tuple[str, ...], str]
-) -> DataFrame:
+def score_numbers(fields: Iterable[Field]) -> Iterator[Number]:
+    """Every network's number by all that it met, and by what its board met.
+
+    Both are at the same budgets: those that the networks of the board share. A network that shares
+    nothing with another has its own.
+    """
+    for field in fields:
+        for board, members in enumerate(field.boards, 1):
+            both = field.lowest(members)
+            wanted: Sequence[float] = ()
+            if len(members) > 1:
+                wanted = both.budgets[both.points()[0]].tolist()
+                for place in range(len(members)):
+                    yield _number(field, members[place], board, both, place)
+            for member in members:
+                own = field.lowest([member])
+                yield _number(field, member, board, own, 0, wanted, shared=False)
+
+
+def _number(
+    field: Field,
+    member: int,
+    board: int,
+    lowest: Lowest,
+    place: int,
+    wanted: Sequence[float] = (),
+    *,
+    shared: bool = True,
+) -> Number:
+    kept, cases = lowest.points(wanted)
+    axis = [] if field.of == CLEAN else lowest.budgets[kept].tolist()
+    met, even = _met(field, lowest, cases, max(axis, default=0.0))
+    rows, start = lowest.won[place][kept][:, cases], lowest.start[place][cases]
+    if (start >= 0).any():
+        rows, axis = np.vstack([start, rows])[:, start >= 0], [0.0, *axis]
+    rows = rows[:, np.isfinite(field.scores[rows]).all(0)]
+    key = field.networks[member]
+    return Number(field.of, key, board, shared, met, even, axis or [0.0], rows)
+
+
+def _met(
+    field: Field, lowest: Lowest, cases: Flags, largest: float
+) -> tuple[list[tuple[str, str]], bool]:
+    """The attacks of these cases up to a budget; and whether all met every case and budget."""
+    there = lowest.shared[:, cases] & (lowest.at <= largest)[:, None]
+    used = there.any(1)
+    lines = field.met[used]
+    attacks = lines.groupby(["attack", "attack_params"], observed=True, sort=True).size()
+    every = bool(there[used].all()) and bool((attacks == lines["budget"].nunique()).all())
+    return [(str(attack), str(params)) for attack, params in attacks.index], every
+
+
+def headlines(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """One row per network, data set and kind of number.
 
     Args:
-        numbers: from ``score_numbers``.
+        numbers: of these, one for each.
+        cases: one row per case, that of the fields.
         subject: the columns that name a model and its data.
-        doubts: from ``doubts_of``.
 
     Returns:
-        ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``attack`` (of the curve that
-        counts), ``largest`` (budget), ``value`` with ``low`` and ``high``, ``cases``, ``groups``,
-        ``doubt`` of the interval, and the ``marks`` that speak against the number.
+        ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``board``, ``attack`` and the
+        names of all ``attacks`` that it is made of, its budgets (``eps``) and the ``largest`` of
+        them, ``value`` with ``low`` and ``high``, ``cases``, ``groups``, ``doubt`` of the interval,
+        and the ``marks`` that speak against the images that it is made of.
     """
+    names = eps_names(budgets_of(cases))
+    scores = cases["jaccard"].to_numpy(np.float64)
+    groups = cases["group_id"].to_numpy()
     lines = []
     for number in numbers:
-        scores = number.scores["jaccard"]
-        found = mean_interval(scores["score"].to_numpy(np.float64), scores["group_id"].to_numpy())
+        found = mean_interval(number.heights(scores), groups[number.rows[-1]])
+        facts = dict(zip(subject, number.key, strict=True)) | _named(number, names)
         measured = {name: getattr(found, name) for name in _MEASURED}
-        facts = dict(zip(subject, number.key, strict=True)) | {"of": number.of}
-        facts |= {"attack": number.attack, "largest": number.largest}
-        own = (doubts.get((*map(str, number.key), number.of, a), "") for a in number.attacks)
-        lines.append(facts | {"value": found.mean} | measured | {"marks": words(own)})
-    columns = [*subject, "of", "attack", "largest", "value", *_MEASURED, "marks"]
-    return DataFrame(lines, columns=columns)
+        facts |= {"value": found.mean} | measured
+        lines.append(facts | {"marks": _marks(number, cases["marks"])})
+    facts_of = ["of", "board", "attack", "attacks", "eps", "largest"]
+    return DataFrame(lines, columns=[*subject, *facts_of, "value", *_MEASURED, "marks"])
 
 
-def score_numbers(
-    cases: DataFrame, subject: Sequence[str], metrics: Sequence[str] = RANKING
-) -> Iterator[Number]:
-    """What every number of every network is the mean of.
-
-    Networks are compared at the budgets of a norm that all of them have on a data set; at each the
-    curve that left least there counts. Attacks on a part of the image do not count: another network
-    may have been spared them.
-    """
-    columns = [*subject, "attack", "budget_kind", "budget", "case_id", "group_id", *metrics]
-    whole = by_key(cases, ["attack_params"], where_of) == ""
-    cases = cases[columns] if whole.all() else cases.loc[whole, columns]
-    cases = cases.assign(**{n: cases[n].factorize(sort=True)[0] for n in ("case_id", "group_id")})
-    for _, data in cases.groupby(_DATA, sort=True, observed=True):
-        networks = [*data.groupby([*subject], sort=True, observed=True)]
-        for key, part in networks:
-            clean = part[part["attack"] == CLEAN]
-            if len(clean):
-                scores = {metric: _by_case(clean, metric) for metric in metrics}
-                yield Number("clean", key, CLEAN, {CLEAN}, 0.0, scores)
-        for kind in KINDS:
-            own = [(key, part[part["budget_kind"] == kind], part) for key, part in networks]
-            own = [one for one in own if len(one[1])]
-            common = (
-                set.intersection(*(set(part["budget"]) for _, part, _ in own)) if own else set()
-            )
-            for key, part, whole in own:
-                budgets = sorted(common or set(part["budget"]))
-                clean = whole[whole["attack"] == CLEAN]
-                points, attacks = _points(part, clean, budgets)
-                axis = [0.0, *budgets] if len(clean) else budgets
-                scores = {metric: _heights(points, axis, metric) for metric in metrics}
-                named = attacks[0] if len(attacks) == 1 else FOUND
-                yield Number(kind, key, named, attacks, axis[-1], scores)
-        for key, part in networks:
-            severe = part[part["budget_kind"] == "severity"]
-            if len(severe):
-                attacks = sorted(severe["attack"].astype("str").unique())
-                named = f"worst of {len(attacks)} corruptions"
-                scores = {metric: _lowest(severe, metric) for metric in metrics}
-                largest = float(severe["budget"].max())
-                yield Number("severity", key, named, attacks, largest, scores)
+def _named(number: Number, names: Mapping[tuple[str, float], str]) -> dict[str, Any]:
+    return {
+        "of": number.of,
+        "board": number.board,
+        "attack": number.attack,
+        "attacks": ", ".join(name for name, _ in number.met),
+        "eps": " ".join(names[number.of, at] for at in number.axis if at),
+        "largest": number.axis[-1],
+    }
 
 
-def _by_case(part: DataFrame, metric: str) -> DataFrame:
-    values = {"score": part[metric].to_numpy(), "group_id": part["group_id"].to_numpy()}
-    return DataFrame(values, index=part["case_id"].to_numpy())
+def _marks(number: Number, marks: Series[str]) -> str:
+    """What speaks against the images; against clean ones only where there are no others."""
+    attacked = number.rows[len(number.axis) > 1 and number.axis[0] == 0 :]
+    return words(distrusted(str(own)) for own in marks.iloc[attacked.ravel()].unique())
 
 
-def _lowest(severe: DataFrame, metric: str) -> DataFrame:
-    """Each case's lowest score."""
-    ordered = severe.sort_values(metric, kind="stable")
-    return _by_case(ordered.drop_duplicates("case_id"), metric)
-
-
-def _points(
-    part: DataFrame, clean: DataFrame, budgets: Sequence[float]
-) -> tuple[list[DataFrame], list[str]]:
-    """The rows of each point of the curve that counts, the clean one first, and its attacks."""
-    points, names = ([clean] if len(clean) else []), set()
-    own = part.groupby(["budget", "attack"], sort=True, observed=True)
-    means, places = own["jaccard"].mean(), own.indices
-    lowest = means.fillna(np.inf).groupby(level="budget", sort=False).idxmin()
-    needed = part.drop(columns=["attack", "budget_kind", "budget"]).select_dtypes("number")
-    case = part["case_id"].to_numpy()
-    for budget in budgets:
-        least = lowest[budget]
-        names.add(str(least[1]))
-        rows = np.asarray(places[least])
-        first = np.unique(case[rows], return_index=True)[1]  # a name may stand for two
-        points.append(needed.iloc[rows[np.sort(first)]])
-    return points, sorted(names)
-
-
-def _heights(points: Sequence[DataFrame], axis: Sequence[float], metric: str) -> DataFrame:
-    """Each case's mean height over the curve, of those with every point; trapezes."""
-    cases = [point["case_id"].to_numpy() for point in points]
-    common = reduce(partial(np.intersect1d, assume_unique=True), cases)
-    places = [np.argsort(own)[np.searchsorted(np.sort(own), common)] for own in cases]
-    pairs = [*zip(points, places, strict=True)]
-    scores = np.stack([point[metric].to_numpy(np.float64)[own] for point, own in pairs], 1)
-    whole = ~np.isnan(scores).any(1)
-    scores = scores[whole]  # (cases, points)
-    groups = points[-1]["group_id"].to_numpy()[places[-1]][whole]
-    height = mean_height(scores, axis) if axis[0] == 0 else scores.mean(1)
-    return DataFrame({"score": height, "group_id": groups}, index=common[whole])
-
-
-def rank_networks(numbers: Sequence[Number], subject: Sequence[str]) -> DataFrame:
-    """How surely each network comes at each place, by ``headlines``.
-
-    Groups are resampled; networks are compared on the cases that all of them have.
+def standings(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str]) -> DataFrame:
+    """The points of the curves whose heights are the numbers of norms.
 
     Returns:
-        One row per data set, kind of number and network: its ``rank``, the ``chance`` of that rank
-        and of being ``first``, ``likely`` (the chances of all ranks), ``by_case`` (its rank when
-        cases are ranked first and then averaged), and for the whole table Kendall's ``tau`` between
-        the two, and ``tau_dice``, ``tau_nsd``, ``tau_sensitivity`` between Jaccard and those.
+        ``subject``, ``of``, ``board``, whether ``shared``, ``budget`` and its name ``eps``, the
+        ``mean`` of Jaccard with ``low`` and ``high``, ``cases``, ``groups``, ``doubt``.
     """
-    measured = _gathered(numbers, subject)
-    found: list[dict[str, Any]] = []
-    for key, networks in measured["jaccard"].items():
-        scores, groups = _matrix(networks)
-        if len(networks) < 2 or len(set(groups.tolist())) < 2:
-            continue
-        means, chances = scores.mean(1), _chances(scores, groups)
-        ranks, each = _ranks(means), _ranks(scores.T).T
-        by_case = _ranks(-each.mean(1))
-        table = {
-            "tau": _tau(means, -each),
-            **{f"tau_{m}": _tau(means, _matrix(measured[m][key])[0]) for m in _OTHERS},
-            "cases": scores.shape[1],
-            "groups": len(set(groups.tolist())),
-        }
-        for place, model in enumerate(networks):
-            found.append(
-                dict(zip([*_DATA, "of"], key, strict=True))
-                | {
-                    "model": model,
-                    "rank": int(ranks[place]),
-                    "chance": float(chances[place][int(ranks[place]) - 1]),
-                    "first": float(chances[place][0]),
-                    "likely": [round(float(chance), 4) for chance in chances[place]],
-                    "by_case": int(by_case[place]),
-                }
-                | table
-            )
-    return DataFrame(found)
-
-
-def _gathered(
-    numbers: Sequence[Number], subject: Sequence[str]
-) -> dict[str, dict[tuple[str, ...], dict[str, DataFrame]]]:
-    """Metric -> data set and kind of number -> network -> its scores by case."""
-    found: dict[str, dict[tuple[str, ...], dict[str, DataFrame]]] = {m: {} for m in RANKING}
-    data = [subject.index(name) for name in _DATA]
+    names = eps_names(budgets_of(cases))
+    scores = cases["jaccard"].to_numpy(np.float64)
+    groups = cases["group_id"].to_numpy()
+    lines = []
     for number in numbers:
-        place = (*(str(number.key[n]) for n in data), number.of)
-        model = str(number.key[subject.index("model")])
-        for metric, scores in number.scores.items():
-            found[metric].setdefault(place, {})[model] = scores
-    return found
-
-
-def _matrix(networks: Mapping[str, DataFrame]) -> tuple[Array, NDArray[np.int64]]:
-    """Scores (M, N) of the networks on the cases that all have, and the groups (N,) of these."""
-    parts = [*networks.values()]
-    common = sorted(set.intersection(*(set(part["score"].dropna().index) for part in parts)))
-    scores = np.array([part.loc[common, "score"].to_numpy(np.float64) for part in parts])
-    groups = parts[0].loc[common, "group_id"]
-    return scores.reshape(len(parts), len(common)), np.asarray(groups.factorize(sort=True)[0])
-
-
-def _chances(scores: Array, groups: NDArray[np.int64]) -> Array:
-    """Of each network (M,) the share of resamples in which it has each rank; (M, M)."""
-    count = int(groups.max()) + 1
-    sums = np.zeros((count, len(scores)))
-    np.add.at(sums, groups, scores.T)
-    drawn = np.random.default_rng(SEED).multinomial(count, [1 / count] * count, RESAMPLES)
-    ranks = _ranks(drawn @ sums)  # the cases' number is the same for all
-    places = np.arange(1, len(scores) + 1)
-    return np.asarray((ranks[:, :, None] == places).mean(0))
-
-
-def _ranks(scores: Array) -> Array:
-    """1 for the highest along the last axis; of equals the earlier is the better."""
-    order = np.argsort(-scores, axis=-1, kind="stable")
-    ranks = np.empty(scores.shape)
-    np.put_along_axis(ranks, order, np.arange(1, scores.shape[-1] + 1.0), axis=-1)
-    return ranks
-
-
-def _tau(means: Array, scores: Array) -> float:
-    """Kendall's tau between means (M,) and those of other scores (M, N); NaN without any."""
-    return kendall_tau(means, scores.mean(1)) if scores.size else math.nan
+        if number.of not in KINDS:
+            continue
+        facts = dict(zip(subject, number.key, strict=True))
+        facts |= {"of": number.of, "board": number.board, "shared": number.shared}
+        for budget, rows in zip(number.axis, number.rows, strict=True):
+            found = mean_interval(scores[rows], groups[rows])
+            measured = {name: getattr(found, name) for name in ("mean", *_MEASURED)}
+            point = {"budget": budget, "eps": names[number.of, budget] if budget else "0"}
+            lines.append(facts | point | measured)
+    columns = ["of", "board", "shared", "budget", "eps", "mean", *_MEASURED]
+    return DataFrame(lines, columns=[*subject, *columns])

@@ -106,6 +106,11 @@ class _Checkpoint:
     cost: str
 
 
+def weights_by_now(workspace: Workspace) -> dict[str, str]:
+    """Name -> SHA-256 of the weights of every checkpoint as it is now."""
+    return {card.name: card.weights for card in _read_cards(workspace)}
+
+
 def _read_cards(workspace: Workspace) -> list[_Checkpoint]:
     """Of the checkpoints whose card can be read."""
     found = []

@@ -1,13 +1,12 @@
-"""What the marks of curves say: as sentences, and beside the one number of a network."""
+"""What the marks of curves say, as sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pandas import DataFrame
 
 from segbench.api.marks import OTHER_DATA, adapted, distrusted
-from segbench.plugins.naming import CLEAN
 from segbench.tables.texts import few
 
 
@@ -36,22 +35,3 @@ def describe_marks(summary: DataFrame) -> Iterator[str]:
         yield f"{model} was trained on other data than {dataset} {split}, or a version of it."
     for (model, data, how), attacks in adjusted.items():
         yield f"{model} under {few(attacks)} on {data} was attacked {how}."
-
-
-def doubts_of(curves: DataFrame, subject: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """What speaks against a curve: by ``subject``, kind of budget (``clean`` of none) and attack.
-
-    Args:
-        curves: one row per curve, budget and metric.
-        subject: the columns that name a model and its data.
-    """
-    found: dict[tuple[str, ...], set[str]] = {}
-    marked = curves.loc[
-        curves["marks"] != "", [*subject, "budget_kind", "budget", "attack", "marks"]
-    ]
-    marked = marked.assign(budget=marked["budget"] != 0)  # of clean scores or not: a few lines
-    for line in marked.drop_duplicates().to_dict("records"):
-        curve = (line["budget_kind"], line["attack"]) if line["budget"] else (CLEAN, CLEAN)
-        key = *(str(line[name]) for name in subject), *map(str, curve)
-        found.setdefault(key, set()).update(distrusted(str(line["marks"])).split())
-    return {key: " ".join(sorted(words)) for key, words in found.items()}

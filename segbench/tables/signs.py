@@ -37,7 +37,7 @@ class Signs:
         row: the place (P,) of one of its rows among the cases.
         of: the point (N,) of each of the cases.
         rise: how much more it leaves than the next smaller budget, over their common cases (P,).
-        behind: how much less others leave, over common cases (P,).
+        behind: how much less others leave, over the cases that others have met (P,).
         zero: the share of steps that met a zero gradient, of cases that have something left; of
             others none did, since where nothing is left to do a gradient may well be zero (P,).
         searched: the share of cases whose worst image was found without gradients (P,).
@@ -89,7 +89,7 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         row=row,
         of=point,
         rise=_mean(score - smaller, point, count),
-        behind=_mean(score - _lowest(cases, lowest), point, count),
+        behind=_mean(_behind(cases, lowest), point, count),
         zero=_mean(np.where(score > 0, cases["zero_gradients"], 0.0), point, count),
         searched=_mean(np.where(cases["member"] == SEARCH, 1.0, 0.0), point, count),
         late=_mean(np.where(score > 0, late, np.nan), point, count),
@@ -139,6 +139,17 @@ def _ahead_of_rivals(means: DataFrame) -> Array:
     rival = np.where(place == highest, place - 1, highest)
     alone = (rival < 0) | (group[rival] != group)
     return np.where(alone, np.nan, mean - mean[rival])
+
+
+def _behind(cases: DataFrame, lowest: DataFrame) -> Array:
+    """For each case how much less others left of it; NaN where of several none other met it."""
+    attack = number_of(cases, [*_FOUND, "attack"])
+    threat = number_of(cases, _FOUND)
+    attacks = np.bincount(threat[first_of(attack)])[threat]
+    case = number_of(cases.assign(threat=threat), ["threat", "case_id"])
+    alone = (np.bincount(case)[case] == 1) & (attacks > 1)
+    behind = cases[SELECTING].to_numpy(np.float64) - _lowest(cases, lowest)
+    return np.where(alone, np.nan, behind)
 
 
 def _lowest(cases: DataFrame, lowest: DataFrame) -> Array:

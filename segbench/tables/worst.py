@@ -25,7 +25,7 @@ from segbench.tables.texts import budgets_of, by_key, compact
 
 SELECTING = "jaccard"
 KINDS = ("linf", "l2", "l1")
-_NEEDED = 5e-4  # of a mean: less is rounding
+NEEDED = 5e-4  # of a mean: less is rounding
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 FOUND_AT = "found_at"  # the budget at which the image was found
@@ -37,14 +37,14 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
     The last is the place among the cases of the one whose image it is.
 
-    None where there is but one attack, unless its own curve had to be closed. Only over the cases
-    that each attack of the budget has. ``attack`` is ``worst of N attacks``, or ``NAME, closed``
-    for a single one, and ``attack_params`` names them, so that budgets with other attacks are
-    another curve. Images that were rounded to their file's levels may lie outside the ball and are
-    left out. Attacks that may perturb only a part of the image are another threat, and have a
-    worst of their own for each ``where``. There is no ``target_jaccard`` where the attacks do not
-    all lead to one target: its mean would be over whichever cases a targeted attack happened to
-    win.
+    None where there is but one attack, unless its own curve had to be closed. Each case's is the
+    worst of whatever it has met. ``attack`` is ``worst of N attacks``, or ``worst of up to N
+    attacks`` where some case has not met all of them, or ``NAME, closed`` for a single one, and
+    ``attack_params`` names them, so that budgets with other attacks are another curve. Images that
+    were rounded to their file's levels may lie outside the ball and are left out. Attacks that may
+    perturb only a part of the image are another threat, and have a worst of their own for each
+    ``where``. There is no ``target_jaccard`` where the attacks do not all lead to one target: its
+    mean would be over whichever cases a targeted attack happened to win.
 
     Args:
         cases: one row per case, minimum-norm attacks as points of their norm.
@@ -83,20 +83,40 @@ def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 
 def _describe_points(bounded: DataFrame) -> DataFrame:
-    """Of each point, a part's budget: what the worst there is called, and of how many attacks."""
-    pairs = _first_of_attacks(bounded)[["point", "attack", "attack_params"]]
-    of_point: dict[int, list[tuple[str, str]]] = {}
-    for point, attack, params in pairs.itertuples(index=False, name=None):
-        of_point.setdefault(point, []).append((attack, params))
-    named = {attacks: _name(attacks) for attacks in {tuple(sorted(a)) for a in of_point.values()}}
-    lines = [(point, *named[tuple(sorted(attacks))]) for point, attacks in of_point.items()]
+    """Of each point, a part's budget: what the worst there is called, and of how many attacks.
+
+    Points of one part with the same attacks are called the same.
+    """
+    pairs = _first_of_attacks(bounded)[["part", "point", "attack", "attack_params"]]
+    of_point: dict[tuple[int, int], list[tuple[str, str]]] = {}
+    for part, point, attack, params in pairs.itertuples(index=False, name=None):
+        of_point.setdefault((part, point), []).append((attack, params))
+    known = {at: (at[0], tuple(sorted(attacks))) for at, attacks in of_point.items()}
+    uneven = _uneven_points(bounded)
+    broken = {name for (part, point), name in known.items() if uneven[point]}
+    named = {
+        (part, attacks): describe_attacks(attacks, even=(part, attacks) not in broken)
+        for part, attacks in set(known.values())
+    }
+    lines = [(point, *named[name]) for (_, point), name in known.items()]
     return DataFrame(lines, columns=["point", "attack", "attack_params", "one_target"])
 
 
-def _name(attacks: Sequence[tuple[str, str]]) -> tuple[str, str, bool]:
+def _uneven_points(bounded: DataFrame) -> NDArray[np.bool_]:
+    """Of each point whether some case has not met all of its attacks."""
+    point = bounded["point"].to_numpy()
+    attacks = np.bincount(_first_of_attacks(bounded)["point"], minlength=point.max() + 1)
+    met = np.bincount(number_of(bounded, ["point", "case_id"]))
+    cases = bounded["point"].to_numpy()[first_of(number_of(bounded, ["point", "case_id"]))]
+    return np.bincount(cases, met < attacks[cases], minlength=len(attacks)) > 0
+
+
+def describe_attacks(
+    attacks: Sequence[tuple[str, str]], *, even: bool = True
+) -> tuple[str, str, bool]:
     """Label and parameters of the worst of those attacks, and whether they lead to one target."""
     facts: dict[str, Any] = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
-    several = f"worst of {len(attacks)} attacks"
+    several = name_worst(len(attacks), even)
     if where := where_of(attacks[0][1]):
         facts, several = {**facts, WHERE: where}, f"{several}, where={where}"
     label = several if len(attacks) > 1 else f"{attacks[0][0]}, closed"
@@ -104,16 +124,22 @@ def _name(attacks: Sequence[tuple[str, str]]) -> tuple[str, str, bool]:
     return label, json.dumps(facts), len(targets) == 1
 
 
+_UP_TO = "worst of up to "
+_WHATEVER = ", each by whichever of them it has met"
+
+
+def name_worst(count: int, even: bool, noun: str = "attacks") -> str:
+    """What the worst of several is called; ``even``: every case has met all of them."""
+    return f"{'worst of ' if even else _UP_TO}{count} {noun}"
+
+
 def _lowest_of_each(bounded: DataFrame) -> DataFrame:
-    """The lowest row of every point and case that all attacks of the point have."""
-    point = bounded["point"].to_numpy()
-    attacks = np.bincount(_first_of_attacks(bounded)["point"], minlength=point.max() + 1)
+    """The lowest row of every point and case, of whatever it has met."""
     number = number_of(bounded, ["point", "case_id"])
-    common = np.flatnonzero(np.bincount(number)[number] == attacks[point])
-    scores = np.nan_to_num(bounded["score"].to_numpy(np.float64)[common], nan=np.inf)
-    lowest = Series(scores).groupby(number[common], sort=True).idxmin()  # of equals the first
+    scores = bounded["score"].fillna(math.inf).to_numpy(np.float64)
+    lowest = Series(scores).groupby(number, sort=True).idxmin()  # of equals the first
     names = ["point", "part", "subject", "budget_kind", "budget", "case_id", "score"]
-    return bounded[[*names, "row", "target_jaccard", SELECTING]].iloc[common[lowest]]
+    return bounded[[*names, "row", "target_jaccard", SELECTING]].iloc[lowest]
 
 
 def _first_of_attacks(bounded: DataFrame) -> DataFrame:
@@ -163,7 +189,7 @@ def _idle_parts(bounded: DataFrame, closed: DataFrame) -> list[int]:
     pairs = attacks.drop_duplicates()["part"].value_counts()
     own = bounded.groupby("point")[SELECTING].mean()
     lower = closed.groupby(["part", "point"])[SELECTING].mean().reset_index()
-    gained = lower[lower["point"].map(own) - lower[SELECTING] > _NEEDED]
+    gained = lower[lower["point"].map(own) - lower[SELECTING] > NEEDED]
     single = set(pairs.index[pairs == 1].tolist())
     return sorted(single - set(gained["part"].tolist()))
 
@@ -182,10 +208,11 @@ def describe_worst(worst: DataFrame) -> Iterator[str]:
         budgets = ", ".join(names[str(kind), budget] for budget in points.tolist())
         cases = sorted(set(sizes.tolist()))
         curve = f"{dataset} {split}: the {attack} ({kind} {budgets})"
+        met = _WHATEVER if _UP_TO in str(attack) else " that each of them has"
         meaning = (
             f"is, per case, the lowest {SELECTING} at this budget or a smaller one of "
             f"{', '.join(json.loads(str(params))['attacks'])}, over the "
-            f"{' to '.join(map(str, cases))} cases that each of them has"
+            f"{' to '.join(map(str, cases))} cases{met}"
         )
         models.setdefault((curve, meaning), []).append(str(model))
     for (curve, meaning), attacked in models.items():

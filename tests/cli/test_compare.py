@@ -77,3 +77,37 @@ def test_workspaces_are_merged_by_network_and_other_data_stand_apart(segbench, w
     page = (out / "leaderboard.html").read_text(encoding="utf-8")
     assert page.count('<section aria-labelledby="board-') == 4
     assert "Content-Security-Policy" in page
+
+
+def test_a_board_has_places_only_by_what_all_met_in_whichever_workspace(segbench, two, tmp_path):
+    """A further attack, budgets and fewer cases elsewhere: places are by what is common."""
+    first, second = sorted(path.name for path in (two / "models").iterdir())
+    other = shutil.copytree(two / "models" / second, tmp_path / "b" / "models" / second).parents[1]
+    for attack_of, eps in (("fgsm", "4/255,8/255"), ("ifgsm", "8/255")):
+        words = ("-m", second, "-a", attack_of, "--eps", eps, "--limit", "4", "--no-pictures")
+        assert segbench("attack", *words, "--workspace", other).exit_code == 0
+    alone = shutil.copytree(two / "models" / first, tmp_path / "a" / "models" / first).parents[1]
+    words = ("-m", first, "-a", "ifgsm", "--eps", "2/255,8/255", "--no-pictures")
+    assert segbench("attack", *words, "--workspace", alone).exit_code == 0
+    out = tmp_path / "board"
+    result = segbench("leaderboard", alone, other, "--out", out)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(out / "leaderboard.csv").query("of == 'linf'").set_index("model")
+    assert sorted(table["place"]) == [1, 2]
+    assert set(table["attacks_shared"]) == {"ifgsm"}
+    assert set(table["eps_shared"]) == {"8/255"}
+    assert set(table["cases_shared"]) == {4}
+    assert table.loc[second, "attacks"] == "fgsm, ifgsm"
+    rows = read_rows(Workspace(two)).query("attack in ('ifgsm', 'clean') and budget != 2 / 255")
+    limited = set(read_rows(Workspace(other))["case_sha256"])
+    rows = rows[rows["case_sha256"].isin(limited)]
+    height = rows.groupby(["model", "case_id", "budget"])["jaccard"].mean().groupby("model").mean()
+    for model in (first, second):
+        assert table.loc[model, "value_shared"] == pytest.approx(height[model])
+    page = (out / "leaderboard.html").read_text(encoding="utf-8")
+    assert "Places are by what all 2 met: ifgsm at 8/255, 4 cases in 4 groups." in page
+    assert "fgsm at 4/255, 8/255 (" in page
+    reverse = segbench("leaderboard", other, alone, "--out", out)
+    assert reverse.exit_code == 0
+    again = pd.read_csv(out / "leaderboard.csv").query("of == 'linf'").set_index("model")
+    pd.testing.assert_frame_equal(again.sort_index(), table.sort_index())

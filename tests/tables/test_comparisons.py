@@ -105,3 +105,21 @@ def test_wins_and_chances_are_counted_by_case_and_corrected_for_all_points(row, 
     assert table.loc["pgd", "p"] < 0.01
     assert table.loc["pgd", "p_holm"] == pytest.approx(min(1, 3 * table.loc["pgd", "p"]))
     assert table.loc["pgd", "groups_needed"] > 1
+
+
+def test_the_worst_of_a_pair_is_of_what_both_met_on_each_case(row, frame):
+    """A case that one met under one attack more counts by the attack that both met."""
+    scores = {"a@jsrt#0": {"pgd": 0.6, "sea": 0.5}, "b@jsrt#0": {"pgd": 0.5, "sea": 0.1}}
+    rows = [
+        row(model=model, weights_sha256=f"0{model[0]}" * 32, attack=attack, jaccard=value,
+            case_id=f"c{n}", group_id=f"g{n}")
+        for model, own in scores.items()
+        for attack, value in own.items()
+        for n in range(4)
+        if (model[0], attack, n) != ("a", "sea", 3)
+    ]  # fmt: skip
+    table = pairs(rows, frame).set_index("attack")
+    assert table.loc["pgd", ["difference", "cases"]].tolist() == pytest.approx([0.1, 4])
+    assert table.loc["sea", ["difference", "cases"]].tolist() == pytest.approx([0.4, 3])
+    worst = table.loc["worst of up to 2 attacks"]
+    assert (worst["difference"], worst["cases"]) == (pytest.approx((3 * 0.4 + 0.1) / 4), 4)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from segbench.tables.build import build_tables
 from segbench.tables.structures import BINS, structure_sizes
+from segbench_reports import latex, page
 
 
 def _case(row, n, model="a@jsrt#0", **given):
@@ -65,6 +68,130 @@ def test_a_rank_is_as_sure_as_the_resamples_that_give_it(row, frame):
     assert np.sum(ranks["likely"].tolist(), axis=0) == pytest.approx([1, 1, 1], abs=1e-3)
     assert ranks["tau_dice"].tolist() == [1, 1, 1]  # the two rise together
     assert ranks["tau_nsd"].isna().all()  # nobody asked for it
+
+
+def _met(row, model, attack, scores, **given):
+    """What an attack left of a network, a case a group; clean it keeps 0.9."""
+    rows = [_clean(row, n, model=model, jaccard=0.9) for n in range(len(scores))]
+    return rows + [_case(row, n, model=model, attack=attack, jaccard=float(score), **given)
+                   for n, score in enumerate(scores)]  # fmt: skip
+
+
+def _once(rows):
+    """Each row once: clean scores belong to every attack."""
+    names = ("model", "attack", "attack_params", "budget", "case_id")
+    return [*{tuple(one[name] for name in names): one for one in rows}.values()]
+
+
+def _norm(table):
+    return table[table["of"] == "linf"] if len(table) else table
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"attack": "sea"}, {"attack_params": '{"steps": 7}'}, {"budget": 4 / 255}, {"case_id": "z"}],
+)
+def test_networks_that_met_nothing_alike_are_not_ranked_and_it_is_said(other, row, frame):
+    """Another attack, other parameters, another budget, other cases: each is no comparison."""
+    rows = _met(row, "a@jsrt#0", "pgd", [0.5, 0.6, 0.7])
+    weak = _met(row, "b@jsrt#0", "pgd", [0.8, 0.8, 0.8])
+    for one in weak:
+        if one["attack"] != "clean" or "case_id" in other:
+            one |= {k: v + one["case_id"] if k == "case_id" else v for k, v in other.items()}
+    tables = build_tables(frame(rows + weak))
+    assert _norm(tables.ranks).empty
+    assert _norm(tables.compared).empty
+    (said,) = [note for note in tables.warnings if "against L∞ attacks the 2 networks" in note]
+    assert "cannot be ranked: no two of them met the same attack at the same budget" in said
+    text = page.render(tables)
+    assert "Under L∞ attacks the 2 networks cannot be ranked" in text
+    assert "sure on these cases" not in text.partition("Clean")[0]
+    assert "keeps most" not in text
+
+
+def test_a_ranking_is_by_what_all_met_whatever_else_some_met(row, frame):
+    """What one network alone met moves its own number and no rank, chance or difference."""
+    random = np.random.default_rng(0)
+    rows = [line for n, name in enumerate("abc") for attack in ("fgsm", "pgd")
+            for line in _met(row, f"{name}@jsrt#0", attack,
+                             random.uniform(0.3, 0.6, 12) - 0.1 * n)]  # fmt: skip
+    even = build_tables(frame(_once(rows)))
+    more = _met(row, "b@jsrt#0", "sea", random.uniform(0, 0.3, 12))
+    more += _met(row, "b@jsrt#0", "fgsm", random.uniform(0, 0.3, 12), budget=1 / 255)
+    uneven = build_tables(frame(_once(rows + more)))
+    names = ["model", "rank", "value", "chance", "first", "by_case", "tau", "cases"]
+    assert _norm(uneven.ranks)[names].equals(_norm(even.ranks)[names])
+    pair = ["model", "against", "attack", "eps", "difference", "low", "high", "p", "wins"]
+    assert uneven.comparisons[pair].equals(even.comparisons[pair])
+    before, after = (_norm(one.headlines).set_index("model")["value"] for one in (even, uneven))
+    assert after["b@jsrt#0"] < before["b@jsrt#0"] - 0.05
+    assert after.drop("b@jsrt#0").equals(before.drop("b@jsrt#0"))
+    (said,) = [note for note in uneven.warnings if "networks are ranked by what all 3" in note]
+    assert "(fgsm, pgd) at 8/255 on the 12 cases that all have" in said
+    assert "fgsm at 1/255 (b@jsrt#0 only); sea at 8/255 (b@jsrt#0 only)" in said
+    assert not [note for note in even.warnings if "networks are ranked by" in note]
+
+
+def test_a_place_that_the_lowest_known_contradicts_is_not_settled(row, frame):
+    """As after --until-settled, which spends more on the network that is in doubt alone."""
+    spread = np.linspace(0, 0.05, 12)
+    rows = _met(row, "a@jsrt#0", "pgd", 0.8 + spread) + _met(row, "b@jsrt#0", "pgd", 0.5 + spread)
+    ranks = _norm(build_tables(frame(rows)).ranks).set_index("model")
+    assert ranks["settled"].to_dict() == {"a@jsrt#0": True, "b@jsrt#0": False}
+    rows = _once(rows + _met(row, "a@jsrt#0", "standard", 0.1 + spread))
+    tables = build_tables(frame(rows))
+    ranks = _norm(tables.ranks).set_index("model")
+    assert ranks.loc["a@jsrt#0", ["rank", "first"]].tolist() == [1, 1.0]
+    assert not ranks["settled"].any()
+    (lead,) = re.findall(r'<p class="lead">(.*?)</p>', page.render(tables))
+    assert "Under the L∞ attacks that both of them met (pgd) a@jsrt#0 keeps most" in lead
+    assert "others keep more of what is known, so its place is not settled" in lead
+    assert "sure on these cases" not in lead
+    assert "a@jsrt#0, lowest known" in page.render(tables)
+
+
+def test_who_shares_nothing_with_the_others_stands_alone_and_the_others_are_ranked(row, frame):
+    rows = [line for name in "ab" for line in _met(row, f"{name}@jsrt#0", "pgd", [0.4, 0.5, 0.6])]
+    tables = build_tables(frame(rows + _met(row, "c@jsrt#0", "sea", [0.1, 0.2, 0.3])))
+    boards = _norm(tables.headlines).groupby("board")["model"].agg(list).to_dict()
+    assert boards == {1: ["a@jsrt#0", "b@jsrt#0"], 2: ["c@jsrt#0"]}
+    assert _norm(tables.ranks)["model"].tolist() == ["a@jsrt#0", "b@jsrt#0"]
+    text = page.render(tables)
+    assert "Under L∞ attacks c@jsrt#0 cannot be ranked with another network" in text
+    equal = _norm(tables.ranks)
+    assert equal["first"].tolist() == [0.5, 0.5]  # two that are alike: neither is sure
+    assert not equal["settled"].any()
+
+
+def test_corruptions_are_compared_by_those_that_all_met(row, frame):
+    severe = {"budget_kind": "severity"}
+    rows = []
+    for name, blur in (("a", 0.7), ("b", 0.6)):
+        scores = [blur, blur + 0.1, blur + 0.2]
+        rows += _met(row, f"{name}@jsrt#0", "blur", scores, **severe, budget=2.0)
+    rows += _met(row, "a@jsrt#0", "noise", [0.1, 0.1, 0.1], **severe, budget=2.0)
+    tables = build_tables(frame(_once(rows)))
+    known, shared, ranks = (
+        one[one["of"] == "severity"].set_index("model")
+        for one in (tables.headlines, tables.compared, tables.ranks)
+    )
+    assert known["value"].tolist() == pytest.approx([0.1, 0.7])
+    assert shared["value"].tolist() == pytest.approx([0.8, 0.7])
+    assert ranks["rank"].tolist() == [1, 2]
+    assert not ranks["settled"].any()
+
+
+def test_bold_is_the_best_of_the_same_attacks_only(row, frame):
+    """Two worst of two attacks are not alike where the attacks are not."""
+    rows = []
+    for name, attacks in (("a", ("pgd", "sea")), ("b", ("pgd", "fgsm"))):
+        for attack in attacks:
+            rows += _met(row, f"{name}@jsrt#0", attack, [0.4, 0.5, 0.6])
+    tables = build_tables(frame(_once(rows)))
+    text = latex.render(tables)
+    assert "worst of 2 attacks" in text
+    for line in text.splitlines():
+        assert ("textbf" in line) == (" & pgd & " in line), line
 
 
 def test_the_size_of_a_structure_is_told_from_its_scores(row, frame):

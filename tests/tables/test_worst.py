@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from segbench.tables.build import build_tables
@@ -102,12 +103,32 @@ def test_a_single_attack_has_a_closed_curve_only_where_its_own_rises(row, frame)
     assert not golden_table(build_tables(frame(rows)))["attack"].str.contains("closed").any()
 
 
-def test_only_cases_that_every_attack_has(row, frame):
+def test_each_case_by_whichever_attacks_it_has_met(row, frame):
     rows = [_row(row, "fgsm", c, 0.5) for c in "ab"] + [_row(row, "pgd", "b", 0.4)]
-    (line,) = _worst(build_tables(frame(rows))).to_dict("records")
-    assert (line["cases"], line["mean"]) == (1, 0.4)
+    tables = build_tables(frame(rows))
+    (line,) = _worst(tables).to_dict("records")
+    assert (line["attack"], line["cases"]) == ("worst of up to 2 attacks", 2)
+    assert line["mean"] == pytest.approx((0.5 + 0.4) / 2)
+    (note,) = [n for n in tables.notes if "worst of up to 2 attacks" in n]
+    assert "over the 2 cases, each by whichever of them it has met" in note
     rows = [_row(row, "fgsm", "a", 0.5), _row(row, "pgd", "b", 0.4)]
-    assert _worst(build_tables(frame(rows))).empty
+    assert _worst(build_tables(frame(rows)))["mean"].item() == pytest.approx(0.45)
+
+
+def test_a_further_attack_on_some_cases_takes_no_case_away_and_raises_nothing(row, frame):
+    random = np.random.default_rng(0)
+    rows = [_clean(row, c, 0.95) for c in "abcdef"]
+    rows += [_row(row, "pgd", c, random.uniform(0.2, 0.9), budget=b) for c in "abcdef"
+             for b in (2 / 255, 8 / 255)]  # fmt: skip
+    before = build_tables(frame(rows)).headlines.set_index("of").loc["linf"]
+    for attack, cases, budget in (("fgsm", "a", 8 / 255), ("sea", "bc", 2 / 255),
+                                  ("sea", "a", 4 / 255), ("apgd", "f", 1 / 255)):  # fmt: skip
+        rows += [_row(row, attack, c, random.uniform(0, 0.9), budget=budget) for c in cases]
+        after = build_tables(frame(rows)).headlines.set_index("of").loc["linf"]
+        assert (after["cases"], after["eps"]) == (before["cases"], before["eps"])
+        assert after["value"] <= before["value"]
+        assert after["attack"].startswith("worst of up to ")
+        before = after
 
 
 def test_budgets_with_other_attacks_are_another_curve(row, frame):

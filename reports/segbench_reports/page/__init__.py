@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,7 +21,7 @@ from markupsafe import Markup
 from segbench.api import TELLING, Tables, plain
 from segbench.atomic import write_atomically
 from segbench_reports.certified import certified
-from segbench_reports.page import parts, pictures, room, svg, words
+from segbench_reports.page import parts, pictures, room, standing, svg, words
 from segbench_reports.requested import requested
 from segbench_reports.suites import attacks_compared
 
@@ -77,22 +77,8 @@ def render(tables: Tables) -> str:
 
 
 def render_board(tables: Tables) -> str:
-    """A page of the headlines alone: each data set, version, split, kind and budget apart."""
+    """A page of the one number alone: each data set, version, split and kind apart."""
     style, script = _read("page.css"), _read("page.js")
-    keys = ["dataset", "split", "of", "largest", "dataset_fingerprint"]
-    boards = []
-    for key, part in tables.headlines.groupby(keys, sort=True):
-        dataset, split, of, largest, sha = cast(tuple[str, str, str, float, str], key)
-        kind = words.KINDS.get(of, of).partition(",")[0]
-        reach = f", to {words.budget(largest, of)}" if of in words.NORMS else ""
-        boards.append(
-            {
-                "title": f"{dataset} ({sha[:8]}), {split} split: {kind}{reach}",
-                "lines": part.sort_values(
-                    ["value", "model"], ascending=[False, True], kind="stable"
-                ).to_dict("records"),
-            }
-        )
     page: str = (
         _environment()
         .get_template("board.html.j2")
@@ -100,7 +86,7 @@ def render_board(tables: Tables) -> str:
             style=Markup(style),
             script=Markup(script),
             policy=_policy(style, script),
-            boards=boards,
+            boards=[*standing.boards_of(tables)],
             notes=tables.notes,
         )
     )
@@ -131,7 +117,7 @@ def _data(tables: Tables, dataset: str, split: str) -> dict[str, Any]:
         "differences": room.first(differences),
         "compared": len(differences),
         "weak": sum(line["groups_needed"] > line["groups"] for line in differences),
-        "ranks": room.first(words.of_data(tables.ranks, dataset, split).to_dict("records")),
+        "ranks": room.first(parts.ranks(tables, dataset, split)),
         "distances": room.first(words.of_data(tables.distances, dataset, split).to_dict("records")),
     }
 

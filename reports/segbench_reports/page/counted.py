@@ -1,4 +1,4 @@
-"""Which curves count: of each network, at every budget that all have, the lowest found.
+"""Which curves count: of each network the lowest known, and of several what all of them met.
 
 Attacks that may change only a part of the image do not count: they are another threat.
 """
@@ -6,52 +6,145 @@ Attacks that may change only a part of the image do not count: they are another 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from segbench.api import Tables
-from segbench.plugins.where import where_of
 from segbench_reports.page.svg import Value
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
+_SAME = 5e-4  # of a mean: less is rounding
 
 
 def counted(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, list[Value]]:
-    """Network -> its points, the clean one first; those that keep most come first."""
-    lines, curves = tables.headlines, tables.curves
-    own = lines[
-        (lines["dataset"] == dataset) & (lines["split"] == split) & (lines["of"] == kind)
-    ].sort_values("value", ascending=False, kind="stable")
-    points = curves[
-        (curves["metric"] == "jaccard")
-        & (curves["dataset"] == dataset)
-        & (curves["split"] == split)
-        & (curves["budget_kind"] == kind)
-    ]
-    points = points[points["attack_params"].map(where_of) == ""]
-    budgets = [set(points.loc[points["model"] == model, "budget"]) for model in own["model"]]
-    common = set.intersection(*budgets) if budgets else set()
-    found = {}
-    for model in own["model"]:
-        there = points[(points["model"] == model) & points["budget"].isin(common)]
-        least = there.sort_values("mean", kind="stable").drop_duplicates("budget")
-        found[str(model)] = [
-            Value(
-                float(point["budget"]),
-                "clean" if point["eps"] == "0" else str(point["eps"]),
-                float(point["mean"]),
-                float(point["low"]),
-                float(point["high"]),
-            )
-            for point in least.sort_values("budget").to_dict("records")
-        ]
+    """Network -> the lowest known of it at every budget, the clean point first.
+
+    Those that keep most come first.
+    """
+    return _curves(tables, dataset, split, kind, shared=False)
+
+
+def _curves(
+    tables: Tables, dataset: str, split: str, kind: str, *, shared: bool
+) -> dict[str, list[Value]]:
+    lines = tables.compared if shared else tables.headlines
+    own = _of(lines, dataset, split, kind).sort_values("value", ascending=False, kind="stable")
+    points = _of(tables.standings, dataset, split, kind)
+    found: dict[str, list[Value]] = {str(model): [] for model in own["model"]}
+    for point in points[points["shared"] == shared].to_dict("records"):
+        name = "clean" if point["eps"] == "0" else str(point["eps"])
+        numbers = (float(point[end]) for end in ("mean", "low", "high"))
+        found[str(point["model"])].append(Value(float(point["budget"]), name, *numbers))
     return found
 
 
-def doubted(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, str]:
-    """Network -> its name where its curve stands among others, with what speaks against it."""
-    lines = tables.headlines
-    own = lines[(lines["dataset"] == dataset) & (lines["split"] == split) & (lines["of"] == kind)]
-    marks = {str(line["model"]): line["marks"] for line in own.to_dict("records")}
-    return {name: f"{name} (marked {said})" if said else name for name, said in marks.items()}
+def _of(frame: DataFrame, dataset: str, split: str, kind: str) -> DataFrame:
+    there = (frame["dataset"] == dataset) & (frame["split"] == split) & (frame["of"] == kind)
+    return frame[there]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Networks that met something alike, of one data set and kind of number.
+
+    Attributes:
+        number: by which the tables know it.
+        lines: of ``Tables.compared``, the network that keeps most first.
+        known: network -> its line of ``Tables.headlines``.
+        alike: whether all met the same, so that the two say the same.
+        curves: network -> its points by what all met; the clean one first.
+    """
+
+    number: int
+    lines: Sequence[Mapping[Any, Any]]
+    known: Mapping[str, Mapping[Any, Any]]
+    alike: bool
+    curves: Mapping[str, Sequence[Value]]
+
+
+def boards(tables: Tables, dataset: str, split: str, kind: str) -> Iterator[Board]:
+    """Those of two networks or more."""
+    whole = _curves(tables, dataset, split, kind, shared=True)
+    known = _of(tables.headlines, dataset, split, kind)
+    shared = _of(tables.compared, dataset, split, kind)
+    for number, part in shared.groupby("board", sort=True):
+        ordered = part.sort_values("value", ascending=False, kind="stable")
+        lines = ordered.to_dict("records")
+        of_board = known[known["board"] == number].to_dict("records")
+        own = {str(line["model"]): line for line in of_board}
+        alike = all(_is_alike(line, own[str(line["model"])]) for line in lines)
+        curves = {str(line["model"]): whole[str(line["model"])] for line in lines}
+        yield Board(int(str(number)), lines, own, alike, curves)
+
+
+def _is_alike(line: Mapping[Any, Any], known: Mapping[Any, Any]) -> bool:
+    same = all(line[name] == known[name] for name in ("attacks", "eps", "cases"))
+    return bool(same and (line["value"] == known["value"] or math.isnan(line["value"])))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Curves that may stand in one frame.
+
+    Attributes:
+        title: of the frame.
+        curves: by their names.
+        faint: those of them that may not be compared with the others.
+        under: the title in few words, where some network met other attacks too.
+    """
+
+    title: str
+    curves: Mapping[str, Sequence[Value]]
+    faint: Collection[str] = ()
+    under: str = ""
+
+
+def side_by_side(tables: Tables, dataset: str, split: str, kind: str, most: int) -> Iterator[Frame]:
+    """A frame for each board, or of the only network there is: like beside like.
+
+    Where a network was attacked by more, the lowest known of it stands there too, faintly.
+    """
+    known = counted(tables, dataset, split, kind)
+    norm = _NORMS[kind]
+    if len(known) == 1:
+        title = f"What is left of each network under the worst {norm} attack found"
+        said = str(_of(tables.headlines, dataset, split, kind)["marks"].item())
+        yield Frame(title, {_marked(name, said): own for name, own in known.items()})
+    for board in boards(tables, dataset, split, kind):
+        under = f"the worst {norm} attack found"
+        if not board.alike:
+            many = "both" if len(board.lines) == 2 else f"all {len(board.lines)}"
+            under = f"the {norm} attacks that {many} of them met"
+        title = f"What is left of each network under {under}"
+        shown = [*board.curves.items()][:most]
+        if len(shown) < len(board.curves):
+            title += f" (the first {len(shown)} of {len(board.curves)})"
+        marks = {str(line["model"]): str(line["marks"]) for line in board.lines}
+        curves = {_marked(name, marks[name]): own for name, own in shown}
+        lower = {
+            _marked(f"{name}, lowest known", board.known[name]["marks"]): known[name]
+            for name, own in shown
+            if _is_lower(known[name], own)
+        }
+        if lower:
+            title += "; faint: the lowest known of a network that was attacked otherwise too"
+        short = "" if board.alike else ", attacks that all met"
+        yield Frame(title, {**curves, **lower}, set(lower), short)
+
+
+def _is_lower(known: Sequence[Value], shared: Sequence[Value]) -> bool:
+    at = {value.budget: value.mean for value in shared}
+    return any(abs(at[value.budget] - value.mean) > _SAME for value in known if value.budget in at)
+
+
+def _marked(name: str, marks: str) -> str:
+    """The name of a curve where it stands among others, with what speaks against it."""
+    return f"{name} (marked {marks})" if marks else name
 
 
 def proofs(tables: Tables, dataset: str, split: str) -> dict[str, dict[str, list[Value]]]:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segbench.api import Tables, distrusted
-from segbench.plugins.naming import point_names
+from segbench.api import RIVALS, Tables, distrusted
+from segbench.plugins.naming import CLEAN, point_names
 from segbench.plugins.where import where_of
 from segbench_reports.page import svg, words
-from segbench_reports.page.counted import counted, doubted, named, proofs, strongest
+from segbench_reports.page.counted import named, proofs, side_by_side, strongest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,16 +21,11 @@ _MOST_LINES = 12  # in one frame; of more networks the first by the worst curve
 
 
 def hero(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
-    """For each norm the curve that counts of every network, in one frame."""
-    for kind, norm in words.NORMS.items():
-        curves = counted(tables, dataset, split, kind)
-        if curves:
-            said = doubted(tables, dataset, split, kind)
-            shown = {said[name]: own for name, own in [*curves.items()][:_MOST_LINES]}
-            title = f"What is left of each network under the worst {norm} attack found"
-            if len(shown) < len(curves):
-                title += f" (the first {len(shown)} of {len(curves)})"
-            yield _frame(title, kind, shown, strong=set(shown))
+    """For each norm the curves of networks that may be compared, in one frame."""
+    for kind in words.NORMS:
+        for frame in side_by_side(tables, dataset, split, kind, _MOST_LINES):
+            strong = set(frame.curves) - set(frame.faint)
+            yield _frame(frame.title, kind, frame.curves, strong=strong, faint=frame.faint)
 
 
 def panels(
@@ -164,15 +159,16 @@ def scores(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, Any
     own = words.of_data(tables.summary, dataset, split)
     own = own[own["budget_kind"] == kind]
     points = [name for name in point_names(own) if own[name].notna().any()]
-    best = own.groupby("attack")[points].max()  # of the networks under the same attack
-    rivals = own["attack"].value_counts()
+    best = own.groupby(RIVALS)[points].max()  # of the networks under the same attack
+    rivals = own.groupby(RIVALS).size()
     rows = []
     for line in own.to_dict("records"):
+        alike = tuple(line[name] for name in RIVALS)
         cells = [
             {
                 "text": words.interval(line[name], line[f"{name}_low"], line[f"{name}_high"]),
                 "sort": words.number(line[name], 6),
-                "best": line[name] == best.loc[line["attack"], name] and rivals[line["attack"]] > 1,
+                "best": line[name] == best.loc[alike, name] and rivals[alike] > 1,
             }
             for name in points
         ]
@@ -279,6 +275,24 @@ def differences(tables: Tables, dataset: str, split: str) -> list[dict[Hashable,
         }
         for line in own[own["main"]].to_dict("records")
     ]
+
+
+def ranks(tables: Tables, dataset: str, split: str) -> list[dict[Hashable, Any]]:
+    """Each network's rank on its board, and by which attacks."""
+    compared = words.of_data(tables.compared, dataset, split)
+    attacks = {(line["of"], line["board"]): line["attack"] for line in compared.to_dict("records")}
+    found = words.of_data(tables.ranks, dataset, split)
+    if len(found):
+        found = found.sort_values(["of", "board", "rank"], kind="stable")
+    return [
+        line | {"by": line["of"] if line["of"] == CLEAN else _by(line, attacks)}
+        for line in found.to_dict("records")
+    ]
+
+
+def _by(line: Mapping[Hashable, Any], attacks: Mapping[tuple[str, int], str]) -> str:
+    kind = words.NORMS.get(line["of"], line["of"])
+    return f"{kind}, {attacks[line['of'], line['board']]}"
 
 
 def _names(tables: Tables) -> dict[tuple[str, float], str]:

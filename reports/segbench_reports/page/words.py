@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segbench.api import Tables
-from segbench_reports.page.counted import counted, half
+from segbench_reports.page.counted import Board, boards, counted, half
+from segbench_reports.page.svg import Value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,6 +22,9 @@ KINDS = {
     "area": "area of the patch, as a fraction of the image",
     "none": "clean images",
 }
+_AGAINST = {
+    **{kind: f"{norm} attacks" for kind, norm in NORMS.items()}, "severity": "corruptions"
+}  # fmt: skip
 LEVEL = 0.05
 _NOTHING = 0.005  # of a mean Jaccard
 _NAMED = 4  # networks that a sentence lists
@@ -52,21 +56,34 @@ def answer(tables: Tables, dataset: str, split: str) -> Iterator[str]:
     lines = of_data(tables.headlines, dataset, split)
     for kind in (*NORMS, "severity"):
         own = lines[lines["of"] == kind].sort_values("value", ascending=False, kind="stable")
-        if len(own):
-            parts = [_best(tables, own.to_dict("records"), kind, dataset, split)]
-            if own.iloc[0]["value"] >= _NOTHING:
-                parts += _sure(tables, str(own.iloc[0]["model"]), kind, dataset, split)
-            yield " ".join(parts)
+        if len(own) == 1:
+            curves = counted(tables, dataset, split, kind)
+            yield _best(own.to_dict("records"), kind, curves, _AGAINST[kind])
+        elif len(own):
+            yield from _ranked(tables, own.to_dict("records"), kind, dataset, split)
     yield from _proved(tables, dataset, split)
-    clean = lines[lines["of"] == "clean"].sort_values("value", ascending=False, kind="stable")
-    if len(clean):
-        named = [
-            f"{line['model']} {interval(line['value'], line['low'], line['high'])}"
-            + (f" (marked {line['marks']})" if line["marks"] else "")
-            for line in clean.head(_NAMED).to_dict("records")
-        ]
-        rest = len(clean) - _NAMED
-        yield f"Clean: {'; '.join(named)}{f'; and {rest} more' if rest > 0 else ''}."
+    yield from _clean(tables, lines[lines["of"] == "clean"], dataset, split)
+
+
+def _clean(tables: Tables, own: DataFrame, dataset: str, split: str) -> Iterator[str]:
+    """The scores of clean images, on the cases that all have."""
+    if own.empty:
+        return
+    lines: Sequence[Mapping[Any, Any]] = own.sort_values(["model"]).to_dict("records")
+    on = ""
+    found = [*boards(tables, dataset, split, "clean")]
+    if len(found) == 1 and len(found[0].lines) == len(own):
+        lines = found[0].lines
+        on = "" if found[0].alike else f", on the {cases(lines[0]['cases'])} that all have"
+    elif len(own) > 1:
+        on = ", on unlike cases"
+    named = [
+        f"{line['model']} {interval(line['value'], line['low'], line['high'])}"
+        + (f" (marked {line['marks']})" if line["marks"] else "")
+        for line in lines[:_NAMED]
+    ]
+    rest = len(lines) - _NAMED
+    yield f"Clean{on}: {'; '.join(named)}{f'; and {rest} more' if rest > 0 else ''}."
 
 
 def _proved(tables: Tables, dataset: str, split: str) -> Iterator[str]:
@@ -89,18 +106,68 @@ def _proved(tables: Tables, dataset: str, split: str) -> Iterator[str]:
     )
 
 
-def _best(tables: Tables, own: list[Any], kind: str, dataset: str, split: str) -> str:
+def _ranked(tables: Tables, own: list[Any], kind: str, dataset: str, split: str) -> Iterator[str]:
+    """Who keeps most, for each board; and the networks that cannot be ranked."""
+    seen = set[str]()
+    for board in boards(tables, dataset, split, kind):
+        what = _AGAINST[kind]
+        if not board.alike or len(board.lines) < len(own):
+            many = "both" if len(board.lines) == 2 else f"all {len(board.lines)}"
+            what = f"the {what} that {many} of them met ({board.lines[0]['attacks']})"
+        parts = [_best(board.lines, kind, board.curves, what)]
+        if board.lines[0]["value"] >= _NOTHING:
+            parts += _sure(tables, board, kind, dataset, split)
+        if not board.alike:
+            parts.append("What only some of them met is left out of this, see below.")
+        yield " ".join(parts)
+        seen |= set(board.known)
+    alone = [line for line in own if line["model"] not in seen]
+    if alone:
+        alone.sort(key=lambda line: str(line["model"]))
+        which = f"the {len(own)} networks cannot be ranked: no two of them"
+        if len(alone) < len(own):
+            names = few([str(line["model"]) for line in alone])
+            which = f"{names} cannot be ranked with another network: no two"
+        rest = len(alone) - _NAMED
+        known = [f"{line['model']} {_known(line, kind)}" for line in alone[:_NAMED]]
+        yield (
+            f"Under {_AGAINST[kind]} {which} met the same attack at the same budget on the same "
+            f"case. The lowest known of each, which is no comparison: {'; '.join(known)}"
+            f"{f'; and {rest} more' if rest > 0 else ''}."
+        )
+
+
+def _known(line: Mapping[Any, Any], kind: str) -> str:
+    value = interval(line["value"], line["low"], line["high"])
+    at = f" at {listed(line['eps'])}" if kind in NORMS else ""
+    marked = f", marked {line['marks']}" if line["marks"] else ""
+    return f"{value} (by {line['attacks']}{at}, {cases(line['cases'])}{marked})"
+
+
+def listed(eps: str) -> str:
+    """The budgets of a number, as a sentence has them."""
+    return eps.replace(" ", ", ")
+
+
+def cases(number: int) -> str:
+    """So many cases."""
+    return "1 case" if number == 1 else f"{number} cases"
+
+
+def _best(
+    own: Sequence[Mapping[Any, Any]], kind: str, curves: Mapping[str, Sequence[Value]], what: str
+) -> str:
     best = own[0]
     value = interval(best["value"], best["low"], best["high"])
-    what = "corruptions" if kind == "severity" else f"{NORMS[kind]} attacks"
     if best["value"] < _NOTHING:
-        return f"Under {what} nothing is left of any network here ({best['attack']}): {value}."
+        whom = "any network here" if what == _AGAINST[kind] else "any of them"
+        return f"Under {what} nothing is left of {whom} ({best['attack']}): {value}."
     holds = f"keeps most of {len(own)} networks" if len(own) > 1 else "keeps this"
     said = f"Under {what} {best['model']} {holds}: "
     if kind == "severity":
         said += f"the lowest Jaccard of a case ({best['attack']}) is {value} in the mean."
     else:
-        halved = half(counted(tables, dataset, split, kind).get(str(best["model"]), []))
+        halved = half(curves.get(str(best["model"]), []))
         said += f"the mean height of its curve ({best['attack']}) is {value}"
         if not math.isnan(halved):
             where = "no eps that was tried" if math.isinf(halved) else budget(halved, kind)
@@ -111,16 +178,33 @@ def _best(tables: Tables, own: list[Any], kind: str, dataset: str, split: str) -
     return said
 
 
-def _sure(tables: Tables, model: str, kind: str, dataset: str, split: str) -> Iterator[str]:
+def _sure(tables: Tables, board: Board, kind: str, dataset: str, split: str) -> Iterator[str]:
     """How sure the first place is."""
-    ranks = of_data(tables.ranks, dataset, split)
+    ranks, model = of_data(tables.ranks, dataset, split), board.lines[0]["model"]
+    if len(ranks):
+        own = (ranks["of"] == kind) & (ranks["board"] == board.number)
+        ranks = ranks[own & (ranks["model"] == model)]
     if ranks.empty:
-        return
-    for line in ranks[(ranks["of"] == kind) & (ranks["model"] == model)].to_dict("records"):
-        settled = line["first"] >= 1 - LEVEL
-        order = "so its place is sure on these cases" if settled else "so its place is not settled"
+        yield "All their common cases are of one group, so nothing tells how sure that is."
+    for line in ranks.to_dict("records"):
         groups = f"resamples of the {line['groups']} groups"
+        under = "" if board.alike else ", under what all of them met"
+        order = "so its place is not settled"
+        if line["settled"]:
+            order = f"so its place is sure on these cases{under}"
+        elif line["first"] >= 1 - LEVEL:
+            order = "but others keep more of what is known, so its place is not settled"
         yield f"It comes first in {line['first']:.0%} of {groups}, {order}."
+        if not line["settled"] and line["first"] >= 1 - LEVEL:
+            first = max(board.known.values(), key=lambda one: one["value"])
+            known = f"{model} is {_known(board.known[model], kind)}"
+            yield f"The lowest known of {known}, of {first['model']} {_known(first, kind)}."
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def of_data(frame: DataFrame, dataset: str, split: str) -> DataFrame:

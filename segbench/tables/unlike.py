@@ -1,0 +1,129 @@
+"""What networks met that was not alike, so that a reader knows what a ranking leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segbench.plugins.naming import CLEAN, eps_names
+from segbench.tables.fields import DATA, SEVERITY, Field, Flags, Lowest
+from segbench.tables.texts import few
+
+AGAINST = {
+    CLEAN: "on clean images", "linf": "against L∞ attacks", "l2": "against L2 attacks",
+    "l1": "against L1 attacks", SEVERITY: "against corruptions",
+}  # fmt: skip
+Names = Mapping[tuple[str, float], str]
+
+
+def describe_unlike(fields: Iterable[Field], subject: Sequence[str]) -> Iterator[str]:
+    """A sentence for each board whose networks met other things too, and for networks alone.
+
+    And for each number that leaves out budgets which few cases have.
+    """
+    model = subject.index("model")
+    for field in fields:
+        names = eps_names((field.of, budget) for budget in field.met["budget"].tolist())
+        models = [str(network[model]) for network in field.networks]
+        where = f"{field.data[DATA.index('dataset')]} {field.data[DATA.index('split')]}"
+        yield from _alone(field, where, models, names)
+        for members in field.boards:
+            if len(members) > 1:
+                yield from _left_out(field, members, where, models, names)
+            else:
+                yield from _few_cases(field, members[0], where, models, names)
+
+
+def _alone(field: Field, where: str, models: Sequence[str], names: Names) -> Iterator[str]:
+    """Networks of which none is ranked with another."""
+    alone = [members[0] for members in field.boards if len(members) == 1]
+    if len(models) < 2 or not alone:
+        return
+    met = [f"{models[m]} met {_met(field, m, names)}" for m in alone]
+    which = f"the {len(models)} networks cannot be ranked: no two of them"
+    if len(alone) < len(models):
+        which = f"{few([models[m] for m in alone])} cannot be ranked with another network: no two"
+    said = "; ".join(met[:_NAMED]) + (f"; and {len(met) - _NAMED} more" * (len(met) > _NAMED))
+    yield (
+        f"{where}: {AGAINST[field.of]} {which} met the same attack at the same budget on the same "
+        f"case ({said}), and scores under unlike attacks are no comparison."
+    )
+
+
+_NAMED = 4
+
+
+def _met(field: Field, member: int, names: Names) -> str:
+    """What a network met, and on how many cases."""
+    there = field.rows[member] >= 0
+    lines = field.met[there.any(1)]
+    attacks = lines["attack"].astype("str").unique().tolist()
+    at = ", ".join(names[field.of, budget] for budget in sorted(set(lines["budget"].tolist())))
+    return f"{few(attacks)} at {at} on {_count(int(there.any(0).sum()))}"
+
+
+def _left_out(
+    field: Field, members: Sequence[int], where: str, models: Sequence[str], names: Names
+) -> Iterator[str]:
+    """What only some networks of a board met."""
+    both = field.lowest(members)
+    own = field.rows[members] >= 0
+    further = own & ~both.shared
+    kept, cases = both.points()
+    parts = [*_attacks(field, both, further, [models[m] for m in members], names)]
+    there: Flags = np.logical_and.reduce(both.won >= 0)
+    few_have = [n for n in range(len(both.budgets)) if n not in kept and there[n].any()]
+    if few_have:
+        at = ", ".join(names[field.of, both.budgets[n]] for n in few_have)
+        parts.append(f"{at}, which not all of these cases met")
+    if not parts:
+        return
+    met = field.met[both.shared.any(1)]["attack"].astype("str").unique().tolist()
+    many = "both" if len(members) == 2 else f"all {len(members)}"
+    by = "" if field.of == CLEAN else f"by what {many} of them met ({few(met)}) "
+    at = [] if field.of in (CLEAN, SEVERITY) else both.budgets[kept].tolist()
+    on = f"at {', '.join(names[field.of, budget] for budget in at)} " if at else ""
+    yield (
+        f"{where}: {AGAINST[field.of]} networks are ranked {by}{on}on the "
+        f"{_count(int(cases.sum()))} that all have. Left out: {'; '.join(parts)}."
+    )
+
+
+def _attacks(
+    field: Field, both: Lowest, further: Any, models: Sequence[str], names: Names
+) -> Iterator[str]:
+    """Attacks at budgets that not all met at all, and then further cases."""
+    nowhere = ~both.shared.any(1)
+    attacks = field.met["attack"].astype("str").to_numpy()
+    for attack in dict.fromkeys(attacks[nowhere].tolist()):
+        lines = nowhere & (attacks == attack)
+        who = [m for m, own in zip(models, further[:, lines].any((1, 2)), strict=True) if own]
+        at = dict.fromkeys(names[field.of, b] for b in field.met["budget"][lines].tolist())
+        yield f"{attack} at {', '.join(at)} ({few(who)} only)"
+    more = further[:, ~nowhere].any((1, 2))
+    if more.any():
+        who = [m for m, own in zip(models, more, strict=True) if own]
+        yield f"further cases of {few(who)}"
+
+
+def _few_cases(
+    field: Field, member: int, where: str, models: Sequence[str], names: Names
+) -> Iterator[str]:
+    """The budgets that the one number of a network leaves out."""
+    own = field.lowest([member])
+    kept, cases = own.points()
+    there = (own.won[0] >= 0).any(1)
+    left = [n for n in np.flatnonzero(there).tolist() if n not in kept]
+    if left:
+        at = ", ".join(names[field.of, budget] for budget in own.budgets[left].tolist())
+        yield (
+            f"{where}: {AGAINST[field.of]} the one number of {models[member]} is over the "
+            f"{_count(int(cases.sum()))} that most budgets have, and leaves out {at}, which not "
+            "all of these met."
+        )
+
+
+def _count(cases: int) -> str:
+    return "1 case" if cases == 1 else f"{cases} cases"
