@@ -22,7 +22,7 @@ from segbench.metrics.permutation import holm, sign_flip
 from segbench.metrics.stats import Grouped, groups_needed
 from segbench.plugins.naming import eps_names
 from segbench.tables.averages import SUBJECT
-from segbench.tables.fields import Field
+from segbench.tables.fields import UNSCORED, Field
 from segbench.tables.seed_spread import networks_of_seeds
 from segbench.tables.texts import budgets_of, by_key, compact, stack
 from segbench.tables.worst_pairs import fields_within_norms, worst_points
@@ -165,7 +165,7 @@ def _worst_differences(
             both = field.lowest([*members[0], *members[1]])
             points = worst_points(field, both, [*members[0], *members[1]])
             left = np.where(both.won >= 0, field.scores[both.won], np.nan)[:, points.index]
-            left = np.where(np.isfinite(left), left, np.nan)  # (networks, P, C)
+            left = np.where(left < UNSCORED, left, np.nan)  # (networks, P, C)
             first = len(members[0])
             differences = left[:first].mean(0) - left[first:].mean(0)
             count, size = differences.shape

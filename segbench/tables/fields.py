@@ -30,6 +30,9 @@ SEVERITY = "severity"
 OF = (CLEAN, *KINDS, SEVERITY)
 """What a number of a network may be of."""
 
+UNSCORED = 2.0
+"""Stands for no score, of a label without foreground: above all that there are."""
+
 _MET = ["budget", "attack", "attack_params"]
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -47,7 +50,7 @@ class Field:
         met: K lines of ``budget``, ``attack`` and ``attack_params``, ascending.
         rows: (M, K, C), the place among the cases of what that left; -1 for none.
         clean: (M, C), likewise; none but for a norm, whose curves begin there.
-        scores: of every row among the cases, (N,); infinite where there is none.
+        scores: of every row among the cases, (N,); ``UNSCORED`` where there is none.
     """
 
     of: str
@@ -149,7 +152,7 @@ def fields_of(cases: DataFrame, subject: Sequence[str], where: str = "") -> Iter
     slim = slim.assign(row=np.arange(len(slim)), network=number_of(slim, subject))
     keys = slim[[*subject]].iloc[first_of(slim["network"].to_numpy())].astype("str")
     names = [*keys.itertuples(index=False, name=None)]
-    scores = cases[SELECTING].fillna(np.inf).to_numpy(np.float64)
+    scores = cases[SELECTING].fillna(UNSCORED).to_numpy(np.float64)
     counted = slim[_counts(slim, where)]
     places = [subject.index(name) for name in DATA]
     for _, data in counted.groupby(DATA, sort=True, observed=True):

@@ -20,7 +20,7 @@ from segbench.api.marks import distrusted
 from segbench.metrics.area import mean_height
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import CLEAN, eps_names
-from segbench.tables.fields import SEVERITY, Array, Codes, Field, Flags, Lowest
+from segbench.tables.fields import SEVERITY, UNSCORED, Array, Codes, Field, Flags, Lowest
 from segbench.tables.texts import budgets_of, words
 from segbench.tables.worst import KINDS, name_worst
 
@@ -101,7 +101,7 @@ def _number(
     rows, start = lowest.won[place][kept][:, cases], lowest.start[place][cases]
     if (start >= 0).any():
         rows, axis = np.vstack([start, rows])[:, start >= 0], [0.0, *axis]
-    rows = rows[:, np.isfinite(field.scores[rows]).all(0)]
+    rows = rows[:, (field.scores[rows] < UNSCORED).all(0)]
     key = field.networks[member]
     return Number(field.of, key, board, shared, met, even, axis or [0.0], rows)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -41,27 +40,33 @@ def _alone(field: Field, where: str, models: Sequence[str], names: Names) -> Ite
     alone = [members[0] for members in field.boards if len(members) == 1]
     if len(models) < 2 or not alone:
         return
-    met = [f"{models[m]} met {_met(field, m, names)}" for m in alone]
+    met = [f"{models[m]} {_met(field, m, names)}" for m in alone]
     which = f"the {len(models)} networks cannot be ranked: no two of them"
     if len(alone) < len(models):
         which = f"{few([models[m] for m in alone])} cannot be ranked with another network: no two"
     said = "; ".join(met[:_NAMED]) + (f"; and {len(met) - _NAMED} more" * (len(met) > _NAMED))
-    yield (
-        f"{where}: {AGAINST[field.of]} {which} met the same attack at the same budget on the same "
-        f"case ({said}), and scores under unlike attacks are no comparison."
-    )
+    same = "share a case" if field.of == CLEAN else _SAME
+    yield f"{where}: {AGAINST[field.of]} {which} {same} ({said})."
 
 
 _NAMED = 4
+_REMEDY = " Attack all of them alike to compare them under these too."
+_SAME = (
+    "met the same attack at the same budget on the same case, and scores under unlike attacks are "
+    "no comparison"
+)
 
 
 def _met(field: Field, member: int, names: Names) -> str:
     """What a network met, and on how many cases."""
     there = field.rows[member] >= 0
+    cases = _count(int(there.any(0).sum()))
+    if field.of == CLEAN:
+        return f"has {cases}"
     lines = field.met[there.any(1)]
     attacks = lines["attack"].astype("str").unique().tolist()
     at = ", ".join(names[field.of, budget] for budget in sorted(set(lines["budget"].tolist())))
-    return f"{few(attacks)} at {at} on {_count(int(there.any(0).sum()))}"
+    return f"met {few(attacks)} at {at} on {cases}"
 
 
 def _left_out(
@@ -72,7 +77,8 @@ def _left_out(
     own = field.rows[members] >= 0
     further = own & ~both.shared
     kept, cases = both.points()
-    parts = [*_attacks(field, both, further, [models[m] for m in members], names)]
+    unlike = [*_attacks(field, both, further, [models[m] for m in members], names)]
+    parts = [*unlike, *_further(both, further, [models[m] for m in members])]
     there: Flags = np.logical_and.reduce(both.won >= 0)
     few_have = [n for n in range(len(both.budgets)) if n not in kept and there[n].any()]
     if few_have:
@@ -85,27 +91,37 @@ def _left_out(
     by = "" if field.of == CLEAN else f"by what {many} of them met ({few(met)}) "
     at = [] if field.of in (CLEAN, SEVERITY) else both.budgets[kept].tolist()
     on = f"at {', '.join(names[field.of, budget] for budget in at)} " if at else ""
+    remedy = _REMEDY if unlike else ""
     yield (
-        f"{where}: {AGAINST[field.of]} networks are ranked {by}{on}on the "
-        f"{_count(int(cases.sum()))} that all have. Left out: {'; '.join(parts)}."
+        f"{where}: {AGAINST[field.of]} networks are compared {by}{on}on the "
+        f"{_count(int(cases.sum()))} that all have. Left out: {'; '.join(parts)}.{remedy}"
     )
 
 
 def _attacks(
-    field: Field, both: Lowest, further: Any, models: Sequence[str], names: Names
+    field: Field, both: Lowest, further: Flags, models: Sequence[str], names: Names
 ) -> Iterator[str]:
-    """Attacks at budgets that not all met at all, and then further cases."""
+    """Attacks at budgets that not all met on any case."""
     nowhere = ~both.shared.any(1)
     attacks = field.met["attack"].astype("str").to_numpy()
     for attack in dict.fromkeys(attacks[nowhere].tolist()):
         lines = nowhere & (attacks == attack)
-        who = [m for m, own in zip(models, further[:, lines].any((1, 2)), strict=True) if own]
+        who = _who(further[:, lines], models)
+        if not who:  # a network of another board
+            continue
         at = dict.fromkeys(names[field.of, b] for b in field.met["budget"][lines].tolist())
         yield f"{attack} at {', '.join(at)} ({few(who)} only)"
-    more = further[:, ~nowhere].any((1, 2))
-    if more.any():
-        who = [m for m, own in zip(models, more, strict=True) if own]
+
+
+def _further(both: Lowest, further: Flags, models: Sequence[str]) -> Iterator[str]:
+    """More cases of what all met."""
+    if who := _who(further[:, both.shared.any(1)], models):
         yield f"further cases of {few(who)}"
+
+
+def _who(further: Flags, models: Sequence[str]) -> list[str]:
+    """The networks of which there is any (M, K, C)."""
+    return [name for name, own in zip(models, further, strict=True) if own.any()]
 
 
 def _few_cases(

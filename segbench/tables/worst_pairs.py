@@ -46,5 +46,4 @@ def _is_idle(field: Field, both: Lowest, members: Sequence[int], place: int, lin
     cases = both.shared[line]
     raw = field.scores[field.rows[members][:, line, cases]]
     closed = field.scores[both.won[:, place, cases]]
-    gained = np.where(np.isfinite(raw), raw - closed, 0.0).mean(1) if cases.any() else np.zeros(1)
-    return bool((gained <= NEEDED).all())
+    return bool(((raw - closed).mean(1) <= NEEDED).all())

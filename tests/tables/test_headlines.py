@@ -126,10 +126,10 @@ def test_a_ranking_is_by_what_all_met_whatever_else_some_met(row, frame):
     before, after = (_norm(one.headlines).set_index("model")["value"] for one in (even, uneven))
     assert after["b@jsrt#0"] < before["b@jsrt#0"] - 0.05
     assert after.drop("b@jsrt#0").equals(before.drop("b@jsrt#0"))
-    (said,) = [note for note in uneven.warnings if "networks are ranked by what all 3" in note]
+    (said,) = [note for note in uneven.warnings if "networks are compared by what all 3" in note]
     assert "(fgsm, pgd) at 8/255 on the 12 cases that all have" in said
     assert "fgsm at 1/255 (b@jsrt#0 only); sea at 8/255 (b@jsrt#0 only)" in said
-    assert not [note for note in even.warnings if "networks are ranked by" in note]
+    assert not [note for note in even.warnings if "networks are compared by" in note]
 
 
 def test_a_place_that_the_lowest_known_contradicts_is_not_settled(row, frame):
@@ -152,7 +152,10 @@ def test_a_place_that_the_lowest_known_contradicts_is_not_settled(row, frame):
 
 def test_who_shares_nothing_with_the_others_stands_alone_and_the_others_are_ranked(row, frame):
     rows = [line for name in "ab" for line in _met(row, f"{name}@jsrt#0", "pgd", [0.4, 0.5, 0.6])]
-    tables = build_tables(frame(rows + _met(row, "c@jsrt#0", "sea", [0.1, 0.2, 0.3])))
+    rows += _met(row, "a@jsrt#0", "fgsm", [0.7, 0.7, 0.7])
+    tables = build_tables(frame(_once(rows + _met(row, "c@jsrt#0", "sea", [0.1, 0.2, 0.3]))))
+    (said,) = [note for note in tables.warnings if "networks are compared by" in note]
+    assert "Left out: fgsm at 8/255 (a@jsrt#0 only). " in said  # and not what c met
     boards = _norm(tables.headlines).groupby("board")["model"].agg(list).to_dict()
     assert boards == {1: ["a@jsrt#0", "b@jsrt#0"], 2: ["c@jsrt#0"]}
     assert _norm(tables.ranks)["model"].tolist() == ["a@jsrt#0", "b@jsrt#0"]
@@ -225,3 +228,18 @@ def test_every_case_is_in_one_bin_and_the_cost_is_the_sum(row, frame):
     assert (counts[0], counts[1], counts[-1], sum(counts)) == (2, 1, 1, 4)
     cost = tables.costs.iloc[0]
     assert (cost["scores"], cost["backwards"], cost["seconds"]) == (4, 160, 1.0)
+
+
+def test_a_label_without_foreground_has_no_score_and_takes_none_away(row, frame):
+    """Whatever it met: it is counted nowhere, and its network stays where it is."""
+    rows = [line for name in "ab" for line in _met(row, f"{name}@jsrt#0", "pgd", [0.4, 0.5])]
+    empty = [_clean(row, 2, model="a@jsrt#0", jaccard=np.nan),
+             _case(row, 2, model="a@jsrt#0", attack="sea", jaccard=np.nan)]  # fmt: skip
+    tables = build_tables(frame(rows + empty))
+    assert _norm(tables.compared)["cases"].tolist() == [2, 2]
+    assert _norm(tables.headlines)["value"].tolist() == pytest.approx([(0.9 + 0.45) / 2] * 2)
+    alone = build_tables(frame(empty))
+    line = alone.headlines.set_index("of").loc["linf"]
+    assert (line["attack"], line["cases"]) == ("sea", 0)
+    assert np.isnan(line["value"])
+    assert "sea" in page.render(alone)
