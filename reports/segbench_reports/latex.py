@@ -85,13 +85,13 @@ def _table(curves: DataFrame, where: str, what: str) -> str:
 
 def _rows(curves: DataFrame, points: Sequence[str]) -> Iterator[str]:
     best = curves.groupby(RIVALS)[[*points]].max()
-    rivals = curves.groupby(RIVALS).size()
+    rivals = curves.groupby(RIVALS)[[*points]].count()
     for line in curves.to_dict("records"):
         alike = tuple(line[name] for name in RIVALS)
         mark = r"~$\dagger$" if distrusted(str(line["marks"])) else ""
         cells = [escape(str(line["model"])), escape(str(line["attack"])) + mark]
         for name in points:
-            first = rivals[alike] > 1 and line[name] == best.loc[alike, name]
+            first = rivals.loc[alike, name] > 1 and line[name] == best.loc[alike, name]
             text = _number(line[name])
             cells.append(rf"\textbf{{{text}}}" if first else text)
         cells += [_number(line["auc"]), f"{line['cases']} / {line['groups']}"]

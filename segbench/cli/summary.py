@@ -134,7 +134,7 @@ def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterato
     """The lines of one data set and kind of budget, in as many blocks of columns as are needed."""
     points = [name for name in point_names(curves) if curves[name].notna().any()]
     lines = curves.sort_values("model", kind="stable").to_dict("records")
-    rivals = curves.groupby(RIVALS).size().to_dict()
+    rivals = curves.groupby(RIVALS)[points].count().to_dict("index")
     best = curves.groupby(RIVALS)[points].max().to_dict("index")
     longest = max(len(plain(f"  {attack}")) for attack in curves["attack"]) + 3
     ends = 2 * _NARROW + len(points) + 2  # AUC, cases, and the spark line
@@ -159,7 +159,7 @@ def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterato
                 yield Text(plain(str(line["model"])), "bold")
                 before = line["model"]
             alike = tuple(line[name] for name in RIVALS)
-            found = {n: rivals[alike] > 1 and line[n] == best[alike][n] for n in shown}
+            found = {n: rivals[alike][n] > 1 and line[n] == best[alike][n] for n in shown}
             yield from _row(line, label, found, cell, wide, points if last else (), marks)
 
 

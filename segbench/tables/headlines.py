@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pandas import DataFrame, Series
@@ -37,6 +37,7 @@ class Number:
         board: from 1 up, of a data set and kind: networks of one share something that they met.
         shared: whether by what all networks of the board met, on the cases that all have; else by
             all that this one met.
+        alike: whether all networks of the board met the same.
         met: the attacks that it is made of, each with its parameters.
         even: whether all of these met every case at every budget.
         axis: the budgets of its curve, (P,), 0 for the clean images.
@@ -47,6 +48,7 @@ class Number:
     key: tuple[Any, ...]
     board: int
     shared: bool
+    alike: bool
     met: Sequence[tuple[str, str]]
     even: bool
     axis: Sequence[float]
@@ -75,25 +77,32 @@ def score_numbers(fields: Iterable[Field]) -> Iterator[Number]:
     for field in fields:
         for board, members in enumerate(field.boards, 1):
             both = field.lowest(members)
+            alike = bool(((field.rows[members] >= 0) == both.shared).all())
             wanted: Sequence[float] = ()
             if len(members) > 1:
                 wanted = both.budgets[both.points()[0]].tolist()
                 for place in range(len(members)):
-                    yield _number(field, members[place], board, both, place)
+                    yield _number(field, members[place], _Side(board, True, alike), both, place)
             for member in members:
                 own = field.lowest([member])
-                yield _number(field, member, board, own, 0, wanted, shared=False)
+                yield _number(field, member, _Side(board, False, alike), own, 0, wanted)
+
+
+class _Side(NamedTuple):
+    """Of which board a number is, and which of its two; see ``Number``."""
+
+    board: int
+    shared: bool
+    alike: bool
 
 
 def _number(
     field: Field,
     member: int,
-    board: int,
+    side: _Side,
     lowest: Lowest,
     place: int,
     wanted: Sequence[float] = (),
-    *,
-    shared: bool = True,
 ) -> Number:
     kept, cases = lowest.points(wanted)
     axis = [] if field.of == CLEAN else lowest.budgets[kept].tolist()
@@ -103,7 +112,7 @@ def _number(
         rows, axis = np.vstack([start, rows])[:, start >= 0], [0.0, *axis]
     rows = rows[:, (field.scores[rows] < UNSCORED).all(0)]
     key = field.networks[member]
-    return Number(field.of, key, board, shared, met, even, axis or [0.0], rows)
+    return Number(field.of, key, *side, met, even, axis or [0.0], rows)
 
 
 def _met(
@@ -127,10 +136,11 @@ def headlines(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str
         subject: the columns that name a model and its data.
 
     Returns:
-        ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``board``, ``attack`` and the
-        names of all ``attacks`` that it is made of, its budgets (``eps``) and the ``largest`` of
-        them, ``value`` with ``low`` and ``high``, ``cases``, ``groups``, ``doubt`` of the interval,
-        and the ``marks`` that speak against the images that it is made of.
+        ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``board`` and whether all networks
+        of it met the same (``alike``), ``attack`` and the names of all ``attacks`` that the number
+        is made of, its budgets (``eps``) and the ``largest`` of them, ``value`` with ``low`` and
+        ``high``, ``cases``, ``groups``, ``doubt`` of the interval, and the ``marks`` that speak
+        against the images that it is made of.
     """
     names = eps_names(budgets_of(cases))
     scores = cases["jaccard"].to_numpy(np.float64)
@@ -142,7 +152,7 @@ def headlines(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str
         measured = {name: getattr(found, name) for name in _MEASURED}
         facts |= {"value": found.mean} | measured
         lines.append(facts | {"marks": _marks(number, cases["marks"])})
-    facts_of = ["of", "board", "attack", "attacks", "eps", "largest"]
+    facts_of = ["of", "board", "alike", "attack", "attacks", "eps", "largest"]
     return DataFrame(lines, columns=[*subject, *facts_of, "value", *_MEASURED, "marks"])
 
 
@@ -150,6 +160,7 @@ def _named(number: Number, names: Mapping[tuple[str, float], str]) -> dict[str, 
     return {
         "of": number.of,
         "board": number.board,
+        "alike": number.alike,
         "attack": number.attack,
         "attacks": ", ".join(name for name, _ in number.met),
         "eps": " ".join(names[number.of, at] for at in number.axis if at),

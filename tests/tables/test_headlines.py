@@ -243,3 +243,17 @@ def test_a_label_without_foreground_has_no_score_and_takes_none_away(row, frame)
     assert (line["attack"], line["cases"]) == ("sea", 0)
     assert np.isnan(line["value"])
     assert "sea" in page.render(alone)
+
+
+def test_a_further_budget_of_one_network_is_named_and_counts_in_no_comparison(row, frame):
+    """At 32/255 it falls, which no sentence on smaller budgets may deny."""
+    rows = _met(row, "a@jsrt#0", "pgd", [0.8, 0.8, 0.8])
+    rows += _met(row, "b@jsrt#0", "pgd", [0.6, 0.6, 0.6])
+    rows += _met(row, "a@jsrt#0", "pgd", [0.1, 0.1, 0.1], budget=32 / 255)
+    tables = build_tables(frame(_once(rows)))
+    assert set(_norm(tables.headlines)["eps"]) == {"8/255"}
+    assert not _norm(tables.compared)["alike"].any()
+    (lead,) = re.findall(r'<p class="lead">(.*?)</p>', page.render(tables))
+    assert "half of its clean score is lost at no eps up to 8/255" in lead
+    assert "What only some of them met is left out of this" in lead
+    assert any("Left out: pgd at 32/255 (a@jsrt#0 only)." in note for note in tables.warnings)

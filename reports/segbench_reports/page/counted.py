@@ -56,7 +56,7 @@ class Board:
         number: by which the tables know it.
         lines: of ``Tables.compared``, the network that keeps most first.
         known: network -> its line of ``Tables.headlines``.
-        alike: whether all met the same, so that the two say the same.
+        alike: whether all met the same and nothing else, so that the two say the same.
         curves: network -> its points by what all met; the clean one first.
     """
 
@@ -77,14 +77,9 @@ def boards(tables: Tables, dataset: str, split: str, kind: str) -> Iterator[Boar
         lines = ordered.to_dict("records")
         of_board = known[known["board"] == number].to_dict("records")
         own = {str(line["model"]): line for line in of_board}
-        alike = all(_is_alike(line, own[str(line["model"])]) for line in lines)
+        alike = bool(lines[0]["alike"])
         curves = {str(line["model"]): whole[str(line["model"])] for line in lines}
         yield Board(int(str(number)), lines, own, alike, curves)
-
-
-def _is_alike(line: Mapping[Any, Any], known: Mapping[Any, Any]) -> bool:
-    same = all(line[name] == known[name] for name in ("attacks", "eps", "cases"))
-    return bool(same and (line["value"] == known["value"] or math.isnan(line["value"])))
 
 
 @dataclass(frozen=True)

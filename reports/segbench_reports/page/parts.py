@@ -160,7 +160,7 @@ def scores(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, Any
     own = own[own["budget_kind"] == kind]
     points = [name for name in point_names(own) if own[name].notna().any()]
     best = own.groupby(RIVALS)[points].max()  # of the networks under the same attack
-    rivals = own.groupby(RIVALS).size()
+    rivals = own.groupby(RIVALS)[points].count()
     rows = []
     for line in own.to_dict("records"):
         alike = tuple(line[name] for name in RIVALS)
@@ -168,7 +168,7 @@ def scores(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, Any
             {
                 "text": words.interval(line[name], line[f"{name}_low"], line[f"{name}_high"]),
                 "sort": words.number(line[name], 6),
-                "best": line[name] == best.loc[alike, name] and rivals[alike] > 1,
+                "best": line[name] == best.loc[alike, name] and rivals.loc[alike, name] > 1,
             }
             for name in points
         ]

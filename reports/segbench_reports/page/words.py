@@ -170,7 +170,8 @@ def _best(
         halved = half(curves.get(str(best["model"]), []))
         said += f"the mean height of its curve ({best['attack']}) is {value}"
         if not math.isnan(halved):
-            where = "no eps that was tried" if math.isinf(halved) else budget(halved, kind)
+            largest = str(best["eps"]).rpartition(" ")[2]
+            where = f"no eps up to {largest}" if math.isinf(halved) else budget(halved, kind)
             said += f", and half of its clean score is lost at {where}"
         said += "."
     if best["marks"]:
