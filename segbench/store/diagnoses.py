@@ -36,6 +36,7 @@ CHECKS = frozenset(
         "two identical forwards",
         "routes without a gradient",  # not of a network that draws
         "saturated logits",
+        "gradients against finite differences",  # nor of one that brings gradients of its own
         *_OF_A_LOSS,
         *(f"{name} (scored-hinge)" for name in _OF_A_LOSS),
         "standard against all others",

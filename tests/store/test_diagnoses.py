@@ -62,7 +62,7 @@ def test_a_network_that_passed_or_is_suspicious_is_told_of_and_not_marked(row, f
     rows = frame([row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)])
     passed = build_tables(rows, diagnoses=[diagnosis(PASSED)])
     assert passed.examined[0] == (
-        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 22 checks that hides a "
+        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 23 checks that hides a "
         "gradient from an attack; passed: unet@jsrt#0."
     )
     odd = build_tables(rows, diagnoses=[diagnosis(ODD)])
@@ -172,7 +172,7 @@ def test_of_other_data_and_by_fewer_checks_is_told_as_what_it_is(row, frame):
     kept = [check for check in diagnosis(PASSED).checks if not check.name.startswith("standard ")]
     fewer = build_tables(rows, diagnoses=[diagnosis(PASSED, checks=tuple(kept))])
     assert fewer.examined == [
-        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 20 checks that hides a "
+        "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 21 checks that hides a "
         "gradient from an attack, and did not check, as it does by now, standard against all "
         "others, standard at twice the cost; passed: unet@jsrt#0."
     ]
