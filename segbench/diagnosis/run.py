@@ -10,6 +10,7 @@ from segbench.api import Case
 from segbench.diagnosis.battery import Progress, run_checks
 from segbench.diagnosis.checks import overall
 from segbench.diagnosis.examination import Examination
+from segbench.evaluation.file_axes import axes_facts, axes_met, file_axes
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.subject import Subject, load_subject
 from segbench.networks import CheckpointReference, ModelReference, trained_within
@@ -48,7 +49,7 @@ def diagnose_model(
         dataset_fingerprint=data.dataset.fingerprint(),
         split=data.split,
         cases=len(cases),
-        cases_sha256=digest({"cases": sorted(case.sha256 for case in cases)}),
+        cases_sha256=_contents(subject, cases),
         eps=format_eps(eps),
         precision=network.gradient.name,
         device=network.hardware,
@@ -56,6 +57,11 @@ def diagnose_model(
         verdict=overall(checks),
         checks=tuple(checks),
     )
+
+
+def _contents(subject: Subject, cases: list[Case]) -> str:
+    axes = axes_met(subject.model, ((case.sha256, file_axes(case)) for case in cases))
+    return digest({"cases": sorted(case.sha256 for case in cases), **axes_facts(axes)})
 
 
 def _examine(

@@ -22,6 +22,7 @@ from segbench.data.file_dataset import READING
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.constants import constant_scores
+from segbench.evaluation.file_axes import file_axes
 from segbench.evaluation.requested import nsd_tolerance
 from segbench.store.records import read_record, record_path, write_record
 from segbench.store.workspace import Workspace
@@ -39,6 +40,7 @@ class Known:
         peak: its brightest pixel, in [0, 1].
         span: of the file's units, what [0, 1] stands for, per channel; () where that is not known.
         constants: see ``constant_scores``.
+        axes: see ``file_axes``.
     """
 
     sha256: str
@@ -46,6 +48,7 @@ class Known:
     peak: float
     span: tuple[float, ...]
     constants: tuple[float, ...]
+    axes: str
 
 
 class CaseIndex:
@@ -98,8 +101,9 @@ class CaseIndex:
         try:
             record = read_record(self._path) or {"cases": {}}
             return {
-                name: Known(sha256, tolerance, peak, tuple(span), tuple(constants))
-                for name, (sha256, tolerance, peak, span, constants) in record["cases"].items()
+                name: Known(sha256, tolerance, peak, tuple(span), tuple(constants), axes)
+                for name, facts in record["cases"].items()
+                for sha256, tolerance, peak, span, constants, axes in [facts]
             }
         except (UserError, KeyError, TypeError, ValueError, AttributeError):
             return {}  # only a memory: read the images again
@@ -116,4 +120,5 @@ def _know(case: Case) -> Known:
         float(case.image.max()),
         tuple(abs(scale.high - scale.low) for scale in case.intensity or ()),
         constant_scores(case),
+        file_axes(case),
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench import __version__
 from segbench.api import RunsAnother, TransferAttack
+from segbench.evaluation.file_axes import axes_facts
 from segbench.evaluation.goals import region_facts, target_facts
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.subject import Subject
@@ -40,6 +41,7 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "data": subject.data.spec,
         "precision": options.precision if attack else "fp32",
         **({"region": region} if region else {}),
+        **axes_facts(subject.axes),
         **({"certificate": cell.certificate.facts} if cell.certificate else {}),
     }
 

@@ -13,6 +13,7 @@ from segbench.errors import UserError
 from segbench.evaluation.case_cache import CaseCache
 from segbench.evaluation.case_index import CaseIndex
 from segbench.evaluation.cell import cell_facts
+from segbench.evaluation.file_axes import axes_facts, axes_met
 from segbench.evaluation.fitting import Fit, Fitted, fit_path
 from segbench.evaluation.grid import Cell, cut_shards, take_cases
 from segbench.evaluation.request import Options
@@ -79,4 +80,6 @@ class Fits:
             known = CaseIndex(data.dataset, self.workspace).know(cases)
             if cases.unreadable:
                 raise UserError(next(iter(cases.unreadable.values())))
-        return digest({"cases": [known[entry.case_id].sha256 for entry in entries]})
+        learnt = [known[entry.case_id] for entry in entries]
+        axes = axes_met(self.subject.model, ((case.sha256, case.axes) for case in learnt))
+        return digest({"cases": [case.sha256 for case in learnt], **axes_facts(axes)})

@@ -36,6 +36,7 @@ class Subject:
         adapted: what was put around a network of the user's own, beside what was asked for.
         marks: why its rows may not be trusted, as far as adapting it has shown.
         said: what was done to it that the user should know, in sentences.
+        axes: see ``axes_met``; "" before its cases are known.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Subject:
     adapted: str = ""
     marks: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+    axes: str = ""
 
     @cached_property
     def sha256(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -20,6 +20,7 @@ from segbench.evaluation.cell_keys import CellKeys, View
 from segbench.evaluation.certify import certify_case, check_certificates
 from segbench.evaluation.costs import place_of
 from segbench.evaluation.draws import Draws
+from segbench.evaluation.file_axes import axes_facts, axes_met
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.goals import check_goal, check_targets
 from segbench.evaluation.grid import Cell, Grid, cut_shards
@@ -32,6 +33,7 @@ from segbench.evaluation.worker import Worker
 from segbench.networks import ModelReference
 from segbench.plugins.attack import NamedAttack
 from segbench.store.garbage import none_expected
+from segbench.store.records import digest
 from segbench.store.rows import append_shard
 from segbench.store.workspace import Workspace
 
@@ -199,7 +201,9 @@ class ModelWork:
     @cached_property
     def _draws(self) -> Draws:
         network, busy = self._images.worker.network, self.listener.busy
-        fresh, sha256 = self.options.fresh, self.subject.sha256
+        fresh, sha256, axes = self.options.fresh, self.subject.sha256, self.subject.axes
+        if axes:
+            sha256 = digest({"network": sha256, **axes_facts(axes)})
         return Draws(network, sha256, self.workspace, fresh=fresh, busy=busy)
 
 
@@ -245,6 +249,8 @@ def open_work(
         index = CaseIndex(data.dataset, workspace)
         listener.busy(f"reading {len(data.entries)} cases of {data.spec}")
         known = index.know(cases)
+        axes = axes_met(subject.model, ((case.sha256, case.axes) for case in known.values()))
+        subject = replace(subject, axes=axes)
         for attack in grid.attacks:
             check_targets(attack, {name: case.sha256 for name, case in known.items()})
         sources = Sources(data, workspace, run, options, listener.busy)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from toys import Ready, Silence
 
+from segbench.api import Case
 from segbench.data.layouts.folder import Folder
 from segbench.errors import MachineError, UserError
 from segbench.evaluation import case_cache, grid
@@ -24,6 +26,7 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Options, select_data
 from segbench.evaluation.run import refuse_failures, run_grid
 from segbench.networks import LoadedModel
+from segbench.networks.met import Met
 from segbench.networks.normalize import Normalization
 from segbench.plugins.attack import load_attack
 from segbench.store import rowfile
@@ -213,6 +216,69 @@ def test_a_changed_image_or_mask_is_another_case(pictures: Path, tmp_path: Path)
     assert set(changed.get_level_values("case_id")) == {"p3"}
     pd.testing.assert_frame_equal(shown(runs)[VALUES], rows[VALUES])
     assert any("Left out: 2 rows" in note for note in load_tables(Workspace(runs)).notes)
+
+
+class Sloped(nn.Module):
+    """The organ is what is bright; voxels further along the first axis seem brighter."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        slope = torch.linspace(0, 0.6, images.shape[2]).reshape(-1, 1, 1)
+        return 12 * (images + slope - 0.8)
+
+
+class SlopedInFile(Sloped):
+    """The same along the first axis of the case's file, as nnU-Net sees it."""
+
+    def meet(self, case: Case) -> None:
+        self.met = Met(case)
+
+    def forward(self, images: Tensor) -> Tensor:
+        turned = torch.stack([self.met.of_file(image) for image in images])
+        return torch.stack([self.met.canonical(logits) for logits in super().forward(turned)])
+
+
+def save_volumes(root: Path, *axes: str) -> DataSource:
+    """Volumes whose voxels are always the same in space, each along axes such as ``RAS``."""
+    for number, codes in enumerate((*axes, "RAS")):  # the last one is of the split train
+        image = np.random.default_rng(number).uniform(0, 1, (6, 8, 10)).astype(np.float32)
+        turn = nibabel.orientations.axcodes2ornt(tuple(codes))
+        for folder, voxels in (("images", image), ("masks", (image > 0.5).astype(np.uint8))):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            saved = nibabel.Nifti1Image(voxels, np.eye(4)).as_reoriented(
+                nibabel.orientations.ornt_transform(
+                    nibabel.orientations.axcodes2ornt(("R", "A", "S")), turn
+                )
+            )
+            nibabel.Nifti1Image(np.asarray(saved.dataobj), saved.affine).to_filename(
+                root / folder / f"v{number}.nii.gz"
+            )
+    lines = [f"v{n},{'test' if n < len(axes) else 'train'}\n" for n in range(len(axes) + 1)]
+    (root / "split.csv").write_text("case_id,split\n" + "".join(lines))
+    volumes = Folder(root=root, mode="volumes", split="split.csv")
+    return select_data("folder:mode=volumes,split=split.csv", volumes, "test", None)
+
+
+@pytest.mark.parametrize("before", [("RAS", "RAS"), ("LPS", "RAS")])
+def test_a_file_turned_is_another_case_to_a_network_that_sees_its_axes_and_to_no_other(
+    tmp_path: Path, before: tuple[str, ...]
+) -> None:
+    runs, root = tmp_path / "runs", tmp_path / "data"
+    for kind, anew in ((Sloped, 0), (SlopedInFile, 4)):
+        run(runs, save_volumes(root, *before), kind)
+        assert run(runs, save_volumes(root, *before), kind)[1].computed == 0
+        turned, count = run(runs, save_volumes(root, "PSL", "PSL"), kind)
+        assert (count.computed, count.found) == (anew, 4 - anew)
+        fresh, _ = run(tmp_path / kind.__name__, save_volumes(root, "PSL", "PSL"), kind)
+        pd.testing.assert_frame_equal(
+            shown(runs, turned)[VALUES], shown(tmp_path / kind.__name__, fresh)[VALUES]
+        )
+
+
+def test_more_cases_join_those_whose_files_have_the_same_axes(tmp_path: Path) -> None:
+    runs, root = tmp_path / "runs", tmp_path / "data"
+    run(runs, save_volumes(root, "LPS", "LPS"), SlopedInFile)
+    _, count = run(runs, save_volumes(root, "LPS", "LPS", "LPS"), SlopedInFile)
+    assert (count.computed, count.found) == (2, 4)
 
 
 @dataclass(frozen=True)
