@@ -23,8 +23,8 @@ class Window:
 
     Attributes:
         lower: percentile of a volume's voxels, per channel, that becomes 0; those of its foreground
-            where more than half of them hold the least value.
-        upper: percentile that becomes 1.
+            where more than half of them hold the least value. 0 is the least value of all.
+        upper: percentile that becomes 1; 100 is the greatest value.
         ends: the values themselves, the same for every volume.
     """
 
@@ -40,10 +40,17 @@ class Window:
             )
 
     @property
+    def clips_nothing(self) -> bool:
+        """Whether every value of every volume lies within."""
+        return self.ends is None and self.lower == 0 and self.upper == 100
+
+    @property
     def rule(self) -> str:
         """How intensities are scaled, in words."""
         if self.ends:
             return f"intensities from {self.ends[0]:g} to {self.ends[1]:g} become 0 to 1"
+        if self.clips_nothing:
+            return "intensities scaled per volume from its least to its greatest value"
         return (
             f"intensities scaled per volume from the percentiles {self.lower:g} and {self.upper:g} "
             "(of the foreground, where more than half of its voxels hold the least value)"
@@ -74,4 +81,5 @@ class Window:
         foreground = values[values > least]
         known = foreground if foreground.size < (1 - _EMPTY) * values.size else values
         low, high = np.percentile(known, [self.lower, self.upper]).tolist()
+        low = low if self.lower else least  # of all: nothing is below it, the background neither
         return (low, high) if high > low else (least, greatest)

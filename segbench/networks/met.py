@@ -10,6 +10,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from segbench.api import Case, Dataset
+    from segbench.data.window import Window
 
 
 class Met:
@@ -36,10 +37,22 @@ class Met:
         self.range = [channel.high - channel.low for channel in maps] or [1.0]
 
     def in_units(self, image: Tensor) -> Tensor:
-        """(C, *spatial) in [0, 1] -> the same in the file's units."""
+        """(C, *spatial) in [0, 1] -> the same in the file's units; its zeros are zeros again.
+
+        Networks leave out what is 0, and rounding would leave a millionth of it here and there.
+        """
         column = (-1, *[1] * (image.dim() - 1))
-        low, span = (image.new_tensor(n).reshape(column) for n in (self.low, self.range))
-        return low + image * span
+        low, span, zero = (
+            image.new_tensor(n).reshape(column) for n in (self.low, self.range, self._zero)
+        )
+        values = low + image * span
+        return values - values.detach().where(image == zero, 0)
+
+    @property
+    def _zero(self) -> list[float]:
+        """What the file's 0 became, per channel; outside [0, 1] where it was clipped."""
+        zeros = [-low / span for low, span in zip(self.low, self.range, strict=True)]
+        return [float(np.float32(zero)) for zero in zeros]  # as images are
 
     def of_file(self, image: Tensor) -> Tensor:
         """(C, *canonical) -> (C, *the file's axes)."""
@@ -60,22 +73,19 @@ def clipped_data(
     Args:
         seen: the values that the network clips to itself; None where it needs them all.
     """
-    if dataset.spatial_dims != 3:
+    window: Window | None = getattr(dataset, "clipping", None)
+    if window is None or window.clips_nothing:
         return ()
-    window = str(getattr(dataset, "window", ""))
     needed = "all values of the files" if seen is None else f"{seen[0]:g} to {seen[1]:g}"
-    if window:
-        ends = [float(end) for end in window.split("..")]
-        if seen is not None and ends[0] <= seen[0] and seen[1] <= ends[-1]:
-            return ()
-        return (f"the data are clipped to the window {window}; {who} needs {needed}",)
-    lower, upper = getattr(dataset, "lower", 0), getattr(dataset, "upper", 100)
-    if lower <= 0 and upper >= 100:
+    if window.ends is None:
+        return (
+            f"the data are clipped at their percentiles {window.lower:g} and {window.upper:g}; "
+            f"{who} needs {needed}: give lower=0,upper=100 or a window",
+        )
+    low, high = window.ends
+    if seen is not None and low <= seen[0] and seen[1] <= high:
         return ()
-    return (
-        f"the data are clipped at their percentiles {lower:g} and {upper:g}; {who} needs {needed}: "
-        "give lower=0,upper=100 or a window",
-    )
+    return (f"the data are clipped to the window {low:g}..{high:g}; {who} needs {needed}",)
 
 
 def proposed(seen: tuple[float, float] | None, spacing: Sequence[float] = ()) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from segbench.data import load_dataset, volumes
 from segbench.data.faults import BadFileError
@@ -16,6 +17,7 @@ from segbench.data.layouts.msd import MSD
 from segbench.data.volume_cache import VolumeCache
 from segbench.data.volumes import inspect_volume, read_voxels
 from segbench.errors import UserError
+from segbench.networks.met import Met, clipped_data
 
 LPS = np.diag([-2.0, -3.0, 4.0, 1.0])
 TURNED = np.array([[0, 0, 4.0, 1], [-2.0, 0, 0, 2], [0, 3.0, 0, 3], [0, 0, 0, 1]])  # A, S, R
@@ -82,6 +84,47 @@ def test_percentiles_become_0_and_1_and_the_map_leads_back(tmp_path: Path) -> No
     assert (scale.low, scale.high) == pytest.approx((low, high))
     restored = low + case.image.astype(np.float64) * (high - low)
     np.testing.assert_allclose(restored, np.clip(voxels, low, high), rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("empty", [0.1, 0.9])
+@pytest.mark.parametrize("least", [0, -30])
+def test_from_0_to_100_nothing_is_clipped_however_empty_a_volume_is(
+    empty: float, least: int, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    voxels = RANDOM.integers(200, 900, (10, 10, 10)).astype(np.int16)
+    voxels[RANDOM.random(voxels.shape) < empty] = 0
+    voxels[0, 0, 0] = least
+    write(tmp_path / "images" / "v0.nii.gz", voxels)
+    write(tmp_path / "masks" / "v0.nii.gz", (voxels > 0).astype(np.uint8))
+    case = load_dataset("folder:mode=volumes,lower=0,upper=100", tmp_path).load("v0")
+    whole = Met(case, canonical=True).in_units(torch.from_numpy(case.image)).numpy()[0]
+    stored = read_voxels(tmp_path / "images" / "v0.nii.gz")[0]
+    np.testing.assert_allclose(whole, stored, atol=1e-3)
+    np.testing.assert_array_equal(whole == 0, stored == 0)  # networks leave out what is 0
+
+
+@pytest.mark.parametrize(
+    ("options", "seen", "words"),
+    [
+        ("lower=0,upper=100", None, ()),
+        ("lower=0,upper=100", (-20, 140), ()),
+        ("lower=0", None, ("percentiles 0 and 99.5", "needs all values of the files")),
+        ("", (-20, 140), ("percentiles 0.5 and 99.5", "needs -20 to 140")),
+        ("window=-100..400", (-20, 140), ()),
+        ("range=-100..400", (-20, 140), ()),
+        ("window=0..400", (-20, 140), ("the window 0..400", "needs -20 to 140")),
+        ("range=0..400,lower=0,upper=100", None, ("the window 0..400", "all values")),
+    ],
+)
+@pytest.mark.parametrize("mode", ["volumes", "slices"])
+def test_what_is_clipped_is_said_and_nothing_else(
+    options: str, seen: Any, words: tuple[str, ...], mode: str, tmp_path: Path
+) -> None:
+    dataset = load_dataset(f"folder:mode={mode},{options}".rstrip(","), make(tmp_path))
+    said = " ".join(clipped_data(dataset, "it", seen))
+    assert bool(said) == bool(words)
+    assert all(part in said for part in words)
 
 
 def test_a_constant_volume_says_nothing_of_its_scale(tmp_path: Path) -> None:

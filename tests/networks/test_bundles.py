@@ -216,13 +216,41 @@ def test_a_bundle_predicts_what_monais_own_evaluator_predicts(
         assert (found == expected).float().mean() > 0.9999
 
 
+@pytest.mark.parametrize("least", [0, -30], ids=["skull-stripped", "with undershoot"])
+def test_a_mostly_empty_volume_has_the_zeros_of_its_file(
+    least: int, tmp_path: Path, volumes: Path
+) -> None:
+    """What ``nonzero`` leaves out, to MONAI's own numbers."""
+    from monai.transforms import NormalizeIntensity
+
+    rng = np.random.default_rng(0)
+    voxels = np.zeros((20, 18, 17), np.int16)
+    voxels[5:15, 5:14, 5:13] = rng.integers(200, 900, (10, 9, 8))
+    voxels[5, 5, 5] = least
+    file = volumes / "images" / "c0.nii.gz"
+    nibabel.Nifti1Image(voxels, np.eye(4)).to_filename(file)
+    mask = nibabel.load(volumes / "masks" / "c0.nii.gz").get_fdata().astype(np.uint8)  # type: ignore[attr-defined]
+    nibabel.Nifti1Image(mask, np.eye(4)).to_filename(volumes / "masks" / "c0.nii.gz")
+    dataset = open_dataset(SPEC, volumes)
+    model, case = loaded(f"monai-bundle:{bundle(tmp_path)}", dataset), dataset.load("c0")
+    assert not any("clipped" in sentence for sentence in model.said)
+    model.module.meet(case)
+    found = model.module._scaled(model.module._met.in_units(torch.from_numpy(case.image)))
+    scale = NormalizeIntensity(nonzero=True, channel_wise=True)
+    assert_close(found[0], torch.as_tensor(scale(voxels[None].astype(np.float32)))[0],
+                 atol=1e-4, rtol=1e-4)  # fmt: skip
+
+
 def test_its_gradient_is_that_of_its_answer(tmp_path: Path, volumes: Path) -> None:
-    """Through window, z-score and checkpoints, by finite differences in double."""
+    """Through window, z-score and checkpoints, by finite differences in double.
+
+    Away from the zeros of the file: what ``nonzero`` leaves out jumps there.
+    """
     dataset = open_dataset(SPEC, volumes)
     module = loaded(f"monai-bundle:{bundle(tmp_path)}", dataset).module.double().eval()
     case = dataset.load("c0")
     module.meet(case)
-    image = torch.from_numpy(case.image)[None].double().requires_grad_()
+    image = (0.9 * torch.from_numpy(case.image)[None].double() + 0.05).requires_grad_()
     weights = torch.linspace(-1, 1, 3).double().reshape(1, 3, 1, 1, 1)
     (gradient,) = torch.autograd.grad((module(image) * weights).sum(), image)
     direction = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).double()

@@ -175,6 +175,10 @@ class Dicom(VolumeLayout):
         return there[0]
 
     @property
+    def _holds_volumes(self) -> bool:
+        return isinstance(self._cases[0], SeriesSource)
+
+    @property
     def _structures(self) -> tuple[str, ...]:
         first = self._cases[0]
         return first.structures if isinstance(first, SeriesSource) else ()

@@ -53,6 +53,16 @@ class VolumeLayout(FileDataset):
         return Regrid(self.size, parse_spacing(self.spacing), self.score_on)
 
     @property
+    def clipping(self) -> Window | None:
+        """What clips the numbers of the files; None where nothing does, as in pictures."""
+        return self._window if self._ends or self._holds_volumes else None
+
+    @property
+    def _holds_volumes(self) -> bool:
+        """Where pictures may lie there too, a subclass looks."""
+        return True
+
+    @property
     def _ends(self) -> tuple[float, float] | None:
         return parse_range(self.window, "window")
 
