@@ -161,9 +161,11 @@ def group_rule(pattern: str, table: SplitTable | None) -> Callable[[str], str]:
         if not pattern:
             return case
         match = expression.search(case)
-        if not match:
-            raise UserError(f"group_regex={pattern!r} finds no group in the name {case!r}")
-        return match[1] if expression.groups else match[0]
+        found = match[1 if expression.groups else 0] if match else ""
+        if not found:
+            empty = "; its first parenthesis is the group, and holds nothing there" if match else ""
+            raise UserError(f"group_regex={pattern!r} finds no group in the name {case!r}{empty}")
+        return found
 
     return group_of
 

@@ -110,3 +110,12 @@ def test_the_group_is_what_the_expression_finds() -> None:
         group_rule(r"p\d+", None)("other")
     with pytest.raises(UserError, match="not a regular expression"):
         group_rule("(", None)
+
+
+@pytest.mark.parametrize("pattern", [r"(p.)_OS|OD_(p.)", r"(x?)_", r"(x)?_", r"x*"])
+def test_a_group_is_never_nothing(pattern: str) -> None:
+    """Of two parentheses the first may have no part in the match; cases would share no patient."""
+    with pytest.raises(UserError, match="finds no group in the name 'OD_p1'; its first"):
+        group_rule(pattern, None)("OD_p1")
+    if pattern.startswith("(p"):
+        assert group_rule(pattern, None)("p1_OS") == "p1"
