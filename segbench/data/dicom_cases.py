@@ -11,7 +11,7 @@ from typing import Any
 from segbench.data.dicom_frames import Slice, check_picture
 from segbench.data.dicom_labels import all_structures
 from segbench.data.dicom_series import Series
-from segbench.data.dicom_source import RadiographSource, SeriesSource
+from segbench.data.dicom_source import RadiographSource, SeriesSource, pixel_spacing
 from segbench.data.endings import SUFFIXES, suffix_of
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.pairing import Pair, stem_of
@@ -85,7 +85,7 @@ class DicomCases:
 
     def radiographs(self, files: Sequence[tuple[Path, Any]]) -> Sequence[RadiographSource]:
         """The radiographs that have a mask."""
-        found, unlabelled = [], 0
+        found, unlabelled = list[RadiographSource](), 0
         for path, header in files:
             one = Slice(path, header)
             mask = self._masks.get(stem_of(path)) or self._masks.get(path.name)
@@ -105,9 +105,21 @@ class DicomCases:
             shape = (1, *((self.size, self.size) if self.size else spatial))
             pair = Pair(stem_of(path), (path,), (mask,), group=group)
             found.append(RadiographSource(pair, group, shape, one, self.window.ends))
+        found = self._of_one_unit(found)
         if unlabelled:
             self.faults.note(f"{unlabelled} images have no mask in labels/ and are left out")
         return found
+
+    def _of_one_unit(self, found: list[RadiographSource]) -> list[RadiographSource]:
+        """All with their millimetres, or where one does not say its own, all in pixels."""
+        silent = sum(pixel_spacing(source.one.header) is None for source in found)
+        if silent in (0, len(found)):
+            return found
+        self.faults.note(
+            f"{silent} of {len(found)} images do not say how large their pixels are; distances "
+            "(hd95, nsd and its tolerance) of all are in pixels"
+        )
+        return [replace(source, sized=False) for source in found]
 
     def _beside(self, series: Series, name: str) -> tuple[Path, ...]:
         keys = (name, series.uid, series.files[0].parent.name, series.patient)

@@ -75,6 +75,7 @@ class RadiographSource(PairSource):
 
     one: Slice
     ends: tuple[float, float] | None = None
+    sized: bool = True  # False: its distances are in pixels, though its header knows millimetres
 
     def picture(self) -> Picture:
         """The image at ``shape``."""
@@ -85,11 +86,11 @@ class RadiographSource(PairSource):
         pixels = to_unit(values, known)
         if self.one.inverted:
             pixels, known = 1 - pixels, Intensity(high, low, bits)
-        spacing = header.get("PixelSpacing", header.get("ImagerPixelSpacing"))
+        spacing = pixel_spacing(header) if self.sized else None
         scaled = None
         if spacing is not None:
             old, new = values.shape[1:], self.shape[1:]
-            scaled = tuple(float(s) * a / b for s, a, b in zip(spacing, old, new, strict=True))
+            scaled = tuple(s * a / b for s, a, b in zip(spacing, old, new, strict=True))
         return Picture(resize_image(pixels, self.shape[1:]), (known,), spacing=scaled)
 
     def raw_mask(self) -> NDArray[np.integer]:
@@ -98,6 +99,12 @@ class RadiographSource(PairSource):
 
     def valid(self) -> None:
         """Everything counts."""
+
+
+def pixel_spacing(header: Any) -> tuple[float, ...] | None:
+    """Millimetres along rows and columns, in the patient or at the detector; None if not said."""
+    said = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
+    return tuple(map(float, said)) if said else None
 
 
 def _stored_range(header: Any, path: Path) -> tuple[float, float]:

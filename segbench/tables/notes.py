@@ -92,7 +92,8 @@ def _boundaries(cases: DataFrame) -> Iterator[str]:
     if cases["hd95"].notna().any():
         yield (
             "hd95 is the 95th percentile of the distances between the two surfaces, both ways, in "
-            "mm (pixels without a spacing), and the image diagonal where the structure was lost; "
+            "mm (pixels where a data set does not say the spacing of all its cases), and the image "
+            "diagonal where the structure was lost; "
             "nsd is the share of both surfaces that lies within the tolerance of the other: 1 mm "
             "or one pixel, whichever is longer, unless the data set says otherwise."
         )

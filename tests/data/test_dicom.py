@@ -272,6 +272,30 @@ def test_radiographs_are_pictures_bright_where_they_are_seen_bright(
     assert case.group_id == "p1"
 
 
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("sized", [0, 1, 3])
+def test_distances_of_a_data_set_are_of_one_unit(sized: int, empty: bool, tmp_path: Path) -> None:
+    """A mean of millimetres and pixels is no number."""
+    from PIL import Image
+
+    (tmp_path / "labels").mkdir()
+    for n in range(3):
+        one = pixels(dataset("DX", f"p{n}", UID(), UID()), RANDOM.integers(0, 4096, (9, 7)))
+        if n < sized:
+            one.ImagerPixelSpacing = [0.2, 0.3]
+        if empty:
+            one.PixelSpacing = None
+        one.save_as(tmp_path / f"x{n}.dcm", enforce_file_format=True)
+        mask = np.arange(63).reshape(9, 7) % 2
+        Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "labels" / f"x{n}.png")
+    data = load_dataset("dicom", tmp_path)
+    spacings = {data.load(f"x{n}").spacing for n in range(3)}
+    assert spacings == {(0.2, 0.3) if sized == 3 else None}
+    said = [note for note in data.notes if "pixels are" in note]
+    assert len(said) == (sized == 1)
+    assert all(note.startswith("2 of 3 images do not say") for note in said)
+
+
 @pytest.mark.parametrize("mode", ["volumes", "slices"])
 def test_a_changed_case_is_written_as_a_derived_series_and_reads_back(
     mode: str, tmp_path: Path
