@@ -60,7 +60,8 @@ class Goal:
     Attributes:
         labels: int64 (B, *spatial), what the loss is computed against.
         truth: int64 (B, *spatial), what is scored.
-        ignore_index: label value that is neither attacked nor scored.
+        ignore_index: label value that counts neither in the loss nor in the scores; the image is
+            changed there as elsewhere, but where ``Case.valid`` is False.
         weights: (B, N, *spatial), N numbers for each label; only where the attack's State is a
             :class:`WeightedState`.
         structures: whether the labels are (B, S, *spatial), 0 or 1 for each of S overlapping

@@ -41,7 +41,8 @@ class InMemory:
         images: (N, C, *spatial) in [0, 1], floating point; a tensor, or what numpy makes an array.
         labels: (N, *spatial), whole numbers 0 to K - 1 or ``ignore_index``.
         class_names: K names, background first; None for as many as the labels hold.
-        ignore_index: the label of pixels that are neither attacked nor scored.
+        ignore_index: the label of pixels that are not scored, nor attacked for; the image is
+            changed there as elsewhere.
         case_ids: N different names; None for their numbers.
         group_ids: the patient of each case; None where all are independent.
         spacing: millimetres per pixel along each spatial axis.

@@ -60,7 +60,8 @@ def attack(
         attack: its spec, such as ``"apgd:steps=100"``.
         eps: the budget of attacks that have none of their own, such as ``"4/255"``.
         seed: of the random starts.
-        ignore_index: the label of pixels that are not attacked.
+        ignore_index: the label of pixels that are not scored, nor attacked for; the image is
+            changed there as elsewhere.
         workspace: where a network that is named by its spec was trained.
         options: ``weights``, ``normalize``, ``channels``, ``output``, ``resize_logits``, ``tta``,
             ``precision``, ``device`` or ``batch_size``; see

@@ -76,6 +76,20 @@ def test_ignored_pixels_and_unheld_classes() -> None:
     assert not torch.equal(attacked, images)
 
 
+def test_ignored_pixels_count_nowhere_and_are_changed_as_others_are() -> None:
+    """As a folder's ``ignore=`` has it; only ``rois=`` keeps an image as it is somewhere."""
+    network, images, labels = scene()
+    attacked = []
+    for ignored in (255, 7):
+        labels[..., :3] = ignored
+        found = segbench.attack(network, images, labels, "fgsm", eps=0.02, ignore_index=ignored)
+        attacked.append(found)
+    assert torch.equal(*attacked)
+    inside = (images > 0.02) & (images < 0.98)
+    changed = torch.where(inside, (attacked[0] - images).abs(), 0)[..., :3]
+    assert changed.max() == pytest.approx(0.02, abs=1e-6)
+
+
 def test_arrays_volumes_and_half_precision_are_taken() -> None:
     images, labels = np.random.default_rng(0).random((2, 1, 16, 16, 16)), np.zeros((2, 16, 16, 16))
     network = Curved(dims=3)
