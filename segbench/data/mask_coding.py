@@ -22,9 +22,10 @@ _ENOUGH = 5  # files, of which a share can be told
 def infer_coding(survey: Survey, names: tuple[str, ...], ignore: int | None) -> Coding:
     """The coding of masks whose values nobody has explained.
 
-    {0, 1} and {0, 255} are two classes; 0..K-1 are K classes; other values, twenty at most, become
-    classes in sorted order and keep their value in the class name. ``names``, where given, name
-    the classes and fix how many there are.
+    {0, 1} and {0, 255} are two classes; 0..K-1 are K classes; other values with a 0, the
+    background, twenty at most, become classes in sorted order and keep their value in the class
+    name. ``names``, where given, name the classes and fix how many there are; numbers below that
+    are then labels, whether or not all occur.
 
     Raises:
         UserError: values that can mean several things, fewer than two, more than twenty, or names
@@ -101,6 +102,25 @@ def structure_coding(survey: Survey, names: Sequence[str], classes: tuple[str, .
     return Coding(labelled, overlap.labels, (), overlap.regions, notes)
 
 
+def refuse_values(values: str, regions: str, ignored: str) -> None:
+    """Refuse what says what the values of one mask mean, where each structure has its own.
+
+    ``ignored`` is the option that ignores a value, as it was written.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    given = [f"values={values}"] if values else []
+    given += [f"regions={regions}"] if regions else []
+    given += [ignored] if ignored else []
+    if given:
+        raise UserError(
+            f"{' and '.join(given)} cannot be obeyed: every structure has a mask of its own here, "
+            "and is where that is not 0; put the structures of a case into one mask file, or leave "
+            "it out where each mask is 0 outside its structure and nothing is to be ignored"
+        )
+
+
 def _structures_found(survey: Survey, names: Sequence[str]) -> str:
     """How many masks hold each structure."""
     counts = [
@@ -156,6 +176,13 @@ def _refuse_ambiguous(
             "(ignore=255), or is the same as 1 in masks of another origin (values=0+1&255), or is "
             f"a class (values={'+'.join(map(name_value, found))}); 1 is in {survey.where(1)}; "
             f"255 is in {survey.where(255)}"
+        )
+    if len(coded) >= 2 and 0 not in coded:
+        listed = "+".join(map(name_value, found))
+        raise UserError(
+            f"the masks hold {list_values(found)} and no 0, so nothing says which of them is the "
+            f"background; list the values, the background's first: values={listed} where it is "
+            f"{name_value(found[0])}, values=0+{listed} where it is none of them"
         )
     if len(coded) < 2:
         only = found[0] if found else None

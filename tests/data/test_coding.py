@@ -55,6 +55,11 @@ AMBIGUOUS = [
     ([{1}], None, r"only the value 1; .*values=0\+1"),
     ([{0, 1}] * 9 + [{0: 5, 1: 9, 3: 1}], None, r"only masks/m9\.png \(1 pixel\) hold the value 3"),
     ([set(range(0, 42, 2))], None, "21 distinct values"),
+    ([{1, 2, 3}], None, r"1, 2, 3 and no 0, .*values=1\+2\+3 where it is 1, values=0\+1\+2\+3"),
+    ([{1}, {2}], None, r"1, 2 and no 0"),
+    ([{128, 255}], None, r"values=128\+255 where it is 128"),
+    ([{0, 1, 2}], 0, r"1, 2 and no 0"),
+    ([{RED, GREEN}], None, "values=#00ff00.#ff0000 where it is #00ff00"),
 ]
 
 
@@ -64,6 +69,24 @@ def test_what_can_be_two_things_is_refused_with_the_option_and_the_files(
 ) -> None:
     with pytest.raises(UserError, match=words):
         infer_coding(survey(*masks), (), ignore)
+
+
+def test_without_a_0_names_alone_do_not_say_which_value_is_the_background() -> None:
+    cropped = survey({1, 2})
+    with pytest.raises(UserError, match="1, 2 and no 0"):
+        infer_coding(cropped, ("background", "lung"), None)
+    for text, targets in (("1+2", {1: 0, 2: 1}), ("2+1", {1: 1, 2: 0}), ("0+1+2", {1: 1, 2: 2})):
+        given = read_values(text, "", (), None, Path())
+        assert given
+        assert targets.items() <= dict(explained_coding(cropped, given).values).items()
+
+
+def test_names_for_all_labels_leave_no_doubt_where_some_do_not_occur() -> None:
+    """Crops in which there is no background, or but one class, of masks of 0 to 2."""
+    for values in ({1, 2}, {1}, {2}):
+        coding = infer_coding(survey(values), ("background", "a", "b"), None)
+        assert dict(coding.values) == {0: 0, 1: 1, 2: 2}
+    assert dict(infer_coding(survey({255}), ("background", "a"), None).values) == {0: 0, 255: 1}
 
 
 def test_the_options_that_a_refusal_names_settle_it() -> None:

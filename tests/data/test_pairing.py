@@ -113,6 +113,21 @@ def test_left_and_right_are_one_structure_unless_masks_keeps_them_apart(tmp_path
     np.testing.assert_array_equal(apart.load("0").labels, (left > 0) + 2 * (right > 0))
 
 
+@pytest.mark.parametrize("option", ["values=255+0", "regions=both={255}", "ignore=7", "rois=7"])
+@pytest.mark.parametrize("kind", ["sides", "patterns"])
+def test_what_values_mean_is_refused_where_each_structure_has_a_file(
+    option: str, kind: str, tmp_path: Path
+) -> None:
+    """It was passed over: black on white was attacked and scored the wrong way round."""
+    files(tmp_path, ["0.png", "1.png"], [f"{n}_{side}.png" for n in "01" for side in "lr"])
+    spec = {"sides": "folder", "patterns": "folder:images=*.png,masks={}_l.png+{}_r.png"}[kind]
+    name = option.partition("=")[0]
+    assert load_dataset(spec, tmp_path).class_names[0] == "background"
+    data = load_dataset(f"{spec}{',' if ':' in spec else ':'}{option}", tmp_path)
+    with pytest.raises(UserError, match=f"{name}=.* cannot be obeyed: every structure has a mask"):
+        data.load("0")
+
+
 def test_structures_that_overlap_are_regions(tmp_path: Path) -> None:
     disc, cup = np.zeros((8, 9)), np.zeros((8, 9))
     disc[1:6, 1:6], cup[2:4, 2:8] = 1, 1
@@ -209,6 +224,7 @@ def test_a_mask_value_can_say_what_does_not_count(tmp_path: Path) -> None:
     for n in range(2):
         files(tmp_path, [f"{n}.png"], [])
         save(tmp_path / "masks" / f"{n}.png", np.arange(72).reshape(8, 9) % 3)
+    assert load_dataset("folder:ignore=2", tmp_path).load("0").valid is None  # changed there too
     case = load_dataset("folder:rois=2", tmp_path).load("0")
     raw = np.arange(72).reshape(8, 9) % 3
     assert case.valid is not None

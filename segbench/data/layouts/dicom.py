@@ -29,7 +29,12 @@ from segbench.data.dicom_source import RadiographSource, SeriesSource
 from segbench.data.dicom_tree import read_headers
 from segbench.data.faults import BadFileError, Faults
 from segbench.data.layouts.volumes import VolumeLayout
-from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
+from segbench.data.mask_coding import (
+    explained_coding,
+    infer_coding,
+    refuse_values,
+    structure_coding,
+)
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
 from segbench.data.sources import Source
@@ -61,7 +66,8 @@ class Dicom(VolumeLayout):
         classes: class names, background first; () takes those of the segmentations.
         values: mask values of the classes in order, or a TOML or CSV file; of mask files.
         regions: structures that overlap, of mask values; of mask files.
-        ignore: mask value that is neither trained on nor scored; of mask files.
+        ignore: mask value that is neither trained on nor scored; of mask files. The image is
+            changed there as elsewhere.
         nsd_tolerance: that of the surface Dice, in mm, or pixels where the spacing is unknown;
             none is the larger of 1 mm and one pixel.
         spacing: millimetres that volumes are resampled to, ``1x1x1``; "" for their own.
@@ -112,6 +118,8 @@ class Dicom(VolumeLayout):
         survey = self._survey()
         try:
             if self._structures:
+                ignored = "" if self.ignore is None else f"ignore={self.ignore}"
+                refuse_values(self.values, self.regions, ignored)
                 return structure_coding(survey, self._structures, self.classes)
             given: ValueMap | None = read_values(
                 self.values, self.regions, self.classes, self.ignore, self._folder

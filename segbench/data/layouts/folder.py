@@ -14,7 +14,12 @@ from segbench.data.coding import ALL_IGNORED, Coding
 from segbench.data.endings import is_volume
 from segbench.data.faults import Faults
 from segbench.data.layouts.volumes import VolumeLayout
-from segbench.data.mask_coding import explained_coding, infer_coding, structure_coding
+from segbench.data.mask_coding import (
+    explained_coding,
+    infer_coding,
+    refuse_values,
+    structure_coding,
+)
 from segbench.data.mask_reading import read_all_masks
 from segbench.data.pairing import Pair, find_pairs
 from segbench.data.patterns import pairs_by_pattern, pairs_by_table, structure_names
@@ -50,7 +55,8 @@ class Folder(VolumeLayout):
         values: mask values of the classes in order, ``0+500+205`` (& joins those of one class), or
             a TOML or CSV file.
         regions: structures that overlap, of mask values: ``"whole={1,2}; core={2}"``.
-        ignore: mask value that is neither trained on nor scored.
+        ignore: mask value that is neither trained on nor scored; the image is changed there as
+            elsewhere, which rois prevents.
         range: numbers of the file that become 0 and 1, ``0..4095``; "" for all that it can hold.
         bits: how many of the file's bits count.
         size: side to resize to; 0 keeps the files' own.
@@ -149,6 +155,11 @@ class Folder(VolumeLayout):
 
     def read_coding(self) -> Coding:
         """The coding that is given, or that the values of all masks together suggest."""
+        apart = any(len(pair.masks) > 1 for pair in self._pairs)
+        if apart:
+            rule = "rois" if self.ignored_is_outside else "ignore"
+            ignored = "" if self._ignore is None else f"{rule}={self._ignore}"
+            refuse_values(self.values, self.regions, ignored)
         survey = read_all_masks(
             self._pairs,
             Faults(self._folder),
@@ -156,7 +167,7 @@ class Folder(VolumeLayout):
             why_bad=self._all_ignored,
         )
         try:
-            if any(len(pair.masks) > 1 for pair in self._pairs):
+            if apart:
                 return structure_coding(survey, structure_names(self.masks), self.classes)
             if self._value_map:
                 return explained_coding(survey, self._value_map)
