@@ -61,8 +61,15 @@ class Answers:
             return torch.cat([torch.zeros_like(logits), logits], 1)
         if self.structures and channels == self.classes - 1:
             return torch.stack([torch.zeros_like(logits), logits], 1)
-        if channels == self.classes and not self.structures:
+        declared = getattr(self.module, "output", "softmax") == "sigmoid"
+        if channels == self.classes and not declared:
             return logits
+        if channels == self.classes == 2:
+            raise UserError(
+                f'model {self.name} declares output = "sigmoid" and returned 2 channels, which are '
+                "two structures; the data has one beside the background, so expected 1 channel "
+                "(or, of a softmax over background and structure, no such declaration)"
+            )
         raise UserError(
             f"model {self.name} returned {channels} channels; the data has {self.classes} classes, "
             f"so expected {self.classes} (softmax), 1 (sigmoid, two classes) or, with "

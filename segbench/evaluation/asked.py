@@ -17,6 +17,7 @@ def describe_asked(subject: Subject, keys: Sequence[str], known: Mapping[str, Kn
     fingerprint = data.dataset.fingerprint()
     cards = [one for one in (card, *subject.model.member_cards) if one is not None]
     trained = frozenset().union(*(_trained_on(one, fingerprint, known) for one in cards))
+    trained |= known.keys() & subject.model.learnt
     groups = {entry.case_id: entry.group_id for entry in data.entries}
     return Asked(
         model=subject.name,

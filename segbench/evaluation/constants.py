@@ -11,7 +11,8 @@ from segbench.api import Case
 
 HINT = (
     "usual causes: pixels on another scale than the network was trained on (--normalize), classes "
-    "in another order (values=), or images and masks that lie differently"
+    "in another order (values=), another part of its answer (--output), or images and masks that "
+    "lie differently"
 )
 _SLACK = 1e-6
 

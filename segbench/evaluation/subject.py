@@ -23,6 +23,7 @@ from segbench.networks import LoadedModel, ModelReference
 from segbench.networks.adapt import adapt_network, keep_declarations
 from segbench.networks.on_spacing import OnSpacing
 from segbench.networks.tiling import TiledNetwork, Tiles, parse_tiles
+from segbench.networks.whole_image import in_tiles
 from segbench.store.records import digest
 
 
@@ -110,7 +111,8 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     if tiles:
         shapes = {(shape[0], *tiles.within(shape[1:])) for shape in shapes}
     if not model.own:
-        module, how = _surrounded(model.module, tiles, regrid)
+        with named(f"model {reference.name}"):
+            module, how = _surrounded(model.module, tiles, regrid)
         return Subject(reference.name, model, module, data, device, how, said=model.said)
     with named(f"model {reference.name}"):
         found = adapt_network(
@@ -121,7 +123,7 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
             classes=len(data.dataset.class_names),
             wishes=model.wishes,
         )
-    module, how = _surrounded(found.module, tiles, regrid)
+        module, how = _surrounded(found.module, tiles, regrid)
     return Subject(
         reference.name,
         model,
@@ -150,8 +152,8 @@ def _surrounded(network: nn.Module, tiles: Tiles | None, regrid: Regrid) -> tupl
     """A network asked tile by tile and at a spacing, where either is wanted; and its identity."""
     module, said = network, []
     if tiles is not None:
-        module = TiledNetwork(module, tiles)
-        said.append(str(tiles))
+        module, how = in_tiles(module, tiles)
+        said.append(how)
     if regrid.score_on == "original":
         module = OnSpacing(module, regrid)
         said.append(f"at {regrid.spacing} mm")

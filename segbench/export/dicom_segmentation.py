@@ -1,7 +1,9 @@
 """What a network made of a case as DICOM segmentations (SEG), by highdicom (an extra).
 
-One is about the source series, the other about the derived series of the attacked images. They bear
-the name of a prediction, by which the reader of series knows that they are no labels.
+One is about the source series. The other refers to the derived series of the attacked images and
+is of them as they were attacked and scored, in float32: the derived files are rounded to whole
+numbers, of which the network may make something else. They bear the name of a prediction, by which
+the reader of series knows that they are no labels.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ _MAY_BE_EMPTY = (  # and must be there; in files made anonymous they often are n
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
     *("StudyID", "StudyDate", "StudyTime"),
 )
-CLEAN, ADVERSARIAL = "prediction-clean.dcm", "prediction-adversarial.dcm"
+CLEAN, ADVERSARIAL = "prediction-clean.dcm", "prediction-adversarial-unrounded.dcm"
+_DESCRIPTIONS = {  # 64 characters at most
+    CLEAN: "prediction by a network, no ground truth",
+    ADVERSARIAL: "prediction of the attacked image before rounding, no truth",
+}
 
 
 def write_predictions(
@@ -53,7 +59,9 @@ def write_predictions(
         if name == ADVERSARIAL:
             derived = {one.path: written_file(folder, one.path) for one in slices}
         try:
-            made = _segmentation(slices, stacked, case.class_names[1:], derived, model)
+            made = _segmentation(
+                slices, stacked, case.class_names[1:], derived, model, _DESCRIPTIONS[name]
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -76,6 +84,7 @@ def _segmentation(
     names: Sequence[str],
     derived: dict[Path, Path],
     model: str,
+    description: str,
 ) -> Any:
     """A SEG of (slices, rows, columns, segments) about the files, or those derived of them."""
     highdicom, uid = import_highdicom(), import_pydicom().uid.generate_uid
@@ -95,7 +104,7 @@ def _segmentation(
             manufacturer_model_name=PREDICTION,
             software_versions=__version__,
             device_serial_number="0",
-            series_description="prediction by a network, no ground truth",
+            series_description=description,
         )
 
 

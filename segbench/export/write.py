@@ -135,7 +135,8 @@ def export_cell(
 def _write_predictions(
     folder: Path, attacked: Attacked, place: int, case: Case, model: str
 ) -> None:
-    """Beside a derived series what the network makes of it, and of its source, where it is kept."""
+    """Beside a derived series what the network made of its source and of the images before they
+    were rounded to the series' whole numbers, where that is kept."""
     labels, clean = attacked.labels, attacked.clean_labels
     if labels is None or clean is None or case.source is None or not is_dicom(case.source):
         return

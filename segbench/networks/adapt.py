@@ -22,6 +22,7 @@ from segbench.networks.answers import (
     Layout,
     Place,
     find_prediction,
+    place_text,
 )
 from segbench.networks.channels import channels_seen, convert_channels, rule_for
 from segbench.networks.fitting import Fit, find_fit, pad
@@ -194,6 +195,8 @@ class _Door:
 def _sentences(fit: Fit, resize: Resize) -> tuple[str, ...]:
     """What is done to the answers and images of a network, where that is worth a word."""
     found, said = fit.found, []
+    if found.beside:
+        said.append(f"of its answer {place_text(found.place)} is scored; --output takes another")
     if found.share > 1:
         said.append(
             f"its answer is 1/{found.share} of the images' size along every axis; it is enlarged "

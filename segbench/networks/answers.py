@@ -3,13 +3,13 @@
 An answer may be a tensor, or lists, dictionaries and dataclasses of them, one within another. Every
 tensor in it that has the images' size, or a half or a quarter of it, may be the prediction. Where
 several remain it cannot be known which one is, so the user is asked (``--output``), never guessed
-for.
+for; the largest of a list of one channel count, as deep supervision gives them, is none of several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -42,6 +42,7 @@ class Found:
     Attributes:
         share: how many times smaller than the images it is, along every axis.
         plausible: whether it has as many channels as the data's classes need.
+        beside: how many other tensors there are in the answer, unless the user has said which.
     """
 
     place: Place
@@ -49,6 +50,7 @@ class Found:
     layout: Layout
     share: int
     plausible: bool
+    beside: int = 0
 
 
 def find_prediction(
@@ -74,12 +76,13 @@ def find_prediction(
     main = [one for one in found if one.plausible and _last(one) == _NAMED[0]]
     if len(main) == 1:  # of features and logits of another size, as transformers names them
         found = [one for one in found if one is main[0] or one.share == main[0].share]
-    for share in (1, *SHARES):
-        of_share = [one for one in found if one.share == share]
-        rank = [one for one in of_share if one.plausible] or of_share
-        if rank and (share == 1 or len(found) == len(of_share) or rank[0].plausible):
-            return _only(rank, images)
-    return None
+    found = [one for one in found if one.plausible] or found
+    largest = min((one.share for one in found), default=0)
+    rank = [one for one in found if one.share == largest]
+    if not rank or (largest > 1 and len(rank) < len(found) and not rank[0].plausible):
+        return None
+    alike = classes is None or len(rank) == len(found) or _supervised(found)
+    return replace(_only(rank if alike else found, images), beside=len(tensors) - 1)
 
 
 def pick(answer: Any, place: Place) -> Tensor:
@@ -184,6 +187,12 @@ def _only(found: Sequence[Found], images: Tensor) -> Found:
         f"the network answers images {tuple(images.shape)} with several tensors that may be its "
         f"prediction ({listed}); say which one is: {options}"
     )
+
+
+def _supervised(found: Sequence[Found]) -> bool:
+    """Whether they are lists of one channel count, as a network gives at every depth."""
+    counts = {channels_second(one.tensor, one.layout).shape[1] for one in found}
+    return len(counts) == 1 and all(isinstance(step, int) for one in found for step in one.place)
 
 
 def _last(found: Found) -> str:

@@ -53,8 +53,8 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     seen = _seen(intensity)
     if dataset.spatial_dims == 3:
         shown["data"] = proposed(seen, geometry.pixdim)
-    if names and not ending.sigmoid:
-        said += class_names_differ(names[1:], dataset)
+    if names:  # of sigmoids none is the background's
+        said += class_names_differ(names if ending.sigmoid else names[1:], dataset)
     if skip:
         said += (f"{', '.join(sorted(skip))} left out, as asked for",)
     return LoadedModel(

@@ -70,6 +70,7 @@ class CombinedReference:
             exact=True,
             card=alone.card if alone else None,
             member_cards=tuple(model.card for model in loaded if model.card),
+            learnt=frozenset().union(*(model.learnt for model in loaded)),
             shown={"combined": f"{_RULE} of {', '.join(m.name for m in self.members)}"
                    + (", over all flips" if self.flips else "")},
             said=tuple(sentence for model, (_, _, said) in zip(loaded, members, strict=True)

@@ -39,6 +39,15 @@ _IMAGE_PART = {"Sam2VideoModel": "Sam2Model"}  # as which SAM 2 is published; on
 _INDEX = "model.safetensors.index.json"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _RESCALE = 1 / 255
+_PREPROCESSED = (  # beside scaling: key, what it does, and the key of its size
+    ("do_resize", "resizes images", "size"),
+    ("do_center_crop", "crops their centre", "crop_size"),
+    ("do_pad", "pads them", "pad_size"),
+    ("do_thumbnail", "makes thumbnails of them", ""),
+    ("do_align_long_axis", "turns them", ""),
+    ("do_reduce_labels", "takes label 0 for none and counts the others from 0 on", ""),
+    ("reduce_labels", "takes label 0 for none and counts the others from 0 on", ""),
+)
 
 
 def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishes) -> LoadedModel:
@@ -71,6 +80,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         wishes = replace(wishes, normalize=f"mean={mean},std={std}")
     elif not wishes.normalize:
         said = ("no preprocessor_config.json says how its images are scaled; see --normalize",)
+    said += _left_out(path)
     model = own_model(body, source_hash(body), dataset, wishes)
     shown = {**facts, "scale": wishes.normalize or "pixels in 0 to 1"}
     return replace(model, shown=shown, said=said, licence=licence)
@@ -206,6 +216,30 @@ def _scale(path: Path) -> tuple[list[float], list[float]] | None:
         return [float(m) * share for m in mean], [float(s) * share for s in std]
     except (TypeError, ValueError, ZeroDivisionError):
         raise UserError(f"{path}/preprocessor_config.json has no mean and deviation") from None
+
+
+def _left_out(path: Path) -> tuple[str, ...]:
+    """The sentence about what its own preprocessor does to images or labels, and is not done."""
+    if not (path / "preprocessor_config.json").is_file():
+        return ()
+    said = _read_json(path, "preprocessor_config.json")
+    done = [
+        text + (f" to {_size(said[of])}" if said.get(of) else "")
+        for key, text, of in _PREPROCESSED
+        if said.get(key)
+    ]
+    if not done:
+        return ()
+    return (
+        f"its own preprocessor also {', '.join(done)}; this is not done here: it sees images at "
+        "the data's size (size= of the data set changes it) and is scored by the data's labels",
+    )
+
+
+def _size(said: Any) -> str:
+    if isinstance(said, dict):
+        return ", ".join(f"{key} {value}" for key, value in said.items())
+    return str(said)
 
 
 def _licence(path: Path) -> str:

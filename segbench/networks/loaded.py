@@ -41,6 +41,8 @@ class LoadedModel:
         exact: whether its gradients must be fp32.
         shown: what ``inspect`` shows of it: tiles, window, classes, prompts.
         member_cards: of those of an ensemble's members that ``segbench train`` made.
+        learnt: of another library's, the names of the cases that it was trained on, as far as its
+            files say.
         licence: what its files say that it is under; "" where they say nothing.
         said: what the user should know of it, in sentences.
         oracle: scores the cases that others measured it on, beside what they found; None where
@@ -58,6 +60,7 @@ class LoadedModel:
     exact: bool = False
     card: Card | None = None
     member_cards: tuple[Card, ...] = ()
+    learnt: frozenset[str] = frozenset()
     licence: str = ""
     shown: Mapping[str, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.imported import refuse_wishes
 from segbench.networks.loaded import Compared, LoadedModel
 from segbench.networks.met import class_names_differ, clipped_data, proposed
+from segbench.networks.nnunet_cases import training_cases
 from segbench.networks.nnunet_network import NnunetNetwork
 from segbench.networks.nnunet_plans import (
     Plans,
@@ -53,6 +54,7 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     if plans.regions and _overlap(dataset):
         module.keep_regions()
     facts = {"source": source_hash(module), "layers": layers_hash(module)}
+    known = training_cases(plans)
     return LoadedModel(
         module,
         state_hash(module),
@@ -60,7 +62,8 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         exact=True,
         licence=str(plans.dataset.get("licence") or plans.dataset.get("license") or ""),
         shown=_shown(plans, module),
-        said=_said(plans, dataset, module),
+        learnt=known.learnt,
+        said=(*_said(plans, dataset, module), *known.said(dataset)),
         oracle=_oracle(plans, module, dataset),
         measured=validation_jaccard(plans),
     )

@@ -252,3 +252,18 @@ def validation_dice(plans: Plans, fold: str) -> dict[str, list[float]]:
     except (KeyError, TypeError, ValueError):
         return {}
     return found
+
+
+def validation_cases(plans: Plans, fold: str) -> frozenset[str]:
+    """The names of the cases that nnU-Net validated a fold on; none where it did not."""
+    path = plans.folder / f"fold_{fold}" / "validation" / "summary.json"
+    if not path.is_file():
+        return frozenset()
+    try:
+        cases = _read_json(path)["metric_per_case"]
+        return frozenset(
+            Path(one["prediction_file"]).name.removesuffix(plans.dataset["file_ending"])
+            for one in cases
+        )
+    except (KeyError, TypeError, ValueError):
+        return frozenset()

@@ -102,16 +102,18 @@ class TiledNetwork(nn.Module):
 
     Attributes:
         inner: answers about a tile; its parameters are not trained.
+        before: what is done to the whole image first.
     """
 
     tiled = True
 
-    def __init__(self, inner: nn.Module, tiles: Tiles) -> None:
+    def __init__(self, inner: nn.Module, tiles: Tiles, before: nn.Module | None = None) -> None:
         super().__init__()
-        self.inner, self.tiles = inner, tiles
+        self.inner, self.tiles, self.before = inner, tiles, before or nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
+        images = self.before(images)
         if len(self.tiles.slices(images.shape[2:])) == 1:
             return self.ask(images)
         stitched: Tensor = _Stitched.apply(images, self.ask, self.tiles)  # type: ignore[no-untyped-call]

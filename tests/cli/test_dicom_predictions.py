@@ -70,7 +70,8 @@ def test_predictions_are_written_as_segmentations_of_both_series(
     case = load_dataset(spec, tmp_path / "data").load(kept.case_ids[0])
     assert (kept.labels != kept.clean_labels).any()
     source = pydicom.dcmread(case.source)
-    for which, labels in (("clean", kept.clean_labels), ("adversarial", kept.labels)):
+    both = (("clean", kept.clean_labels), ("adversarial-unrounded", kept.labels))
+    for which, labels in both:
         (path,) = (tmp_path / "out").rglob(f"prediction-{which}.dcm")
         found = highdicom.seg.segread(path)
         assert tuple(one.SegmentLabel for one in found.SegmentSequence) == names
@@ -78,9 +79,10 @@ def test_predictions_are_written_as_segmentations_of_both_series(
         about = str(found.ReferencedSeriesSequence[0].SeriesInstanceUID)
         own = {str(pydicom.dcmread(p).SeriesInstanceUID) for p in path.parent.glob("*.dcm")
                if not p.name.startswith("prediction")}  # fmt: skip
-        assert own == {about} if which == "adversarial" else about == source.SeriesInstanceUID
+        assert own == {about} if which != "clean" else about == source.SeriesInstanceUID
         right = labels[0].numpy()
         planes = right if kind == "structures" else [right == 1]
+        assert ("before rounding" in found.SeriesDescription) == (which != "clean")
         assert found.pixel_array.sum() == sum(map(np.count_nonzero, planes))
 
 

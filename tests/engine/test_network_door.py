@@ -51,6 +51,15 @@ def test_declared_sigmoids_are_never_argmaxed_together(prepared: Any) -> None:
     assert planes[:, 2].eq(0).all()
 
 
+def test_two_declared_sigmoids_are_no_softmax_over_two_classes(prepared: Any) -> None:
+    module = Answers(lambda x: torch.cat([x, -x], 1))
+    module.output = "sigmoid"  # type: ignore[assignment]
+    with pytest.raises(UserError, match='declares output = "sigmoid" and returned 2 channels'):
+        prepared(module, IMAGES)
+    module.answer = lambda x: x
+    assert prepared(module, IMAGES).exact_logits(IMAGES).shape == (2, 2, 6, 5)
+
+
 def test_a_networks_own_postprocessing_makes_the_labels(prepared: Any) -> None:
     module = Answers(lambda x: torch.cat([x, -x], 1))
     module.postprocess = lambda logits: torch.ones_like(logits[:, 0]).long()  # type: ignore[assignment]

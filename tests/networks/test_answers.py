@@ -218,3 +218,43 @@ def test_a_constant_answer_is_marked_as_that_and_not_as_probabilities() -> None:
     net = Threshold(lambda z, x: fixed + 0 * z)
     adapted = adapt_network(net, [(1, 16, 16)])
     assert (adapted.probabilities, adapted.marks) == (None, ("constant-network",))
+
+
+def half(z: Tensor) -> Tensor:
+    return F.avg_pool2d(z, 2)
+
+
+def two(z: Tensor) -> Tensor:
+    return torch.cat([-z, z], 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "place"),
+    [
+        (lambda z, x: {"out": two(half(z)), "aux": two(z)}, ("out",)),
+        (lambda z, x: {"out": two(z), "aux": two(half(z))}, ("out",)),
+        (lambda z, x: [two(half(z)), two(z)], (1,)),
+        (lambda z, x: (two(z), [two(half(z)), two(half(half(z)))]), (0,)),
+        (lambda z, x: (two(half(z)), [z.expand(-1, 7, -1, -1)]), (0,)),
+    ],
+    ids=["out beside aux", "aux smaller", "deep supervision", "nested", "features"],
+)
+def test_a_larger_tensor_is_not_taken_for_being_larger(answer: Any, place: Any) -> None:
+    adapted = adapt_network(Threshold(answer), [(1, 16, 16)], classes=2)
+    assert adapted.place == place
+    named = ".".join(map(str, place))
+    assert any(said.startswith(f"of its answer {named} is scored") for said in adapted.said)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda z, x: (two(half(z)), x),
+        lambda z, x: {"lesion": half(z), "organ": z},
+        lambda z, x: {"seg": two(half(half(z))), "edge": two(half(z))},
+    ],
+    ids=["reconstruction", "organ", "both smaller"],
+)
+def test_a_smaller_tensor_that_may_be_it_is_asked_about(answer: Any) -> None:
+    with pytest.raises(UserError, match="several tensors that may be its prediction"):
+        adapt_network(Threshold(answer), [(1, 16, 16)], classes=2)

@@ -160,6 +160,19 @@ def test_segformer_is_enlarged_from_a_quarter_of_the_size(saved: Path) -> None:
     assert_close(*gradients, atol=1e-4, rtol=1e-3)
 
 
+def test_what_its_preprocessor_does_beside_scaling_is_told_of(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "segformer"
+    shutil.copytree(saved / "segformer", folder)
+    assert not loaded(f"hf:{folder}")[0].said
+    scale = json.loads((folder / "preprocessor_config.json").read_text())
+    more = {"do_resize": True, "size": {"height": 512, "width": 512}, "do_center_crop": False,
+            "crop_size": 100, "do_reduce_labels": True}  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps({**scale, **more}))
+    (said,) = loaded(f"hf:{folder}")[0].said
+    assert "resizes images to height 512, width 512, takes label 0 for none" in said
+    assert "crop" not in said
+
+
 def test_queries_become_semantic_scores(saved: Path) -> None:
     model, _ = loaded(f"hf:{saved / 'mask2former'}")
     adapted = adapt_network(model.module, [(3, 32, 32)], model.normalization, classes=2)

@@ -345,6 +345,50 @@ def test_each_fold_is_compared_on_its_own_cases(tmp_path: Path, volumes: Path) -
     assert not model.measured
 
 
+@pytest.mark.parametrize(
+    ("folds", "there", "learnt", "words"),
+    [
+        ("0", "01", {"c1"}, "1 of the data's 4 cases are of its training"),
+        ("0+1", "01", {"c0", "c1"}, "2 of the data's 4 cases are of its training"),
+        ("0", "0", set(), "3 of the data's 4 cases are not among those"),
+        ("0", "", set(), ""),
+    ],
+)
+def test_cases_of_its_training_are_told_of_as_far_as_its_folds_list_them(
+    folds: str, there: str, learnt: set[str], words: str, tmp_path: Path, volumes: Path
+) -> None:
+    """Each fold validates on a case of its own, so that the others have seen it."""
+    folder = results(tmp_path)
+    for fold in there:
+        summarise(folder, fold, {f"c{fold}": [0.5, 0.5]})
+    model = loaded(f"nnunet:{folder},folds={folds}", data(volumes))
+    assert model.learnt == learnt
+    told = [said for said in model.said if "of the data's" in said]
+    assert (words in " ".join(told)) if words else not told
+    dataset = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**dataset, "numTraining": len(there)}))
+    model = loaded(f"nnunet:{folder},folds={folds}", data(volumes))
+    assert not any("may be trained" in said for said in model.said) or not there
+
+
+def test_the_splits_beside_the_folds_tell_all_where_they_are_the_folds_own(
+    tmp_path: Path, volumes: Path
+) -> None:
+    folder = results(tmp_path, folds="0")
+    summarise(folder, "0", {"c0": [0.5, 0.5]})
+    splits = [{"train": ["c1", "c2"], "val": ["c0"]}]
+    (folder.parent / "splits_final.json").write_text(json.dumps(splits))
+    output, _ = attacked(folder, volumes, "--eps", "0", limit=2)
+    assert "2 of the data's 4 cases are of its training" in output
+    (run,) = read_runs(Workspace(folder.parent / "runs"))
+    cases = {case.case_id: case.trained for case in run.asked[0].cases}
+    assert cases == {name: name in ("c1", "c2") for name in cases}
+    assert cases
+    splits[0]["val"] = ["c3"]
+    (folder.parent / "splits_final.json").write_text(json.dumps(splits))
+    assert not loaded(f"nnunet:{folder}", data(volumes)).learnt
+
+
 @pytest.mark.parametrize(("stated", "apart"), [(nan, 0.0), (0.5, 1.0)])
 def test_a_class_that_is_nowhere_hides_no_other(
     stated: float, apart: float, tmp_path: Path, volumes: Path

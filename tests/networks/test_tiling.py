@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from toys import Curved
 
 from segbench.errors import UserError
+from segbench.networks.adapt import adapt_network
+from segbench.networks.front_layers import BitDepth
+from segbench.networks.fronted import Fronted
+from segbench.networks.normalize import Normalization
 from segbench.networks.tiling import TiledNetwork, Tiles, parse_tiles
+from segbench.networks.whole_image import in_tiles
 
 CASES = [
     (2, (21, 26), Tiles((8,))),
@@ -146,3 +151,39 @@ def test_what_is_no_tile_is_refused(text: str, overlap: float, words: str) -> No
         parse_tiles(text, overlap, "gaussian")
     with pytest.raises(UserError, match="has 3 sides; these images have 2 axes"):
         Tiles((8, 8, 8)).within((32, 32))
+
+
+class Gain(nn.Module):
+    """Each pixel for itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([-images, images**3], 1)
+
+
+@pytest.mark.parametrize("front", [False, True], ids=["plain", "front"])
+def test_an_image_is_normalised_by_itself_and_not_by_its_tiles(front: bool) -> None:
+    """So a network whose every pixel is for itself answers the same in tiles."""
+    images = torch.rand(2, 1, 21, 26, generator=torch.Generator().manual_seed(0)) ** 2
+    images[..., :8, :8] = 0.3  # a tile of one value, which zscore would make zero
+    weights = torch.randn(2, 2, 21, 26, generator=torch.Generator().manual_seed(1))
+
+    def asked(tiled: bool) -> tuple[Tensor, Tensor]:
+        found = adapt_network(Gain(), [(1, 8, 8)], Normalization(per_image=True), classes=2).module
+        network = Fronted(nn.Tanh(), found) if front else found
+        leaf = images.clone().requires_grad_()
+        answer = (in_tiles(network, Tiles((8,)))[0] if tiled else network)(leaf)
+        (gradient,) = torch.autograd.grad((answer * weights).sum(), leaf)
+        return answer.detach(), gradient
+
+    for tiled, whole in zip(asked(True), asked(False), strict=True):
+        torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_done_to_whole_images_is_part_of_what_a_tiled_network_is() -> None:
+    plain = adapt_network(Gain(), [(1, 8, 8)], classes=2).module
+    tiles = Tiles((8,))
+    assert in_tiles(plain, tiles)[1] == str(tiles)
+    assert in_tiles(Fronted(BitDepth(), plain), tiles)[1] == f"{tiles} of what bitdepth gives"
+    scaled = adapt_network(Gain(), [(1, 8, 8)], Normalization(per_image=True), classes=2).module
+    with pytest.raises(UserError, match=r"by the image's own mean .*; leave --tiles out"):
+        in_tiles(nn.Sequential(scaled), tiles)
