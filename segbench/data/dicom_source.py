@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +103,15 @@ class RadiographSource(PairSource):
 
 
 def pixel_spacing(header: Any) -> tuple[float, ...] | None:
-    """Millimetres along rows and columns, in the patient or at the detector; None if not said."""
-    said = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
-    return tuple(map(float, said)) if said else None
+    """Millimetres from row to row and column to column, in the patient or at the detector.
+
+    None where the header does not say, or says what is no length.
+    """
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        said = tuple(map(float, header.get(name) or ()))
+        if len(said) == 2 and all(0 < size < math.inf for size in said):
+            return said
+    return None
 
 
 def _stored_range(header: Any, path: Path) -> tuple[float, float]:

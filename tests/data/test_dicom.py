@@ -272,9 +272,9 @@ def test_radiographs_are_pictures_bright_where_they_are_seen_bright(
     assert case.group_id == "p1"
 
 
-@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("other", [(), None, [0, 0]], ids=["absent", "empty", "zero"])
 @pytest.mark.parametrize("sized", [0, 1, 3])
-def test_distances_of_a_data_set_are_of_one_unit(sized: int, empty: bool, tmp_path: Path) -> None:
+def test_distances_of_a_data_set_are_of_one_unit(sized: int, other: Any, tmp_path: Path) -> None:
     """A mean of millimetres and pixels is no number."""
     from PIL import Image
 
@@ -283,8 +283,8 @@ def test_distances_of_a_data_set_are_of_one_unit(sized: int, empty: bool, tmp_pa
         one = pixels(dataset("DX", f"p{n}", UID(), UID()), RANDOM.integers(0, 4096, (9, 7)))
         if n < sized:
             one.ImagerPixelSpacing = [0.2, 0.3]
-        if empty:
-            one.PixelSpacing = None
+        if other != ():
+            one.PixelSpacing = other
         one.save_as(tmp_path / f"x{n}.dcm", enforce_file_format=True)
         mask = np.arange(63).reshape(9, 7) % 2
         Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "labels" / f"x{n}.png")

@@ -84,6 +84,13 @@ def test_the_fingerprint_follows_contents_and_not_the_place(tmp_path: Path) -> N
     assert Folder(root=tmp_path / "elsewhere").fingerprint() != first
 
 
+def test_pictures_are_clipped_by_a_range_and_by_nothing_else(tmp_path: Path) -> None:
+    assert Folder(root=make(tmp_path)).clipping is None
+    clipping = Folder(root=tmp_path, range="10..90").clipping
+    assert clipping
+    assert (clipping.ends, clipping.clips_nothing) == ((10, 90), False)
+
+
 def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "images" / "c0.png").write_text("text")
