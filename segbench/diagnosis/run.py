@@ -60,7 +60,7 @@ def diagnose_model(
 
 
 def _contents(subject: Subject, cases: list[Case]) -> str:
-    axes = axes_met(subject.model, ((case.sha256, file_axes(case)) for case in cases))
+    axes = axes_met(subject.model, ((c.case_id, c.sha256, file_axes(c)) for c in cases))
     return digest({"cases": sorted(case.sha256 for case in cases), **axes_facts(axes)})
 
 

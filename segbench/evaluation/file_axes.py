@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from segbench.api import Case, MeetsCases
+from segbench.errors import UserError
 from segbench.networks.loaded import LoadedModel
 from segbench.store.records import digest
 
@@ -25,18 +26,32 @@ def file_axes(case: Case) -> str:
     return "".join(map(str, aff2axcodes(case.affine)))
 
 
-def axes_met(model: LoadedModel, cases: Iterable[tuple[str, str]]) -> str:
+def axes_met(model: LoadedModel, cases: Iterable[tuple[str, str, str]]) -> str:
     """What the axes of files add to the identity of what a network answers; "" where nothing.
 
     The axes that all files have, so that more cases may join them; else a hash of which has which.
 
     Args:
-        cases: ``Case.sha256`` and ``file_axes`` of each.
+        cases: the id, ``Case.sha256`` and ``file_axes`` of each.
+
+    Raises:
+        UserError: two are the same but for their axes, and would share their scores.
     """
-    pairs = sorted(set(cases))
-    ways = {axes for _, axes in pairs}
-    if not isinstance(model.module, MeetsCases) or ways <= {""}:
+    if not isinstance(model.module, MeetsCases):
         return ""
+    known: dict[str, tuple[str, str]] = {}
+    for case_id, sha256, axes in cases:
+        other, lies = known.setdefault(sha256, (case_id, axes))
+        if lies != axes:
+            raise UserError(
+                f"cases {other} and {case_id} are the same volume, along {lies} in one file and "
+                f"{axes} in the other; a network that sees the files' axes answers differently, "
+                "and a volume has one score: leave one of them out"
+            )
+    ways = {axes for _, axes in known.values()}
+    if ways <= {""}:
+        return ""
+    pairs = sorted((sha256, axes) for sha256, (_, axes) in known.items())
     return ways.pop() if len(ways) == 1 else digest({"axes": pairs})
 
 

@@ -80,6 +80,6 @@ class Fits:
             known = CaseIndex(data.dataset, self.workspace).know(cases)
             if cases.unreadable:
                 raise UserError(next(iter(cases.unreadable.values())))
-        learnt = [known[entry.case_id] for entry in entries]
-        axes = axes_met(self.subject.model, ((case.sha256, case.axes) for case in learnt))
-        return digest({"cases": [case.sha256 for case in learnt], **axes_facts(axes)})
+        learnt = {entry.case_id: known[entry.case_id] for entry in entries}
+        axes = axes_met(self.subject.model, ((n, c.sha256, c.axes) for n, c in learnt.items()))
+        return digest({"cases": [case.sha256 for case in learnt.values()], **axes_facts(axes)})

@@ -249,7 +249,7 @@ def open_work(
         index = CaseIndex(data.dataset, workspace)
         listener.busy(f"reading {len(data.entries)} cases of {data.spec}")
         known = index.know(cases)
-        axes = axes_met(subject.model, ((case.sha256, case.axes) for case in known.values()))
+        axes = axes_met(subject.model, ((n, c.sha256, c.axes) for n, c in known.items()))
         subject = replace(subject, axes=axes)
         for attack in grid.attacks:
             check_targets(attack, {name: case.sha256 for name, case in known.items()})

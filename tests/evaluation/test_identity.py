@@ -274,6 +274,22 @@ def test_a_file_turned_is_another_case_to_a_network_that_sees_its_axes_and_to_no
         )
 
 
+def test_one_volume_along_two_axes_is_no_two_cases_of_a_network_that_sees_them(
+    tmp_path: Path,
+) -> None:
+    runs, root = tmp_path / "runs", tmp_path / "data"
+    save_volumes(root, "RAS")
+    save_volumes(tmp_path / "other", "LPS")
+    for folder in ("images", "masks"):
+        shutil.copy(tmp_path / "other" / folder / "v0.nii.gz", root / folder / "v7.nii.gz")
+    (root / "split.csv").write_text("case_id,split\nv0,test\nv7,test\nv1,train\n")
+    volumes = Folder(root=root, mode="volumes", split="split.csv")
+    data = select_data("folder:mode=volumes", volumes, "test", None)
+    run(runs, data, Sloped)
+    with pytest.raises(UserError, match="cases v0 and v7 are the same volume, along RAS in one"):
+        run(runs, data, SlopedInFile)
+
+
 def test_more_cases_join_those_whose_files_have_the_same_axes(tmp_path: Path) -> None:
     runs, root = tmp_path / "runs", tmp_path / "data"
     run(runs, save_volumes(root, "LPS", "LPS"), SlopedInFile)
