@@ -126,7 +126,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             chosen = [
                 whole_band(at_most(a, ENOUGH)) if kinds else at_most(a, BRIEF) for a in chosen
             ]
-            metafunc.parametrize(fixture, chosen, ids=lambda attack: attack.label)
+            metafunc.parametrize(fixture, [*map(_as_long, chosen)], ids=lambda attack: attack.label)
+
+
+def _as_long(attack: NamedAttack) -> Any:
+    """A parameter; a suite's thorough form takes as long as all other costs together."""
+    slow = "cost=thorough" in attack.label
+    return pytest.param(attack, marks=pytest.mark.slow) if slow else attack
 
 
 @pytest.fixture

@@ -66,11 +66,14 @@ def test_a_masked_loss_moves_no_pixel_that_is_already_wrong(prepared: Any, run: 
     assert torch.equal(still, wrong)
 
 
-def test_a_network_with_one_sigmoid_is_told_to_choose_another_loss(prepared: Any, run: Any) -> None:
+@pytest.mark.parametrize("loss", ["logit-norm", "metric-logit-norm"])
+def test_a_network_with_one_sigmoid_is_told_to_choose_another_loss(
+    loss: str, prepared: Any, run: Any
+) -> None:
     images, labels = torch.rand(2, 1, 4, 4), torch.ones(2, 4, 4).long()
     network = prepared(nn.Conv2d(1, 1, 1), images)
     with pytest.raises(UserError, match="choose another"):
-        run(network, load_attack("pgd:loss=logit-norm"), images, labels)
+        run(network, load_attack(f"pgd:loss={loss}"), images, labels)
 
 
 def overlap_to_be_found() -> tuple[Tensor, Tensor, Tensor]:
