@@ -156,4 +156,25 @@ class Compared(Smooth):
         return grown * (grown == features)
 
 
-HIDDEN = [Voting, Ranked, Topmost, Blind, Detached, Elsewhere, Counted, Scattered, Compared]
+class Written(Smooth):
+    """A mask that the features are written into."""
+
+    def between(self, features: Tensor) -> Tensor:
+        with torch.no_grad():
+            mask = (features > features.roll(1, -1)).to(features)
+        mask *= features
+        return mask
+
+
+HIDDEN = [
+    Written,
+    Voting,
+    Ranked,
+    Topmost,
+    Blind,
+    Detached,
+    Elsewhere,
+    Counted,
+    Scattered,
+    Compared,
+]

@@ -40,8 +40,10 @@ from segbench.engine.objective import NetworkObjective
 from segbench.engine.outcome import Outcome
 from segbench.evaluation.batch import Batch, collate
 from segbench.metrics import regions
+from segbench.store.diagnoses import DIFFERENCES, ROUTES
 
 _ATTACKED, _SCORED, _PLACES, _FORWARDS = -1, -2, -3, -4  # draws that no attack uses
+_DRAWS = {"random-network", "stateful-network"}
 _FEW = 2  # images that gradients are held against finite differences on
 
 Scores = NDArray[np.float64]
@@ -129,14 +131,21 @@ class Examination:
                 self.network.gradient.module(handed(leaf)), leaf
             ).requires_grad
 
+    @property
+    def needless(self) -> tuple[str, ...]:
+        """The checks that such a network cannot be held to: its answers are drawn, or its
+        gradients are others by design."""
+        if self.network.samples > 1 or not _DRAWS.isdisjoint(self.network.marks):
+            return ROUTES, DIFFERENCES
+        return (DIFFERENCES,) if {"bpda", UNPOOLING}.intersection(self.network.marks) else ()
+
     def unforetold(self) -> float | None:
         """The share of what logits change by, on images moved a little, that gradients miss.
 
         None of a network that draws, or whose gradients are meant to be others than its own.
         """
         network = self.network
-        declared = {"bpda", UNPOOLING}.intersection(network.marks)
-        if network.unseen is None or declared:
+        if DIFFERENCES in self.needless:
             return None
         module = (network.gradient.exact or network.gradient).module
         network.meet(self.batches[0].cases)

@@ -56,6 +56,7 @@ def diagnose_model(
         versions={"segbench": __version__, "torch": version("torch")},
         verdict=overall(checks),
         checks=tuple(checks),
+        needless=examined.needless,
     )
 
 

@@ -57,7 +57,7 @@ class Network(Answers):
             ``batch-dependent``, ``probabilities``, ``hidden-routes``), and what they were attacked
             through (``bpda``, ``eot:N``, ``unpooling``, ``unrepeatable``).
         unseen: the share of what its answer changes by that no gradient sees; None where it was not
-            measured, as of a network that draws.
+            measured: of a network that draws, or refuses an image with a gradient.
         largest_batch: cases that fit in memory at once, None until a batch did not.
         alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
             is prepared, and of a network that is asked about one case at a time anyway.
@@ -163,7 +163,7 @@ class Network(Answers):
             own = (StraightThrough, Pooling, Unpooling)
             seen = [layer for layer in smooth.modules() if isinstance(layer, own)]
             self.unseen = unseen_share(ask, image, seen)
-            hidden |= self.unseen > UNSEEN
+            hidden |= (self.unseen or 0) > UNSEEN
             if not seen and any(isinstance(m, torch.jit.ScriptModule) for m in smooth.modules()):
                 hidden |= self._misleads(ask, image)
         return (UNPOOLING,) * (known > 0) + (HIDDEN_ROUTES,) * hidden

@@ -72,7 +72,10 @@ class _Held(TorchFunctionMode):
         name, recording = getattr(func, "__name__", ""), torch.is_grad_enabled()
         if recording:
             written = args[0] if args and _writes(name) else None
-            given = tree_map(lambda leaf: leaf if leaf is written else self._holding(leaf), given)
+            given = tree_map(
+                lambda leaf: self._rewritten(leaf) if leaf is written else self._holding(leaf),
+                given,
+            )
         result = func(*given[0], **given[1])
         if recording and name in _LEAVE:
             return self._noted(result, lambda: result)
@@ -90,6 +93,14 @@ class _Held(TorchFunctionMode):
             return leaf
         return self._noted(leaf, leaf.clone)
 
+    def _rewritten(self, leaf: Any) -> Any:
+        """What is written into: it stays the very tensor, with what was noted in it."""
+        kept = self._holding(leaf)
+        if kept is not leaf:
+            with torch.no_grad():
+                leaf.copy_(kept)
+        return leaf
+
     def _noted(self, value: Any, kept: Callable[[], Any]) -> Any:
         if not self.held:
             self.noted.append(kept())
@@ -100,10 +111,10 @@ class _Held(TorchFunctionMode):
 
 def unseen_share(
     ask: Callable[[Tensor], Tensor], image: Tensor, seen: Sequence[nn.Module] = ()
-) -> float:
+) -> float | None:
     """The share of what an answer changes by that no gradient sees; 0 where nothing is hidden.
 
-    And 0 of a network that refuses an image with a gradient: attacks that need one say so.
+    None of a network that refuses an image with a gradient: attacks that need one say so.
 
     Args:
         ask: an image (1, C, *spatial) to logits, the same ones each time.
@@ -117,7 +128,7 @@ def unseen_share(
     except _REFUSALS as error:
         if is_out_of_memory(error):
             raise
-        return 0.0
+        return None
     if not noted:
         return 0.0
     signs = torch.randint(0, 2, image.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1

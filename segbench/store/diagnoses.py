@@ -31,12 +31,14 @@ _OF_A_LOSS = (
     "a huge eps reaches chance",
     "gradients against black box",
 )
+ROUTES = "routes without a gradient"  # not of a network that draws
+DIFFERENCES = "gradients against finite differences"  # nor of one that brings its own gradients
 CHECKS = frozenset(
     {
         "two identical forwards",
-        "routes without a gradient",  # not of a network that draws
+        ROUTES,
         "saturated logits",
-        "gradients against finite differences",  # nor of one that brings gradients of its own
+        DIFFERENCES,
         *_OF_A_LOSS,
         *(f"{name} (scored-hinge)" for name in _OF_A_LOSS),
         "standard against all others",
@@ -76,6 +78,7 @@ class Diagnosis(BaseModel):
         precision: of the gradients.
         versions: of segbench and torch.
         verdict: the worst of the checks'.
+        needless: the checks that such a network cannot be held to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,6 +98,7 @@ class Diagnosis(BaseModel):
     versions: dict[str, str]
     verdict: Verdict
     checks: tuple[Check, ...]
+    needless: tuple[str, ...] = ()
 
     @property
     def subject(self) -> tuple[str, str, str]:
@@ -105,6 +109,11 @@ class Diagnosis(BaseModel):
     def made(self) -> frozenset[str]:
         """The names of its checks."""
         return frozenset(check.name for check in self.checks)
+
+    @property
+    def lacking(self) -> list[str]:
+        """The checks that are made by now and were not."""
+        return sorted(CHECKS - self.made - {*self.needless})
 
     @property
     def _asked(self) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segbench.plugins.naming import CLEAN
-from segbench.store.diagnoses import CHECKS, VERDICTS, Diagnosis
+from segbench.store.diagnoses import VERDICTS, Diagnosis
 from segbench.tables.certified import KIND
 from segbench.tables.texts import by_key, few
 
@@ -141,7 +141,7 @@ def _passes(told: Sequence[_Found]) -> Iterator[str]:
     alike: dict[tuple[str, str, int, str], dict[str, None]] = {}
     for found in told:
         if found.one.verdict == "pass":
-            lacking = few(sorted(CHECKS - found.one.made))
+            lacking = few(found.one.lacking)
             key = found.data, _how(found.one), len(found.one.checks), lacking
             alike.setdefault(key, {})[found.who.name] = None
     for (data, how, checks, lacking), names in sorted(alike.items()):

@@ -303,6 +303,17 @@ def test_a_declared_defence_is_attacked_around_and_does_not_fail(
     assert "fail" not in found.values(), found
 
 
+def test_a_network_that_draws_or_is_declared_is_not_held_to_what_is_moot(examine: Any) -> None:
+    for module, needless in (
+        (Blobs(), ()),
+        (DeclaredRounded(), (DIFFERENCES,)),
+        (Shaken(), (ROUTES, DIFFERENCES)),
+    ):
+        examined = examine(module, count=FEW)
+        assert examined.needless == needless
+        assert (examined.unforetold() is None) == bool(needless)
+
+
 def test_images_of_an_honest_twin_unmask_a_network(examine: Any) -> None:
     """What its own gradient does not find, that of the same network without the front does."""
     found = verdicts(examine(Rounded()), [examine(Blobs())])

@@ -6,7 +6,7 @@ import pytest
 
 from segbench.diagnosis import checks
 from segbench.errors import UserError
-from segbench.store.diagnoses import CHECKS, Diagnosis, read_diagnoses, write_diagnosis
+from segbench.store.diagnoses import CHECKS, DIFFERENCES, Diagnosis, read_diagnoses, write_diagnosis
 from segbench.store.records import record_path, write_record
 from segbench.store.workspace import Workspace
 from segbench.tables.build import build_tables
@@ -159,6 +159,14 @@ def test_a_file_of_before_is_read_and_the_same_examination_replaces_it(workspace
     assert old in read_diagnoses(workspace)
     write_diagnosis(workspace, diagnosis(PASSED))
     assert read_diagnoses(workspace) == [diagnosis(PASSED, cases=1), diagnosis(PASSED)]
+
+
+def test_a_check_that_a_network_cannot_be_held_to_is_not_lacking() -> None:
+    """Of a network that unpools, gradients are others than its answers' by design."""
+    less = tuple(PASSED.model_copy(update={"name": n}) for n in CHECKS - {DIFFERENCES})
+    made = diagnosis(PASSED).model_copy(update={"checks": less})
+    assert made.lacking == [DIFFERENCES]
+    assert made.model_copy(update={"needless": (DIFFERENCES,)}).lacking == []
 
 
 def test_of_other_data_and_by_fewer_checks_is_told_as_what_it_is(row, frame):
