@@ -9,6 +9,7 @@ image is then not what its gradient foretells.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 
 import torch
 from torch import Tensor
@@ -38,9 +39,10 @@ def unforetold_share(exact: Ask, followed: Ask, images: Tensor) -> float:
         images: (B, C, *spatial) in [0, 1].
     """
     large = _missed(exact, followed, images, 4 * STEP)
-    if large > _SURE:
-        return min(large, 1.0)
-    return max(0.0, 2 * _missed(exact, followed, images, STEP) - large)
+    if not large <= _SURE:  # so too a NaN, which foretells nothing
+        return 1.0 if isnan(large) else min(large, 1.0)
+    small = _missed(exact, followed, images, STEP)
+    return 1.0 if isnan(small) else max(0.0, 2 * small - large)
 
 
 def _missed(exact: Ask, followed: Ask, images: Tensor, step: float) -> float:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from math import isnan
 from typing import Any
 
 import torch
@@ -146,9 +147,10 @@ def unseen_share(
 
     try:
         large = share(4 * STEP)
-        if not UNSEEN < large < _SURE:
+        if large <= UNSEEN or large >= _SURE:
             return min(large, 1.0)
-        return max(0.0, 2 * share(STEP) - large)
+        small = share(STEP)
+        return 1.0 if isnan(large + small) else max(0.0, 2 * small - large)
     except (*_REFUSALS, IndexError) as error:
         if is_out_of_memory(error):
             raise

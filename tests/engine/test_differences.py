@@ -40,6 +40,26 @@ def test_what_does_not_change_is_foretold() -> None:
     assert share(Constant()) == 0
 
 
+class NoGradient(torch.autograd.Function):
+    """A root's, of zero: the answer is right, and its gradient is no number."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * torch.nan
+
+
+def test_a_gradient_that_is_no_number_foretells_nothing() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.Tensor(NoGradient.apply(images)) - 0.5
+
+    assert share(Broken()) == 1
+
+
 class Votes(nn.Module):
     """Which neighbour is brighter."""
 
