@@ -146,6 +146,7 @@ def row() -> Callable[..., Row]:
             "hd95": float("nan"),
             "nsd": float("nan"),
             "nsd_tolerance": float("nan"),
+            "pixel_mm": float("nan"),
             "lesions": float("nan"),
             "lesions_found": float("nan"),
             "lesions_false": float("nan"),

@@ -53,10 +53,11 @@ ONLY_REGIONS = Extra()
 def surface_scores(
     predicted: Tensor, truth: Tensor, valid: Tensor, case: Case
 ) -> list[dict[str, float]]:
-    """hd95 and nsd of each class of a case, with the tolerance of nsd; masks bool (S, *spatial)."""
+    """hd95 and nsd of each class of a case, and in what unit; masks bool (S, *spatial)."""
     tolerance = nsd_tolerance(case)
+    unit = {"nsd_tolerance": tolerance, "pixel_mm": max(case.spacing or (0.0,))}
     measured = boundary_scores(predicted, truth, valid, case.spacing, tolerance)
-    return [{**scores, "nsd_tolerance": tolerance} for scores in measured]
+    return [scores | unit for scores in measured]
 
 
 def nsd_tolerance(case: Case) -> float:

@@ -51,6 +51,7 @@ COLUMNS: Mapping[str, str] = {
     "hd95": "double",
     "nsd": "double",
     "nsd_tolerance": "double",  # in mm, or pixels without spacing; NaN: hd95 and nsd not asked for
+    "pixel_mm": "double",  # longest side of a pixel, 0: hd95 and nsd_tolerance are in pixels
     "lesions": "double",  # see metrics/lesions.py; NaN, as of all four: not asked for
     "lesions_found": "double",
     "lesions_false": "double",
@@ -82,6 +83,7 @@ LATER: Mapping[str, str | float] = {
     "gradient_check": "",
     "late_gain": float("nan"),
     "member": "",
+    "pixel_mm": float("nan"),
     **dict.fromkeys(("lesions", "lesions_found", "lesions_false", "lesion_overlap"), float("nan")),
     **dict.fromkeys(CERTIFIED, float("nan")),
 }

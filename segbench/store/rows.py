@@ -33,7 +33,7 @@ IDENTITY = ("cell", "case_sha256", "class_id")
 """The columns that a row is known by."""
 
 ON_REQUEST: Mapping[str, Sequence[str]] = {
-    "nsd_tolerance": ("hd95", "nsd", "nsd_tolerance"),
+    "nsd_tolerance": ("hd95", "nsd", "nsd_tolerance", "pixel_mm"),
     "lesion_overlap": ("lesions", "lesions_found", "lesions_false", "lesion_overlap"),
 }
 """What is measured where it is asked for: by what it was measured at, NaN where it was not."""

@@ -18,6 +18,7 @@ from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
 from segbench.tables import certified
 from segbench.tables.averages import CASE, SUBJECT, cases_of
+from segbench.tables.boundaries import Units, mixed_units, units_of
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
 from segbench.tables.diagnoses import Told, describe_diagnoses, mark_untrusted
@@ -131,6 +132,7 @@ class _Cases:
     Attributes:
         cases: a row per case.
         proved: the rows of certificates.
+        units: of distances between boundaries.
         overlaps: at which lesions were counted.
         diagnosed: what ``segbench diagnose`` says of the networks.
         only: see ``build_tables``, here as the tables name them.
@@ -140,6 +142,7 @@ class _Cases:
     distances: DataFrame
     proved: DataFrame
     structures: DataFrame
+    units: Units
     overlaps: Sequence[float]
     diagnosed: Told
     only: Collection[str] | None
@@ -223,6 +226,7 @@ def _doubts(
         *judged.behind,
         *describe_apart(curves["model"].unique(), given.settings),
         *collect_warnings(cases, curves, summary),
+        *mixed_units(own.units),
     ]
 
 
@@ -233,7 +237,7 @@ def _remarks(
     return [
         *own.diagnosed.examined,
         *given.units,
-        *collect_notes(cases, own.seeds, own.overlaps),
+        *collect_notes(cases, own.seeds, own.overlaps, own.units),
         *describe_worst(worst),
         *describe_distances(own.distances),
         *certified.describe(certificates),
@@ -252,6 +256,7 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         distances,
         proved=named[certified.is_certified(named)],
         structures=by_structure(named) if depth == "all" else DataFrame(),
+        units=units_of(named),
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
         diagnosed=describe_diagnoses(rows, named, given.diagnoses),
         only=None if given.only is None else {*named["model"].astype("str")},

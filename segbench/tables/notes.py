@@ -20,6 +20,7 @@ from segbench.metrics.stats import (
 )
 from segbench.plugins.naming import CLEAN, point_names
 from segbench.plugins.where import where_of
+from segbench.tables.boundaries import Units, describe_boundaries
 from segbench.tables.certified import is_certified
 from segbench.tables.lesions import describe_lesions
 from segbench.tables.shown import Shown
@@ -71,6 +72,7 @@ def collect_notes(
     cases: DataFrame,
     seeds: Mapping[tuple[str, str], Sequence[int]],
     overlaps: Sequence[float] = (),
+    units: Units | None = None,
 ) -> list[str]:
     """How to read the tables.
 
@@ -78,25 +80,14 @@ def collect_notes(
         cases: one row per case.
         seeds: (model, attack) -> its attack seeds, where there are several.
         overlaps: at which lesions were counted.
+        units: of distances between boundaries, see ``boundaries.units_of``.
     """
     notes = [
         f"{model} under {attack} is the mean over attack seeds {_list(values)}, per case first."
         for (model, attack), values in seeds.items()
     ]
-    measured = [*_boundaries(cases), *describe_lesions(overlaps)]
+    measured = [*describe_boundaries(units or {}), *describe_lesions(overlaps)]
     return [*notes, *_confined(cases), *_quantized(cases), *_METHOD, *measured]
-
-
-def _boundaries(cases: DataFrame) -> Iterator[str]:
-    """What the boundary metrics are, where they were measured."""
-    if cases["hd95"].notna().any():
-        yield (
-            "hd95 is the 95th percentile of the distances between the two surfaces, both ways, in "
-            "mm (pixels where a data set does not say the spacing of all its cases), and the image "
-            "diagonal where the structure was lost; "
-            "nsd is the share of both surfaces that lies within the tolerance of the other: 1 mm "
-            "or one pixel, whichever is longer, unless the data set says otherwise."
-        )
 
 
 def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool) -> Iterator[str]:

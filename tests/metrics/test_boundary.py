@@ -49,10 +49,12 @@ def score(prepared: Any) -> Any:
         network = prepared(convolution(1, classes, 1), images, classes)
         batch = Batch([case(truth, classes, **given)], images, truth[None])
         (scored,) = Extra(boundary=True).scores(network, predicted[None], batch)
-        asked = ("hd95", "nsd", "nsd_tolerance")
+        asked = ("hd95", "nsd", "nsd_tolerance", "pixel_mm")
         rows = [{name: row[name] for name in asked} for row in scored]
         assert all(math.isnan(row[name]) for row in scored for name in {*row} - {*asked})
         assert all(row.pop("nsd_tolerance") == expected for row in rows)
+        unit = max(given.get("spacing") or (0,))
+        assert all(row.pop("pixel_mm") == unit for row in rows)
         return rows
 
     return one
