@@ -33,10 +33,17 @@ def requested(tables: Tables) -> Iterator[Comparison]:
             eps = "clean" if point["eps"] == "0" else point["eps"]
             names = [point["dataset"], point["split"], point["model"], point["attack"], eps]
             cells = [_cell(found.get(metric)) for metric in metrics]
-            cases = f"{part['cases'].max()} / {part['groups'].max()}"
-            lines.append([*map(str, names), *cells, cases])
+            lines.append([*map(str, names), *cells, _cases(found, metrics)])
         heads = ["Data set", "Split", "Model", "Attack", "Eps", *metrics.values(), "Cases / groups"]
         yield Comparison(title, _MEANT, heads, lines)
+
+
+def _cases(found: Mapping[str, Mapping[Any, Any]], metrics: Mapping[str, str]) -> str:
+    """``9 / 5``; of each metric by itself where they differ."""
+    counts = {metrics[m]: f"{line['cases']} / {line['groups']}" for m, line in found.items()}
+    if len(set(counts.values())) == 1:
+        return next(iter(counts.values()))
+    return ", ".join(f"{name} {counts[name]}" for name in metrics.values() if name in counts)
 
 
 def _cell(line: Mapping[Any, Any] | None) -> str:

@@ -16,6 +16,7 @@ from segbench.tables.curves import METRICS
 from segbench.tables.lesions import with_lesions
 from segbench.tables.minnorm import KIND, curve_points, summarise_distances
 from segbench.tables.texts import join_words, plain_texts, stack
+from segbench.tables.unmeasured import ON_REQUEST
 
 SUBJECT = [
     "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
@@ -56,8 +57,12 @@ def _average_classes(rows: DataFrame) -> DataFrame:
 
 
 def _average_seeds(scores: DataFrame) -> DataFrame:
-    """One row per case: mean over its attack seeds."""
+    """One row per case: mean over its attack seeds, of which all or none were measured."""
     cases, number = _averaged(scores, CASE, [*_MEANS, "false_positives"])
+    for metric in ON_REQUEST:
+        if (lacks := scores[metric].isna().to_numpy()).any():
+            seedless = np.bincount(number, lacks, len(cases)) > 0
+            cases[metric] = cases[metric].where(~seedless)
     return cases.assign(seeds=np.bincount(number))
 
 

@@ -17,7 +17,7 @@ from segbench.errors import UserError
 from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
 from segbench.tables import certified
-from segbench.tables.averages import CASE, SUBJECT, cases_of
+from segbench.tables.averages import CASE, CURVE, SUBJECT, cases_of
 from segbench.tables.boundaries import Units, mixed_units, units_of
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
@@ -40,6 +40,7 @@ from segbench.tables.stuck import Judgement, judge
 from segbench.tables.texts import compact, distinct, plain_texts, stack, tidy
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.unlike import describe_unlike
+from segbench.tables.unmeasured import describe_unmeasured
 from segbench.tables.worst import ROW, describe_worst, worst_cases
 
 Depth = Literal["cases", "summary", "curves", "all"]
@@ -166,7 +167,8 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     summary = summarise(curves)
     certificates = plain_texts(certified.tabulate(own.proved, cases, curves, SUBJECT))
     fields = [*fields_of(cases, SUBJECT)]
-    warnings = _doubts(own, judged, given, fields, cases, curves, summary)
+    unmeasured = [*describe_unmeasured(judged.cases, worst, cases, [*CURVE, "budget"])]
+    warnings = [*_doubts(own, judged, given, fields, cases, curves, summary), *unmeasured]
     tables = Tables(
         rows=rows.reset_index(drop=True),
         cases=cases,

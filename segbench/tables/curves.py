@@ -22,6 +22,7 @@ from segbench.plugins.naming import CLEAN, eps_names
 from segbench.store.rowfile import CERTIFIED
 from segbench.tables.certified import is_certified
 from segbench.tables.texts import join_words, phrases, stack, words
+from segbench.tables.unmeasured import ON_REQUEST, lacking, partly
 
 METRICS = (
     "jaccard", "dice", "accuracy", "sensitivity", "specificity", "nsd", "hd95",
@@ -44,7 +45,8 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
     Args:
         cases: one row per case, clean ones and attacked ones; metrics that nobody asked for may
-            be missing.
+            be missing. Of those measured on request, a point has no mean where only some of its
+            images were.
         subject: the columns that name a model and its data.
     """
     curve = [*subject, "attack", "attack_params", "budget_kind"]
@@ -65,6 +67,9 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     parts = []
     for metric in (name for name in METRICS if name in cases and cases[name].notna().any()):
         values = cases[metric].to_numpy(dtype=np.float64)[row]
+        if metric in ON_REQUEST:
+            mixed = partly(lacking(cases, metric)[row], ~np.isnan(values), where)
+            values = np.where(mixed, math.nan, values)
         found = grouped.intervals(values, RANGES.get(metric, "unit"))
         part = facts.assign(metric=metric, **_columns(metric, found, values, where, before))
         parts.append(part.assign(place=np.arange(len(part)))[found.cases > 0])

@@ -132,9 +132,8 @@ def _ranks(scores: Array) -> Array:
 
 
 def _tau(means: Array, own: Sequence[Number], values: Array | None) -> float:
-    """Kendall's tau between means (M,) and those of another metric; NaN without any."""
+    """Kendall's tau between means (M,) and those of another metric; NaN unless all have it."""
     if values is None:
         return math.nan
     scores = np.stack([number.heights(values) for number in own])
-    scores = scores[:, ~np.isnan(scores).any(0)]
-    return kendall_tau(means, scores.mean(1)) if scores.size else math.nan
+    return math.nan if np.isnan(scores).any() else kendall_tau(means, scores.mean(1))
