@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segbench.api import Tables
-from segbench_reports.suites import Comparison
+from segbench_reports.suites import WHOSE, Comparison, whose
 
 _MEANT = "Each the mean over cases with its 95 % interval over groups; the notes define it."
 _TITLES = {
@@ -17,7 +17,9 @@ _TITLES = {
         "lesion_f1": "F1",
     },
 }
-_POINT = ["dataset", "split", "model", "attack", "attack_params", "budget", "eps"]
+_POINT = [
+    "dataset", "split", "model", "budget_kind", "attack", "attack_params", "budget", "eps",
+]  # fmt: skip
 
 
 def requested(tables: Tables) -> Iterator[Comparison]:
@@ -31,10 +33,10 @@ def requested(tables: Tables) -> Iterator[Comparison]:
             found = {str(line["metric"]): line for line in part.to_dict("records")}
             point = dict(zip(_POINT, key, strict=True))
             eps = "clean" if point["eps"] == "0" else point["eps"]
-            names = [point["dataset"], point["split"], point["model"], point["attack"], eps]
+            names = [*whose(point), str(point["attack"]), str(eps)]
             cells = [_cell(found.get(metric)) for metric in metrics]
-            lines.append([*map(str, names), *cells, _cases(found, metrics)])
-        heads = ["Data set", "Split", "Model", "Attack", "Eps", *metrics.values(), "Cases / groups"]
+            lines.append([*names, *cells, _cases(found, metrics)])
+        heads = [*WHOSE, "Attack", "Eps", *metrics.values(), "Cases / groups"]
         yield Comparison(title, _MEANT, heads, lines)
 
 

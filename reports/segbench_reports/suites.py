@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from segbench.api import Tables
+
+WHOSE = ("Data set", "Split", "Model", "Norm")
+"""The heads of what a line of any of these tables is about, beside its attack and eps."""
+
+_KEY = ["dataset", "split", "model", "budget_kind"]
+_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "none": "-"}
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,12 @@ class Comparison:
     meaning: str
     heads: Sequence[str]
     lines: Sequence[Sequence[str]]
+
+
+def whose(line: Mapping[Any, Any]) -> list[str]:
+    """What a line is about, below ``WHOSE``."""
+    *names, kind = (str(line[name]) for name in _KEY)
+    return [*names, _NORMS.get(kind, kind)]
 
 
 def attacks_compared(tables: Tables) -> Iterator[Comparison]:
@@ -34,7 +47,7 @@ def _optimality(tables: Tables) -> Comparison:
     )
     lines = [
         [
-            str(row["model"]),
+            *whose(row),
             str(row["attack"]),
             f"{row['optimality']:.3f}",
             str(row["eps"]),
@@ -45,7 +58,7 @@ def _optimality(tables: Tables) -> Comparison:
     return Comparison(
         "Optimality of attacks",
         meaning,
-        ["Model", "Attack", "Optimality", "Of eps", "Cases"],
+        [*WHOSE, "Attack", "Optimality", "Of eps", "Cases"],
         lines,
     )
 
@@ -58,13 +71,15 @@ def _winners(tables: Tables) -> Comparison:
     won = tables.winners
     members = sorted(won["member"].unique())
     lines = []
-    for key, part in won.groupby(["model", "attack", "budget", "eps"], sort=True):
+    for key, part in won.groupby([*_KEY, "attack", "budget", "eps"], sort=True):
+        point = dict(zip([*_KEY, "attack", "budget", "eps"], key, strict=True))
         shares = dict(zip(part["member"], part["share"], strict=True))
         share = [f"{shares[name]:.2f}" if name in shares else "-" for name in members]
-        lines.append([str(key[0]), str(key[1]), str(key[3]), *share, str(part["won"].sum())])
+        at = [*whose(point), str(point["attack"]), str(point["eps"])]
+        lines.append([*at, *share, str(part["won"].sum())])
     return Comparison(
         "Which member of a suite won",
         meaning,
-        ["Model", "Attack", "Eps", *members, "Cases"],
+        [*WHOSE, "Attack", "Eps", *members, "Cases"],
         lines,
     )

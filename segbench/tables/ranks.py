@@ -14,7 +14,9 @@ from segbench.metrics.ranks import kendall_tau
 from segbench.tables.fields import DATA, Array
 from segbench.tables.headlines import Number
 
+Places = NDArray[np.int64]
 RESAMPLES = 1000
+_DIGITS = 9  # of a mean, or a sum: what differs beyond is in the order of adding
 SEED = 0  # fixed: the same rows give the same report
 _OTHERS = ("dice", "nsd", "sensitivity")  # metrics whose ranking is compared with Jaccard's
 RANKING = ("jaccard", *_OTHERS)
@@ -34,10 +36,11 @@ def rank_networks(numbers: Iterable[Number], cases: DataFrame, subject: Sequence
 
     Returns:
         One row per data set, kind of number and network: its ``board``, its ``rank`` there by the
-        shared ``value``, the ``chance`` of that rank and of being ``first``, ``likely`` (the
-        chances of all ranks), whether its place is ``settled``, ``by_case`` (its rank when cases
-        are ranked first and then averaged), and for the whole board Kendall's ``tau`` between the
-        two, and ``tau_dice``, ``tau_nsd``, ``tau_sensitivity`` between Jaccard and those.
+        shared ``value``, which equals have alike, the ``chance`` of that rank and of being
+        ``first``, ``likely`` (the chances of all ranks), whether its place is ``settled``,
+        ``by_case`` (its rank when cases are ranked first, equals at their mean rank, and then
+        averaged), and for the whole board Kendall's ``tau`` between the two, and ``tau_dice``,
+        ``tau_nsd``, ``tau_sensitivity`` between Jaccard and those.
     """
     values = {m: cases[m].to_numpy(np.float64) for m in RANKING if m in cases}
     groups, case = cases["group_id"].to_numpy(), cases["case_id"].factorize()[0]
@@ -74,11 +77,11 @@ def _ranked(
     """What is told of each network of a board; ``known``: what is left by all that each met."""
     scores = np.stack([number.heights(values["jaccard"]) for number in own])
     group = np.unique(groups[own[0].rows[-1]], return_inverse=True)[1]
-    means, chances = scores.mean(1), _chances(scores, group)
-    ranks, each = _ranks(means), _ranks(scores.T).T
-    by_case = _ranks(-each.mean(1))
+    means, chances = np.round(scores.mean(1), _DIGITS), _chances(scores, group)
+    each = np.add(*_places(scores.T)).mean(0) / 2  # (M,), of equals within a case the mean rank
+    ranks, by_case = _places(means)[0], _places(-each)[0]
     table = {
-        "tau": kendall_tau(means, (-each).mean(1)),
+        "tau": kendall_tau(means, -np.round(each, _DIGITS)),
         **{f"tau_{m}": _tau(means, own, values.get(m)) for m in _OTHERS},
         "cases": scores.shape[1],
         "groups": int(group.max()) + 1,
@@ -111,24 +114,35 @@ def _agree(means: Array, known: Sequence[float]) -> bool:
 def _chances(scores: Array, groups: NDArray[np.int64]) -> Array:
     """Of each network (M,) the share of resamples in which it has each rank; (M, M).
 
-    Equals have each other's ranks in half of them.
+    Equals have each of the ranks that they share alike.
     """
-    count = int(groups.max()) + 1
-    sums = np.zeros((count, len(scores)))
+    count, models = int(groups.max()) + 1, len(scores)
+    sums = np.zeros((count, models))
     np.add.at(sums, groups, scores.T)
     drawn = np.random.default_rng(SEED).multinomial(count, [1 / count] * count, RESAMPLES)
-    totals = drawn @ sums  # the cases' number is the same for all
-    places = np.arange(1, len(scores) + 1)
-    ranks = np.stack([_ranks(totals), _ranks(totals[:, ::-1])[:, ::-1]])
-    return np.asarray((ranks[..., None] == places).mean((0, 1)))
+    first, last = _places(drawn @ sums)  # the cases' number is the same for all
+    share, whose = 1 / (last - first + 1), np.broadcast_to(np.arange(models), first.shape)
+    steps = np.zeros((models, models + 1))
+    np.add.at(steps, (whose, first - 1), share)
+    np.subtract.at(steps, (whose, last), share)
+    return np.asarray(np.round(np.cumsum(steps, 1)[:, :-1] / RESAMPLES, _DIGITS))
 
 
-def _ranks(scores: Array) -> Array:
-    """1 for the highest along the last axis; of equals the earlier is the better."""
+def _places(scores: Array) -> tuple[Places, Places]:
+    """The first and the last of the ranks that equals share along the last axis; 1 the highest."""
+    scores = np.round(scores, _DIGITS)
     order = np.argsort(-scores, axis=-1, kind="stable")
-    ranks = np.empty(scores.shape)
-    np.put_along_axis(ranks, order, np.arange(1, scores.shape[-1] + 1.0), axis=-1)
-    return ranks
+    ordered, place = np.take_along_axis(scores, order, -1), np.arange(1, scores.shape[-1] + 1)
+    begins = np.ones(scores.shape, bool)
+    begins[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    ends = np.ones(scores.shape, bool)
+    ends[..., :-1] = begins[..., 1:]
+    first, last = np.empty(scores.shape, np.int64), np.empty(scores.shape, np.int64)
+    start = np.maximum.accumulate(np.where(begins, place, 0), -1)
+    stop = np.minimum.accumulate(np.where(ends, place, place[-1])[..., ::-1], -1)[..., ::-1]
+    np.put_along_axis(first, order, start, -1)
+    np.put_along_axis(last, order, stop, -1)
+    return first, last
 
 
 def _tau(means: Array, own: Sequence[Number], values: Array | None) -> float:
@@ -136,4 +150,6 @@ def _tau(means: Array, own: Sequence[Number], values: Array | None) -> float:
     if values is None:
         return math.nan
     scores = np.stack([number.heights(values) for number in own])
-    return math.nan if np.isnan(scores).any() else kendall_tau(means, scores.mean(1))
+    if np.isnan(scores).any():
+        return math.nan
+    return kendall_tau(means, np.round(scores.mean(1), _DIGITS))

@@ -21,7 +21,8 @@ def placed(tables: Tables) -> DataFrame:
     lines = tables.headlines.merge(
         tables.compared[[*_NETWORK, *_SHARED]], on=_NETWORK, suffixes=("", "_shared"), how="left"
     )
-    ranks = lines.groupby([*_KEY, "board"])["value_shared"].rank(ascending=False, method="min")
+    boards = lines.assign(value_shared=lines["value_shared"].round(words.DIGITS))
+    ranks = boards.groupby([*_KEY, "board"])["value_shared"].rank(ascending=False, method="min")
     whole = {name: lines[name].astype("Int64") for name in ("cases_shared", "groups_shared")}
     lines = lines.assign(place=ranks.astype("Int64"), **whole)
     return lines.sort_values([*_KEY, "board", "place", "model"], ignore_index=True)

@@ -26,6 +26,7 @@ _AGAINST = {
     **{kind: f"{norm} attacks" for kind, norm in NORMS.items()}, "severity": "corruptions"
 }  # fmt: skip
 LEVEL = 0.05
+DIGITS = 9  # of a mean: what differs beyond is in the order of adding
 _NOTHING = 0.005  # of a mean Jaccard
 _NAMED = 4  # networks that a sentence lists
 
@@ -116,7 +117,8 @@ def _ranked(tables: Tables, own: list[Any], kind: str, dataset: str, split: str)
             what = f"the {what} that {many} of them met ({board.lines[0]['attacks']})"
         parts = [_best(board.lines, kind, board.curves, what)]
         if board.lines[0]["value"] >= _NOTHING:
-            parts += _sure(tables, board, kind, dataset, split)
+            tied = len(_first(board.lines)) > 1
+            parts += [_TIED] if tied else _sure(tables, board, kind, dataset, split)
         if not board.alike:
             parts.append("What only some of them met is left out of this, see below.")
         yield " ".join(parts)
@@ -157,26 +159,46 @@ def cases(number: int) -> str:
 def _best(
     own: Sequence[Mapping[Any, Any]], kind: str, curves: Mapping[str, Sequence[Value]], what: str
 ) -> str:
-    best = own[0]
+    best, first = own[0], _first(own)
     value = interval(best["value"], best["low"], best["high"])
     if best["value"] < _NOTHING:
         whom = "any network here" if what == _AGAINST[kind] else "any of them"
         return f"Under {what} nothing is left of {whom} ({best['attack']}): {value}."
     holds = f"keeps most of {len(own)} networks" if len(own) > 1 else "keeps this"
-    said = f"Under {what} {best['model']} {holds}: "
+    if len(first) > 1:
+        holds = "keep the same" + f", most of {len(own)} networks" * (len(first) < len(own))
+    said = f"Under {what} {_and(first)} {holds}: "
     if kind == "severity":
         said += f"the lowest Jaccard of a case ({best['attack']}) is {value} in the mean."
     else:
         halved = half(curves.get(str(best["model"]), []))
-        said += f"the mean height of its curve ({best['attack']}) is {value}"
-        if not math.isnan(halved):
+        whose = "its" if len(first) == 1 else "each one's"
+        said += f"the mean height of {whose} curve ({best['attack']}) is {value}"
+        if len(first) == 1 and not math.isnan(halved):
             largest = str(best["eps"]).rpartition(" ")[2]
             where = f"no eps up to {largest}" if math.isinf(halved) else budget(halved, kind)
             said += f", and half of its clean score is lost at {where}"
         said += "."
-    if best["marks"]:
-        said += f" It is marked {best['marks']} and not to be trusted as it stands, see below."
+    for line in own[: len(first)]:
+        if line["marks"]:
+            it = "It" if len(first) == 1 else line["model"]
+            said += (
+                f" {it} is marked {line['marks']} and not to be trusted as it stands, see below."
+            )
     return said
+
+
+_TIED = "None of them is ahead, so the first place is not settled."
+
+
+def _first(lines: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """The networks, of lines that begin with the highest value, that have it."""
+    best = round(lines[0]["value"], DIGITS)
+    return [str(line["model"]) for line in lines if round(line["value"], DIGITS) == best]
+
+
+def _and(names: Sequence[str]) -> str:
+    return few(names) if len(names) != 2 else f"{names[0]} and {names[1]}"
 
 
 def _sure(tables: Tables, board: Board, kind: str, dataset: str, split: str) -> Iterator[str]:
