@@ -59,14 +59,14 @@ class ThresholdAttack:
 
 def left_to_do(logits: Tensor, goal: Goal, *, structures: bool) -> Tensor:
     """What an attack with these logits has left to do (B,), as ``Objective.remaining`` has it."""
-    reference = goal.labels if goal.targeted else goal.truth
+    predicted, classes, ignore = logits.argmax(1), logits.shape[1], goal.ignore_index
+    if goal.targeted and structures:
+        return 1 - regions.agree_structures(predicted, goal.labels, goal.truth, ignore)
+    if goal.targeted:
+        return 1 - regions.agree_classes(predicted, goal.labels, goal.truth, classes, ignore)
     if structures:
-        scores = regions.score_structures(logits.argmax(1), reference, goal.ignore_index)
-    else:
-        classes = logits.shape[1]
-        scores = regions.score_regions(logits.argmax(1), reference, classes, goal.ignore_index)
-    agreement = regions.case_score(scores)
-    return 1 - agreement if goal.targeted else agreement
+        return regions.case_score(regions.score_structures(predicted, goal.truth, ignore))
+    return regions.case_score(regions.score_regions(predicted, goal.truth, classes, ignore))
 
 
 def length_of(rms: float | Tensor, images: Tensor, norm: Literal["linf", "l2"]) -> float | Tensor:

@@ -229,8 +229,9 @@ def _distances(distances: DataFrame) -> Iterator[str]:
     for (dataset, split), part in distances.groupby(["dataset", "split"], sort=True):
         yield f"## Distances, {escape(str(dataset))}, {escape(str(split))} split"
         yield (
-            "The smallest distance at which a case's Jaccard falls below the threshold; quantiles "
-            "with their 95 % order-statistic interval over groups."
+            "The smallest distance at which a case's Jaccard (of a targeted attack 1 minus the "
+            "agreement with its target) falls below the threshold; quantiles with their 95 % "
+            "order-statistic interval over groups."
         )
         heads = ["Model", "Attack", "Norm", "Below", "Lower quartile", "Median", "Upper quartile"]
         lines = [

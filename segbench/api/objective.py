@@ -111,8 +111,8 @@ class Objective(Protocol):
     def remaining(self, images: Tensor, goal: Goal) -> Tensor:
         """What an attack has left to do (B,), in [0, 1]; lower is stronger, 0 the worst case.
 
-        The case's Jaccard, or 1 minus the agreement with the target; by the original network in
-        fp32. By this measure the better of two images is chosen.
+        The case's Jaccard, or 1 minus the agreement with the target (see attacks/README.md); by
+        the original network in fp32. By this measure the better of two images is chosen.
         """
         ...
 

@@ -129,3 +129,11 @@ class Answers:
         if self.structures:
             return regions.score_structures(predicted, truth, ignore)
         return regions.score_regions(predicted, truth, self.classes, ignore)
+
+    def agreement(
+        self, predicted: Tensor, target: Tensor, truth: Tensor, ignore: int | None
+    ) -> Tensor:
+        """How far predicted labels have come to a target (B,), see ``regions.agree_classes``."""
+        if self.structures:
+            return regions.agree_structures(predicted, target, truth, ignore)
+        return regions.agree_classes(predicted, target, truth, self.classes, ignore)

@@ -160,6 +160,5 @@ class NetworkObjective:
 def remaining(network: Network, predicted: Tensor, goal: Goal) -> Tensor:
     """What an attack that gave these labels (B, *spatial) has left to do (B,): 0 is the worst."""
     if goal.targeted:
-        reached = network.score(predicted, goal.labels, goal.ignore_index)
-        return 1 - regions.case_score(reached)
+        return 1 - network.agreement(predicted, goal.labels, goal.truth, goal.ignore_index)
     return regions.case_score(network.score(predicted, goal.truth, goal.ignore_index))

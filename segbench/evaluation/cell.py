@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from segbench import __version__
 from segbench.api import RunsAnother, TransferAttack
 from segbench.evaluation.file_axes import axes_facts
-from segbench.evaluation.goals import region_facts, target_facts
+from segbench.evaluation.goals import is_targeted, region_facts, target_facts
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.subject import Subject
 from segbench.evaluation.transfer_source import find_source
@@ -24,6 +24,8 @@ from segbench.store import rowfile
 if TYPE_CHECKING:
     from segbench.evaluation.request import Options
     from segbench.store.workspace import Workspace
+
+_AGREEMENT = 2  # how far an image has come to a target; of an empty one once it was the accuracy
 
 
 def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "data": subject.data.spec,
         "precision": options.precision if attack else "fp32",
         **({"region": region} if region else {}),
+        **({"agreement": _AGREEMENT} if is_targeted(attack) else {}),
         **axes_facts(subject.axes),
         **({"certificate": cell.certificate.facts} if cell.certificate else {}),
     }

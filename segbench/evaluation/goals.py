@@ -72,6 +72,11 @@ def target_folder(text: str | None) -> Path | None:
     return Path(text.removeprefix(_FILE)).expanduser()
 
 
+def is_targeted(attack: NamedAttack | None) -> bool:
+    """Whether it leads to a target; a transfer's images are of its source's cell."""
+    return attack is not None and getattr(attack.attack, "target", None) is not None
+
+
 def target_facts(attack: NamedAttack | None, dataset: Dataset) -> Sequence[str] | None:
     """What an attack leads to, where that comes from files: the masks, and which case is whose.
 

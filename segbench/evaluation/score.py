@@ -34,7 +34,6 @@ from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.regions import region_of
 from segbench.evaluation.requested import ONLY_REGIONS, Extra
-from segbench.metrics import regions
 from segbench.store.images import Attacked
 from segbench.store.rowfile import CERTIFIED
 
@@ -238,11 +237,12 @@ def _case_facts(
 
 
 def _agreement(network: Network, predicted: Tensor, goal: Goal) -> list[float]:
-    """Each case's Jaccard with its target (accuracy where that is empty); NaN without one."""
+    """How far each case has come to its target, see ``agree_classes``; NaN without one."""
     if not goal.targeted:
         return [float("nan")] * len(predicted)
-    scores = network.score(predicted, goal.labels, goal.ignore_index)
-    found: list[float] = regions.case_score(scores).tolist()
+    found: list[float] = network.agreement(
+        predicted, goal.labels, goal.truth, goal.ignore_index
+    ).tolist()
     return found
 
 

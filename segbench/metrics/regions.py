@@ -77,11 +77,41 @@ def score_regions(
 
 def score_structures(predicted: Tensor, truth: Tensor, ignore: int | None = None) -> RegionScores:
     """Scores of S independent structures: both masks (B, S, *spatial) of 0 and 1."""
-    cases, structures = truth.shape[:2]
-    counts = confusion(predicted.flatten(0, 1), truth.flatten(0, 1), 2, ignore)
-    counts = counts.reshape(cases, structures, 2, 2).double()
+    counts = _counts_of_structures(predicted, truth, ignore)
     truths, predictions = counts[:, :, 1].sum(-1), counts[:, :, :, 1].sum(-1)
     return _from_counts(counts[:, :, 1, 1], truths, predictions, counts.sum((-1, -2)))
+
+
+def agree_classes(
+    predicted: Tensor, target: Tensor, truth: Tensor, classes: int, ignore: int | None = None
+) -> Tensor:
+    """How far a prediction of K exclusive classes has come to a target, (B,) in [0, 1]; 1: there.
+
+    The class mean of the Jaccard with the target, in which a class that the truth has and the
+    target lacks counts by how much of it is gone: of its pixels in truth or prediction the share
+    that is not predicted. Of a target without any foreground that share of all foreground, so that
+    it is reached where nothing is predicted and nowhere else.
+
+    Args:
+        predicted: masks (B, *spatial), as ``target`` and ``truth`` are.
+    """
+    reached = score_regions(predicted, target, classes, ignore).jaccard
+    counts = confusion(predicted, truth, classes, ignore).double()
+    hit, truths = counts.diagonal(dim1=1, dim2=2)[:, 1:], counts.sum(2)[:, 1:]
+    gone = _gone(hit, truths, counts.sum(1)[:, 1:])
+    all_gone = _gone(counts[:, 1:, 1:].sum((1, 2)), truths.sum(1), counts[:, :, 1:].sum((1, 2)))
+    return _agreement(reached, gone, all_gone, truths > 0)
+
+
+def agree_structures(
+    predicted: Tensor, target: Tensor, truth: Tensor, ignore: int | None = None
+) -> Tensor:
+    """The same for S independent structures: masks (B, S, *spatial) of 0 and 1."""
+    reached = score_structures(predicted, target, ignore).jaccard
+    counts = _counts_of_structures(predicted, truth, ignore)
+    of = counts[:, :, 1, 1], counts[:, :, 1].sum(-1), counts[:, :, :, 1].sum(-1)
+    all_gone = _gone(*(count.sum(1) for count in of))
+    return _agreement(reached, _gone(*of), all_gone, of[1] > 0)
 
 
 def worst_regions(hit: Tensor, truths: Tensor, possible: Tensor, total: Tensor) -> RegionScores:
@@ -113,6 +143,29 @@ def case_score(scores: RegionScores) -> Tensor:
     """
     jaccard = scores.jaccard.nanmean(1)
     return torch.where(jaccard.isnan(), scores.accuracy.mean(1), jaccard)
+
+
+def _counts_of_structures(predicted: Tensor, truth: Tensor, ignore: int | None) -> Tensor:
+    """float64 (B, S, 2, 2): see ``confusion``, of each structure by itself."""
+    counts = confusion(predicted.flatten(0, 1), truth.flatten(0, 1), 2, ignore)
+    return counts.reshape(*truth.shape[:2], 2, 2).double()
+
+
+def _gone(hit: Tensor, truths: Tensor, predictions: Tensor) -> Tensor:
+    """Of pixels in truth or prediction the share that is not predicted; 1 where there are none."""
+    either = truths + predictions - hit
+    return torch.where(either == 0, 1.0, (truths - hit) / either)
+
+
+def _agreement(reached: Tensor, gone: Tensor, all_gone: Tensor, there: Tensor) -> Tensor:
+    """(B,) of (B, S), NaN for a class that the target lacks, and of what is gone of the truth.
+
+    Args:
+        there: bool (B, S), the classes that the truth has.
+    """
+    lacking = reached.isnan()
+    mean = reached.where(~lacking, gone.masked_fill(~there, torch.nan)).nanmean(1)
+    return torch.where(lacking.all(1), all_gone, mean)
 
 
 def _from_counts(hit: Tensor, truths: Tensor, predictions: Tensor, total: Tensor) -> RegionScores:

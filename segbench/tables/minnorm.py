@@ -17,12 +17,12 @@ from pandas import DataFrame, Series
 
 from segbench.metrics.quantiles import quantile_interval
 from segbench.plugins.naming import CLEAN
-from segbench.tables.texts import stack
+from segbench.tables.texts import few, stack
 
 KIND = "min-norm"
 QUANTILES = {"quartile_low": 0.25, "median": 0.5, "quartile_high": 0.75}
 ENDS = [f"{name}{end}" for name in QUANTILES for end in ("", "_low", "_high")]
-DISTANCES = ("norm", "below", "cases", "groups", "seeds", "fell", "fell_share", *ENDS)
+DISTANCES = ("norm", "below", "cases", "groups", "seeds", "fell", "fell_share", "at_once", *ENDS)
 """The columns of a table of distances, after those that name the attack."""
 
 _ROUNDING = 1e-6  # of a distance: an attack that is told to stay within eps may be as inexact
@@ -34,7 +34,8 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
     Whether and where a case fell is decided for each attack seed by itself: the mean of two
     distances is the distance of no image. A quantile is the distance within which that share of all
     (case, seed) has fallen; infinite where fewer ever did; ``_low`` and ``_high`` are the ends of
-    its 95 % interval over groups. ``fell`` counts (case, seed).
+    its 95 % interval over groups. ``fell`` counts (case, seed), and ``at_once`` those of them
+    that lay below the threshold before anything was changed.
 
     Args:
         cases: one row per case and attack seed.
@@ -58,6 +59,7 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
                 "seeds": part["seed"].nunique(),
                 "fell": int(fallen.sum()),
                 "fell_share": float(fallen.mean()),
+                "at_once": int((distances == 0).sum()),
                 **dict(zip(ENDS, (value for ends in found for value in ends), strict=True)),
             }
         )
@@ -91,6 +93,15 @@ def describe_distances(distances: DataFrame) -> Iterator[str]:
             "eps is the mean of the adversarial score of cases that fell within eps and of the "
             "clean score of the others. A quantile is the distance within which that share of all "
             "cases fell."
+        )
+    early = [
+        f"{line['at_once']} of {line['fell']} of {line['model']} under {line['attack']}"
+        for line in distances[distances["at_once"] > 0].to_dict("records")
+    ]
+    if early:
+        yield (
+            "Of the cases that fell, these lay below the threshold before anything was changed, at "
+            f"distance 0: {few(early)}."
         )
 
 

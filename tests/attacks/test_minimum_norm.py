@@ -16,6 +16,7 @@ from segbench.api import Budget, Context, Goal, Plan, State
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
+from segbench.engine.targets import target_labels
 from segbench.errors import UserError
 from segbench.plugins.attack import NamedAttack, attack_budgets, load_attack
 from segbench_attacks.dag import DAG
@@ -195,6 +196,24 @@ def test_a_target_is_reached_by_agreement(name: str, prepared: Any) -> None:
     attack = named(name, below=0.1, **({"steps": 500} if name == "alma-prox" else {}))
     found = attacked(network, attack, images, target, truth=truth, targeted=True)
     assert (scores(network, found, target) > 0.9 - 1e-9).all()
+
+
+@pytest.mark.parametrize("target", ["empty", "class:0"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lesion_that_is_to_vanish_has_not_before_most_of_it_has(
+    name: str, target: str, prepared: Any
+) -> None:
+    """Of "nothing there" 15 of 16 pixels are right from the start."""
+    images = torch.full((1, 1, SIDE, SIDE), 0.4)
+    images[..., :2, :2] = 0.6
+    network = prepared(Levels(torch.full((1, 1, SIDE, SIDE), 0.5), 2), images)
+    truth = network.as_labels(network.exact_logits(images))
+    wanted = target_labels(target, truth, ("background", "lesion"), None, structures=False)
+    attack = named(name, below=0.5, **({"steps": 500} if name == "alma-prox" else {}))
+    found = attacked(network, attack, images, wanted, truth=truth, targeted=True)
+    left = network.as_labels(network.exact_logits(found)).sum()
+    assert left <= 1
+    assert distance(found, images, "linf") > 0.09
 
 
 @pytest.mark.parametrize(

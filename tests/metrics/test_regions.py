@@ -19,6 +19,8 @@ from torch import Tensor
 from segbench.metrics.regions import (
     HIGHER_IS_BETTER,
     RegionScores,
+    agree_classes,
+    agree_structures,
     case_score,
     confusion,
     score_regions,
@@ -199,6 +201,39 @@ def test_one_number_per_case_is_the_class_mean_of_what_is_there() -> None:
         scores([[0.2, 0.4], [NAN, 0.6], [NAN, NAN]], [[1.0, 1.0], [1.0, 1.0], [0.7, 0.9]])
     )
     torch.testing.assert_close(found, torch.tensor([0.3, 0.6, 0.8]))
+
+
+def test_a_target_without_foreground_is_reached_where_nothing_is_left_and_nowhere_else() -> None:
+    truth = torch.zeros(5, 10, 10, dtype=torch.long)
+    truth[:4, 2:4, 2:4], truth[:4, 0, 0] = 1, IGNORE
+    predicted = truth.clone().where(truth != IGNORE, 1)
+    predicted[1, 2] = 0  # half of it is gone
+    predicted[2] = 0
+    predicted[3, 2:4, 2:4], predicted[3, 5:7, 5:7] = 0, 2  # another one came
+    predicted[4, 9, 9] = 1  # of a case that has none
+    target = torch.zeros_like(truth).where(truth != IGNORE, IGNORE)
+    found = agree_classes(predicted, target, truth, 3, IGNORE)
+    assert found.tolist() == [0, 0.5, 1, 0.5, 0]
+    planes = [torch.stack([x == 1, x == 2], 1).long() for x in (predicted, target, truth)]
+    held = torch.stack([truth, truth], 1) == IGNORE
+    masks = [x.masked_fill(held, IGNORE) if n else x for n, x in enumerate(planes)]
+    assert agree_structures(*masks, IGNORE).tolist() == found.tolist()
+    assert agree_classes(truth[4:] * 0, target[4:], truth[4:], 3, IGNORE).tolist() == [1]
+
+
+def test_a_class_that_a_target_lacks_has_to_go_and_another_is_to_be_as_the_target() -> None:
+    truth = torch.zeros(1, 4, 4, dtype=torch.long)
+    truth[0, 0], truth[0, 2, :2] = 1, 2
+    target = truth.where(truth != 2, 0)
+    whole, half = truth.clone(), truth.clone()
+    half[0, 2, 0] = 0
+    for predicted, agreement in ((whole, 0.5), (half, 0.75), (target, 1)):
+        assert agree_classes(predicted, target, truth, 3).tolist() == [agreement]
+        planes = [torch.stack([x == 1, x == 2], 1).long() for x in (predicted, target, truth)]
+        assert agree_structures(*planes).tolist() == [agreement]
+    assert agree_classes(half, truth, truth, 3).tolist() == [
+        case_score(score_regions(half, truth, 3)).item()
+    ]
 
 
 def test_every_metric_says_whether_higher_is_better() -> None:

@@ -67,6 +67,16 @@ def test_quantiles_are_over_all_cases_and_say_how_many_fell(rows, frame):
     assert math.isinf(line["quartile_high"])
 
 
+def test_cases_below_the_threshold_from_the_start_are_said_to_be(rows, frame):
+    tables = build_tables(frame(rows))
+    assert tables.distances["at_once"].tolist() == [1]  # d never fell
+    (note,) = [note for note in tables.notes if "before anything was changed" in note]
+    assert "1 of 3 of" in note
+    later = [r for r in rows if r["case_id"] != "a"]
+    notes = build_tables(frame(later)).notes
+    assert not any("before anything was changed" in note for note in notes)
+
+
 def test_another_norm_another_data_set_and_an_eps_of_its_own_have_no_part(rows, row, frame):
     more = [
         row(budget_kind="l2", budget=0.5, case_id="a"),
