@@ -8,6 +8,9 @@ from __future__ import annotations
 TRAINED = "trained-case"
 """The network was trained, or its best epoch chosen, on this very case."""
 
+FITTED = "fitted-case"
+"""The attack was fitted on this very case, which it is to be tried on."""
+
 OTHER_DATA = "other-data"
 """The data set is not, or no longer, the one that the network's card names."""
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from segbench.api import FittedAttack
+from segbench.api import Entry, FittedAttack, TransferAttack
 from segbench.atomic import remove
 from segbench.engine.network import Network
 from segbench.errors import UserError
 from segbench.evaluation.case_cache import CaseCache
-from segbench.evaluation.case_index import CaseIndex
+from segbench.evaluation.case_index import CaseIndex, Known
 from segbench.evaluation.cell import cell_facts
 from segbench.evaluation.file_axes import axes_facts, axes_met
 from segbench.evaluation.fitting import Fit, Fitted, fit_path
 from segbench.evaluation.grid import Cell, cut_shards, take_cases
 from segbench.evaluation.request import Options
 from segbench.evaluation.subject import Subject
+from segbench.plugins.attack import NamedAttack, load_attack
 from segbench.store.records import digest
 from segbench.store.rows import cell_key
 from segbench.store.workspace import Workspace
@@ -30,6 +31,7 @@ class Fits:
         self.subject, self.workspace, self.options = subject, workspace, options
         self._fits: dict[str, Fitted] = {}
         self._contents: dict[int, str] = {}
+        self._learnt: dict[int, frozenset[str]] = {}
         self._made: set[str] = set()
 
     def facts(self, cell: Cell) -> dict[str, Any]:
@@ -44,7 +46,21 @@ class Fits:
         count = attack.schedule().cases
         if count not in self._contents:
             self._contents[count] = self._hash_cases(cell, count)
-        return {"fitted_on": self._contents[count]}
+        # Rows of one that was fitted on their own case once bore no mark of it.
+        return {"fitted_on": self._contents[count], "marked": True}
+
+    def learnt(self, attack: NamedAttack | None) -> frozenset[str]:
+        """The contents of the cases that an attack is fitted on, be it a transfer's; else none."""
+        inner: object = attack.attack if attack else None
+        if isinstance(inner, TransferAttack):
+            inner = load_attack(inner.attack).attack
+        if not isinstance(inner, FittedAttack):
+            return frozenset()
+        count = inner.schedule().cases
+        if count not in self._learnt:
+            known = self._know(take_cases(self.subject.data.dataset.entries("train"), count))
+            self._learnt[count] = frozenset(case.sha256 for case in known.values())
+        return self._learnt[count]
 
     def fitted(
         self, cell: Cell, network: Network, size: int, busy: Callable[[str], None]
@@ -54,6 +70,7 @@ class Fits:
         if not isinstance(attack, FittedAttack):
             return None
         facts = cell_facts(self.subject, cell, self.options) | self.facts(cell) | {"fit": True}
+        del facts["marked"]  # what is learnt is the same
         key = cell_key(facts)
         if key not in self._fits:
             dataset = self.subject.data.dataset
@@ -76,10 +93,19 @@ class Fits:
                 f"attack {cell.label} makes one perturbation for all images, and these have the "
                 f"shapes {', '.join(map(str, sorted(shapes)))}; bring them to one with size="
             )
-        with closing(CaseCache(data.dataset, cut_shards(entries))) as cases:
-            known = CaseIndex(data.dataset, self.workspace).know(cases)
-            if cases.unreadable:
-                raise UserError(next(iter(cases.unreadable.values())))
-        learnt = {entry.case_id: known[entry.case_id] for entry in entries}
+        learnt = self._know(entries)
         axes = axes_met(self.subject.model, ((n, c.sha256, c.axes) for n, c in learnt.items()))
         return digest({"cases": [case.sha256 for case in learnt.values()], **axes_facts(axes)})
+
+    def _know(self, entries: Sequence[Entry]) -> Mapping[str, Known]:
+        """Case id -> what each of these cases is known by.
+
+        Raises:
+            UserError: one cannot be read.
+        """
+        dataset = self.subject.data.dataset
+        with closing(CaseCache(dataset, cut_shards(entries))) as cases:
+            known = CaseIndex(dataset, self.workspace).know(cases)
+            if cases.unreadable:
+                raise UserError(next(iter(cases.unreadable.values())))
+        return {entry.case_id: known[entry.case_id] for entry in entries}

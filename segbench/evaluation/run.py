@@ -204,6 +204,8 @@ class _Run:
         run = ModelRun(plan, missing, self.index, self.listener)
         self.runs.append(run)
         self._warn(run)
+        for sentence in work.fitted_on_own():
+            self.listener.warn(f"{work.subject.name}: {sentence}")
         run.said = (*work.subject.said, *agreement(self.workspace, work.subject))
         for sentence in run.said:
             self.listener.warn(f"{work.subject.name}: {sentence}")

@@ -58,6 +58,7 @@ class ModelWork:
     index: CaseIndex
     known: Mapping[str, Known]
     sources: Sources
+    fits: Fits
     cells: Sequence[tuple[Cell, Sequence[View]]]
     loading: float = 0.0
 
@@ -65,6 +66,18 @@ class ModelWork:
     def keys(self) -> list[str]:
         """Of every view of every cell, in order."""
         return [view.key for _, views in self.cells for view in views]
+
+    def fitted_on_own(self) -> Iterator[str]:
+        """What relates the cases to those that the attacks are fitted on, in sentences."""
+        for attack in dict.fromkeys(cell.attack for cell, _ in self.cells):
+            learnt = self.fits.learnt(attack)
+            own = sum(case.sha256 in learnt for case in self.known.values())
+            if attack is not None and own:
+                yield (
+                    f"{attack.label} is fitted on cases of the train split, {own} of these "
+                    f"{len(self.known)} among them; their rows are marked (--split test attacks "
+                    "others)"
+                )
 
     def keeps(self, cell: Cell) -> bool:
         """Whether its images are to be kept here; a transfer's are kept with its source's."""
@@ -194,8 +207,7 @@ class ModelWork:
     def _images(self) -> ImageStore:
         """Made when the first piece comes: it makes the network ready for the engine."""
         probe = self.cases.load(0)[:2]
-        fits = Fits(self.subject, self.workspace, self.options)
-        worker = Worker(self.subject, probe, fits, self.options, self.listener.busy)
+        worker = Worker(self.subject, probe, self.fits, self.options, self.listener.busy)
         return ImageStore(worker, self.workspace, self.run, self.options)
 
     @cached_property
@@ -259,7 +271,18 @@ def open_work(
         with none_expected():
             cells = [(cell, keys.views(cell)) for cell in grid.cells]
         yield ModelWork(
-            subject, workspace, run, options, listener, cases, index, known, sources, cells, loading
+            subject,
+            workspace,
+            run,
+            options,
+            listener,
+            cases,
+            index,
+            known,
+            sources,
+            fits,
+            cells,
+            loading,
         )
     finally:
         cases.close()

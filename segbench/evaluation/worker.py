@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segbench.api import Case
+from segbench.api.marks import FITTED
 from segbench.data.quantize import require_levels
 from segbench.engine.batching import choose_batch_size
 from segbench.evaluation.batch import Batch, collate
@@ -62,6 +63,10 @@ class Worker:
             some = rounded(batch, some) if quantized else some
             extra = Extra(self.options.boundary, self.options.lesions)
             rows += score_cases(self.network, batch, cell, some, extra)
+        learnt = self.fits.learnt(cell.attack)
+        for row in rows:
+            if row["case_sha256"] in learnt:
+                row["marks"] = f"{row['marks']} {FITTED}".strip()
         return rows
 
     def with_labels(self, cell: Cell, cases: Sequence[Case], attacked: Attacked) -> Attacked:

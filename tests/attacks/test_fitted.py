@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from toys import Ready, Silence
 
 from segbench.api import Budget, Case, Context, Dataset, Entry, FittedAttack, Goal
+from segbench.api.marks import distrusted
 from segbench.data import load_dataset
 from segbench.engine import ball
 from segbench.engine.noise import CaseNoise
@@ -24,6 +25,8 @@ from segbench.evaluation.fitting import Fit
 from segbench.evaluation.grid import Cell, Grid
 from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import DataSource, Options, select_data
+from segbench.evaluation.taken import entries_of
+from segbench.evaluation.work import open_work
 from segbench.plugins.attack import load_attack
 from segbench.store import rowfile
 from segbench.store.rows import read_rows
@@ -261,6 +264,30 @@ def test_fresh_fits_anew_once(tmp_path: Path) -> None:
         run_model(Ready(Dark), data, Grid([attack], [Fraction(8, 255)]), Workspace(tmp_path),
                   options, Told())  # fmt: skip
     assert sum(what.startswith("fitting") for what in told) == 2
+
+
+@pytest.mark.parametrize("text", [f"uap:{BRIEF}", f"patch:area=0.1,{BRIEF}"])
+def test_a_case_that_an_attack_was_fitted_on_is_marked_and_it_is_said(
+    text: str, tmp_path: Path
+) -> None:
+    spec = "phantom-cxr:size=32,train_cases=6,test_cases=3"
+    dataset = load_dataset(spec)
+    data = DataSource(spec, dataset, "all", entries_of(dataset, "all"))
+    grid = Grid([load_attack(text), load_attack("noise")], [Fraction(1, 10)])
+    asked = grid, Workspace(tmp_path), Options("fp32", "cpu", 4)
+    run_model(Ready(Dark, "dark"), data, *asked, Silence())
+    learnt = {entry.case_id for entry in dataset.entries("train")}
+    for attack, part in read_rows(Workspace(tmp_path)).groupby("attack", observed=True):
+        marked = set(part.loc[part["marks"].str.contains("fitted-case"), "case_id"])
+        assert marked == (learnt if str(attack).startswith(text.partition(":")[0]) else set())
+    grid, workspace, options = asked
+    with open_work(Ready(Dark), data, grid, workspace, 1, options, Silence()) as work:
+        (sentence,) = work.fitted_on_own()
+    assert "6 of these 9" in sentence
+    assert distrusted("fitted-case")
+    data = select_data(spec, dataset, "test", None)
+    with open_work(Ready(Dark), data, grid, workspace, 1, options, Silence()) as work:
+        assert not list(work.fitted_on_own())
 
 
 def test_images_of_several_shapes_are_refused(

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from toys import Silence
 
+from segbench.data import load_dataset
 from segbench.errors import UserError
 from segbench.evaluation import worker
-from segbench.evaluation.grid import Grid
+from segbench.evaluation.grid import Grid, take_cases
 from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import DataSource, Options, select_data
 from segbench.evaluation.transfer_source import find_source
@@ -64,8 +65,6 @@ def run(
     workspace: Workspace, attacks: list[Any], order: int = 1, options: Options = OPTIONS
 ) -> pd.DataFrame:
     """All rows, once every network of the workspace has met the attacks."""
-    from segbench.data import load_dataset
-
     data: DataSource = select_data(DATA, load_dataset(DATA), "test", None)
     for reference in resolve_models([], workspace)[::order]:
         run_model(reference, data, Grid(attacks[::order], [Fraction(8, 255)]), workspace,
@@ -180,3 +179,18 @@ def test_a_source_that_is_not_one_checkpoint_is_refused(workspace: Workspace) ->
 def test_what_makes_no_transfer_is_refused(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         load_attack(text)
+
+
+def test_images_of_an_attack_that_was_fitted_on_their_own_case_are_marked(
+    workspace: Workspace,
+) -> None:
+    data = select_data(DATA, load_dataset(DATA), "train", 3)
+    (reference,) = (r for r in resolve_models([], workspace) if "width=2" in r.name)
+    attack = transfers(WIDE, attack="uap:epochs=1,batch=4,cases=1")
+    run_model(reference, data, Grid(attack, [Fraction(8, 255)]), workspace, OPTIONS, Silence())
+    rows = read_rows(workspace)
+    rows = rows[rows["attack"] != "clean"]
+    marked = rows.loc[rows["marks"].str.contains("fitted-case"), "case_id"]
+    (learnt,) = take_cases(data.dataset.entries("train"), 1)
+    assert set(marked) == {learnt.case_id} & set(rows["case_id"])
+    assert len(rows["case_id"].unique()) == 3
