@@ -51,6 +51,7 @@ SIGNS = (STUCK, "rise", "zero-gradients", "searched", "idle", "alone")
 
 _ADVICE = "give it more steps or restarts, or `-a {}`, and see segbench diagnose for a reason"
 _WEAKER = "the worst of the attacks is what counts, not this one"
+_WEAKEST = "{} attacks leave more than others, and the worst is what counts"
 _NEEDED = [
     "model", "network_sha256", "weights_sha256", "dataset", "dataset_fingerprint", "split",
     "attack", "budget_kind", "budget", SELECTING, "zero_gradients", "late_gain", "member",
@@ -65,7 +66,7 @@ class Judgement:
     Attributes:
         cases: as they were, curves with a sign of their own marked.
         stuck: a sentence for each such curve.
-        behind: a sentence for each curve that merely leaves more than another attack.
+        behind: a sentence for each network some of whose attacks merely leave more than others.
     """
 
     cases: DataFrame
@@ -94,7 +95,7 @@ def judge(
     if bounded.empty:
         return Judgement(cases)
     curves = _Curves(bounded, [*subject, "budget_kind", "where", "attack"], found)
-    said: dict[bool, list[str]] = {True: [], False: []}
+    stuck_by_own, behind = list[str](), dict[str, dict[str, str]]()
     for first, points, own in curves.flagged():
         facts = bounded.iloc[first]
         if only is not None and facts["model"] not in only:
@@ -103,15 +104,18 @@ def judge(
         signs = curves.describe(points, of)
         listed = "; ".join(signs[:_FEW]) + ("; and more" if len(signs) > _FEW else "")
         who, attack = f"{facts['model']} on {facts['dataset']} {facts['split']}", facts["attack"]
-        advice = _advice(str(attack)) if own else _WEAKER
-        said[own].append(f"{who} under {attack}: {listed}: {advice}.")
+        if own:
+            stuck_by_own.append(f"{who} under {attack}: {listed}: {_advice(str(attack))}.")
+        else:
+            behind.setdefault(who, {})[str(attack)] = listed
     stuck = np.zeros(len(cases), bool)
     stuck[bounded["row"].to_numpy()[curves.rows_of_flagged()]] = True
     flagged = cases[["marks"]].assign(stuck=stuck)
     marks = by_key(
         flagged, ["marks", "stuck"], lambda own, on: f"{own} {STUCK}".strip() if on else own
     )
-    return Judgement(cases.assign(marks=marks), said[True], said[False])
+    sentences = [_weaker(who, attacks) for who, attacks in behind.items()]
+    return Judgement(cases.assign(marks=marks), stuck_by_own, sentences)
 
 
 def signs_by_case(cases: DataFrame, subject: list[str]) -> Series[Any]:
@@ -141,6 +145,16 @@ def judge_alone(
 ) -> Judgement:
     """As ``judge``, but no attack is held against what others found, which marks none."""
     return judge(cases, cases.iloc[:0], subject, only)
+
+
+def _weaker(who: str, signs: Mapping[str, str]) -> str:
+    """What counts where attacks are behind others; attack -> its signs."""
+    if len(signs) == 1:
+        ((attack, sign),) = signs.items()
+        return f"{who} under {attack}: {sign}: {_WEAKER}."
+    listed = [f"{attack} ({sign})" for attack, sign in signs.items()]
+    more = [f"and {len(signs) - _FEW} more"] if len(signs) > _FEW else []
+    return f"{who}: {_WEAKEST.format(len(signs))}: {', '.join([*listed[:_FEW], *more])}."
 
 
 def _advice(attack: str) -> str:

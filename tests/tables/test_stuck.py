@@ -17,7 +17,7 @@ def _curve(make, attack, scores, **given):
 
 
 def _signs(tables):
-    told = "give it more steps", "the worst of the attacks is what counts"
+    told = "give it more steps", "the worst of the attacks is what", "the worst is what counts"
     return [note for note in tables.notes if any(words in note for words in told)]
 
 
@@ -49,6 +49,18 @@ def test_an_attack_that_another_beats_by_far_is_told_of_and_not_marked(row, fram
     assert "under pgd: at 4/255 others leave 0.400 less; at 8/255 others leave 0.300 less" in sign
     assert "the worst of the attacks is what counts" in sign
     assert _marked(tables) == set()
+
+
+@pytest.mark.parametrize(("weaker", "more"), [(2, ""), (5, ", and 2 more.")])
+def test_all_that_others_beat_on_a_network_are_told_of_in_one_sentence(weaker, more, row, frame):
+    """Of a benchmark of twenty attacks there would be nineteen, and no doubt be seen among them."""
+    rows = _curve(row, "standard", {4: 0.2, 8: 0.0})
+    for n in range(weaker):
+        rows += _curve(row, f"a{n}", {8: 0.3})
+    (sign,) = _signs(build_tables(frame(rows)))
+    assert f"jsrt test: {weaker} attacks leave more than others, and the worst is what" in sign
+    assert "a0 (at 8/255 others leave 0.300 less), a1 (at 8/255 others" in sign
+    assert sign.endswith(more)
 
 
 def test_a_curve_that_is_stuck_is_told_of_before_one_that_is_merely_weaker(row, frame):
