@@ -56,7 +56,7 @@ class ForeignReference:
         with importable(self.own.folder) as siblings:
             factory = self.own.find()
             network = self._build(factory, dataset)
-            source = source_hash(network, *_file_of(factory), *files_of(siblings()))
+            source = source_hash(network, factory, files_of(siblings()))
         if self.weights:
             load_weights(network, self.weights)
         return own_model(network, source, dataset, self.wishes)
@@ -84,14 +84,6 @@ def is_factory(text: str) -> bool:
     """Whether a factory is meant, and no spec with parameters."""
     own = read_own("model", text)
     return own is not None and not own.parameters
-
-
-def _file_of(factory: Callable[..., Any]) -> list[Path]:
-    """The file of the factory, which alone may say how layers of torch's own are put together."""
-    try:
-        return [Path(inspect.getfile(inspect.unwrap(factory)))]
-    except (TypeError, OSError):
-        return []  # a callable object, or made at run time
 
 
 def _accepted(factory: Callable[..., Any], sizes: dict[str, int]) -> dict[str, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segbench.networks.settings import layer_settings
+from segbench.plugins.source import Imported, imported_by
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,24 +28,47 @@ def state_hash(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def source_hash(network: nn.Module, *also: Path) -> str:
+def source_hash(
+    network: nn.Module, factory: Any = None, also: Iterable[Path] = (), package: str = ""
+) -> str:
     """SHA-256 (hex) of the source files of all its layers' classes, torch's own left out.
 
-    So are classes of the program that runs, a script or a notebook; see ``given.py``. ``also`` are
-    files that no layer's class is in, such as the one that puts the layers together.
+    With all that they import of the user's own, and the versions of other packages that are
+    installed; see ``plugins/source.py``. So are classes of the program that runs, a script or a
+    notebook, left out; see ``given.py``.
+
+    Args:
+        network: it.
+        factory: the function that puts the layers together, which may be in no layer's file.
+        also: further files.
+        package: one whose modules count, though it may be installed.
     """
-    classes = {type(layer) for layer in network.modules()}
-    files = {str(path.resolve()) for path in also}
-    for kind in classes:
-        if not _is_torch(kind) and kind.__module__ != "__main__":
-            try:
-                files.add(str(Path(inspect.getfile(kind)).resolve()))
-            except (TypeError, OSError):
-                continue  # made at run time; its weights still count
+    kinds = {type(layer) for layer in network.modules()}
+    own = [kind for kind in kinds if not _is_torch(kind) and kind.__module__ != "__main__"]
+    made = [*own, *([] if factory is None else [inspect.unwrap(factory)])]
+    files = {file for thing in made if (file := _file_of(thing))}
+    modules = {thing.__module__ for thing in made if getattr(thing, "__module__", None)}
+    found = imported_by(modules, package)
+    for path in also:
+        found.files.setdefault(path.resolve(), path.stem)
     digest = hashlib.sha256()
-    for content in sorted(hashlib.sha256(Path(f).read_bytes()).digest() for f in files):
+    for content in sorted(hashlib.sha256(file.read_bytes()).digest() for file in files):
         digest.update(content)
+    beside = Imported(
+        {p: name for p, name in found.files.items() if p not in files}, found.versions
+    )
+    for name, text in sorted(beside.parts()):
+        digest.update(f"{name} {hashlib.sha256(text).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _file_of(thing: Any) -> Path | None:
+    """The file of a class or function; None where it was made at run time."""
+    try:
+        file = Path(inspect.getfile(thing)).resolve()
+    except (TypeError, OSError):
+        return None
+    return file if file.is_file() else None
 
 
 def layers_hash(network: nn.Module) -> str:

@@ -16,6 +16,8 @@ from segbench.store.workspace import Workspace
 from segbench.training.card import CARD_FILE, Card, find_checkpoints, load_card
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from segbench.api import Dataset
 
 
@@ -42,7 +44,7 @@ class CheckpointReference:
         facts = {
             "spec": card.model,
             "parameters": card.parameters,
-            "source": source_hash(module),
+            "source": _source(module, card),
             "layers": layers_hash(module),
         }
         return LoadedModel(module, card.weights_sha256, facts, card=card)
@@ -57,6 +59,12 @@ class CheckpointReference:
                 raise UserError(
                     f"model {self.name} was trained for {ours} {fact}; the data set has {theirs}"
                 )
+
+
+def _source(network: nn.Module, card: Card) -> str:
+    """See ``source_hash``; of the plug-in's package every module that is imported counts."""
+    plugin = registry.load("models", spec.parse(card.model).name)
+    return source_hash(network, plugin.factory, package=plugin.module.partition(".")[0])
 
 
 def checkpoint_at(folder: Path) -> CheckpointReference:

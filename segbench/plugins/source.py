@@ -5,11 +5,14 @@ be imported, so that it is the same in every process. It covers the factory's ow
 the classes it derives from, and what these import, directly or through others:
 
 * of a module in a package, the modules of that top-level package;
-* of a single file, the modules of its folder, unless that is where packages are installed.
+* of a single file, the modules of its folder, unless that is where packages are installed;
+* of any other package, its modules, wherever Python finds them: on PYTHONPATH, in the working
+  directory, or installed to be edited; and the version of one that is installed for good.
 
-Other packages, the core and Python's own are known by their versions. A file that is no Python, as
-of an extension module, counts with its bytes; a factory without a file, as one written in a
-notebook, counts with its code (see ``bytecode.py``), and with the files that this refers to.
+The core, what it requires and Python's own do not count: a run's record has their versions. A file
+that is no Python, as of an extension module, counts with its bytes; a factory without a file, as
+one written in a notebook, counts with its code (see ``bytecode.py``), and with the files that this
+refers to.
 """
 
 from __future__ import annotations
@@ -18,18 +21,35 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib.machinery import all_suffixes
+from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from segbench.plugins.bytecode import describe_code, is_live
 
 _CORE = {"segbench", "torch"}
+_REQUIRED = {"PIL", "art", "einops", "jinja2", "monai", "nibabel", "numpy", "pandas", "pyarrow"}
+_REQUIRED |= {"click", "filelock", "pydantic", "rich", "safetensors", "scipy"}
 _KNOWN_BY_VERSION = _CORE | sys.stdlib_module_names - {"__main__"}
 _INSTALLED = {"site-packages", "dist-packages"}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What modules are in or import: files with their modules' names, and packages' versions."""
+
+    files: dict[Path, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def parts(self) -> list[tuple[str, bytes]]:
+        """All of it, each with its name."""
+        versions = [(name, text.encode()) for name, text in self.versions.items()]
+        return [*versions, *((name, path.read_bytes()) for path, name in self.files.items())]
 
 
 def source_hash(factory: Any, module: str = "", also: Iterable[Path] = ()) -> str:
@@ -38,46 +58,86 @@ def source_hash(factory: Any, module: str = "", also: Iterable[Path] = ()) -> st
     The name of every module counts with its content; the place of its folder does not.
     """
     modules = {module: factory, **{_module(thing): thing for thing in _classes(factory)}}
-    files: dict[Path, str] = {}
+    found = Imported()
     parts: list[tuple[str, bytes]] = []
     for name, thing in modules.items():
-        if not name or name.partition(".")[0] in _KNOWN_BY_VERSION:
+        if not name or _top(name) in _KNOWN_BY_VERSION:
             continue
         file = _file(name)
         if file and not is_live(sys.modules.get(name)):
-            _gather(name, file, files)
+            _gather(name, file, found)
         else:
-            parts.append((name, _code(files, thing)))
-    for file in also:
-        files.setdefault(file.resolve(), file.stem)
-    return _digest(parts, files)
+            parts.append((name, _code(found, thing)))
+    for path in also:
+        found.files.setdefault(path.resolve(), path.stem)
+    return _digest([*parts, *found.parts()])
 
 
 def code_hash(*values: Any) -> str:
     """SHA-256 (hex) of values in memory: what they hold, and the code that they refer to.
 
-    Classes and functions of installed packages count by their names alone.
+    Classes and functions of installed packages count by their names, and their packages' versions.
     """
-    files: dict[Path, str] = {}
-    return _digest([("", _code(files, *values))], files)
+    found = Imported()
+    return _digest([("", _code(found, *values)), *found.parts()])
 
 
-def _digest(parts: Iterable[tuple[str, bytes]], files: Mapping[Path, str]) -> str:
+def imported_by(modules: Iterable[str], package: str = "") -> Imported:
+    """What imported modules are in and import; of what is installed the version alone.
+
+    ``package`` is one whose modules count, though it may be installed.
+    """
+    found = Imported()
+    for name in sorted(modules):
+        file = _file(name)
+        if file and _top(name) not in _KNOWN_BY_VERSION and not is_live(sys.modules.get(name)):
+            if _top(name) == package or not _is_installed(file):
+                _gather(name, file, found)
+            else:
+                _note_version(_top(name), found)
+    return found
+
+
+def _digest(parts: Iterable[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256()
-    for name, content in sorted([*parts, *((n, path.read_bytes()) for path, n in files.items())]):
+    for name, content in sorted(parts):
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
-def _code(files: dict[Path, str], *values: Any) -> bytes:
-    """What values without a file do; the files of the user's own that they refer to are added."""
+def _code(found: Imported, *values: Any) -> bytes:
+    """What values without a file do; what they refer to of the user's own is added."""
     text, modules = describe_code(*values)
     for name in sorted(modules):
         file = _file(name)
-        known = name.partition(".")[0] in _KNOWN_BY_VERSION
-        if file and not known and _INSTALLED.isdisjoint(file.parts):
-            _gather(name, file, files)
+        if file and _top(name) not in _KNOWN_BY_VERSION:
+            if _is_installed(file):
+                _note_version(_top(name), found)
+            else:
+                _gather(name, file, found)
     return text.encode()
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a file lies where packages are installed."""
+    return not _INSTALLED.isdisjoint(file.parts)
+
+
+def _note_version(top: str, found: Imported) -> None:
+    """Add the version of an installed package, unless it is one that the core requires."""
+    if top not in _REQUIRED:
+        for name in _distributions().get(top, ()):
+            found.versions[name] = version(name)
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    """Of every top-level module the distributions that it is installed by."""
+    return {top: sorted({*names}) for top, names in packages_distributions().items()}
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _file(module: str) -> Path | None:
@@ -102,37 +162,68 @@ def _module(thing: Any) -> str:
 
 @dataclass(frozen=True)
 class _Home:
-    """Where modules are looked up: a folder, and the package in it that alone counts, if any."""
+    """Where modules are looked up: a folder, or the places of the package that alone counts."""
 
     folder: Path
     package: str = ""
+    places: tuple[Path, ...] = ()  # its folders, or its file without the ending
 
     def find(self, module: str) -> Path | None:
         """The file of a module such as ``a.b``; None where none that counts has the name."""
-        top = module.partition(".")[0]
+        top, *rest = module.split(".")
         if top in _CORE or self.package not in ("", top):
             return None
-        place = self.folder.joinpath(*module.split("."))
-        files = [place / "__init__.py", *(Path(f"{place}{suffix}") for suffix in all_suffixes())]
-        return next((file.resolve() for file in files if file.is_file()), None)
+        for root in self.places or (self.folder / top,):
+            place = root.joinpath(*rest)
+            files = [place / "__init__.py", *(Path(f"{place}{end}") for end in all_suffixes())]
+            if file := next((file for file in files if file.is_file()), None):
+                return file.resolve()
+        return None
 
 
-def _gather(name: str, file: Path, found: dict[Path, str]) -> None:
-    """Add a module's file, and those of its home that it imports, with their modules' names."""
+def _gather(name: str, file: Path, found: Imported) -> None:
+    """Add a module's file, and those that it imports, with their modules' names."""
     parts = name.split(".")
     is_package = file.stem == "__init__"
     if len(parts) > 1 or is_package:
-        home = _Home(file.parents[len(parts) - (not is_package)], parts[0])
+        root = file.parents[len(parts) - 2 + is_package]
+        home = _Home(root.parent, parts[0], (root,))
     else:
         name = file.name.partition(".")[0]  # however it was imported
         home = _Home(file.parent, name if file.parent.name in _INSTALLED else "")
-    waiting = [(name, file)]
+    waiting, others = [(name, file, home)], dict[str, _Home | None]()
     while waiting:
-        module, path = waiting.pop()
-        if path not in found:
-            found[path] = module
-            names = {*_with_packages(module), *_imports(module, path)}
-            waiting += [(other, there) for other in sorted(names) if (there := home.find(other))]
+        module, path, home = waiting.pop()
+        if path in found.files:
+            continue
+        found.files[path] = module
+        for other in sorted({*_with_packages(module), *_imports(module, path)}):
+            if there := home.find(other):
+                waiting.append((other, there, home))
+            elif (top := _top(other)) != home.package and top not in _KNOWN_BY_VERSION:
+                if top not in others:
+                    others[top] = _home_of(top, found)
+                away = others[top]
+                if away and (there := away.find(other)):
+                    waiting.append((other, there, away))
+
+
+def _home_of(top: str, found: Imported) -> _Home | None:
+    """Where Python finds another package; None, its version noted, where that is installed."""
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError, AttributeError):
+        return None  # a stand-in; whoever imports from it finds out
+    if spec is None:
+        return None
+    file = Path(spec.origin) if spec.has_location and spec.origin else None
+    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    if not places and file:
+        places = [file.with_name(file.name.partition(".")[0])]
+    if not places or any(_is_installed(place.resolve()) for place in places):
+        _note_version(top, found)
+        return None
+    return _Home(places[0].parent, top, tuple(places))
 
 
 def _imports(module: str, path: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import os
 import pickle
 import sys
@@ -39,9 +40,13 @@ from segbench.networks import (
     state_hash,
     trained,
 )
+from segbench.networks.given import GivenReference
+from segbench.plugins import registry, source
 from segbench.plugins.attack import load_attack
+from segbench.plugins.registry import Plugin
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
+from segbench.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2].parent / "shared"
 REFERENCE = ROOT / "reference"
@@ -190,6 +195,74 @@ def test_an_edit_of_a_file_beside_the_factorys_is_another_network(tmp_path: Path
     with (tmp_path / "parts_of_a_test" / "width.py").open("a") as width:
         width.write("# edited\n")
     assert source() != first
+
+
+PACKAGE = {
+    "__init__.py": "",
+    "nets.py": "from torch import nn\nfrom package_of_a_test.ops import gain\n"
+    "class Net(nn.Conv2d):\n    def forward(self, images):\n"
+    "        return gain(super().forward(images))\ndef build(**sizes):\n    return Net(1, 2, 1)\n",
+    "ops.py": "from .level import LEVEL\ndef gain(images):\n    return images * LEVEL\n",
+    "level.py": "LEVEL = 2\n",
+    "other.py": "",
+}
+
+
+def package(folder: Path) -> Path:
+    """A package whose layers call what is in other modules of it."""
+    place = folder / "package_of_a_test"
+    place.mkdir(parents=True)
+    for name, text in PACKAGE.items():
+        (place / name).write_text(text)
+    return place
+
+
+@pytest.mark.parametrize("edited", PACKAGE)
+@pytest.mark.parametrize("how", ["module", "file", "memory", "trained"])
+def test_an_edit_of_what_a_layer_calls_is_another_network(
+    how: str, edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the package lies: on PYTHONPATH, or a plug-in's among the installed ones."""
+    place = package(tmp_path / ("site-packages" if how == "trained" else "lib"))
+    monkeypatch.syspath_prepend(str(place.parent))
+    (tmp_path / "mine.py").write_text("from package_of_a_test.nets import build\n")
+
+    def found() -> Any:
+        if how == "module":
+            return ForeignReference("package_of_a_test.nets:build").load(DATASET).facts["source"]
+        if how == "file":
+            return ForeignReference(f"{tmp_path}/mine.py:build").load(DATASET).facts["source"]
+        build = importlib.import_module("package_of_a_test.nets").build
+        if how == "memory":
+            return GivenReference(build(), "net").load(DATASET).facts["source"]
+        plugin = Plugin("models", "net", build, "mine", "1", "package_of_a_test.nets")
+        card: Any = SimpleNamespace(
+            **{"model": "net", "parameters": {}, "weights_sha256": "", "in_channels": 1},
+            **{"num_classes": 3, "spatial_dims": 2},
+        )
+        monkeypatch.setattr(registry, "load", lambda kind, name: plugin)
+        monkeypatch.setattr(checkpoint, "load_checkpoint", lambda folder: (build(), card))
+        return CheckpointReference(tmp_path, card).load(DATASET).facts["source"]
+
+    first = found()
+    with (place / edited).open("a") as file:
+        file.write("# edited\n")
+    assert (found() != first) == (edited != "other.py")
+
+
+def test_an_installed_package_of_a_networks_layers_counts_with_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release may change what the files of the layers call."""
+    versions = {"Nets": "1.0"}
+    monkeypatch.syspath_prepend(str(package(tmp_path / "site-packages").parent))
+    monkeypatch.setattr(source, "_distributions", lambda: {"package_of_a_test": ["Nets"]})
+    monkeypatch.setattr(source, "version", lambda name: versions[name])
+    network = importlib.import_module("package_of_a_test.nets").build()
+    first = source_hash(network)
+    assert source_hash(network) == first
+    versions["Nets"] = "1.1"
+    assert source_hash(network) != first
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module, invalidate_caches
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from segbench.plugins import registry
+from segbench.plugins import registry, source
 from segbench.plugins.source import source_hash
 
 ATTACK = """
@@ -47,6 +49,7 @@ COUNTED = [
     "package_of_a_test/parts/__init__.py",
     "package_of_a_test/parts/inner.py",
     "package_of_a_test/parts/steps.py",
+    "beside_of_a_test.py",
 ]
 
 
@@ -66,11 +69,10 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             path = tmp_path / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        with monkeypatch.context() as here:
-            here.syspath_prepend(str(tmp_path / folder))
-            invalidate_caches()
-            module, _, name = target.partition(":")
-            return getattr(import_module(module), name)
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+        invalidate_caches()
+        module, _, name = target.partition(":")
+        return getattr(import_module(module), name)
 
     yield add
     forget()
@@ -202,6 +204,53 @@ def test_a_file_that_is_no_python_any_more_still_counts(
     before = source_hash(attack)
     (tmp_path / "here" / "third_of_a_test.py").write_text("def")
     assert source_hash(attack) != before
+
+
+AWAY = {
+    "taker_of_a_test.py": "from ops_of_a_test.parts import gain\nclass Attack:\n    pass\n",
+    "../lib/ops_of_a_test/__init__.py": "",
+    "../lib/ops_of_a_test/parts.py": "import deeper_of_a_test.more\ngain = 1\n",
+    "../lib/ops_of_a_test/other.py": "",
+    "../lib/deeper_of_a_test/more.py": "",  # in a folder that is a package without an __init__
+}
+
+
+@pytest.mark.parametrize("edited", AWAY)
+def test_a_package_elsewhere_counts_with_what_is_imported_of_it(
+    edited: str, load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    attack = load(AWAY, "taker_of_a_test:Attack")
+    before = source_hash(attack)
+    with (tmp_path / "here" / edited).open("a") as file:
+        file.write("# edited\n")
+    assert (source_hash(attack) != before) == ("other" not in edited)
+
+
+def test_an_installed_package_counts_with_its_version(
+    load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(source, "_distributions", lambda: {"ops_of_a_test": ["Ops"]})
+    monkeypatch.setattr(source, "version", lambda name: versions[name])
+    versions = {"Ops": "1.0"}
+    files = {name.replace("lib", "site-packages"): text for name, text in AWAY.items()}
+    attack = load(files, "taker_of_a_test:Attack")
+    before = source_hash(attack)
+    (site / "ops_of_a_test" / "parts.py").write_text("gain = 2\n")
+    assert source_hash(attack) == before
+    versions["Ops"] = "1.1"
+    assert source_hash(attack) != before
+
+
+def test_what_the_core_requires_does_not_count() -> None:
+    """It would be as if every release of numpy were another attack."""
+    required = {line.partition(";")[0] for line in requires("segbench") or () if ";" not in line}
+    names = {re.split(r"[^\w.-]", line)[0] for line in required}
+    tops = {top for top, by in source._distributions().items() if names & {*by}}
+    public = {top for top in tops if not top.startswith("_") and "." not in top}
+    assert public <= source._KNOWN_BY_VERSION | source._REQUIRED | {"torchgen", "functorch"}
 
 
 # ---------------------------------------------------------------------------- without a file
