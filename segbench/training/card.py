@@ -116,8 +116,7 @@ class Card(Settings):
         plugin: the distribution that the architecture came from.
         best_epoch: the epoch of ``model.safetensors``, counted from 1; the last of a defence.
         best_jaccard: mean validation Jaccard of that epoch, in fp32.
-        contents: ``Case.sha256`` of the cases that were trained and validated on, by case id, as
-            far as the last process read them.
+        contents: ``Case.sha256`` of the cases that were trained and validated on, by case id.
         inherited: what the weights that it began with were trained and validated on.
         versions: of segbench, python, torch, monai and the plug-in's distribution.
         weights_sha256: of the file ``model.safetensors``.

@@ -35,6 +35,7 @@ class Progress:
         optimizer: the optimizer's state dict.
         best_epoch: counted from 1; 0 before the first that counts.
         best: the network's state dict after that epoch.
+        contents: ``Case.sha256`` of the cases that were read, by case id.
     """
 
     history: list[EpochScore] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Progress:
     optimizer: dict[str, Any] = field(default_factory=dict)
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
 
     @property
     def best_jaccard(self) -> float | None:
@@ -63,6 +65,7 @@ def save_progress(path: Path, settings: Settings, progress: Progress) -> None:
         "optimizer": progress.optimizer,
         "best_epoch": progress.best_epoch,
         "best": progress.best,
+        "contents": json.dumps(progress.contents),
     }
     content = io.BytesIO()
     torch.save(state | {_CHECKSUM: _checksum(state)}, content)
@@ -93,6 +96,7 @@ def _load(path: Path) -> tuple[Settings, Progress]:
             content["optimizer"],
             content["best_epoch"],
             content["best"],
+            json.loads(content.get("contents", "{}")),  # older states have none
         )
     except Exception as error:  # torch's reader fails in any way at all on foreign bytes
         raise UserError(

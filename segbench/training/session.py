@@ -52,8 +52,8 @@ class Session:
     listener: Listener
     start: Mapping[str, Tensor] | None = None
 
-    def run(self, progress: Progress) -> Mapping[str, str]:
-        """Train the epochs that are missing, in place; ``Case.sha256`` of the cases read, by id.
+    def run(self, progress: Progress) -> None:
+        """Train the epochs that are missing, in place; then every case's content is known.
 
         Training time is shared equally among the stages of a network that has them, each with its
         own optimizer and schedule; only epochs of the last stage compete for the best. Of a defence
@@ -75,7 +75,15 @@ class Session:
                     module.enter_stage(stages[number])
                 first, end = number * epochs // count, (number + 1) * epochs // count
                 self._run_stage(module, memory, progress, range(first, end), number == count - 1)
-        return memory.contents
+        self._read_missing(memory, progress)
+
+    def _read_missing(self, memory: CaseMemory, progress: Progress) -> None:
+        """What a state of an older version did not say of the cases that it had read."""
+        cases = (*self.settings.train_cases, *self.settings.validation_cases)
+        for case_id in cases:
+            if case_id not in progress.contents:
+                memory[case_id]
+        progress.contents |= memory.contents
 
     def _run_stage(
         self,
@@ -101,6 +109,7 @@ class Session:
             best = progress.best_jaccard
             score = EpochScore(loss=loss, jaccard=jaccard, seconds=seconds, gradients=gradients)
             progress.history.append(score)
+            progress.contents |= memory.contents
             progress.weights, progress.optimizer = _copy(module), optimizer.state_dict()
             better = best is None or jaccard is None or jaccard >= best
             if is_last and (better or self.settings.defence):

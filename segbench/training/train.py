@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -133,7 +133,7 @@ def _train(
     )
     try:
         with no_exit(f"model {settings.model}"):
-            contents = session.run(progress)
+            session.run(progress)
     except (RuntimeError, MemoryError, ValueError) as error:
         if _ONE_VALUE in str(error):
             raise UserError(
@@ -146,7 +146,7 @@ def _train(
             f"training {settings.model} does not fit into the memory of {device}; "
             f"try a batch_size below {settings.recipe.batch_size}"
         ) from error
-    card = _card(settings, progress, contents, architecture.plugin, device, precision, start)
+    card = _card(settings, progress, architecture.plugin, device, precision, start)
     save_checkpoint(folder, progress.best, progress.weights, card)
     remove(unfinished)
 
@@ -228,7 +228,6 @@ def _refuse_other(ours: Settings, theirs: Settings, folder: Path) -> None:
 def _card(
     settings: Settings,
     progress: Progress,
-    contents: Mapping[str, str],
     plugin: Plugin,
     device: torch.device,
     precision: Precision,
@@ -245,7 +244,7 @@ def _card(
         best_jaccard=progress.best_jaccard,
         last_jaccard=progress.history[-1].jaccard,
         history=tuple(progress.history),
-        contents=dict(contents),
+        contents=progress.contents,
         inherited=() if start is None else start.learnt,
         versions={
             "python": platform.python_version(),

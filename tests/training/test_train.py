@@ -28,6 +28,7 @@ from segbench.training.cases import CaseMemory
 from segbench.training.checkpoint import load_checkpoint
 from segbench.training.listener import Silence
 from segbench.training.loop import validate, warm_cosine
+from segbench.training.progress import load_progress, save_progress
 from segbench.training.recipes import Recipe, load_recipe
 from segbench.training.train import train_model
 from segbench.training.weights import load_weights
@@ -238,6 +239,23 @@ def test_an_interrupted_training_ends_like_one_that_was_not(
         s.loss for s in load_card(whole).history
     ]
     assert not (resumed / UNFINISHED_FILE).exists()
+    card = load_card(resumed)
+    # What marks a copy of a case that was learnt from, whoever read it.
+    assert card.contents == load_card(whole).contents
+    assert card.contents.keys() == {*card.train_cases, *card.validation_cases}
+
+
+def test_of_a_state_that_does_not_say_what_it_read_every_case_is_read(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, listener=StopAfter(4))
+    state = tmp_path / "models" / "tiny@squares#0" / UNFINISHED_FILE
+    settings, progress = load_progress(state)
+    assert len(progress.contents) == 12
+    progress.contents = {}
+    save_progress(state, settings, progress)
+    card = load_card(train(tmp_path, resume=True))
+    assert card.contents == {name: Squares().load(name).sha256 for name in card.contents}
+    assert card.contents.keys() == {*card.train_cases, *card.validation_cases}
 
 
 KILLED = """
