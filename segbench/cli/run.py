@@ -65,8 +65,16 @@ def command(grid: Path, workspace: Workspace, plan: bool, **overriding: Any) -> 
         opened = open_dataset(dataset, asked.data_root)
         check_goals(plan_grid(asked), take_asked(dataset, opened, asked, trained=True))
         _train(train, asked, dataset, workspace)
-    evaluate(asked, workspace)
-    write_reports(asked.reports, workspace, workspace.reports)
+    try:
+        evaluate(asked, workspace)
+        write_reports(asked.reports, workspace, workspace.reports)
+    except KeyboardInterrupt as end:
+        if train and train.force:
+            end.args = (
+                "everything finished is kept: without force in [train] the same command goes on "
+                "from there, with it the networks are trained anew",
+            )
+        raise
 
 
 def _train(train: TrainConfig, asked: GridFile, dataset: str, workspace: Workspace) -> None:

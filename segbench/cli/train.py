@@ -44,7 +44,11 @@ DEFAULT_MODELS = ("nlcen", "unet")
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Checkpoint folder of the same network whose weights to begin with.",
 )
-@click.option("--resume", is_flag=True, help="Continue an interrupted training, exactly.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue an interrupted training, exactly; with --force one that it began.",
+)
 @click.option("--force", is_flag=True, help="Train anew, replacing an existing checkpoint.")
 @device_option
 @workspace_option

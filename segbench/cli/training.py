@@ -31,31 +31,46 @@ def train_models(
     device: str | None = None,
     workspace: Workspace,
 ) -> None:
-    """Train every model spec with every seed on the ``train`` split into the workspace."""
+    """Train every model spec with every seed on the ``train`` split into the workspace.
+
+    All that ``force`` replaces is marked before the first is trained. With ``resume`` too it goes
+    on with what the same call has marked and not finished.
+    """
     from segbench.atomic import shown
     from segbench.cli.consoles import console
     from segbench.cli.display import TrainingProgress, progress_bar
     from segbench.engine.precision import choose_device
-    from segbench.training.train import train_model
+    from segbench.training.plan import Training, plan_training
+    from segbench.training.train import carry_out
 
     recipe = _recipe(preset, dataset, epochs)
     data = open_dataset(dataset, data_root)
     say_notes([data])
     _refuse_early(models, data, recipe.epochs, workspace, defence, start_from)
-    for model, seed in itertools.product(models, seeds):
+
+    def plan(model: str, seed: int) -> Training:
+        return plan_training(
+            model,
+            data,
+            dataset,
+            recipe=recipe,
+            seed=seed,
+            workspace=workspace,
+            defence=defence,
+            start_from=start_from,
+        )
+
+    asked = list(itertools.product(models, seeds))
+    if force and not (resume and plan(*asked[-1]).is_replacing()):
+        for one in asked:
+            plan(*one).begin_anew()
+    for model, seed in asked:
         title = f"{model} #{seed}" if len(seeds) > 1 else model
         with progress_bar() as progress:
-            folder = train_model(
-                model,
-                data,
-                dataset,
-                recipe=recipe,
-                seed=seed,
-                workspace=workspace,
-                defence=defence,
-                start_from=start_from,
-                resume=resume,
-                force=force,
+            folder = carry_out(
+                plan(model, seed),
+                resume=resume or force,
+                force=False,
                 device=choose_device(device),
                 listener=TrainingProgress(progress, title, recipe.epochs),
             )

@@ -36,6 +36,8 @@ class Progress:
         best_epoch: counted from 1; 0 before the first that counts.
         best: the network's state dict after that epoch.
         contents: ``Case.sha256`` of the cases that were read, by case id.
+        replaces: SHA-256 of the card's file that ``force`` replaces with it, "" where there was
+            none; None of a training that was not forced.
     """
 
     history: list[EpochScore] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Progress:
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     contents: dict[str, str] = field(default_factory=dict)
+    replaces: str | None = None
 
     @property
     def best_jaccard(self) -> float | None:
@@ -66,6 +69,7 @@ def save_progress(path: Path, settings: Settings, progress: Progress) -> None:
         "best_epoch": progress.best_epoch,
         "best": progress.best,
         "contents": json.dumps(progress.contents),
+        "replaces": progress.replaces,
     }
     content = io.BytesIO()
     torch.save(state | {_CHECKSUM: _checksum(state)}, content)
@@ -96,7 +100,8 @@ def _load(path: Path) -> tuple[Settings, Progress]:
             content["optimizer"],
             content["best_epoch"],
             content["best"],
-            json.loads(content.get("contents", "{}")),  # older states have none
+            json.loads(content.get("contents", "{}")),  # older states have neither
+            content.get("replaces"),
         )
     except Exception as error:  # torch's reader fails in any way at all on foreign bytes
         raise UserError(

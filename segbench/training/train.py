@@ -15,34 +15,22 @@ from pathlib import Path
 import torch
 
 from segbench.api import Dataset
-from segbench.atomic import remove, shown
+from segbench.atomic import remove
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, choose_precision, device_name, require_ieee_fp32
 from segbench.errors import MachineError, UserError, no_exit
 from segbench.plugins import registry, spec
-from segbench.plugins.architecture import Architecture, resolve_architecture
-from segbench.plugins.registry import Plugin, suggest
 from segbench.store.workspace import Workspace
-from segbench.training.card import (
-    CARD_FILE,
-    UNFINISHED_FILE,
-    Card,
-    Settings,
-    checkpoint_name,
-    difference,
-    load_card,
-)
-from segbench.training.cases import hold_out
+from segbench.training.card import UNFINISHED_FILE, Card
 from segbench.training.checkpoint import save_checkpoint
-from segbench.training.defence import load_defence, named_defence
 from segbench.training.listener import Listener, Silence
 from segbench.training.lock import locked
-from segbench.training.progress import Progress, load_progress
+from segbench.training.plan import Training, plan_training
+from segbench.training.progress import Progress
 from segbench.training.recipes import Recipe
 from segbench.training.session import Session
-from segbench.training.start import Start, find_start
+from segbench.training.standing import begin_anew, find_progress, is_trained
 
-_SEEDS = 2**63  # what the store's whole numbers hold
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words
 
 
@@ -75,61 +63,73 @@ def train_model(
             another process trains it now.
         MachineError: the loss is no number, memory or disk is full, or the plug-in fails.
     """
-    listener = listener or Silence()
-    architecture = resolve_architecture(model_spec, dataset.spatial_dims)
-    start = find_start(start_from, defence, architecture, dataset)
-    settings = _settings(
-        architecture,
+    training = plan_training(
+        model_spec,
         dataset,
         dataset_spec,
-        recipe,
-        seed,
-        split,
-        str(named_defence(defence)) if defence else "",
-        start.sha256 if start else "",
+        recipe=recipe,
+        seed=seed,
+        workspace=workspace,
+        split=split,
+        defence=defence,
+        start_from=start_from,
     )
-    folder = workspace.models / checkpoint_name(model_spec, dataset_spec, seed, settings.defence)
+    return carry_out(
+        training, resume=resume, force=force, device=device, listener=listener or Silence()
+    )
+
+
+def carry_out(
+    training: Training,
+    *,
+    resume: bool,
+    force: bool,
+    device: torch.device | str,
+    listener: Listener,
+) -> Path:
+    """The folder of the finished checkpoint; see ``train_model``."""
+    folder, workspace = training.folder, training.workspace
     workspace.refresh(folder)
-    if not force and _is_trained(folder, settings, listener):
+    is_settled = not force and not (folder / UNFINISHED_FILE).exists()
+    if is_settled and _is_trained(training, listener):
         return folder
     with locked(workspace, folder):
-        if not force and _is_trained(folder, settings, listener):
+        if force:
+            progress = begin_anew(folder, training.settings)
+        elif _is_trained(training, listener):
             return folder  # by the process that held the lock until now
-        progress = Progress()
-        if not force and (folder / UNFINISHED_FILE).exists():
-            progress = _unfinished(folder, settings, resume)
+        else:
+            progress = find_progress(folder, training.settings, resume=resume)
+        if progress.history:
             listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
-        place = torch.device(device)
-        _train(architecture, dataset, settings, folder, progress, place, listener, start)
+        _train(training, progress, torch.device(device), listener)
     return folder
 
 
-def _is_trained(folder: Path, settings: Settings, listener: Listener) -> bool:
-    """Whether there is a checkpoint; refused where it is one of other settings."""
-    if not (folder / CARD_FILE).exists():
+def _is_trained(training: Training, listener: Listener) -> bool:
+    if not is_trained(training.folder, training.settings):
         return False
-    _refuse_other(settings, load_card(folder), folder)
-    listener.note(f"{folder.name} is trained already, with these very settings")
+    listener.note(f"{training.folder.name} is trained already, with these very settings")
     return True
 
 
 def _train(
-    architecture: Architecture,
-    dataset: Dataset,
-    settings: Settings,
-    folder: Path,
-    progress: Progress,
-    device: torch.device,
-    listener: Listener,
-    start: Start | None,
+    training: Training, progress: Progress, device: torch.device, listener: Listener
 ) -> None:
-    """From where ``progress`` is to the finished checkpoint in ``folder``."""
+    """From where ``progress`` is to the finished checkpoint."""
+    settings, folder, start = training.settings, training.folder, training.start
     unfinished = folder / UNFINISHED_FILE
-    precision = _precision(device, dataset.spatial_dims)
+    precision = _precision(device, settings.spatial_dims)
     require_ieee_fp32()
-    weights = None if start is None else start.weights
     session = Session(
-        architecture, dataset, settings, unfinished, device, precision, listener, weights
+        training.architecture,
+        training.dataset,
+        settings,
+        unfinished,
+        device,
+        precision,
+        listener,
+        None if start is None else start.weights,
     )
     try:
         with no_exit(f"model {settings.model}"):
@@ -146,7 +146,7 @@ def _train(
             f"training {settings.model} does not fit into the memory of {device}; "
             f"try a batch_size below {settings.recipe.batch_size}"
         ) from error
-    card = _card(settings, progress, architecture.plugin, device, precision, start)
+    card = _card(training, progress, device, precision)
     save_checkpoint(folder, progress.best, progress.weights, card)
     remove(unfinished)
 
@@ -162,78 +162,11 @@ def _precision(device: torch.device, spatial_dims: int) -> Precision:
     return choose_precision(device, "auto")
 
 
-def _settings(
-    architecture: Architecture,
-    dataset: Dataset,
-    dataset_spec: str,
-    recipe: Recipe,
-    seed: int,
-    split: str,
-    defence: str,
-    start_from: str,
-) -> Settings:
-    if not -_SEEDS <= seed < _SEEDS:
-        raise UserError(f"seed {seed} is out of range; expected {-_SEEDS} to {_SEEDS - 1}")
-    if split not in dataset.splits:
-        raise UserError(f"unknown split {split!r}{suggest(split, dataset.splits)}")
-    entries = dataset.entries(split)
-    if not entries:
-        raise UserError(
-            f"the split {split!r} of {dataset_spec} has no cases to train on (a split by rule "
-            "needs two patients or more, since the cases of one stay together)"
-        )
-    training, validation = hold_out(entries, recipe.validation_fraction, seed)
-    return Settings(
-        model=architecture.text,
-        parameters=dict(architecture.parameters),
-        in_channels=dataset.in_channels,
-        num_classes=len(dataset.class_names),
-        spatial_dims=dataset.spatial_dims,
-        class_names=dataset.class_names,
-        dataset=spec.parse(dataset_spec).name,
-        dataset_spec=spec.canonical(dataset_spec),
-        dataset_fingerprint=dataset.fingerprint(),
-        split=split,
-        train_cases=tuple(entry.case_id for entry in training),
-        validation_cases=tuple(entry.case_id for entry in validation),
-        recipe=recipe,
-        seed=seed,
-        defence=defence,
-        defence_parameters=vars(load_defence(defence)).copy() if defence else {},
-        start_from=start_from,
-    )
-
-
-def _unfinished(folder: Path, settings: Settings, resume: bool) -> Progress:
-    """The progress to go on from, if the user wants to and the settings are the same."""
-    theirs, progress = load_progress(folder / UNFINISHED_FILE)
-    if not resume:
-        raise UserError(
-            f"{shown(folder)} holds an unfinished training ({len(progress.history)} of "
-            f"{theirs.recipe.epochs} epochs); give --resume to continue it or --force to start over"
-        )
-    _refuse_other(settings, theirs, folder)
-    return progress
-
-
-def _refuse_other(ours: Settings, theirs: Settings, folder: Path) -> None:
-    found = difference(ours, theirs)
-    if found:
-        raise UserError(
-            f"{shown(folder)} holds a training with other settings ({found}); "
-            "give --force to replace it, or another --workspace or --seed"
-        )
-
-
 def _card(
-    settings: Settings,
-    progress: Progress,
-    plugin: Plugin,
-    device: torch.device,
-    precision: Precision,
-    start: Start | None,
+    training: Training, progress: Progress, device: torch.device, precision: Precision
 ) -> Card:
-    defending = plugin
+    settings, start = training.settings, training.start
+    defending = plugin = training.architecture.plugin
     if settings.defence:
         defending = registry.load("defences", spec.parse(settings.defence).name)
     now = datetime.datetime.now(datetime.UTC)

@@ -388,6 +388,55 @@ def test_an_unfinished_training_is_neither_lost_nor_mixed_up(tmp_path: Path) -> 
     assert listener.epochs == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("old", [4, 2])
+@pytest.mark.parametrize("stop_after", [2, 4])
+def test_a_forced_training_goes_on_whatever_was_finished_before(
+    tmp_path: Path, old: int, stop_after: int
+) -> None:
+    """The checkpoint that it replaces stays whole until then, and is not taken for it."""
+    before = both_weights(train(tmp_path / "a", recipe=recipe(epochs=old), seed=0))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "a", force=True, listener=StopAfter(stop_after))
+    with pytest.raises(UserError, match=rf"\({stop_after} of 4 epochs\); give --resume"):
+        train(tmp_path / "a")
+    folder = tmp_path / "a" / "models" / "tiny@squares#0"
+    load_checkpoint(folder)
+    assert both_weights(folder) == before
+    listener = StopAfter()
+    assert train(tmp_path / "a", resume=True, listener=listener) == folder
+    assert listener.epochs == list(range(stop_after + 1, 5))
+    assert both_weights(folder) == both_weights(train(tmp_path / "b"))
+    assert not (folder / UNFINISHED_FILE).exists()
+
+
+def test_what_is_finished_is_found_beside_one_of_other_settings_that_is_to_replace_it(
+    tmp_path: Path,
+) -> None:
+    train(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, recipe=recipe(epochs=6), force=True, listener=StopAfter(1))
+    listener = StopAfter()
+    train(tmp_path, listener=listener)
+    assert "is trained already" in listener.notes[0]
+    with pytest.raises(UserError, match=r"recipe.epochs is 4, not 5\); give --force"):
+        train(tmp_path, recipe=recipe(epochs=5), resume=True)
+    train(tmp_path, recipe=recipe(epochs=6), resume=True, listener=listener)
+    assert listener.epochs == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_state_that_a_kill_left_beside_its_card_is_of_what_is_done(
+    tmp_path: Path, force: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path, force=force)
+    monkeypatch.setattr("segbench.training.train.remove", lambda path: None)
+    folder = train(tmp_path, force=True) if force else train(tmp_path, seed=1)
+    assert (folder / UNFINISHED_FILE).exists()
+    listener = StopAfter()
+    train(tmp_path, seed=load_card(folder).seed, resume=True, listener=listener)
+    assert ("is trained already" in listener.notes[0], listener.batches) == (True, [])
+
+
 def test_a_damaged_state_is_refused_in_a_sentence(tmp_path: Path) -> None:
     state = tmp_path / "models" / "tiny@squares#0" / UNFINISHED_FILE
     state.parent.mkdir(parents=True)
