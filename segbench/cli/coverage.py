@@ -44,7 +44,7 @@ def command(trials: int) -> None:
     """
     from segbench.cli.terminal import say
     from segbench.metrics.coverage import GROUPS, SIZES, simulate_all, simulate_quantile
-    from segbench.tables.gate_power import CASES, SINGLE, SPREADS, simulate_gate
+    from segbench.tables.gate_power import CASES, FALLEN, SINGLE, SPREADS, simulate_gate
 
     say(_EXPLAINED)
     say("")
@@ -58,7 +58,7 @@ def command(trials: int) -> None:
     say(_line("file of", "cases", "fallen", "by case", "plain"))
     for name, spreads in (("14 scores", SPREADS), ("one score", SINGLE)):
         for cases in CASES:
-            for fallen in (0.0, 0.02):
+            for fallen in FALLEN:
                 power = simulate_gate(cases, fallen, max(10, trials // 4), spreads)
                 closed = (_percent(power.paired), _percent(power.plain))
                 say(_line(name, str(cases), f"{fallen:g}", *closed))

@@ -11,8 +11,9 @@ from segbench.api import Tables
 from segbench.tables.averages import SUBJECT
 from segbench.tables.golden import MARKS, UNKNOWN, golden_table
 from segbench.tables.golden_cases import Key, Scores, hold_contents, scores_by_case
+from segbench.tables.golden_pairs import TESTED
 from segbench.tables.stuck import SIGNS, judge_alone
-from segbench.tables.verdicts import FAILURES, MARKED, compare_golden
+from segbench.tables.verdicts import FAILURES, MARKED, NOISE, compare_golden
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +22,8 @@ class Gate:
 
     Attributes:
         comparison: from ``compare_golden``.
-        remarks: sentences on no score alone: why attacks are held to be stuck, and what an older
-            golden file cannot tell.
+        remarks: sentences on no score alone: why attacks are held to be stuck, what so few groups
+            cannot tell, and what an older golden file cannot.
     """
 
     comparison: DataFrame
@@ -44,7 +45,9 @@ class Gate:
         count = len(self.comparison)
         if self.failed:
             return f"{self.failed} of {count} scores fail"
+        lower = int((self.comparison["verdict"] == NOISE).sum())
         doubts = f", {self.marked} of them not to be trusted" if self.marked else ""
+        doubts += f", {lower} of them lower, which may be chance" if lower else ""
         return f"no regression in {count} scores{doubts}"
 
 
@@ -64,7 +67,9 @@ def hold_gate(
     """
     now = scores_by_case(tables) if then else None
     comparison = compare_golden(golden_table(tables), golden, tolerance, now=now, then=then)
-    return Gate(comparison, [*_reasons(tables, comparison), *_unknown(golden, then)])
+    return Gate(
+        comparison, [*_reasons(tables, comparison), *_few(comparison), *_unknown(golden, then)]
+    )
 
 
 def _reasons(tables: Tables, comparison: DataFrame) -> Sequence[str]:
@@ -77,6 +82,19 @@ def _reasons(tables: Tables, comparison: DataFrame) -> Sequence[str]:
 
 def _is_stuck(marks: str) -> bool:
     return any(word.partition("=")[0] in SIGNS for word in marks.split())
+
+
+def _few(comparison: DataFrame) -> Iterator[str]:
+    """How many scores rest on fewer groups than tell a fall from chance."""
+    untested = comparison[(comparison["groups"] > 0) & comparison["p"].isna()]
+    if len(untested):
+        ends = dict.fromkeys((int(untested["groups"].min()), int(untested["groups"].max())))
+        many = "1 group" if [*ends] == [1] else f"{' to '.join(map(str, ends))} groups"
+        yield (
+            f"{len(untested)} of {len(comparison)} scores rest on {many}, and fewer than {TESTED} "
+            "groups' worth of cases cannot tell a large fall from chance: the tolerance alone "
+            "decides on these, so that chance may close the gate"
+        )
 
 
 def _unknown(golden: DataFrame, then: Mapping[Key, Scores] | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """How often the gate is wrong, by simulation: alarms where nothing fell, and falls that it misses.
 
-Two networks of the same cases, whose true scores are equal or whose scores have all fallen by 0.02,
+Two networks of the same cases, whose true scores are equal or have all fallen by as much,
 differ case by case as two trainings do: little on clean images and more the larger eps is, one case
 in twenty by four times as much. Each file has seven budgets and two metrics, which move together.
 """
@@ -17,7 +17,8 @@ from segbench.metrics.permutation import holm
 from segbench.metrics.stats import chances_of_drop, mean_intervals
 from segbench.tables.verdicts import LEVEL
 
-CASES = (16, 48, 123)
+CASES = (4, 8, 16, 48, 123)
+FALLEN = (0.0, 0.02, 0.05)
 TOLERANCE = 0.01
 SPREADS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08)
 """Standard deviations of a case's difference, by budget."""
@@ -31,7 +32,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Power:
-    """Shares of simulated gates that close: by cases, and by the tolerance alone."""
+    """Shares of simulated gates that close: by a test of the cases, and by the tolerance alone."""
 
     cases: int
     fallen: float

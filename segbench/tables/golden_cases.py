@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
 
 from segbench.api import Tables, plain
@@ -42,6 +42,11 @@ class Scores:
     groups: tuple[str, ...]
     values: NDArray[np.float64]
     contents: tuple[str, ...]
+
+
+def rounded(values: ArrayLike) -> NDArray[np.float64]:
+    """Scores as a case file has them."""
+    return np.round(np.asarray(values, np.float64), _DECIMALS)
 
 
 def case_file(golden: Path) -> Path:
@@ -151,7 +156,7 @@ def _line(key: Key, scores: Scores, names: list[str]) -> dict[str, Any]:
         "attack": key[3],
         "budget": [key[4], key[5]],
         "metric": key[6],
-        "values": [None if math.isnan(value) else round(value, _DECIMALS) for value in values],
+        "values": [None if math.isnan(value) else value for value in rounded(values).tolist()],
     }
 
 

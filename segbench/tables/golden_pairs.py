@@ -9,8 +9,12 @@ import numpy as np
 from pandas import factorize
 
 from segbench.metrics.stats import Array, Interval, chances_of_drop, mean_intervals
-from segbench.tables.golden_cases import Key, Scores
+from segbench.tables.golden_cases import Key, Scores, rounded
 from segbench.tables.texts import few
+
+TESTED = 8
+"""Effective groups from which on a fall of five tolerances, of a file of one score, is told from
+chance nine times in ten, by ``segbench coverage``; of fewer the tolerance alone decides."""
 
 
 def pair_scores(
@@ -18,7 +22,8 @@ def pair_scores(
 ) -> tuple[list[Interval | str | None], Array]:
     """The differences, case by case; in words where the cases are others; None without any.
 
-    And how often chance makes a mean as low, NaN where that cannot be said.
+    And how often chance makes a mean as low, NaN where that cannot be said: of fewer than
+    ``TESTED`` groups.
     """
     found: list[Interval | str | None] = [None] * len(keys)
     parts: dict[int, tuple[Array, Sequence[str]]] = {}
@@ -41,14 +46,17 @@ def pair_scores(
             len(parts),
             of="signed",
         )
-        several = np.where(intervals.groups > 1, chances_of_drop(intervals), math.nan)
+        tested = np.where(intervals.effective >= TESTED - 0.5, chances_of_drop(intervals), math.nan)
         for number, place in enumerate(parts):
-            found[place], chances[place] = intervals.one(number), several[number]
+            found[place], chances[place] = intervals.one(number), tested[number]
     return found, chances
 
 
 def _difference(after: Scores, before: Scores) -> str | tuple[Array, Sequence[str]]:
-    """Today's scores minus those of then, and the groups; in words where the cases are others."""
+    """Today's scores, rounded alike, minus those of then, and the groups.
+
+    In words where the cases are others.
+    """
     if edited := _edited(after, before):
         return (
             f"{few(edited)} {'hold' if len(edited) > 1 else 'holds'} another image or another "
@@ -56,7 +64,7 @@ def _difference(after: Scores, before: Scores) -> str | tuple[Array, Sequence[st
         )
     defined = ~np.isnan(after.values)
     if after.case_ids == before.case_ids and defined.all():
-        return after.values - before.values, after.groups
+        return rounded(after.values) - before.values, after.groups
     names = [name for name, there in zip(after.case_ids, defined, strict=True) if there]
     added, gone = set(names) - set(before.case_ids), set(before.case_ids) - set(names)
     if added or gone:
@@ -64,7 +72,9 @@ def _difference(after: Scores, before: Scores) -> str | tuple[Array, Sequence[st
         example = sorted(gone or added)[0]
         return f"{' and '.join(parts)}, for example {example}"
     old = dict(zip(before.case_ids, before.values.tolist(), strict=True))
-    differences = after.values[defined] - np.array([old[name] for name in names], np.float64)
+    differences = rounded(after.values[defined]) - np.array(
+        [old[name] for name in names], np.float64
+    )
     return differences, [g for g, there in zip(after.groups, defined, strict=True) if there]
 
 

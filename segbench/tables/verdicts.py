@@ -3,7 +3,8 @@
 Where the golden file has cases, a score is compared with its own of then, case by case: a
 regression is a mean drop beyond the tolerance that is more than chance, one-sided, corrected by
 Holm for all scores of the file, so that a gate of a hundred scores raises no more false alarms than
-one of a single score. Without cases only the tolerance decides.
+one of a single score. Without cases only the tolerance decides, and of fewer groups than can tell:
+there chance cannot be told from a large fall either, and a gate had better close.
 
 A score that is marked as not to be trusted, and was not then, passes no gate: a network that has
 begun to hide its gradient leaves every attack more than before.
@@ -37,10 +38,14 @@ UNCHANGED = "ok"
 MARKED = "marked"
 """Not to be trusted today, and of then an older golden file does not say."""
 
-TOLD = frozenset({MARKED, "acknowledged"})
+NOISE = "noise"
+"""A fall beyond the tolerance that cannot be told from chance."""
+
+TOLD = frozenset({MARKED, "acknowledged", NOISE})
 """The verdicts that pass, and whose sentences are to be read."""
 
-_NUMBERS = ["value", "golden", "difference", "high", "p", "cases", "golden_cases"]
+_EXCUSED = frozenset({MARKED, "acknowledged"})
+_NUMBERS = ["value", "golden", "difference", "high", "p", "groups", "cases", "golden_cases"]
 _GROWN = 2  # times, of a sign: what it says is another thing
 _AGREE = 1e-4  # of a mean whose cases are rounded to four decimals
 Row = dict[Hashable, Any]
@@ -55,11 +60,12 @@ def compare_golden(
     then: Mapping[Key, Scores] | None = None,
     today: date | None = None,
 ) -> DataFrame:
-    """``KEY``, value, golden, difference, its one-sided bound, p, cases, marks, verdict, sentence.
+    """``KEY``, value, golden, difference, its one-sided bound, p, what it rests on, and a verdict.
 
-    ``marks`` are today's that the golden file does not name.
+    ``p`` is NaN where nothing was tested, and ``groups`` 0 where nothing was paired. ``marks`` are
+    today's that the golden file does not name. ``sentence`` says the ``verdict`` in words.
 
-    Verdicts: ``ok`` within tolerance; ``noise`` a drop beyond it that chance explains; ``better``
+    Verdicts: ``ok`` within tolerance; ``noise`` a drop beyond it that chance may be; ``better``
     above it; ``REGRESSION``; ``acknowledged``, a regression that the golden file names with a
     reason until a day that has not passed; ``DOUBTFUL``, any of those that pass so far, with a mark
     that the golden file does not name; ``marked``, where an older golden file names none at all;
@@ -158,11 +164,12 @@ def _compare(
         "difference": value - golden["value"],
         "high": math.nan,
         "p": chance,
+        "groups": 0,
         "cases": row["cases"] if row else 0,
         "golden_cases": golden["cases"],
     }
     if isinstance(interval, Interval) and row:
-        line |= {"difference": interval.mean, "high": interval.high}
+        line |= {"high": interval.high, "groups": interval.groups}
     verdict, why = _verdict(line, interval, tolerance, names)
     if verdict == "REGRESSION":
         verdict, why = _acknowledged(golden, why, today)
@@ -192,14 +199,19 @@ def _verdict(
         return "better", f"rose from {moved}"
     if difference >= -tolerance - ROUNDING:
         return UNCHANGED, f"{moved}, within {tolerance:g}"
+    groups = f"{line['groups']} group{'s' * (line['groups'] != 1)}"
     if math.isnan(line["p"]):
-        return "REGRESSION", f"fell from {moved}, beyond {tolerance:g}"
+        few = f" over {groups}, too few to be told from chance" if line["groups"] else ""
+        return "REGRESSION", f"fell from {moved}, beyond {tolerance:g}{few}"
     if line["p"] <= LEVEL:
         return (
             "REGRESSION",
             f"fell from {moved}, beyond {tolerance:g} and chance (p {line['p']:.2g})",
         )
-    return "noise", f"fell from {moved}, but chance explains it (p {line['p']:.2g})"
+    return (
+        NOISE,
+        f"fell from {moved}, which cannot be told from chance with {groups} (p {line['p']:.2g})",
+    )
 
 
 def _acknowledged(golden: Row, why: str, today: date | None) -> tuple[str, str]:
@@ -221,7 +233,7 @@ def _doubted(verdict: str, why: str, now: str, then: str) -> tuple[str, str, str
         return "", verdict, f"{why}; marked {', '.join(now.split())}, as it was then"
     doubts = ", ".join(new.split())
     if then == UNKNOWN:
-        known = verdict in FAILURES or verdict in TOLD
+        known = verdict in FAILURES or verdict in _EXCUSED
         why = f"{why}; marked {doubts}, so do not trust it, nor perhaps what it was then"
         return new, verdict if known else MARKED, why
     why = f"{why}; but marked {doubts}, as it was not then, so do not trust it"
@@ -237,6 +249,7 @@ def _new(row: Row) -> dict[str, Any]:
         "difference": math.nan,
         "high": math.nan,
         "p": math.nan,
+        "groups": 0,
         "cases": row["cases"],
         "golden_cases": 0,
         MARKS: marks,

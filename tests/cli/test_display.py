@@ -70,6 +70,13 @@ def test_the_gate_shows_what_changed_failures_first_and_counts_the_rest(said: io
     assert "\n2 scores unchanged within tolerance 0.01" in said.getvalue()
 
 
+def test_a_fall_that_may_be_chance_is_said_in_words(said: io.StringIO) -> None:
+    comparison = compare_golden(golden(steps_1=0.8), golden(steps_1=0.9), 0.01)
+    passed = comparison.assign(verdict="noise", sentence="cannot be told from chance.")
+    show_gate(passed, 0.01, every=False)
+    assert "• cannot be told from chance." in said.getvalue()
+
+
 def test_the_gate_shows_every_score_if_asked_with_names_that_stay(said: io.StringIO) -> None:
     before = golden(steps_1=0.9, steps_2=0.8)
     comparison = compare_golden(golden(steps_1=0.9, steps_2=0.7), before, 0.01)

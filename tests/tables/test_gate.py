@@ -23,12 +23,12 @@ CASES = 20
 def tables(row, frame):
     """Of 20 patients under one attack at two budgets; ``facts`` are of the larger one alone."""
 
-    def make(jaccard=0.6, depth="cases", contents="", edited=(), facts=None):
+    def make(jaccard=0.6, depth="cases", contents="", edited=(), facts=None, groups=CASES):
         rows = [
             row(
                 case_id=(name := f"c{n:02d}"),
                 case_sha256=f"{'edited' * (name in edited)}{contents}{n:016x}",
-                group_id=f"g{n:02d}",
+                group_id=f"g{n % groups:02d}",
                 budget=budget / 255,
                 jaccard=jaccard - budget / 100,
                 dice=jaccard - budget / 100,
@@ -117,6 +117,13 @@ def test_a_doubtful_fall_is_a_regression_and_no_acknowledged_one_hides_a_doubt(t
     assert verdicts(hold_gate(tables(0.5), golden, None, 0.01)) == ["acknowledged"] * 2
     hidden = hold_gate(tables(0.5, facts=NO_GRADIENT), golden, None, 0.01)
     assert verdicts(hidden) == ["DOUBTFUL"] * 2
+
+
+def test_few_groups_are_remarked_where_nothing_fell_too(tables, against):
+    (remark,) = against(tables(groups=5), tables(groups=5)).remarks
+    assert remark.startswith("4 of 4 scores rest on 5 groups, and fewer than 8 groups' worth")
+    assert not against(tables(groups=8), tables(groups=8)).remarks
+    assert verdicts(against(tables(groups=5), tables(0.58, groups=5))) == ["REGRESSION"] * 2
 
 
 def test_the_reason_is_told_once(tables, against):

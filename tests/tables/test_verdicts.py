@@ -17,6 +17,7 @@ from segbench.tables.gate import Gate
 from segbench.tables.gate_power import SINGLE, SPREADS, simulate_gate
 from segbench.tables.golden import golden_table, read_golden, write_golden
 from segbench.tables.golden_cases import case_file, read_cases, scores_by_case, write_cases
+from segbench.tables.golden_pairs import TESTED
 from segbench.tables.verdicts import compare_golden
 
 HOSTILE = ["<b>|", "\x1b[2J", "a\nb", "100%", "::error::x", "\u202ex", "]]>"]
@@ -66,9 +67,39 @@ def test_a_fall_of_all_cases_is_a_regression_and_a_few_wild_ones_are_noise(store
     noise = _compare(store(), store(wild), tmp_path)
     assert noise["difference"].iloc[0] == pytest.approx(-0.015, abs=1e-4)
     assert set(noise["verdict"]) == {"noise"}
-    assert "chance explains it" in noise["sentence"].iloc[0]
+    assert "which cannot be told from chance with 40 groups" in noise["sentence"].iloc[0]
+    gate = Gate(noise)
+    assert gate.verdict == "no regression in 2 scores, 2 of them lower, which may be chance"
     assert set(_compare(store(), store(-0.009), tmp_path)["verdict"]) == {"ok"}
     assert set(_compare(store(), store(0.02), tmp_path)["verdict"]) == {"better"}
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-6])
+def test_what_has_not_changed_passes_at_any_tolerance(store, tmp_path, tolerance):
+    compared = _compare(store(), store(), tmp_path, tolerance)
+    assert set(compared["verdict"]) == {"ok"}
+    assert compared["difference"].abs().max() <= 1e-9
+    fallen = _compare(store(), store(-0.001), tmp_path, tolerance)
+    assert set(fallen["verdict"]) == {"REGRESSION"}
+
+
+@pytest.mark.parametrize("groups", [1, 2, 5, TESTED - 1])
+def test_of_few_groups_the_tolerance_alone_decides_and_it_is_said(store, tmp_path, groups):
+    """As of five patients, of which half the cases fell by 0.2: a test found p 0.2, and passed."""
+    moves = np.where(np.arange(groups) % 2, 0.0, -0.2)
+    moves = np.concatenate([moves, np.zeros(40 - groups)])
+    compared = _compare(store(cases=groups), store(moves, cases=groups), tmp_path)
+    assert set(compared["verdict"]) == {"REGRESSION"}
+    assert compared["p"].isna().all()
+    assert "too few to be told from chance" in compared["sentence"].iloc[0]
+    kept = _compare(store(cases=groups), store(-0.009, cases=groups), tmp_path)
+    assert set(kept["verdict"]) == {"ok"}
+
+
+def test_few_groups_are_told_apart_from_many_by_simulation():
+    """A fall of five tolerances, of one score, is found nine times of ten from so many on."""
+    assert simulate_gate(TESTED, 0.05, 1000, SINGLE).paired >= 0.89
+    assert simulate_gate(TESTED - 2, 0.05, 1000, SINGLE).paired < 0.85
 
 
 def test_other_cases_are_named_be_they_as_many(store, tmp_path):
