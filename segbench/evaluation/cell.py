@@ -10,10 +10,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from segbench import __version__
-from segbench.api import RunsAnother, TransferAttack
+from segbench.api import RunsAnother, TransferAttack, WarpAttack
 from segbench.evaluation.file_axes import axes_facts
 from segbench.evaluation.goals import is_targeted, region_facts, target_facts
 from segbench.evaluation.grid import Cell
+from segbench.evaluation.prompted import takes_prompts
 from segbench.evaluation.subject import Subject
 from segbench.evaluation.transfer_source import find_source
 from segbench.plugins.attack import NamedAttack, load_attack
@@ -32,6 +33,7 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
     """All that determines the images of a cell, but for what a fit or a source adds."""
     attack = cell.attack
     region = region_facts(attack, subject.data.dataset)
+    warped = attack is not None and isinstance(attack.attack, WarpAttack)
     return {
         "schema": rowfile.SCHEMA_VERSION,
         "engine": __version__,
@@ -43,6 +45,8 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "data": subject.data.spec,
         "precision": options.precision if attack else "fp32",
         **({"region": region} if region else {}),
+        # Which is refused; once the prompts stayed where the truth was.
+        **({"prompts": "moved"} if warped and takes_prompts(subject.module) else {}),
         **({"agreement": _AGREEMENT} if is_targeted(attack) else {}),
         **axes_facts(subject.axes),
         **({"certificate": cell.certificate.facts} if cell.certificate else {}),

@@ -31,7 +31,7 @@ from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import collate
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
-from segbench.evaluation.regions import region_of
+from segbench.evaluation.regions import cell_region
 from segbench.store.tensors import damaged, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ class Fit:
         batch = collate(cases, self.network)
         noise = batch.noise(self.cell.seed)
         goal = goal_of(self.network, batch, self.cell)
-        attack = self.cell.attack
-        region = region_of(attack.where, batch) if attack else None
+        region = cell_region(self.cell, batch)
         return Context(batch.images, goal, self.cell.budget, noise, epoch + 1, region)
 
     def _noise(self, context: Context) -> CaseNoise:

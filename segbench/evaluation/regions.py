@@ -5,7 +5,8 @@ background, and ``border:R`` every pixel with one of another class at most R pix
 centre, so R pixels on both sides of each outline. R counts pixels of the image as it is attacked,
 whatever their spacing. What is ignored is on no side: nobody knows what it is, and nothing there
 may change. ``mask:FOLDER`` is where the case's mask in that folder is not 0, be it ignored or not.
-Outside the valid region of a case, where its data set knows one, nothing ever changes.
+Outside the valid region of a case, where its data set knows one, nothing ever changes; but what
+moves the whole image moves that region along with the truth, and is scored within it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segbench.api import Case
+from segbench.api import Case, WarpAttack
 from segbench.evaluation.batch import Batch
+from segbench.evaluation.grid import Cell
 from segbench.evaluation.mask_files import case_mask
 from segbench.plugins.where import border_radius, mask_folder
+
+
+def cell_region(cell: Cell, batch: Batch) -> Tensor | None:
+    """Where the cell's attack may change images; see ``region_of``. None for what moves them."""
+    if cell.attack is None or isinstance(cell.attack.attack, WarpAttack):
+        return None
+    return region_of(cell.attack.where, batch)
 
 
 def region_of(where: str | None, batch: Batch) -> Tensor | None:

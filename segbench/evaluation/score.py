@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.api import Case, Context, FittedAttack, Goal, MovesPrompts, TransferAttack
+from segbench.api import Case, Context, FittedAttack, Goal, MovesPrompts, TransferAttack, WarpAttack
 from segbench.data.quantize import round_to_levels
 from segbench.engine import ball
 from segbench.engine.loop import attack_batch
@@ -32,7 +32,8 @@ from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
-from segbench.evaluation.regions import region_of
+from segbench.evaluation.prompted import takes_prompts
+from segbench.evaluation.regions import cell_region
 from segbench.evaluation.requested import ONLY_REGIONS, Extra
 from segbench.store.images import Attacked
 from segbench.store.rowfile import CERTIFIED
@@ -73,7 +74,7 @@ def attack_cases(
     network.meet(_prompted(network, batch.cases, cell))
     network.used.clear()
     start = time.perf_counter()
-    region = region_of(cell.attack.where, batch) if cell.attack else None
+    region = cell_region(cell, batch)
     outcome = _attacked(network, batch, cell, noise, region, fitted)
     ball.check(outcome.images, batch.images, cell.budget, cell.label, batch.case_ids, region)
     seconds = (time.perf_counter() - start) / len(batch.cases)
@@ -167,11 +168,18 @@ def _prompted(network: Network, cases: Sequence[Case], cell: Cell) -> Sequence[C
     """The cases with their prompts as the cell's attack moves them.
 
     Raises:
-        UserError: it moves prompts, and the network takes none.
+        UserError: it moves prompts, and the network takes none; or it moves the truth, from which
+            the prompts of this network are drawn.
     """
-    if cell.attack is None or not isinstance(attack := cell.attack.attack, MovesPrompts):
+    attack: object = cell.attack.attack if cell.attack else None
+    if isinstance(attack, WarpAttack) and takes_prompts(network.module):
+        raise UserError(
+            f"{cell.label} moves the truth along with the image, and the prompts of model "
+            f"{network.name} would stay where the truth was; leave that attack out for it"
+        )
+    if not isinstance(attack, MovesPrompts):
         return cases
-    if not any(getattr(part, "prompted", False) for part in network.module.modules()):
+    if not takes_prompts(network.module):
         raise UserError(f"{cell.label} moves prompts, and model {network.name} takes none")
     return [replace(case, prompt_shift=attack.prompt_shift(cell.budget)) for case in cases]
 

@@ -19,7 +19,7 @@ from segbench.evaluation.cell import cell_constants, cell_facts
 from segbench.evaluation.costs import Sums
 from segbench.evaluation.fits import Fits
 from segbench.evaluation.grid import Cell
-from segbench.evaluation.regions import region_of
+from segbench.evaluation.regions import cell_region
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.subject import Subject, load_subject
 from segbench.evaluation.transfer_source import find_source, source_cell
@@ -95,7 +95,7 @@ class ImageStore:
         attacked = load_images(path, [case.sha256 for case in cases])
         assert cell.attack is not None, "clean images are not kept"
         batch = collate(cases, self.worker.network)
-        clean, region = batch.images.cpu(), region_of(cell.attack.where, batch)
+        clean, region = batch.images.cpu(), cell_region(cell, batch)
         try:
             if attacked.images.shape != clean.shape or attacked.images.dtype != clean.dtype:
                 raise MachineError(f"they have the shape {tuple(attacked.images.shape)}")

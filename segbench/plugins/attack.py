@@ -10,7 +10,17 @@ from fractions import Fraction
 from importlib.metadata import version
 from typing import Any
 
-from segbench.api import Attack, BringsBudgets, Budget, NamesLibraries
+from segbench.api import (
+    Attack,
+    BringsBudgets,
+    Budget,
+    FittedAttack,
+    MovesPrompts,
+    NamesLibraries,
+    RunsAnother,
+    TransferAttack,
+    WarpAttack,
+)
 from segbench.errors import MachineError, UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.contract import NORMS, check_attack
@@ -149,7 +159,42 @@ def _make(plugin: registry.Plugin, params: Mapping[str, str]) -> NamedAttack:
         ) from error
     if where is not None:
         check_where(where, name, attack)
+    if isinstance(attack, RunsAnother):
+        _check_inner(name, attack)
     return NamedAttack(_label(name, attack, where), attack, plugin, where)
+
+
+_LOST: Sequence[tuple[type, str]] = (
+    (MovesPrompts, "moves prompts and no pixel"),
+    (WarpAttack, "moves the truth along with the image"),
+    (FittedAttack, "is fitted on other cases first"),
+    (TransferAttack, "takes its images from another network"),
+)
+"""What the engine does for an attack of a kind, and not for one within another."""
+
+
+def _check_inner(name: str, attack: RunsAnother) -> None:
+    """Refuse an attack within another whose threat would be lost without a word.
+
+    Raises:
+        UserError: the engine looks at the outer one alone, which is not of the inner one's kind.
+    """
+    inner = load_attack(attack.attack)
+    target = getattr(inner.attack, "target", None)
+    lost = [
+        what
+        for kind, what in _LOST
+        if isinstance(inner.attack, kind) and not isinstance(attack, kind)
+    ]
+    if inner.where is not None:
+        lost.append(f"changes a part of the image alone (where={inner.where})")
+    if target is not None and target != getattr(attack, "target", None):
+        lost.append(f"leads to a target ({target})")
+    if lost:
+        raise UserError(
+            f"{name}: attack={attack.attack!r} {lost[0]}, which {name} cannot pass on; run it by "
+            "itself"
+        )
 
 
 def _require(plugin: registry.Plugin, values: Mapping[str, Any]) -> None:

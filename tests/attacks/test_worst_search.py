@@ -118,6 +118,7 @@ def test_numbers_that_are_moved_are_distributed_as_those_that_are_drawn() -> Non
         ("worst:attack=pgd", "is no corruption"),
         ("worst:attack=worst/gamma", "is no corruption"),
         ("worst:attack=noise", "is no corruption"),
+        ("worst:attack=corruption/prompt-jitter", "moves prompts and no pixel, which worst cannot"),
         ('worst:attack="worst:attack=corruption/blur"', "is no corruption"),
         ("worst:attack=corruption/blur,queries=3", "less than one for each of its 5 severities"),
         ("worst:attack=corruption/blurr", "did you mean"),

@@ -97,6 +97,29 @@ def test_structures_that_overlap_move_with_the_image(shift: str) -> None:
     assert (rows["jaccard"] == 1).all()
 
 
+def test_a_valid_region_moves_with_the_truth_and_is_scored_within(shift: str) -> None:
+    """What lies outside is as wrong as can be, and does not count wherever it comes to lie."""
+    image = torch.rand(1, 12, 12, generator=torch.Generator().manual_seed(1))
+    labels, valid = (image[0] > 0.5).long(), torch.zeros(12, 12, dtype=torch.bool)
+    valid[2:9, 3:8] = True
+    labels = labels.where(valid, 255)
+    case = Case("a", "a", image.numpy(), labels.numpy(), ("background", "lesion"), 255,
+                valid=valid.numpy())  # fmt: skip
+
+    class Above(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 20 * (images - 0.5)
+
+    prepared = Network("net", Above(), 2, torch.device("cpu"), Precision("fp32", "exact"))
+    prepared.prepare(image[None])
+    cell = Cell(load_attack(shift), Budget("severity", Fraction(2)))
+    (row,) = evaluate_batch(prepared, collate([case], prepared), cell)
+    assert row["linf"] > 0.3
+    assert row["jaccard"] == row["accuracy"] == 1
+    pose = Cell(load_attack("worst/pose:steps=1"), Budget("severity", Fraction(1)))
+    assert evaluate_batch(prepared, collate([case], prepared), pose)
+
+
 def test_kept_images_bring_their_displacement_and_are_scored_as_before(
     tmp_path: Path, shift: str
 ) -> None:

@@ -311,6 +311,16 @@ def test_prompts_are_moved_and_images_are_not(saved: Path, tmp_path: Path) -> No
     assert "takes none" in " ".join(refused.output.split())
 
 
+def test_what_moves_the_truth_is_refused_where_prompts_are_drawn_from_it(
+    saved: Path, tmp_path: Path
+) -> None:
+    attack = ["-a", "worst/pose:severities=1,steps=1", "--dataset", GRAY,
+              "--channels", "repeat", "--workspace", str(tmp_path)]  # fmt: skip
+    refused = CliRunner().invoke(main, ["attack", "-m", f"hf:{saved / 'sam'}", *attack])
+    assert refused.exit_code == 2
+    assert "would stay where the truth was" in " ".join(refused.output.split())
+
+
 @pytest.mark.parametrize("options", [{"prompt": "circle"}, {"jitter": "-1"}, {"points": "0"}])
 def test_other_prompts_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(UserError, match="=".join(next(iter(options.items())))):
