@@ -60,7 +60,7 @@ def command(
     segbench export-model monai/SegResNet --format monai-bundle --out my_bundle
     """
     from segbench.export.model import describe_model, export_bundle, export_weights
-    from segbench.networks import resolve_models, trained_within
+    from segbench.networks import data_of, resolve_models
     from segbench.networks.wishes import Wishes
 
     if said["front"]:
@@ -72,11 +72,8 @@ def command(
         names = ", ".join(reference.name for reference in references)
         raise UserError(f"model {model!r} means several networks; name one of {names}")
     (reference,) = references
-    spec = dataset or DEFAULT_DATASET
-    if dataset is None and (trained := trained_within(reference)):
-        spec = trained[0].card.dataset_spec
     check_writable(out)
-    data = open_dataset(spec, data_root)
+    data = open_dataset(dataset or data_of(reference) or DEFAULT_DATASET, data_root)
     loaded = reference.load(data)
     description = describe_model(reference.name, model, loaded, data)
     if form == "monai-bundle":

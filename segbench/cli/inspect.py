@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from segbench.api import Dataset
-    from segbench.networks import LoadedModel
+    from segbench.networks import LoadedModel, ModelReference
     from segbench.networks.wishes import Wishes
 
 
@@ -43,22 +43,29 @@ def command(
 ) -> None:
     """Say what segbench sees in MODEL: size, cost, kind of answer, whether gradients flow.
 
-    MODEL is what attack -m takes, or the spec of a network that is not trained yet.
+    MODEL is what attack -m takes, or the spec of a network that is not trained yet. Without
+    --dataset a trained one is shown the data that it was trained on.
 
     \b
     segbench inspect unet:width=16
     segbench inspect my_net.py:build --weights my_net.pt --dataset folder --data-root my_images
     """
+    from segbench.networks import LoadedModel, data_of
     from segbench.networks.inspection import inspect_network
     from segbench.networks.wishes import Wishes
     from segbench.plugins.dataset import load_case
 
-    data = open_dataset(dataset or DEFAULT_DATASET, data_root)
-    name, loaded = _load(model, weights, Wishes(**said), data, workspace)
+    wishes = Wishes(**said)
+    reference = _find(model, weights, wishes, workspace)
+    own = data_of(reference) if reference and dataset is None else ""
+    spec = dataset or own or DEFAULT_DATASET
+    data = open_dataset(spec, data_root)
+    name = reference.name if reference else f"{model}, untrained"
+    loaded = reference.load(data) if reference else LoadedModel(_untrained(model, data), "", {})
     split = next(split for split in data.splits if data.entries(split))
     case = load_case(data, data.entries(split)[0].case_id)
     say(f"{'model':<11} {name}")
-    command = _next(model, weights, Wishes(**said), dataset or DEFAULT_DATASET, data_root)
+    command = _next(model, weights, wishes, "" if own else spec, data_root)
     if loaded.card is not None:
         say(f"{'training':<11} {loaded.card.cost}")
     for fact, value in inspect_network(name, loaded, case, len(data.class_names)):
@@ -66,7 +73,7 @@ def command(
         if fact == "marks":
             say(f"{'next':<11} {command}")
     if loaded.oracle:
-        _compare(name, loaded, data, dataset or DEFAULT_DATASET, workspace)
+        _compare(name, loaded, data, spec, workspace)
 
 
 def _compare(name: str, model: LoadedModel, data: Dataset, spec: str, workspace: Workspace) -> None:
@@ -101,7 +108,7 @@ def _compare(name: str, model: LoadedModel, data: Dataset, spec: str, workspace:
 def _next(
     model: str, weights: tuple[Path, ...], wishes: Wishes, dataset: str, data_root: Path | None
 ) -> str:
-    """The command that attacks it."""
+    """The command that attacks it; on the data that its card names where ``dataset`` is empty."""
     words = ["segbench", "attack", "-m", model]
     for file in weights:
         words += ["--weights", str(file)]
@@ -109,42 +116,42 @@ def _next(
         words += [option, value]
     for option, wished in (("--tta", wishes.tta), ("--front", wishes.front)):
         words += [option, wished] if wished else []
-    words += ["--dataset", dataset]
+    words += ["--dataset", dataset] if dataset else []
     words += ["--data-root", str(data_root)] if data_root else []
     return shlex.join([*words, "--eps", "2/255,8/255"])
 
 
-def _load(
-    text: str,
-    weights: tuple[Path, ...],
-    wishes: Wishes,
-    data: Dataset,
-    workspace: Workspace,
-) -> tuple[str, LoadedModel]:
-    """A network of the user's own, a trained one, or a registered one as it is before training."""
-    from segbench.networks import LoadedModel, resolve_models
+def _find(
+    text: str, weights: tuple[Path, ...], wishes: Wishes, workspace: Workspace
+) -> ModelReference | None:
+    """A network of the user's own or a trained one; None for a registered one before training."""
+    from segbench.networks import resolve_models
     from segbench.networks.wishes import NO_WISHES
 
     try:
-        references = resolve_models([text], workspace, weights, wishes)
+        return resolve_models([text], workspace, weights, wishes)[0]
     except UserError:
-        untrained = None if weights or wishes != NO_WISHES else _untrained(text, data)
-        if untrained is None:
+        if weights or wishes != NO_WISHES or not _is_registered(text):
             raise
-        return f"{text}, untrained", LoadedModel(untrained, "", {})
-    return references[0].name, references[0].load(data)
+    return None
 
 
-def _untrained(text: str, data: Dataset) -> nn.Module | None:
-    """The network of a registered spec with fresh weights; None if it is not registered."""
+def _is_registered(text: str) -> bool:
     from segbench.plugins import registry
-    from segbench.plugins.architecture import resolve_architecture
     from segbench.plugins.spec import parse
 
-    name = parse(text).name
+    try:
+        name = parse(text).name
+    except UserError:  # it is none, and what it was taken for has been refused
+        return False
     family = name.partition("/")[0]
-    if name not in registry.names("models") and family not in registry.families("models"):
-        return None
+    return name in registry.names("models") or family in registry.families("models")
+
+
+def _untrained(text: str, data: Dataset) -> nn.Module:
+    """The network of a registered spec with fresh weights."""
+    from segbench.plugins.architecture import resolve_architecture
+
     architecture = resolve_architecture(text, data.spatial_dims)
     return architecture.build(
         in_channels=data.in_channels,

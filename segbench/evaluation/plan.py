@@ -15,7 +15,7 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Request
 from segbench.evaluation.taken import take_asked
 from segbench.evaluation.transfer_source import find_source
-from segbench.networks import ModelReference, resolve_models, trained_within
+from segbench.networks import ModelReference, data_of, resolve_models, trained_within
 from segbench.plugins.attack import attack_budgets, load_attacks
 from segbench.plugins.spec import canonical
 from segbench.store.workspace import Workspace
@@ -92,7 +92,6 @@ def check_goals(grid: Grid, data: DataSource) -> None:
 
 
 def _named_by_card(reference: ModelReference) -> str:
-    named = {checkpoint.card.dataset_spec for checkpoint in trained_within(reference)}
-    if len(named) == 1:
-        return named.pop()
+    if named := data_of(reference):
+        return named
     raise UserError(f"model {reference.name} has no card; name its data with --dataset")

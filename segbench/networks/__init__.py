@@ -5,7 +5,7 @@ from segbench.networks.combined import CombinedReference
 from segbench.networks.foreign import ForeignReference
 from segbench.networks.hashes import source_hash, state_hash
 from segbench.networks.loaded import LoadedModel, ModelReference
-from segbench.networks.resolve import resolve_models, trained_within
+from segbench.networks.resolve import data_of, resolve_models, trained_within
 from segbench.networks.trained import CheckpointReference
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ForeignReference",
     "LoadedModel",
     "ModelReference",
+    "data_of",
     "resolve_models",
     "source_hash",
     "state_hash",

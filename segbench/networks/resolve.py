@@ -70,6 +70,21 @@ def trained_within(reference: ModelReference) -> list[CheckpointReference]:
     return [checkpoint for part in found for checkpoint in part] if all(found) else []
 
 
+def data_of(reference: ModelReference) -> str:
+    """The spec of the data set that a network was trained on; "" for one without cards.
+
+    Raises:
+        UserError: its members were trained on several.
+    """
+    named = {checkpoint.card.dataset_spec for checkpoint in trained_within(reference)}
+    if len(named) > 1:
+        raise UserError(
+            f"model {reference.name} was trained on {' and '.join(sorted(named))}; "
+            "name its data with --dataset"
+        )
+    return named.pop() if named else ""
+
+
 def _find(text: str, workspace: Workspace, files: list[Path], wishes: Wishes) -> list[Named]:
     """What one text means; factories take their weights from ``files``."""
     if text.startswith(_ENSEMBLE):

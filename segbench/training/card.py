@@ -124,6 +124,8 @@ class Card(Settings):
         created: UTC, ISO 8601.
         seconds: of training and validation, interruptions left out.
         gradients: that the training took, by weights or pixels, an image each; None in older cards.
+        start_gradients: those of the weights that it began with, and of whatever these began with;
+            None where it began with the weights of its seed, or it is not known.
     """
 
     schema_version: Literal[1] = 1
@@ -141,10 +143,30 @@ class Card(Settings):
     created: str
     seconds: float
     gradients: int | None = None
+    start_gradients: int | None = None
+
+    @property
+    def all_gradients(self) -> int | None:
+        """What its weights took in all, those that it began with included; None if not known."""
+        if self.gradients is None or not self.start_from:
+            return self.gradients
+        return None if self.start_gradients is None else self.gradients + self.start_gradients
 
     @property
     def cost(self) -> str:
-        """How it was trained, and what that took, in words."""
+        """How it was trained, from where, and what that took, in words."""
+        return f"{self._own_cost}{self._start}"
+
+    @property
+    def _start(self) -> str:
+        if not self.start_from:
+            return ""
+        known = self.start_gradients
+        took = "gradients unknown" if known is None else f"{known} gradients"
+        return f", begun from the weights {self.start_from[:12]}… ({took})"
+
+    @property
+    def _own_cost(self) -> str:
         epochs, cases = len(self.history), len(self.train_cases)
         how = f"{self.defence or 'no defence'}, {epochs} epochs of {cases} cases"
         if self.gradients is None:

@@ -21,11 +21,15 @@ class Start:
     """The best weights of another training, the SHA-256 of their file, and what they learnt from.
 
     What a network knows of its images, such as their mean, is among its weights.
+
+    Attributes:
+        gradients: that they took, with those of whatever they began with; None if not known.
     """
 
     weights: Mapping[str, Tensor]
     sha256: str
     learnt: tuple[Learnt, ...]
+    gradients: int | None
 
 
 def find_start(
@@ -66,4 +70,5 @@ def load_start(folder: Path, architecture: Architecture, dataset: Dataset) -> St
         cases=(*card.train_cases, *card.validation_cases),
         contents=tuple(card.contents.values()),
     )
-    return Start(module.state_dict(), card.weights_sha256, (own, *card.inherited))
+    learnt = (own, *card.inherited)
+    return Start(module.state_dict(), card.weights_sha256, learnt, card.all_gradients)

@@ -190,6 +190,7 @@ def _card(
         created=now.isoformat(timespec="seconds"),
         seconds=sum(score.seconds for score in progress.history),
         gradients=_summed([score.gradients for score in progress.history]),
+        start_gradients=None if start is None else start.gradients,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,43 @@ def test_inspect_takes_a_spec_that_is_not_trained(segbench, tmp_path: Path) -> N
     wrong = segbench("inspect", "unett", "--dataset", DATA, "--workspace", tmp_path)
     assert wrong.exit_code == 2
     assert "did you mean 'unet'" in wrong.output
+
+
+def test_a_trained_network_is_shown_what_it_was_trained_on_unless_other_data_are_named(
+    segbench, tmp_path: Path
+) -> None:
+    """As attack does; its own data are found by the card, with the folder that is remembered."""
+    assert segbench("train", "unet:width=2,depth=1", "--dataset", DATA, "--epochs", "1",
+                    "--workspace", tmp_path).exit_code == 0  # fmt: skip
+    (folder,) = (tmp_path / "models").iterdir()
+    for model in (["unet:width=2,depth=1"], [str(folder)], [str(folder), "--tta", "flips"]):
+        done = segbench("inspect", *model, "--workspace", tmp_path)
+        assert done.exit_code == 0, done.output
+        assert "image of (1, 32, 32)" in facts(done.output)["FLOPs"]
+        words = shlex.split(facts(done.output)["next"])
+        assert "--dataset" not in words
+        attacked = segbench(*words[1:], "-a", "fgsm", "--limit", "1", "--workspace", tmp_path)
+        assert attacked.exit_code == 0, attacked.output
+    other = "phantom-cxr:size=64,test_cases=4,train_cases=4"
+    done = segbench("inspect", str(folder), "--dataset", other, "--workspace", tmp_path)
+    assert "image of (1, 64, 64)" in facts(done.output)["FLOPs"]
+    assert f"--dataset {other} " in facts(done.output)["next"]
+    refused = segbench("inspect", f"ensemble:{folder}", "--workspace", tmp_path)
+    assert (refused.exit_code, "has one member" in refused.output) == (2, True)
+
+
+def test_members_of_several_data_sets_have_none_of_their_own(segbench, tmp_path: Path) -> None:
+    for size in ("size=32", "size=64"):
+        done = segbench("train", "unet:width=2,depth=1", "--epochs", "1", "--workspace", tmp_path,
+                        "--dataset", DATA.replace("size=32", size))  # fmt: skip
+        assert done.exit_code == 0
+    both = "ensemble:" + "+".join(str(folder) for folder in (tmp_path / "models").iterdir())
+    for command in (("inspect", both), ("attack", "-m", both, "--eps", "0.1")):
+        refused = segbench(*command, "--workspace", tmp_path)
+        assert refused.exit_code == 2
+        assert "name its data with --dataset" in " ".join(refused.output.split())
+    done = segbench("inspect", both, "--dataset", DATA, "--workspace", tmp_path)
+    assert done.exit_code == 0, done.output
 
 
 def test_a_strangers_network_is_attacked_as_it_is(segbench, net: Path, tmp_path: Path) -> None:

@@ -305,6 +305,24 @@ def test_a_training_begins_with_the_weights_it_is_told_to(tmp_path: Path) -> Non
     assert load_card(train(tmp_path / "pir", "pir-at:steps=1", start_from=first)).start_from
 
 
+def test_what_a_training_cost_has_what_it_began_with_however_often_that_began_anew(
+    tmp_path: Path,
+) -> None:
+    first = train(tmp_path / "first")
+    second = train(tmp_path / "second", "pir-at:steps=1", start_from=first)
+    third = train(tmp_path / "third", "gaussian", start_from=second)
+    cards = [load_card(folder) for folder in (first, second, third)]
+    own = [card.gradients for card in cards]
+    assert [card.start_gradients for card in cards] == [None, own[0], own[0] + own[1]]
+    assert "begun" not in cards[0].cost
+    for before, card in itertools.pairwise(cards):
+        start = f"{before.weights_sha256[:12]}… ({before.all_gradients} gradients)"
+        assert card.cost.endswith(f" a case and epoch), begun from the weights {start}")
+    older = cards[2].model_copy(update={"start_gradients": None})
+    assert older.cost.endswith("… (gradients unknown)")
+    assert older.all_gradients is None
+
+
 @pytest.mark.parametrize("given", [[], [torch.ones(2, requires_grad=True)], [torch.ones(())]])
 def test_a_defence_without_a_loss_is_named(given: list[Tensor]) -> None:
     with pytest.raises(MachineError, match="defence odd gave no loss"):
