@@ -83,6 +83,8 @@ class Tables:
         summary: one row per model, data set and attack: one column per eps, area under the curve.
         distances: one row per minimum-norm attack: the median and quartiles of its distances, and
             how many cases fell.
+        falls: one row per case of such an attack and attack seed: the distance at which it fell,
+            infinity where it never did.
         seeds: mean and spread over the training seeds of a network, at every point of its curves.
         comparisons: paired differences of two networks' Jaccard, at every point of both curves,
             with p-values and the groups they would need; ``main`` says whether a page has room.
@@ -137,6 +139,7 @@ class Tables:
     winners: DataFrame = field(default_factory=_nothing)
     pictures: Sequence[Picture] = ()
     certificates: DataFrame = field(default_factory=_nothing)
+    falls: DataFrame = field(default_factory=_nothing)
 
 
 class Report(Protocol):

@@ -14,7 +14,7 @@ from pandas import DataFrame
 from segbench.metrics.numbering import first_of, number_of
 from segbench.tables.curves import METRICS
 from segbench.tables.lesions import with_lesions
-from segbench.tables.minnorm import KIND, curve_points, summarise_distances
+from segbench.tables.minnorm import KIND, curve_points, list_falls, summarise_distances
 from segbench.tables.texts import join_words, plain_texts, stack
 from segbench.tables.unmeasured import ON_REQUEST
 
@@ -29,17 +29,18 @@ _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "la
 _WORDS = ("precision", "device", "marks", "member")
 
 
-def cases_of(named: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """One row per case, and one per minimum-norm attack."""
+def cases_of(named: DataFrame) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """One row per case, one per minimum-norm attack, and one per case that it was to bring down."""
     seeded = _average_classes(with_lesions(named))
     distances = plain_texts(summarise_distances(seeded, CURVE))
+    falls = plain_texts(list_falls(seeded, CURVE))
     points = stack([seeded, curve_points(seeded, SUBJECT, METRICS)])
     del seeded
     averaged = _average_seeds(points)
     certain = averaged["budget_kind"] != KIND
     if not certain.all():
         averaged = averaged[certain].reset_index(drop=True)
-    return averaged, distances
+    return averaged, distances, falls
 
 
 def _average_classes(rows: DataFrame) -> DataFrame:

@@ -132,6 +132,8 @@ class _Cases:
 
     Attributes:
         cases: a row per case.
+        distances: a row per minimum-norm attack.
+        falls: a row per case of such an attack.
         proved: the rows of certificates.
         units: of distances between boundaries.
         overlaps: at which lesions were counted.
@@ -141,6 +143,7 @@ class _Cases:
 
     cases: DataFrame
     distances: DataFrame
+    falls: DataFrame
     proved: DataFrame
     structures: DataFrame
     units: Units
@@ -175,6 +178,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
         curves=curves,
         summary=summary,
         distances=own.distances,
+        falls=own.falls,
         seeds=DataFrame(),
         comparisons=DataFrame(),
         notes=[*warnings, *_remarks(own, given, cases, worst, certificates)],
@@ -249,13 +253,14 @@ def _remarks(
 def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
     """The rows as cases, and what else takes the names that tables show."""
     named = name_apart(rows)
-    cases, distances = cases_of(named)
+    cases, distances, falls = cases_of(named)
     if given.only is not None:
         wanted = rows["model"].isin(given.only)
         rows, named = rows[wanted], named[wanted]
     return _Cases(
         cases,
         distances,
+        falls,
         proved=named[certified.is_certified(named)],
         structures=by_structure(named) if depth == "all" else DataFrame(),
         units=units_of(named),

@@ -46,7 +46,7 @@ class Scores:
 
 def rounded(values: ArrayLike) -> NDArray[np.float64]:
     """Scores as a case file has them."""
-    return np.round(np.asarray(values, np.float64), _DECIMALS)
+    return np.asarray(values, np.float64).round(_DECIMALS)
 
 
 def case_file(golden: Path) -> Path:

@@ -66,6 +66,25 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
     return DataFrame(lines, columns=[*names, *DISTANCES])
 
 
+def list_falls(cases: DataFrame, names: Sequence[str]) -> DataFrame:
+    """One row per minimum-norm attack, case and attack seed: where it fell, infinity for nowhere.
+
+    Args:
+        cases: one row per case and attack seed.
+        names: the columns that name an attack and what it attacked.
+
+    Returns:
+        ``names``, ``norm``, ``below``, ``distance``, ascending for each attack.
+    """
+    parts = []
+    for _, part in cases[cases["budget_kind"] == KIND].groupby([*names, "budget"], sort=True):
+        below = float(part["budget"].iloc[0])
+        distance = np.where(has_fallen(part, below), part[_norm(part)], np.inf)
+        facts = part[[*names]].assign(norm=_norm(part), below=below, distance=distance)
+        parts.append(facts.sort_values("distance", kind="stable"))
+    return stack(parts) if parts else DataFrame(columns=[*names, "norm", "below", "distance"])
+
+
 def curve_points(cases: DataFrame, subject: Sequence[str], metrics: Sequence[str]) -> DataFrame:
     """Minimum-norm attacks as norm-bounded ones: a row per case, attack seed and eps.
 

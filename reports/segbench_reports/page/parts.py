@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segbench.api import RIVALS, Tables, distrusted
 from segbench.plugins.naming import CLEAN, point_names
@@ -12,11 +12,9 @@ from segbench.plugins.where import where_of
 from segbench_reports.page import svg, words
 from segbench_reports.page.counted import named, proofs, side_by_side, strongest
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 _THIRDS = ("small", "middle", "large")
 _STEPS = 300  # of a survival curve
+_FALL = ["model", "network_sha256", "weights_sha256", "attack", "attack_params", "norm", "below"]
 _MOST_LINES = 12  # in one frame; of more networks the first by the worst curve
 
 
@@ -49,26 +47,21 @@ def proved(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
 def survival(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
     """For each norm the share of cases that stand within a distance, by minimum-norm attacks."""
     own = words.of_data(tables.distances, dataset, split)
-    rows = words.of_data(tables.rows, dataset, split)
-    stored = rows[rows["budget_kind"] == "min-norm"]
+    falls = words.of_data(tables.falls, dataset, split)
     for norm, part in own.groupby("norm", sort=True) if len(own) else ():
         many = len(part)
         part = part.sort_values("median", ascending=False, kind="stable").head(_MOST_LINES)
         curves: list[tuple[str, list[svg.Value]]] = []
         for line in part.to_dict("records"):
-            same = stored["network_sha256"] == line["network_sha256"]
-            same &= stored["attack_params"] == line["attack_params"]
-            cases = stored[same & (stored["budget"] == line["below"])]
-            found = _distances(cases, str(norm), float(line["below"]))
+            same = (falls[_FALL] == [line[name] for name in _FALL]).all(axis=1)
+            found = _standing(falls.loc[same, "distance"].tolist(), str(norm))
             curves.append((f"{line['model']}, {line['attack']}", found))
-        reached = [v.budget for _, values in curves for v in values if math.isfinite(v.budget)]
-        largest = max(reached, default=0) or 1
+        largest = max(value.budget for _, values in curves for value in values)
         lines = [
             svg.steps(name, n, _thinned(values), largest) for n, (name, values) in enumerate(curves)
         ]
-        marks = [
-            (largest * part / 4, words.budget(largest * part / 4, str(norm))) for part in range(5)
-        ]
+        places = [largest * part / 4 for part in range(5)] if largest else [0.0]
+        marks = [(at, words.budget(at, str(norm))) for at in places]
         rows_of = [
             [name, *(f"{_at(values, at):.0%}" for at, _ in marks)] for name, values in curves
         ]
@@ -80,18 +73,18 @@ def survival(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
         yield svg.Chart(title, "distance", lines, ticks, heads, rows_of)
 
 
-def _distances(cases: DataFrame, norm: str, below: float) -> list[svg.Value]:
-    """Points of a survival curve: after so much, that share stands."""
-    keys = ["case_id", "seed"]
-    by_case = cases.groupby(keys, observed=True)[["jaccard", "target_jaccard", norm]].mean()
-    score = (1 - by_case["target_jaccard"]).fillna(by_case["jaccard"])
-    fell = sorted(by_case.loc[score < below, norm].tolist())
-    count = len(by_case) or 1
-    points = [svg.Value(0.0, "0", 1.0)]
-    points += [
-        svg.Value(at, words.budget(at, norm), 1 - (n + 1) / count) for n, at in enumerate(fell)
+def _standing(distances: Sequence[float], norm: str) -> list[svg.Value]:
+    """Points of a survival curve: after so much, that share stands.
+
+    Args:
+        distances: at which each case fell, ascending; infinity for those that never did.
+        norm: of them.
+    """
+    fell = [distance for distance in distances if math.isfinite(distance)]
+    return [svg.Value(0.0, "0", 1.0)] + [
+        svg.Value(at, words.budget(at, norm), 1 - (n + 1) / len(distances))
+        for n, at in enumerate(fell)
     ]
-    return points
 
 
 def _thinned(values: Sequence[svg.Value]) -> Sequence[svg.Value]:

@@ -49,7 +49,12 @@ def budget(value: float, kind: str) -> str:
         return "–"
     if math.isinf(value):
         return "never"
-    return f"{255 * value:.2g}/255" if kind == "linf" else f"{value:.3g}"
+    return f"{_short(255 * value, 2)}/255" if kind == "linf" else _short(value, 3)
+
+
+def _short(value: float, digits: int) -> str:
+    """With so many digits, and with all that stand before the point."""
+    return f"{value:.0f}" if value >= 10**digits - 0.5 else f"{value:.{digits}g}"
 
 
 def answer(tables: Tables, dataset: str, split: str) -> Iterator[str]:
