@@ -1,8 +1,10 @@
 """Training that withstands attacks: on images that were attacked, or noised, as it goes.
 
-The attack within a training is asked in evaluation mode (see ``api.Trainee``); the weights learn in
-training mode, so that a batch norm's statistics are those of the images learnt from, clean and
-attacked of one batch together.
+The attack within a training is asked in evaluation mode (see ``api.Trainee``), but for that of
+``free``, which climbs by the gradients that the weights learn by. The weights learn in training
+mode, so that a batch norm's statistics are those of the images learnt from: in one pass a batch,
+clean and attacked together; for ``trades`` in three, once attacked and twice clean; for ``free`` in
+one a replay.
 """
 
 from __future__ import annotations

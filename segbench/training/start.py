@@ -23,12 +23,14 @@ class Start:
     What a network knows of its images, such as their mean, is among its weights.
 
     Attributes:
+        dataset: the spec of what that training was on; ``learnt`` begins with its fingerprint.
         gradients: that they took, with those of whatever they began with; None if not known.
     """
 
     weights: Mapping[str, Tensor]
     sha256: str
     learnt: tuple[Learnt, ...]
+    dataset: str
     gradients: int | None
 
 
@@ -71,4 +73,6 @@ def load_start(folder: Path, architecture: Architecture, dataset: Dataset) -> St
         contents=tuple(card.contents.values()),
     )
     learnt = (own, *card.inherited)
-    return Start(module.state_dict(), card.weights_sha256, learnt, card.all_gradients)
+    return Start(
+        module.state_dict(), card.weights_sha256, learnt, card.dataset_spec, card.all_gradients
+    )

@@ -102,6 +102,8 @@ def carry_out(
             progress = find_progress(folder, training.settings, resume=resume)
         if progress.history:
             listener.note(f"{folder.name} resumes after epoch {len(progress.history)}")
+        if note := _other_data(training):
+            listener.note(note)
         _train(training, progress, torch.device(device), listener)
     return folder
 
@@ -111,6 +113,17 @@ def _is_trained(training: Training, listener: Listener) -> bool:
         return False
     listener.note(f"{training.folder.name} is trained already, with these very settings")
     return True
+
+
+def _other_data(training: Training) -> str:
+    """That it begins from what other data taught, in a sentence; "" where that is not so."""
+    ours, start = training.settings, training.start
+    if start is None or start.learnt[0].dataset_fingerprint == ours.dataset_fingerprint:
+        return ""
+    return (
+        f"{training.folder.name} begins from weights that were trained on {start.dataset}, "
+        "other data than its own"
+    )
 
 
 def _train(

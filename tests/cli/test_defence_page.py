@@ -49,6 +49,23 @@ def test_a_start_of_another_network_is_refused_before_the_first_training(tmp_pat
     assert [start] == list((tmp_path / "models").iterdir())
 
 
+def test_the_cost_on_the_page_is_that_of_its_command() -> None:
+    """Of JSRT's 124 training cases, each a patient."""
+    from segbench.api import Entry
+    from segbench.training.cases import hold_out
+    from segbench.training.recipes import load_recipe
+
+    recipe = load_recipe("quick", "jsrt")
+    entries = [Entry(f"{number}", f"{number}", (1, 8, 8)) for number in range(124)]
+    cases = len(hold_out(entries, recipe.validation_fraction, 0)[0])
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    gradients = recipe.epochs * cases * (5 + 1)
+    assert (
+        f"`pgd-at:eps=4/255,steps=5, {recipe.epochs} epochs of {cases} cases, {gradients} "
+        f"gradients (6 a case and epoch)`, since `quick` holds {124 - cases} of the 124 cases out"
+    ) in text
+
+
 def test_every_defence_is_on_the_page() -> None:
     from segbench.plugins.registry import names
 

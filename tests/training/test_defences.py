@@ -323,6 +323,46 @@ def test_what_a_training_cost_has_what_it_began_with_however_often_that_began_an
     assert older.all_gradients is None
 
 
+@pytest.mark.parametrize(("other", "said"), [(False, 0), (True, 1)])
+def test_a_start_of_other_data_is_said(other: bool, said: int, tmp_path: Path) -> None:
+    class Others(Stripes):
+        def fingerprint(self) -> str:
+            return "others"
+
+    class Notes(Silence):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    notes: list[str] = []
+    data = Others() if other else Stripes()
+    start = train_model(
+        "tiny", data, "others", recipe=recipe(epochs=1), seed=0, workspace=Workspace(tmp_path)
+    )
+    train(tmp_path, start_from=start, listener=Notes())
+    assert len(notes) == said
+    assert all("weights that were trained on others, other data than its own" in n for n in notes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "passes"),
+    [
+        ("gaussian:clean_share=0.5", 1),
+        ("pgd-at:steps=3", 1),
+        ("pgd-at:steps=3,clean_share=0.5", 1),
+        ("segpgd-at:steps=3", 1),
+        ("trades:steps=3", 3),
+        ("free:replays=2", 2),
+    ],
+)
+def test_a_batch_norm_s_statistics_move_by_what_the_weights_learn_from_alone(
+    spec: str, passes: int, tmp_path: Path
+) -> None:
+    """However many steps an attack takes; as docs/defences.md has it of each defence."""
+    network, card = load_checkpoint(train(tmp_path, spec))
+    batches = len(card.history) * len(card.train_cases) // 4
+    assert network.layers[1].num_batches_tracked == passes * batches
+
+
 @pytest.mark.parametrize("given", [[], [torch.ones(2, requires_grad=True)], [torch.ones(())]])
 def test_a_defence_without_a_loss_is_named(given: list[Tensor]) -> None:
     with pytest.raises(MachineError, match="defence odd gave no loss"):
