@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from segbench.api import Noise
+from segbench.engine.ball import confined
 from segbench.errors import UserError
 
 Change = Callable[[Tensor, float, Noise], Tensor]
@@ -32,25 +33,33 @@ def calibrate(
     images: Tensor,
     noise: Noise,
     similarity: float,
+    region: Tensor | None = None,
 ) -> Tensor:
     """Images (B, C, *spatial), each corrupted to that similarity with itself.
 
     Args:
         change: the corruption.
         span: the level that changes nothing, and one beyond any that is looked for.
+        region: bool (B, 1, *spatial), where images may change; None for everywhere. What is
+            measured is the whole image, clean outside it, as it is scored.
 
     Raises:
         UserError: no level of it comes near.
     """
-    cases = [
-        _one(change, span, images[b : b + 1], noise.select(torch.tensor([b])), similarity)
-        for b in range(len(images))
-    ]
+    cases = []
+    for b in range(len(images)):
+        own = images[b : b + 1], noise.select(torch.tensor([b]))
+        cases.append(_one(change, span, *own, similarity, region if region is None else region[b]))
     return torch.cat(cases)
 
 
 def _one(
-    change: Change, span: tuple[float, float], image: Tensor, noise: Noise, similarity: float
+    change: Change,
+    span: tuple[float, float],
+    image: Tensor,
+    noise: Noise,
+    similarity: float,
+    region: Tensor | None,
 ) -> Tensor:
     """By halving the span, what is seen falling along it."""
     none, most = span
@@ -59,6 +68,7 @@ def _one(
     for step in range(_HALVINGS):
         share = 1.0 if step == 0 else (low + high) / 2
         made = change(image.clone(), none + share * (most - none), noise).clamp(0, 1)
+        made = confined(made, image, region)
         seen = structural_similarity(made, image)
         tried.append((abs(seen - similarity), made))
         if seen > similarity:

@@ -78,7 +78,7 @@ class Corruption:
         change, severity = type(self).change, int(budget.value) - 1
         if self.calibrated is None:
             return change(images, self.levels[severity], noise)
-        return calibrate(change, self.span, images, noise, SIMILARITIES[severity])
+        return calibrate(change, self.span, images, noise, SIMILARITIES[severity], objective.region)
 
 
 def member(name: str) -> type[Corruption] | type[PromptJitter]:

@@ -181,9 +181,9 @@ class _Search:
         for n, budget in enumerate(self.allowed):
             cases = (severity == n).nonzero()[:, 0]
             if len(cases):
-                own = drawn.select(cases)
+                own, objective = drawn.select(cases), self.objective.select(cases)
                 made = self.corruption.run(
-                    self.objective, self.clean[cases].clone(), self.goal, budget, own
+                    objective, self.clean[cases].clone(), self.goal, budget, own
                 )
                 images[cases] = made.clamp(0, 1)
                 for key, values in own.numbers.items():

@@ -90,7 +90,18 @@ Loss = Callable[["Tensor", Goal], "Tensor"]
 
 
 class Objective(Protocol):
-    """What an attack may ask of the network; each answer is counted."""
+    """What an attack may ask of the network; each answer is counted.
+
+    Attributes:
+        region: bool (B, 1, *spatial), the pixels that may change; None for all. Whatever an attack
+            makes of the others, the network sees the clean ones, and they are what is scored: it
+            matters to an attack that measures its own images.
+    """
+
+    @property
+    def region(self) -> Tensor | None:
+        """See above."""
+        ...
 
     def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
         """Loss per case, its gradient by the images (B, C, *spatial) in [0, 1], and the logits.

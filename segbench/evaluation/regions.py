@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segbench.api import Case, WarpAttack
+from segbench.api import Case, WarpAttack, WholeImage
+from segbench.errors import UserError
 from segbench.evaluation.batch import Batch
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.mask_files import case_mask
@@ -24,9 +25,20 @@ from segbench.plugins.where import border_radius, mask_folder
 
 
 def cell_region(cell: Cell, batch: Batch) -> Tensor | None:
-    """Where the cell's attack may change images; see ``region_of``. None for what moves them."""
-    if cell.attack is None or isinstance(cell.attack.attack, WarpAttack):
+    """Where the cell's attack may change images; see ``region_of``. None for what moves them.
+
+    Raises:
+        UserError: the attack means something only on the whole image, and a case has a valid
+            region; or see ``region_of``.
+    """
+    attack: object = cell.attack.attack if cell.attack else None
+    if cell.attack is None or isinstance(attack, WarpAttack):
         return None
+    if isinstance(attack, WholeImage) and any(case.valid is not None for case in batch.cases):
+        raise UserError(
+            f"{cell.label} cannot be confined to the valid regions of these data: "
+            f"{attack.whole_image}"
+        )
     return region_of(cell.attack.where, batch)
 
 

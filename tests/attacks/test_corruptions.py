@@ -6,6 +6,7 @@ import io
 import math
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
+from toys import Curved
 
 from segbench.api import Budget, Goal
 from segbench.data.phantoms.phantom import PhantomCXR
@@ -205,6 +207,7 @@ def test_the_readme_states_every_level(name: str) -> None:
     assert ", ".join(f"{level:g}" for level in levels) in line
 
 
+ANYWHERE: Any = SimpleNamespace(region=None)  # an objective that is asked nothing else
 CALIBRATED = [name for name in CORRUPTIONS if name not in ("ghosting", "motion")]  # see below
 
 
@@ -216,12 +219,12 @@ def test_calibrated_severities_are_alike_in_what_can_be_seen(
     goal, severities = Goal(torch.zeros(0), torch.zeros(0)), (3, 4)
     for severity in severities:
         budget = Budget("severity", Fraction(severity))
-        found = attack.run(None, radiographs.clone(), goal, budget, NOISE)
+        found = attack.run(ANYWHERE, radiographs.clone(), goal, budget, NOISE)
         for case in range(2):
             seen = structural_similarity(found[case : case + 1], radiographs[case : case + 1])
             assert seen == pytest.approx(SIMILARITIES[severity - 1], abs=0.03)
     one = NOISE.select(torch.tensor([1]))
-    alone = attack.run(None, radiographs[1:].clone(), goal, budget, one)
+    alone = attack.run(ANYWHERE, radiographs[1:].clone(), goal, budget, one)
     torch.testing.assert_close(alone[0], found[1])
 
 
@@ -247,7 +250,28 @@ def test_a_corruption_that_cannot_be_as_severe_says_so(radiographs: Tensor) -> N
     attack: Any = load_attack("corruption/ghosting:calibrated=ssim").attack
     goal, budget = Goal(torch.zeros(0), torch.zeros(0)), Budget("severity", Fraction(5))
     with pytest.raises(UserError, match=r"comes no nearer than 0\.\d\d to an SSIM of 0\.6 here"):
-        attack.run(None, radiographs.clone(), goal, budget, NOISE)
+        attack.run(ANYWHERE, radiographs.clone(), goal, budget, NOISE)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_where_a_part_alone_may_change_the_whole_that_is_scored_has_the_similarity(
+    wrapped: bool, radiographs: Tensor, prepared: Any, run: Any
+) -> None:
+    network = prepared(Curved(), radiographs)
+    labels = network.as_labels(network.exact_logits(radiographs))
+    region = torch.zeros(2, 1, *radiographs.shape[2:], dtype=torch.bool)
+    region[0, :, : radiographs.shape[2] // 2], region[1, ..., 5:] = True, True
+    text = "corruption/noise:calibrated=ssim,severities=3"
+    attack = load_attack(f'worst:attack="{text}",queries=1' if wrapped else text)
+    found = run(network, attack, radiographs, labels, region=region).images
+    assert torch.equal(found.where(~region, 0), radiographs.where(~region, 0))
+    for case in range(2):
+        seen = structural_similarity(found[case : case + 1], radiographs[case : case + 1])
+        assert seen == pytest.approx(SIMILARITIES[2], abs=0.03)
+    region[:] = False
+    region[..., 0, 0] = True
+    with pytest.raises(UserError, match="comes no nearer than"):
+        run(network, attack, radiographs, labels, region=region)
 
 
 def test_calibrated_severities_are_another_attack_by_name_and_library() -> None:

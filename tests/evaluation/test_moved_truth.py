@@ -118,6 +118,9 @@ def test_a_valid_region_moves_with_the_truth_and_is_scored_within(shift: str) ->
     assert row["jaccard"] == row["accuracy"] == 1
     pose = Cell(load_attack("worst/pose:steps=1"), Budget("severity", Fraction(1)))
     assert evaluate_batch(prepared, collate([case], prepared), pose)
+    whole = Cell(load_attack("frequency:steps=2"), Budget("linf", Fraction(1, 10)))
+    with pytest.raises(UserError, match="confined to the valid regions of these data: what ends"):
+        evaluate_batch(prepared, collate([case], prepared), whole)
 
 
 def test_kept_images_bring_their_displacement_and_are_scored_as_before(
