@@ -133,13 +133,15 @@ def _validated(path: Path) -> str:
 
 def _update(golden: Path, workspace: Workspace) -> str:
     with importing():
-        from segbench.tables.golden import golden_table, write_golden
+        from segbench.tables.golden import KEY, golden_table, write_golden
         from segbench.tables.golden_cases import case_file, scores_by_case, write_cases
         from segbench.tables.load import load_tables
 
     tables = load_tables(workspace, strict=True, depth="cases")
     current = golden_table(tables)
     write_golden(golden, current)
+    empty = len(tables.cases[[*KEY[:-1]]].drop_duplicates())
+    empty -= len(current[[*KEY[:-1]]].drop_duplicates())
     write_cases(case_file(golden), scores_by_case(tables))
     marks = sorted({word.partition("=")[0] for own in current["marks"] for word in own.split()})
     doubtful = int((current["marks"] != "").sum())
@@ -149,6 +151,7 @@ def _update(golden: Path, workspace: Workspace) -> str:
     return (
         f"wrote {len(current)} reference scores to {golden}, and their cases to {case_file(golden)}"
         + (warned if doubtful else "")
+        + (f"; {empty} points have none, as no label of theirs has foreground" if empty else "")
     )
 
 

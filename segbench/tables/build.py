@@ -18,6 +18,7 @@ from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
 from segbench.tables import certified
 from segbench.tables.averages import CASE, CURVE, SUBJECT, cases_of
+from segbench.tables.background import describe_unscored
 from segbench.tables.boundaries import Units, mixed_units, units_of
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
@@ -146,6 +147,7 @@ class _Cases:
     falls: DataFrame
     proved: DataFrame
     structures: DataFrame
+    costs: DataFrame
     units: Units
     overlaps: Sequence[float]
     diagnosed: Told
@@ -208,7 +210,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     return replace(
         tables,
         comparisons=plain_texts(compare_models(attacked, given.settings)),
-        **_for_a_page(everything, cases, own.structures),
+        **_for_a_page(everything, cases, own),
     )
 
 
@@ -224,6 +226,7 @@ def _doubts(
     """What speaks against the numbers, the gravest first."""
     return [
         *own.diagnosed.findings,
+        *describe_unscored(cases)[0],
         *judged.stuck,
         *describe_falling(own.cases, SUBJECT, own.only),
         *describe_marks(summary),
@@ -242,6 +245,7 @@ def _remarks(
     """What says how to read them."""
     return [
         *own.diagnosed.examined,
+        *describe_unscored(cases)[1],
         *given.units,
         *collect_notes(cases, own.seeds, own.overlaps, own.units),
         *describe_worst(worst),
@@ -263,6 +267,7 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         falls,
         proved=named[certified.is_certified(named)],
         structures=by_structure(named) if depth == "all" else DataFrame(),
+        costs=plain_texts(costs(named)) if depth == "all" else DataFrame(),
         units=units_of(named),
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
         diagnosed=describe_diagnoses(rows, named, given.diagnoses),
@@ -288,12 +293,12 @@ def _of(frame: DataFrame, models: Collection[str]) -> DataFrame:
     return tidy(frame[frame["model"].isin(models)].reset_index(drop=True))
 
 
-def _for_a_page(everything: DataFrame, cases: DataFrame, structures: DataFrame) -> dict[str, Any]:
+def _for_a_page(everything: DataFrame, cases: DataFrame, own: _Cases) -> dict[str, Any]:
     """What only a page shows."""
     return {
-        "structures": structures,
+        "structures": own.structures,
         "spread": plain_texts(spread_of_cases(everything)),
-        "costs": plain_texts(costs(cases)),
+        "costs": own.costs,
         "optimality": plain_texts(optimality(cases, SUBJECT)),
         "winners": plain_texts(winners(cases)),
     }

@@ -82,6 +82,30 @@ class Field:
             won.append(np.where(shared[here].any(0), best, -1))
         return Lowest(at, budgets, np.stack(won, 1), start, shared)
 
+    def counted(
+        self, lowest: Lowest, kept: Sequence[int], cases: Flags, place: int = 0
+    ) -> tuple[Codes, bool, Flags]:
+        """What a number of one network is over.
+
+        Of a curve that begins with clean images the cases that have them, and of all those that
+        have a score.
+
+        Args:
+            lowest: of this network and others.
+            kept: the budgets of the number, by place.
+            cases: (C,), those with all of these.
+            place: of the network among the others.
+
+        Returns:
+            its rows (P, n), whether the first of them are clean, and which cases (C,) these are.
+        """
+        rows, start = lowest.won[place][[*kept]], lowest.start[place]
+        begun = bool((start[cases] >= 0).any())
+        if begun:
+            rows = np.vstack([start, rows])
+        found = cases & (rows >= 0).all(0) & (self.scores[rows] < UNSCORED).all(0)
+        return rows[:, found], begun, found
+
     @cached_property
     def boards(self) -> list[list[int]]:
         """The networks in groups, each of as many as anything has met on one case.

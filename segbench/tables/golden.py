@@ -61,12 +61,13 @@ def golden_table(tables: Tables) -> DataFrame:
     """What a golden file holds: ``KEY``, then ``value`` (mean over cases), ``cases``, ``marks``.
 
     One row per model, data set, attack, budget and gated metric; clean scores are there once per
-    model and data set.
+    model and data set. None of a point that has no scored case: no label of it has foreground.
     """
     cases = tables.cases
     named = cases.assign(attack=by_key(cases, ["attack", "attack_params"], attack_spec))
     points = named.melt([*KEY[:-1]], [*GATED], var_name="metric", value_name="value")
     scores = points.groupby([*KEY], observed=True)["value"].agg(["mean", "count"]).reset_index()
+    scores = scores[scores["count"] > 0]
     scores = plain_texts(scores).merge(_marks(named), how="left", on=[*KEY[:-1]])
     for name in (*_TEXTS, MARKS):
         scores[name] = scores[name].map(plain)  # as the file has it
@@ -89,9 +90,14 @@ def write_golden(path: Path, golden: DataFrame) -> None:
     """Write the golden file: CSV, full precision, sorted, so that its diffs can be read.
 
     Raises:
-        UserError: a score is not a number, which nothing can be compared with.
+        UserError: there are none, or one is not a number, which nothing can be compared with.
         MachineError: the disk refused.
     """
+    if golden.empty:
+        raise UserError(
+            "there are no scores to be a reference: no case of the workspace has foreground in its "
+            "label; attack a data set that has some"
+        )
     for row in golden[golden["value"].isna()].to_dict("records"):
         raise UserError(f"{row_name(row)} is not a number and cannot be a reference; leave it out")
     text = csv_text(golden[[*_TYPES, MARKS]].sort_values([*KEY]))

@@ -55,7 +55,7 @@ def case_file(golden: Path) -> Path:
 
 
 def scores_by_case(tables: Tables) -> dict[Key, Scores]:
-    """Every gated point of the tables, with its cases in order of their names."""
+    """Every gated point of the tables that has a score, with its cases in order of their names."""
     cases = tables.cases.assign(
         attack=by_key(tables.cases, ["attack", "attack_params"], attack_spec)
     )
@@ -78,6 +78,8 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
         texts: Any = [plain(text) for text in key[:-1]]
         for metric in METRICS:
             scores = values[metric][start:stop]
+            if np.isnan(scores).all():
+                continue
             found[(*texts, float(key[-1]), metric)] = Scores(
                 tuple(own), tuple(groups[start:stop]), scores, there
             )

@@ -20,7 +20,7 @@ from segbench.api.marks import distrusted
 from segbench.metrics.area import mean_height
 from segbench.metrics.stats import mean_interval
 from segbench.plugins.naming import CLEAN, eps_names
-from segbench.tables.fields import SEVERITY, UNSCORED, Array, Codes, Field, Flags, Lowest
+from segbench.tables.fields import SEVERITY, Array, Codes, Field, Flags, Lowest
 from segbench.tables.texts import budgets_of, words
 from segbench.tables.worst import KINDS, name_worst
 
@@ -107,10 +107,8 @@ def _number(
     kept, cases = lowest.points(wanted)
     axis = [] if field.of == CLEAN else lowest.budgets[kept].tolist()
     met, even = _met(field, lowest, cases, max(axis, default=0.0))
-    rows, start = lowest.won[place][kept][:, cases], lowest.start[place][cases]
-    if (start >= 0).any():
-        rows, axis = np.vstack([start, rows])[:, start >= 0], [0.0, *axis]
-    rows = rows[:, (field.scores[rows] < UNSCORED).all(0)]
+    rows, begun, _ = field.counted(lowest, kept, cases, place)
+    axis = [0.0, *axis] if begun else axis
     key = field.networks[member]
     return Number(field.of, key, *side, met, even, axis or [0.0], rows)
 

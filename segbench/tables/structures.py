@@ -38,7 +38,8 @@ def by_structure(rows: DataFrame) -> DataFrame:
     """Mean Jaccard of each structure at every point, all of it and by thirds of its size.
 
     Args:
-        rows: one row per case and class, with the names that the tables show.
+        rows: one row per case, class and attack seed, with the names that the tables show; seeds
+            are averaged first.
 
     Returns:
         ``_CURVE``, ``class_name``, ``third`` (``all``, or of ``THIRDS``, from the data set's own
@@ -48,10 +49,11 @@ def by_structure(rows: DataFrame) -> DataFrame:
     keys = [*_CURVE, "class_name"]
     needed = dict.fromkeys([*keys, *_STRUCTURE, "jaccard", "sensitivity", "false_positives"])
     present = rows[[*needed]][rows["jaccard"].notna() & ~is_certified(rows)]
+    sizes = structure_sizes(present)
+    present = _over_seeds(present, keys)
     number, facts = _numbered(present, keys)
     whole = present["jaccard"].groupby(number).agg(["mean", "count"])
     whole = facts.join(whole).assign(third="all", smallest=np.nan, largest=np.nan)
-    sizes = structure_sizes(present)
     names = present[[*_STRUCTURE, "class_name"]].drop_duplicates()
     sizes = sizes.merge(names, on=_STRUCTURE)
     parts = [whole]
@@ -73,6 +75,12 @@ def by_structure(rows: DataFrame) -> DataFrame:
         for part in parts
     ]
     return concat(found, ignore_index=True).rename(columns={"count": "cases"})
+
+
+def _over_seeds(rows: DataFrame, keys: list[str]) -> DataFrame:
+    """One row per structure of a point: its mean Jaccard over attack seeds."""
+    number, own = _numbered(rows, list(dict.fromkeys([*keys, *_STRUCTURE])))
+    return own.assign(jaccard=rows["jaccard"].groupby(number).mean())
 
 
 def _numbered(rows: DataFrame, keys: list[str]) -> tuple[NDArray[np.int64], DataFrame]:
@@ -100,10 +108,17 @@ def spread_of_cases(cases: DataFrame) -> DataFrame:
     return table.assign(**{f"bin{n:02d}": parts[:, n] for n in range(BINS)})
 
 
-def costs(cases: DataFrame) -> DataFrame:
-    """What every attack on every network has taken: scores, forwards, gradients, seconds."""
+def costs(rows: DataFrame) -> DataFrame:
+    """What every attack on every network has taken: scores, forwards, gradients, seconds.
+
+    Args:
+        rows: one row per case, class and attack seed, with the names that the tables show; each
+            class says what all of them took together.
+    """
     keys = ["model", "dataset", "split", "attack"]
-    attacked = cases[[*keys, *_SPENT]][(cases["attack"] != CLEAN) & ~is_certified(cases)]
+    attacked = rows[(rows["attack"] != CLEAN) & ~is_certified(rows)]
+    every = number_of(attacked, [*keys, *_CURVE, "case_id", "seed"])
+    attacked = attacked[[*keys, *_SPENT]].iloc[first_of(every)]
     grouped = attacked.groupby(keys, sort=True, observed=True)
     table = grouped[_SPENT].sum()
     return table.assign(scores=grouped.size()).reset_index()

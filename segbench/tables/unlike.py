@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from segbench.plugins.naming import CLEAN, eps_names
-from segbench.tables.fields import DATA, SEVERITY, Field, Flags, Lowest
+from segbench.tables.fields import DATA, SEVERITY, UNSCORED, Field, Flags, Lowest
 from segbench.tables.texts import few
 
 AGAINST = {
@@ -60,7 +60,8 @@ _SAME = (
 def _met(field: Field, member: int, names: Names) -> str:
     """What a network met, and on how many cases."""
     there = field.rows[member] >= 0
-    cases = _count(int(there.any(0).sum()))
+    scored = there & (field.scores[field.rows[member]] < UNSCORED)
+    cases = _count(int(scored.any(0).sum()))
     if field.of == CLEAN:
         return f"has {cases}"
     lines = field.met[there.any(1)]
@@ -77,6 +78,7 @@ def _left_out(
     own = field.rows[members] >= 0
     further = own & ~both.shared
     kept, cases = both.points()
+    over = field.counted(both, kept, cases)[2]
     unlike = [*_attacks(field, both, further, [models[m] for m in members], names)]
     parts = [*unlike, *_further(both, further, [models[m] for m in members])]
     there: Flags = np.logical_and.reduce(both.won >= 0)
@@ -94,7 +96,7 @@ def _left_out(
     remedy = _REMEDY if unlike else ""
     yield (
         f"{where}: {AGAINST[field.of]} networks are compared {by}{on}on the "
-        f"{_count(int(cases.sum()))} that all have. Left out: {'; '.join(parts)}.{remedy}"
+        f"{_count(int(over.sum()))} that all have. Left out: {'; '.join(parts)}.{remedy}"
     )
 
 
@@ -133,11 +135,11 @@ def _few_cases(
     there = (own.won[0] >= 0).any(1)
     left = [n for n in np.flatnonzero(there).tolist() if n not in kept]
     if left:
+        over = _count(int(field.counted(own, kept, cases)[2].sum()))
         at = ", ".join(names[field.of, budget] for budget in own.budgets[left].tolist())
         yield (
             f"{where}: {AGAINST[field.of]} the one number of {models[member]} is over the "
-            f"{_count(int(cases.sum()))} that most budgets have, and leaves out {at}, which not "
-            "all of these met."
+            f"{over} that most budgets have, and leaves out {at}, which not all of these met."
         )
 
 

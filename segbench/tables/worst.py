@@ -199,6 +199,7 @@ def describe_worst(worst: DataFrame) -> Iterator[str]:
 
     And one for each network and budget at which an image of a smaller budget was the worst.
     """
+    worst = worst[worst[SELECTING].notna()]  # of labels with foreground
     yield from _describe_closing(worst)
     keys = ["dataset", "split", "budget_kind", "attack", "attack_params", "model"]
     names = eps_names(budgets_of(worst))

@@ -220,6 +220,28 @@ def test_small_structures_are_told_apart_from_large_ones(row, frame):
     assert table.loc["small", "mean"] < table.loc["middle", "mean"] < table.loc["large", "mean"]
 
 
+def test_seeds_are_no_cases_of_a_structure_and_each_of_them_has_its_cost(row, frame):
+    rows = [_case(row, 0, seed=seed, jaccard=j, class_id=c, class_name=f"s{c}")
+            for c in (1, 2) for seed, j in enumerate((0.2, 0.6))]  # fmt: skip
+    rows += [_case(row, 1, jaccard=0.8, class_id=c, class_name=f"s{c}") for c in (1, 2)]
+    tables = build_tables(frame(rows))
+    line = tables.structures.set_index(["class_name", "third"]).loc[("s1", "all")]
+    assert line["cases"] == 2
+    assert line["mean"] == pytest.approx((0.4 + 0.8) / 2)
+    assert line["mean"] == pytest.approx(tables.curves.set_index("metric").loc["jaccard", "mean"])
+    cost = tables.costs.iloc[0]
+    assert (cost["scores"], cost["backwards"]) == (3, 3 * 40)
+
+
+def test_a_minimum_norm_attack_costs_what_it_took_at_however_many_eps(row, frame):
+    dag = {"attack": "dag", "attack_params": '{"below": 0.5, "norm": "linf"}', "linf": 0.01}
+    rows = [_clean(row, 0), _case(row, 0, budget_kind="min-norm", budget=0.5, **dag)]
+    for at in (2, 4, 8):
+        rows.append(_case(row, 0, budget=at / 255))
+        cost = build_tables(frame(rows)).costs.set_index("attack").loc["dag"]
+        assert (cost["scores"], cost["backwards"]) == (1, 40)
+
+
 def test_every_case_is_in_one_bin_and_the_cost_is_the_sum(row, frame):
     rows = [_case(row, n, jaccard=value) for n, value in enumerate([0.0, 0.049, 0.05, 1.0])]
     tables = build_tables(frame(rows))
