@@ -3,8 +3,8 @@
 <workspace>/results/cases/<fingerprint>.json
 
 Rows are found by the content of a case, which only its pixels tell. So that a run that finds
-everything need not read a single image, their hashes are kept; whatever is loaded to be computed is
-compared with them.
+everything need read no image but one (see ``same_answers.py``), their hashes are kept; whatever is
+loaded to be computed is compared with them.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from segbench.evaluation.grid import Cell, Grid
 from segbench.evaluation.model_plan import Missing, ModelPlan, find_missing, plan_model
 from segbench.evaluation.pieces import CASES_AT_ONCE, Outcome, Piece
 from segbench.evaluation.request import DataSource, Listener, Options
+from segbench.evaluation.same_answers import require_same_answers
 from segbench.evaluation.schedule import Queue
 from segbench.evaluation.work import open_work
 from segbench.evaluation.work_off import work_off
@@ -178,7 +179,9 @@ def run_model(
     with open_work(reference, data, grid, workspace, run, options, listener) as work:
         plan = plan_model(work, 0)
         index = RowIndex(workspace)
-        planned = ModelRun(plan, find_missing(work, plan, None, index), index, listener)
+        missing = find_missing(work, plan, None, index)
+        require_same_answers(work, plan, missing, index)
+        planned = ModelRun(plan, missing, index, listener)
         with closing(Local(work)) as executor:
             work_off([planned], executor, listener, Costs(workspace))
     if planned.error:

@@ -24,6 +24,7 @@ from segbench.evaluation.new_record import new_record
 from segbench.evaluation.parts import SharePart, read_part
 from segbench.evaluation.pieces import parse_shard
 from segbench.evaluation.request import DataSource, Listener, Options, Request
+from segbench.evaluation.same_answers import require_same_answers
 from segbench.evaluation.stored import look_up
 from segbench.evaluation.work import ModelWork, open_work
 from segbench.evaluation.work_off import work_off
@@ -201,6 +202,7 @@ class _Run:
         """
         plan = plan_model(work, number)
         missing = find_missing(work, plan, part, self.index)
+        require_same_answers(work, plan, missing, self.index)
         run = ModelRun(plan, missing, self.index, self.listener)
         self.runs.append(run)
         self._warn(run)

@@ -9,6 +9,7 @@ from segbench.evaluation.grid import Grid
 from segbench.evaluation.model_plan import Part, find_missing, plan_model
 from segbench.evaluation.model_run import ModelRun
 from segbench.evaluation.request import DataSource, Listener, Options
+from segbench.evaluation.same_answers import require_same_answers
 from segbench.evaluation.work import open_work
 from segbench.networks import ModelReference
 from segbench.store.index import RowIndex
@@ -35,6 +36,7 @@ def look_up(
         with open_work(reference, data, grid, workspace, 0, options, listener) as work:
             plan = plan_model(work, place)
             found = find_missing(work, plan, part, index)
+            require_same_answers(work, plan, found, index)
         run = ModelRun(plan, found, index, listener)
         run.look_at_clean_score()
         # Of a case whose image alone is to be kept, one.

@@ -141,6 +141,50 @@ def test_a_case_is_computed_once_whatever_the_limit_and_the_order(
     )
 
 
+class Told(Dark):
+    """A network whose file read a number when it was imported: nothing of it says which."""
+
+    read = (0.5,)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 12 * (self.read[0] - nn.functional.avg_pool2d(images, 5, 1, 2))
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_rows_are_not_found_where_the_network_answers_otherwise_than_when_they_were_made(
+    writable: bool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, data = tmp_path / "runs", source(pictures, 2)
+    before, _ = run(runs, data, Told)
+    assert run(runs, data, Told)[1].found == 4
+    monkeypatch.setattr(Told, "read", (0.45,))
+    if not writable:
+
+        def refuse(root: Path) -> None:
+            raise MachineError("read-only")
+
+        monkeypatch.setattr("segbench.evaluation.run.check_writable", refuse)
+    for more in (data, source(pictures)):  # also where some is still to be computed
+        with pytest.raises(UserError, match=r"was 0\.\d+ and is 0\.\d+.* with --fresh"):
+            run(runs, more, Told)
+    if writable:
+        record, count = run(runs, data, Told, replace(OPTIONS, fresh=True))
+        assert count.computed == 4
+        assert not shown(runs, record)["jaccard"].equals(shown(tmp_path / "runs", before))
+        assert run(runs, data, Told)[1].found == 4
+
+
+def test_rows_of_a_network_that_draws_are_found(pictures: Path, tmp_path: Path) -> None:
+    class Drawing(Dark):
+        def forward(self, images: Tensor) -> Tensor:
+            answer: Tensor = super().forward(images)
+            return answer + 4 * torch.randn_like(answer)
+
+    for _ in range(2):
+        _, count = run(tmp_path / "runs", source(pictures), Drawing)
+    assert (count.computed, count.found) == (0, 8)
+
+
 def test_to_the_bit_at_one_batch_size(pictures: Path, tmp_path: Path) -> None:
     alone = replace(OPTIONS, batch_size=1)
     for limit in (1, 3, None):
