@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from segbench.plugins import registry
@@ -291,6 +292,12 @@ def executor_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def said(options: dict[str, Any]) -> dict[str, Any]:
+    """Those options of the running command that somebody gave, be it their default."""
+    source = click.get_current_context().get_parameter_source
+    return {name: v for name, v in options.items() if source(name) is not ParameterSource.DEFAULT}
 
 
 def plan_option(command: Command) -> Command:

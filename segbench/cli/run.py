@@ -11,6 +11,7 @@ from segbench.cli.options import (
     device_option,
     executor_options,
     plan_option,
+    said,
     workspace_option,
 )
 from segbench.store.garbage import importing
@@ -54,7 +55,7 @@ def command(grid: Path, workspace: Workspace, plan: bool, **overriding: Any) -> 
         from segbench.evaluation.plan import check_goals, plan_grid
         from segbench.evaluation.taken import take_asked
 
-    asked = with_trained(override(load_grid_file(grid), overriding))
+    asked = with_trained(override(load_grid_file(grid), said(overriding)))
     if plan:
         show_plan(asked, workspace)
         return

@@ -72,7 +72,7 @@ def command(grid: Path, workspace: Workspace, device: str | None, **asked: Any) 
             f"folder that all nodes see; with {workspace} let each of N tasks of an array do "
             f"`segbench run {grid} --shard I/N --workspace {workspace}`"
         )
-    request = with_trained(override(load_grid_file(grid), {"device": device}))
+    request = with_trained(override(load_grid_file(grid), {"device": device} if device else {}))
     if request.shard or request.until_settled:
         raise UserError("shard and until_settled are not for submit, which plans the whole grid")
     seen = foresee(request, workspace, asked["array"])

@@ -10,16 +10,18 @@
     seeds = [0, 1, 2]                    # each network once with each
 
 Without ``models`` every checkpoint of the workspace is attacked. Every option of
-``segbench attack`` is a key, see :class:`segbench.evaluation.request.Request`.
+``segbench attack`` is a key, see :class:`segbench.evaluation.request.Request`. Every key that is a
+path is relative to the file. Names of networks, attacks and data sets are written as on the command
+line, and where they hold a path, as ``net.py:build`` does, it is relative to the current folder.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic.dataclasses import dataclass
 
@@ -30,6 +32,12 @@ from segbench.evaluation.request import Request
 from segbench.plugins import registry
 from segbench.plugins.spec import parse
 from segbench.training.suites import load_suite
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
+_OF_POOL = ("workers", "devices", "case_timeout")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -82,24 +90,36 @@ def load_grid_file(path: Path) -> GridFile:
         _check_names(grid)
     except UserError as error:
         raise UserError(f"grid file {path}: {error}") from None
-    folder = path.parent
-    return replace(
-        grid,
-        data_root=grid.data_root and folder / grid.data_root,
-        weights=tuple(folder / weights for weights in grid.weights),
-    )
+    return _beside(grid, path.parent)
 
 
-def override(grid: GridFile, options: Mapping[str, Any]) -> GridFile:
-    """The file with what the command line says instead; what that leaves at its default stays.
+def _beside(record: R, folder: Path) -> R:
+    """A record whose paths are relative to a folder, those of its tables too."""
+    changed: dict[str, Any] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Path):
+            changed[field.name] = folder / value
+        elif isinstance(value, tuple) and value and isinstance(value[0], Path):
+            changed[field.name] = tuple(folder / path for path in value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            changed[field.name] = _beside(value, folder)
+    return replace(record, **changed)
+
+
+def override(grid: GridFile, said: Mapping[str, Any]) -> GridFile:
+    """The file with what the command line says instead.
+
+    With another executor than the file's, what the file says of its own goes too.
 
     Raises:
         UserError: a value does not fit.
     """
-    defaults = {field.name: field.default for field in fields(Request)}
-    said = {name: value for name, value in options.items() if value != defaults[name]}
     checked = validated(Request, said)
-    return replace(grid, **{name: getattr(checked, name) for name in said})
+    changed = {name: getattr(checked, name) for name in said}
+    if changed.get("executor", grid.executor) != grid.executor:
+        changed = {name: getattr(Request(), name) for name in _OF_POOL} | changed
+    return replace(grid, **changed)
 
 
 def _check_names(grid: GridFile) -> None:

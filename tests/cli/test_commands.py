@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -163,6 +164,21 @@ def test_run_does_what_the_file_declares(segbench, tmp_path) -> None:
     cells = rows.groupby(["attack", "budget", "seed"]).ngroups
     assert cells == 1 + 2 * 2 * 2  # clean once; attacks x eps x seeds
     assert (tmp_path / "runs" / "reports" / "report.md").exists()
+
+
+def test_an_option_that_is_given_its_default_goes_before_the_file(
+    segbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run of the file stays in a pool that somebody has asked to leave."""
+    grid = tmp_path / "grid.toml"
+    grid.write_text('executor = "processes"\nworkers = 2\neps = [0.1]\nmodels = ["a.py:build"]\n')
+    asked: list[Any] = []
+    monkeypatch.setattr("segbench.cli.evaluation.show_plan", lambda grid, _: asked.append(grid))
+    for options in ([], ["--executor", "local"], ["--executor", "processes", "--workers", "3"]):
+        result = segbench("run", grid, "--plan", *options, "--workspace", tmp_path / "runs")
+        assert result.exit_code == 0, result.output
+    found = [(one.executor, one.workers) for one in asked]
+    assert found == [("processes", 2), ("local", None), ("processes", 3)]
 
 
 def test_list_names_every_plugin_with_its_parameters(segbench) -> None:

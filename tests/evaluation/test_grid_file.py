@@ -6,11 +6,12 @@ import csv
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from segbench.errors import UserError
-from segbench.evaluation.grid_file import load_grid_file
+from segbench.evaluation.grid_file import GridFile, TrainConfig, load_grid_file, override
 from segbench.training.card import checkpoint_name
 from segbench.training.suites import load_suite
 
@@ -99,8 +100,30 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = load_grid_file(write(tmp_path, VALID))
     assert config.data_root == tmp_path / "data/jsrt"
     assert config.weights == (tmp_path / "mine.pt",)
+    more = 'cases = "cases.txt"\npart = "part.json"\n' + VALID + 'start_from = "begun"\n'
+    config = load_grid_file(write(tmp_path, more))
+    assert (config.cases, config.part) == (tmp_path / "cases.txt", tmp_path / "part.json")
+    assert config.train is not None
+    assert config.train.start_from == tmp_path / "begun"
     text = VALID.replace('"data/jsrt"', '"/data/jsrt"')
     assert load_grid_file(write(tmp_path, text)).data_root == Path("/data/jsrt")
+
+
+def test_no_path_of_a_record_is_left_out(tmp_path: Path) -> None:
+    """One that is added is relative to the file, as are all."""
+    hints = {**get_type_hints(GridFile), **get_type_hints(TrainConfig)}
+    paths = {name for name, hint in hints.items() if "Path" in str(hint)}
+    assert paths == {"data_root", "weights", "cases", "part", "start_from"}
+
+
+def test_what_is_said_goes_before_the_file_be_it_the_default(tmp_path: Path) -> None:
+    text = 'executor = "processes"\nworkers = 2\ncase_timeout = 9.5\n' + VALID
+    grid = load_grid_file(write(tmp_path, text))
+    assert override(grid, {}) == grid
+    changed = override(grid, {"executor": "local"})
+    assert (changed.executor, changed.workers, changed.case_timeout) == ("local", None, None)
+    assert override(grid, {"executor": "processes"}) == grid
+    assert override(grid, {"executor": "ray", "workers": 3}).workers == 3
 
 
 def test_eps_alone_is_enough(tmp_path: Path) -> None:
