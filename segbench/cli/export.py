@@ -10,6 +10,7 @@ import click
 
 from segbench.cli.options import SpecText, out_option, workspace_option
 from segbench.data import open_dataset
+from segbench.errors import UserError
 from segbench.store.workspace import Workspace, check_writable
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def command(
     """
     from segbench.cli.consoles import messages
     from segbench.cli.evaluation import say_own_attacks
+    from segbench.export.contents import Contents
     from segbench.export.write import choose_cells, export_cell
     from segbench.plugins.attack import load_attacks
     from segbench.plugins.spec import parse_eps_list
@@ -63,9 +65,16 @@ def command(
     cells = choose_cells(workspace, model, labels, parse_eps_list(eps) if eps else [])
     data = {name: open_dataset(name, data_root) for name in {cell.dataset for cell in cells}}
     check_writable(folder)
+    contents = {name: Contents(workspace, name, dataset) for name, dataset in data.items()}
     written: list[Written] = []
+    refused: list[UserError] = []
     for cell in cells:
-        written += export_cell(workspace, cell, data[cell.dataset], folder)
+        try:
+            written.extend(export_cell(workspace, cell, contents[cell.dataset], folder))
+        except UserError as error:  # after those that it could write
+            refused.append(error)
+    if refused and not written:
+        raise refused[0]
     _list(folder, written)
     for name, dataset in sorted(data.items()):
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
@@ -76,6 +85,8 @@ def command(
             soft_wrap=True,
         )
     _show(folder, written)
+    if refused:
+        raise refused[0]
 
 
 def _list(folder: Path, written: Sequence[Written]) -> None:

@@ -22,7 +22,8 @@ from segbench.plugins.naming import eps_names
 from segbench.store.images import Attacked, KeptCell, kept_cases, kept_cells, load_images
 
 if TYPE_CHECKING:
-    from segbench.api import Case, Dataset
+    from segbench.api import Case
+    from segbench.export.contents import Contents
     from segbench.store.workspace import Workspace
 
 _ORDERS = {"linf": np.inf, "l2": 2.0, "l1": 1.0}
@@ -83,9 +84,11 @@ def choose_cells(
 
 
 def export_cell(
-    workspace: Workspace, cell: KeptCell, dataset: Dataset, out: Path
+    workspace: Workspace, cell: KeptCell, contents: Contents, out: Path
 ) -> Iterator[Written]:
     """Write a cell's images under ``out``, one after another, each read back and measured.
+
+    Each is written for every case that holds what it was made of, whatever it was called then.
 
     Raises:
         UserError: an image fits no file, or a case is gone, or was edited and not attacked since;
@@ -98,38 +101,50 @@ def export_cell(
         kept.setdefault(file, []).append(content)
     found: set[str] = set()
     others: dict[str, str] = {}  # of cases that were edited since, perhaps attacked again
-    for file, contents in kept.items():
-        attacked = load_images(file, contents)
+    for file, some in kept.items():
+        attacked = load_images(file, some)
         for place, (content, case_id, image) in enumerate(
             zip(attacked.contents, attacked.case_ids, attacked.images.numpy(), strict=True)
         ):
-            case = _load(dataset, case_id)
-            if case is None or case.sha256 != content:
-                others[case_id] = "missing" if case is None else "not the same"
-                continue
-            found.add(case_id)
-            path = write_image(folder, image, case)
-            _write_predictions(path, attacked, place, case, cell.model)
-            change = read_change(path, case)
-            yield Written(
-                path,
-                cell.model,
-                cell.attack,
-                cell.budget_kind,
-                cell.budget,
-                case_id,
-                kept_linf=_norm(image.astype(np.float64) - case.image, np.inf),
-                linf=_norm(change, np.inf),
-                l2=_norm(change, 2.0),
-                excess=_excess(change, cell),
-                outside=0 if (own := own_values(case)) is None else count_outside(own, case),
-            )
+            cases = list(contents.find(content, case_id))
+            if not cases:
+                others[case_id] = "missing" if contents.load(case_id) is None else "not the same"
+            for case in cases:
+                found.add(case.case_id)
+                yield _write(folder, cell, attacked, place, image, case)
     for case_id in sorted(others.keys() - found):
         raise UserError(
             f"the images of {cell.model} under {cell.attack} were made on another {cell.dataset} "
             f"(its case {case_id} is {others[case_id]}); name the folder they were made on with "
             "--data-root"
         )
+
+
+def _write(
+    folder: Path,
+    cell: KeptCell,
+    attacked: Attacked,
+    place: int,
+    image: NDArray[np.float32],
+    case: Case,
+) -> Written:
+    """One image (C, *spatial) as a file of a case, read back and measured."""
+    path = write_image(folder, image, case)
+    _write_predictions(path, attacked, place, case, cell.model)
+    change = read_change(path, case)
+    return Written(
+        path,
+        cell.model,
+        cell.attack,
+        cell.budget_kind,
+        cell.budget,
+        case.case_id,
+        kept_linf=_norm(image.astype(np.float64) - case.image, np.inf),
+        linf=_norm(change, np.inf),
+        l2=_norm(change, 2.0),
+        excess=_excess(change, cell),
+        outside=0 if (own := own_values(case)) is None else count_outside(own, case),
+    )
 
 
 def _write_predictions(
@@ -142,14 +157,6 @@ def _write_predictions(
         return
     pair = clean[place].numpy(), labels[place].numpy()
     write_predictions(folder, *pair, case, case.source, model)
-
-
-def _load(dataset: Dataset, case_id: str) -> Case | None:
-    """A case of the data set, None where it has none of that name."""
-    try:
-        return dataset.load(case_id)
-    except UserError:
-        return None
 
 
 def _names(text: str, model: str) -> bool:

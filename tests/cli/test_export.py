@@ -83,3 +83,31 @@ def test_of_a_case_that_was_edited_the_present_images_are_written(segbench, tmp_
     files = pd.read_csv(out / "written.csv")
     assert files["case_id"].value_counts().to_dict() == {"c1": 2, "c2": 2, "c3": 2}
     assert not files["excess"].any()
+
+
+def test_images_are_of_a_content_whatever_its_cases_are_called(segbench, tmp_path) -> None:
+    """One file for each case; what fits no case any more leaves the others written and listed."""
+    root, out = tmp_path / "data", tmp_path / "out"
+    (tmp_path / "net.py").write_text(NET)
+    for n in range(3):
+        draw(root, f"c{n}", n)
+    runs = ("--workspace", tmp_path / "runs")
+    asked = ("-m", f"{tmp_path}/net.py:Dark", "--dataset", "folder", "--data-root", root)
+    attack(segbench, *runs[1:], *asked)
+
+    def exported(status: int) -> dict[str, int]:
+        result = segbench("export", "--out", out, *runs)
+        assert result.exit_code == status, result.output
+        files = pd.read_csv(out / "written.csv")
+        assert all((out / path).exists() for path in files["path"])
+        assert not files["excess"].any()
+        return files["case_id"].value_counts().to_dict()
+
+    for folder in ("images", "masks"):
+        (root / folder / "c0.png").rename(root / folder / "a0.png")
+    assert exported(0) == {"a0": 2, "c1": 2, "c2": 2}
+    draw(root, "a1", 0)  # a0 again
+    attack(segbench, *runs[1:], *asked)
+    assert exported(0) == {"a0": 2, "a1": 2, "c1": 2, "c2": 2}
+    draw(root, "c2", 9)
+    assert exported(2) == {"a0": 2, "a1": 2, "c1": 2}
