@@ -63,7 +63,8 @@ def choose_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used here; try cpu or cuda") from error
+        usable = "cpu or cuda" if torch.cuda.is_available() else "cpu; torch sees no GPU"
+        raise UserError(f"device {name!r} cannot be used here; try {usable}") from error
     return device
 
 

@@ -56,7 +56,8 @@ class ForeignReference:
         with importable(self.own.folder) as siblings:
             factory = self.own.find()
             network = self._build(factory, dataset)
-            source = source_hash(network, factory, files_of(siblings()))
+            own = [self.own.path] if self.own.path else []  # it may have its factory of others
+            source = source_hash(network, factory, [*own, *files_of(siblings())])
         if self.weights:
             load_weights(network, self.weights)
         return own_model(network, source, dataset, self.wishes)

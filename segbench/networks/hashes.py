@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segbench.networks.settings import layer_settings
-from segbench.plugins.source import Imported, imported_by
+from segbench.plugins.source import Imported, imported_by, made_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,9 +33,9 @@ def source_hash(
 ) -> str:
     """SHA-256 (hex) of the source files of all its layers' classes, torch's own left out.
 
-    With all that they import of the user's own, and the versions of other packages that are
-    installed; see ``plugins/source.py``. So are classes of the program that runs, a script or a
-    notebook, left out; see ``given.py``.
+    With all that they import of the user's own, the versions of other packages that are installed,
+    and the code of what was made at run time; see ``plugins/source.py``. Classes of the program
+    that runs, a script or a notebook, are left out as well; see ``given.py``.
 
     Args:
         network: it.
@@ -54,10 +54,10 @@ def source_hash(
     digest = hashlib.sha256()
     for content in sorted(hashlib.sha256(file.read_bytes()).digest() for file in files):
         digest.update(content)
-    beside = Imported(
-        {p: name for p, name in found.files.items() if p not in files}, found.versions
-    )
-    for name, text in sorted(beside.parts()):
+    for code in sorted(filter(None, map(made_hash, made))):
+        digest.update(f"{code}\n".encode())
+    beside = {path: name for path, name in found.files.items() if path not in files}
+    for name, text in sorted(Imported(beside, found.versions).parts()):
         digest.update(f"{name} {hashlib.sha256(text).hexdigest()}\n".encode())
     return digest.hexdigest()
 

@@ -16,6 +16,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -38,10 +39,32 @@ def describe_code(*values: Any) -> tuple[str, set[str]]:
     return "\n".join(sorted(found.parts)), found.modules
 
 
-class _Found:
-    """All that has been met on the way from some values."""
+def describe_made(one: type | FunctionType) -> tuple[str, set[str]]:
+    """The same of a class or function that was made at run time, whatever file its module has.
 
-    def __init__(self) -> None:
+    Of a class whose code is in files nothing is said.
+    """
+    found = _Found(made=True)
+    if isinstance(one, FunctionType):
+        found.add_function(one)
+    elif any(_is_made(member) for member in vars(one).values()):
+        found.add_class(one)
+    return "\n".join(sorted(found.parts)), found.modules
+
+
+def _is_made(member: Any) -> bool:
+    return isinstance(member, FunctionType) and not Path(member.__code__.co_filename).is_file()
+
+
+class _Found:
+    """All that has been met on the way from some values.
+
+    Args:
+        made: whether functions without a file count by their code, though their module has one.
+    """
+
+    def __init__(self, *, made: bool = False) -> None:
+        self._made = made
         self.parts: set[str] = set()
         self.modules: set[str] = set()
         self._seen: dict[int, Any] = {}  # kept, so that no id is used twice
@@ -80,14 +103,16 @@ class _Found:
             self.add(_wrapped(value), name)
 
     def _add_definition(self, one: type | FunctionType) -> None:
-        if not is_live(sys.modules.get(one.__module__ or "")):
+        by_code = self._made and _is_made(one)
+        if not by_code and not is_live(sys.modules.get(one.__module__ or "")):
             self.modules.add(one.__module__)
         elif isinstance(one, FunctionType):
-            self._add_function(one)
+            self.add_function(one)
         else:
-            self._add_class(one)
+            self.add_class(one)
 
-    def _add_class(self, one: type) -> None:
+    def add_class(self, one: type) -> None:
+        """A class by its code, and what it derives from."""
         for base in one.__bases__:
             self.add(base, "")
         for name, member in vars(one).items():
@@ -95,7 +120,8 @@ class _Found:
             if not dunder or isinstance(member, FunctionType):
                 self.add(member, f"{one.__qualname__}.{name}")
 
-    def _add_function(self, one: FunctionType) -> None:
+    def add_function(self, one: FunctionType) -> None:
+        """A function by its code, and what it refers to."""
         self.parts.add(f"{one.__qualname__}:{_code(one.__code__)}")
         wrapped = getattr(one, "__wrapped__", None)
         self.add((one.__defaults__, one.__kwdefaults__, wrapped), one.__qualname__)

@@ -28,9 +28,10 @@ from importlib.machinery import all_suffixes
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
-from segbench.plugins.bytecode import describe_code, is_live
+from segbench.plugins.bytecode import describe_code, describe_made, is_live
 
 _CORE = {"segbench", "torch"}
 _REQUIRED = {"PIL", "art", "einops", "jinja2", "monai", "nibabel", "numpy", "pandas", "pyarrow"}
@@ -80,6 +81,21 @@ def code_hash(*values: Any) -> str:
     """
     found = Imported()
     return _digest([("", _code(found, *values)), *found.parts()])
+
+
+def made_hash(thing: Any) -> str:
+    """SHA-256 (hex) of what makes a class, function or other factory, as far as no file says it.
+
+    "" for a class or function whose code is in files.
+    """
+    if isinstance(thing, partial):
+        return f"{made_hash(thing.func)} {code_hash(thing.args, thing.keywords)}"
+    if not isinstance(thing, (type, FunctionType)) or is_live(sys.modules.get(thing.__module__)):
+        return code_hash(thing)
+    if isinstance(thing, FunctionType) and Path(thing.__code__.co_filename).is_file():
+        return ""
+    text, modules = describe_made(thing)
+    return _digest([("", text.encode()), *imported_by(modules).parts()]) if text else ""
 
 
 def imported_by(modules: Iterable[str], package: str = "") -> Imported:

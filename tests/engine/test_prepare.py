@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import Goal
+from segbench.engine.precision import choose_device
+from segbench.errors import UserError
 
 
 def worn(module: nn.Module) -> nn.Module:
@@ -250,3 +252,13 @@ def test_a_network_that_insists_on_fp32_gets_it(prepared: Any, run: Any, texture
     assert network.gradient.name == "fp32"
     found = run(network, load_attack("fgsm").attack, images, truth).images
     assert not torch.equal(found, images)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_device_that_cannot_be_used_is_not_recommended(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    with pytest.raises(UserError, match="cannot be used here") as caught:
+        choose_device("tpu")
+    assert ("cuda" in str(caught.value)) == gpu

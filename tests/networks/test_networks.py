@@ -250,6 +250,40 @@ def test_an_edit_of_what_a_layer_calls_is_another_network(
     assert (found() != first) == (edited != "other.py")
 
 
+MADE = {
+    "a function": "exec(read('made.txt'))\n",
+    "in a namespace": "made = {}\nexec(read('made.txt'), made)\nbuild = made['build']\n",
+    "a partial": "from functools import partial\nexec(read('made.txt'))\n"
+    "build = partial(build, bias=True)\n",
+    "run": "import runpy\nfrom pathlib import Path\nmade = runpy.run_path(Path(__file__).parent / "
+    "'made.txt')\nbuild = made['Net']\n",
+}
+
+
+@pytest.mark.parametrize("how", MADE)
+def test_a_factory_without_a_file_counts_with_its_code(how: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from pathlib import Path\ndef read(name):\n"
+        "    return (Path(__file__).parent / name).read_text()\n" + MADE[how]
+    )
+
+    def found(number: int) -> Any:
+        (tmp_path / "made.txt").write_text(
+            "from torch import nn\nclass Net(nn.Conv2d):\n"
+            "    def __init__(self):\n        super().__init__(1, 2, 1)\n"
+            f"    def forward(self, images):\n        return {number} * super().forward(images)\n"
+            f"def build(bias=True):\n    unused = {number}\n    return Net()\n"
+        )
+        return ForeignReference(f"{tmp_path}/net.py:build").load(DATASET).facts["source"]
+
+    first = found(1)
+    assert found(1) == first
+    assert found(2) != first
+    with (tmp_path / "net.py").open("a") as file:
+        file.write("# edited\n")
+    assert found(1) != first
+
+
 def test_an_installed_package_of_a_networks_layers_counts_with_its_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
