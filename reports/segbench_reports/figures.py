@@ -192,7 +192,7 @@ def _gallery(pictures: Sequence[Picture]) -> Figure:
             outlined(plane["clean"], [(plane["label"], _TRUTH), (plane["clean_labels"], _CLEAN)]),
             outlined(
                 plane["adversarial"],
-                [(plane["label"], _TRUTH), (plane["adversarial_labels"], _ATTACKED)],
+                [(plane["adversarial_label"], _TRUTH), (plane["adversarial_labels"], _ATTACKED)],
             ),
             diverging(plane["change"]),
         )

@@ -40,8 +40,10 @@ class Picture:
         kind: ``worst``, ``median`` or ``best`` of its cell's cases.
         planes: of a volume three planes through the structure, of an image the one: each a mapping
             of ``clean``, ``adversarial`` (uint8 (H, W) or (H, W, 3)), ``label``, ``clean_labels``,
-            ``adversarial_labels`` (uint8 (H, W), classes) and ``change`` (int8 (H, W): the largest
-            change of any channel, in units of ``scale`` / 127).
+            ``adversarial_labels``, ``adversarial_label`` (uint8 (H, W), classes; the last is the
+            truth of the adversarial image, another than ``label`` where an attack moves it) and
+            ``change`` (int8 (H, W): the largest change of any channel, in units of ``scale`` /
+            127).
         scale: the largest change there is, in fractions of [0, 1].
         facts: numbers and words to be shown beside it, in order.
     """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segbench.api import Case
 from segbench.engine.objective import NetworkObjective
+from segbench.engine.warp import warped_labels
 from segbench.evaluation.worker import Worker
 from segbench.store.images import Attacked
 from segbench.store.pictures import Kept, keep_picture, wanted
@@ -42,7 +43,7 @@ def keep_telling(
     places = {case.sha256: place for place, case in enumerate(cases)}
     for content in chosen:
         place = places[content]
-        kept = _kept(worker, cases[place], attacked.images[place])
+        kept = _kept(worker, cases[place], attacked.pick([place]))
         keep_picture(workspace, key, scores[content], kept)
 
 
@@ -55,11 +56,15 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {content: float(np.mean(values)) for content, values in found.items()}
 
 
-def _kept(worker: Worker, case: Case, image: torch.Tensor) -> Kept:
+def _kept(worker: Worker, case: Case, made: Attacked) -> Kept:
     network = worker.network
-    truth, attacked = case.labels, image[None].to(network.device)
+    truth, attacked = case.labels, made.images.to(network.device)
     if case.ignore_index is not None:
         truth = np.where(truth == case.ignore_index, 0, truth)
+    shown = truth
+    if made.displacement is not None:
+        moves = made.displacement.cpu()
+        shown = warped_labels(torch.from_numpy(truth)[None], moves)[0].numpy()
 
     def answer(images: torch.Tensor) -> NDArray[np.uint8]:
         labels = network.as_labels(NetworkObjective(network).scores(images))[0]
@@ -69,6 +74,7 @@ def _kept(worker: Worker, case: Case, image: torch.Tensor) -> Kept:
         "clean": case.image,
         "adversarial": attacked[0].cpu().numpy(),
         "label": truth,
+        "adversarial_label": shown,
         "clean_labels": answer(torch.from_numpy(case.image)[None].to(network.device)),
         "adversarial_labels": answer(attacked),
     }
@@ -104,6 +110,7 @@ def _views(plane: Mapping[str, NDArray[Any]], largest: float) -> dict[str, NDArr
         "clean": _bytes(plane["clean"]),
         "adversarial": _bytes(plane["adversarial"]),
         "label": plane["label"].astype(np.uint8),
+        "adversarial_label": plane["adversarial_label"].astype(np.uint8),
         "clean_labels": plane["clean_labels"],
         "adversarial_labels": plane["adversarial_labels"],
         "change": np.round(127 * change / largest).astype(np.int8),

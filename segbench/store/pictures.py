@@ -28,7 +28,10 @@ from segbench.store.tensors import load_arrays, save_tensors
 if TYPE_CHECKING:
     from segbench.store.workspace import Workspace
 
-VIEWS = ("clean", "adversarial", "label", "clean_labels", "adversarial_labels", "change")
+VIEWS = (
+    "clean", "adversarial", "label", "adversarial_label", "clean_labels", "adversarial_labels",
+    "change",
+)  # fmt: skip
 _NAME = re.compile(r"(?P<score>[01]\.\d{6})-(?P<content>[0-9a-f]{64})\.safetensors")
 _KEPT = 3
 _MOST = 10**6  # numbers of a view
@@ -119,6 +122,8 @@ def load_picture(path: Path) -> Kept | None:
         shapes = json.loads(facts["shapes"])
         views = {name: _unpacked(arrays[name], *shapes[name]) for name in shapes}
         numbers = sorted({int(name.partition(".")[0]) for name in views})
+        for n in numbers:  # of an older version, whose pictures all have the truth of the clean one
+            views.setdefault(f"{n}.adversarial_label", views[f"{n}.label"])
         planes = tuple({view: views[f"{n}.{view}"] for view in VIEWS} for n in numbers)
         known = {str(k): str(v) for k, v in json.loads(facts["facts"]).items()}
         return Kept(match["content"], planes, float(facts["scale"]), known)

@@ -30,7 +30,13 @@ from segbench.tables.labels import name_apart
 from segbench.tables.marked import describe_marks
 from segbench.tables.members import winners
 from segbench.tables.minnorm import describe_distances
-from segbench.tables.notes import collect_notes, collect_warnings, describe_left_out, describe_units
+from segbench.tables.notes import (
+    collect_notes,
+    collect_warnings,
+    describe_confined,
+    describe_left_out,
+    describe_units,
+)
 from segbench.tables.optimality import optimality
 from segbench.tables.provenance import parameters_of, seeds_of, trace
 from segbench.tables.ranks import RANKING, rank_networks
@@ -138,6 +144,7 @@ class _Cases:
         proved: the rows of certificates.
         units: of distances between boundaries.
         overlaps: at which lesions were counted.
+        confined: see ``describe_confined``.
         diagnosed: what ``segbench diagnose`` says of the networks.
         only: see ``build_tables``, here as the tables name them.
     """
@@ -150,6 +157,7 @@ class _Cases:
     costs: DataFrame
     units: Units
     overlaps: Sequence[float]
+    confined: Sequence[str]
     diagnosed: Told
     only: Collection[str] | None
     seeds: Mapping[tuple[str, str], list[int]]
@@ -247,7 +255,7 @@ def _remarks(
         *own.diagnosed.examined,
         *describe_unscored(cases)[1],
         *given.units,
-        *collect_notes(cases, own.seeds, own.overlaps, own.units),
+        *collect_notes(cases, own.seeds, own.confined, own.overlaps, own.units),
         *describe_worst(worst),
         *describe_distances(own.distances),
         *certified.describe(certificates),
@@ -270,6 +278,7 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         costs=plain_texts(costs(named)) if depth == "all" else DataFrame(),
         units=units_of(named),
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
+        confined=[*describe_confined(named)],
         diagnosed=describe_diagnoses(rows, named, given.diagnoses),
         only=None if given.only is None else {*named["model"].astype("str")},
         seeds=seeds_of(named),

@@ -71,6 +71,7 @@ def collect_warnings(cases: DataFrame, curves: DataFrame, summary: DataFrame) ->
 def collect_notes(
     cases: DataFrame,
     seeds: Mapping[tuple[str, str], Sequence[int]],
+    confined: Sequence[str] = (),
     overlaps: Sequence[float] = (),
     units: Units | None = None,
 ) -> list[str]:
@@ -79,6 +80,7 @@ def collect_notes(
     Args:
         cases: one row per case.
         seeds: (model, attack) -> its attack seeds, where there are several.
+        confined: see ``describe_confined``.
         overlaps: at which lesions were counted.
         units: of distances between boundaries, see ``boundaries.units_of``.
     """
@@ -87,7 +89,7 @@ def collect_notes(
         for (model, attack), values in seeds.items()
     ]
     measured = [*describe_boundaries(units or {}), *describe_lesions(overlaps)]
-    return [*notes, *_confined(cases), *_quantized(cases), *_METHOD, *measured]
+    return [*notes, *confined, *_quantized(cases), *_METHOD, *measured]
 
 
 def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool) -> Iterator[str]:
@@ -222,13 +224,18 @@ def _quantized(cases: DataFrame) -> Iterator[str]:
         )
 
 
-def _confined(cases: DataFrame) -> Iterator[str]:
-    """What attacks on a part of the image are, and how many cases they could not change."""
-    threats = cases["attack_params"].map(where_of).rename("where")
-    confined = cases[threats != ""]
+def describe_confined(rows: DataFrame) -> Iterator[str]:
+    """What attacks on a part of the image are, and how many cases none of them has changed.
+
+    Args:
+        rows: as they are stored, under the names that tables show; no points of a curve.
+    """
+    threats = rows["attack_params"].map(where_of).astype("str").rename("where")
+    confined = rows.loc[threats != "", ["dataset", "case_sha256", "linf"]]
     found = []
     for where, part in confined.groupby(threats[threats != ""], sort=True):
-        idle = part.loc[part["linf"] == 0, "case_id"].nunique()
+        furthest = part.groupby(["dataset", "case_sha256"], observed=True)["linf"].max()
+        idle = int((furthest == 0).sum())
         found.append(f"{where} ({_count(idle, 'case')} unchanged)" if idle else str(where))
     if found:
         yield (

@@ -23,6 +23,7 @@ from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.score import evaluate_batch
 from segbench.plugins.attack import load_attack
 from segbench.store.images import kept_cells
+from segbench.store.pictures import kept_pictures, load_picture, pictured_cells
 from segbench.store.rows import read_rows
 from segbench.store.tensors import load_tensors, save_tensors
 from segbench.store.workspace import Workspace
@@ -121,6 +122,21 @@ def test_a_valid_region_moves_with_the_truth_and_is_scored_within(shift: str) ->
     whole = Cell(load_attack("frequency:steps=2"), Budget("linf", Fraction(1, 10)))
     with pytest.raises(UserError, match="confined to the valid regions of these data: what ends"):
         evaluate_batch(prepared, collate([case], prepared), whole)
+
+
+def test_a_picture_shows_the_truth_that_the_moved_image_shows(tmp_path: Path, shift: str) -> None:
+    """By a network of single pixels, which answers with it."""
+    run(tmp_path / "runs", shift)
+    workspace, moved = Workspace(tmp_path / "runs"), 0
+    for key in pictured_cells(workspace):
+        for path in kept_pictures(workspace, key).values():
+            picture = load_picture(path)
+            assert picture is not None
+            (plane,) = picture.planes
+            known = plane["adversarial_label"] > 0
+            assert (plane["adversarial_labels"] == plane["adversarial_label"])[known].all()
+            moved += (plane["adversarial_label"] != plane["label"]).any()
+    assert moved
 
 
 def test_kept_images_bring_their_displacement_and_are_scored_as_before(

@@ -50,7 +50,8 @@ def _picture(**given):
     mask[8:20, 8:20] = 1
     plane = {
         "clean": image, "adversarial": image, "label": mask, "clean_labels": mask,
-        "adversarial_labels": 1 - mask, "change": random.integers(-127, 128, (32, 32), np.int8),
+        "adversarial_label": mask, "adversarial_labels": 1 - mask,
+        "change": random.integers(-127, 128, (32, 32), np.int8),
     }  # fmt: skip
     facts = {
         "model": "unet@jsrt#0", "dataset": "jsrt", "split": "test", "attack": "pgd", "eps": "8/255",

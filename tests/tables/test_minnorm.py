@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -75,6 +76,27 @@ def test_cases_below_the_threshold_from_the_start_are_said_to_be(rows, frame):
     later = [r for r in rows if r["case_id"] != "a"]
     notes = build_tables(frame(later)).notes
     assert not any("before anything was changed" in note for note in notes)
+
+
+def test_a_case_is_unchanged_where_no_attack_on_that_part_changed_it(rows, row, frame):
+    """Neither an image found at no distance nor a point of a curve is one that cannot change."""
+    inside = '{"norm": "linf", "steps": 40, "where": "inside"}'
+    dag = {**json.loads(DAG), "where": "inside"}
+    for one in rows:
+        if one["attack"] != "clean":
+            one["attack_params"] = json.dumps(dag) if one["attack"] == "dag" else inside
+
+    def note(changed):
+        notes = build_tables(frame([*rows, *changed])).notes
+        (found,) = [note for note in notes if "perturb only there" in note]
+        return found
+
+    assert "where=inside perturb" in note([])
+    empty = {"case_id": "e", "group_id": "e", "linf": 0.0, "attack_params": inside}
+    idle = [_clean(row, case_id="e", group_id="e"), row(**empty, budget=EPS[0])]
+    assert "where=inside (1 case unchanged) perturb" in note(idle)
+    far = _fallen(row, "e", 0.5, attack_params=json.dumps(dag))  # beyond every point
+    assert "where=inside perturb" in note([*idle, far])
 
 
 def test_another_norm_another_data_set_and_an_eps_of_its_own_have_no_part(rows, row, frame):

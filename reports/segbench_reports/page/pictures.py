@@ -64,7 +64,7 @@ def _views(picture: Picture) -> Iterator[tuple[str, str, str]]:
         )
         attacked = outlined(
             plane["adversarial"],
-            [(plane["label"], _TRUTH), (plane["adversarial_labels"], _ATTACKED)],
+            [(plane["adversarial_label"], _TRUTH), (plane["adversarial_labels"], _ATTACKED)],
         )
         yield _uri(clean), _uri(attacked), _uri(_enlarged(diverging(plane["change"])))
 
