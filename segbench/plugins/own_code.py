@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from segbench.errors import UserError
+from segbench.plugins.siblings import run_beside
 from segbench.plugins.suggest import suggest
 
 _FORM = re.compile(r'(?P<module>[^"]+?\.py|[A-Za-z_][\w.]*):(?P<member>[A-Za-z_]\w*)(?::(.+))?')
@@ -101,6 +102,7 @@ def _import_file(what: str, path: Path) -> ModuleType:
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
+    run_beside(module)
     try:
         module_spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

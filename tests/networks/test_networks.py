@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -163,6 +164,56 @@ def test_a_file_imports_what_lies_beside_it_and_no_others_of_that_name(tmp_path:
         assert widths == [2, 3]
     assert sys.path == path
     assert not [name for name in sys.modules if name.endswith("_of_a_test")]
+
+
+def test_a_file_imports_what_lies_beside_it_when_it_runs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each its own, in threads, directly or through others, also where another has the name."""
+    layer = (
+        "from torch import nn\nclass Net(nn.Module):\n    def forward(self, images):\n"
+        "        import level_of_a_test\n        from parts_of_a_test import deep, gain\n"
+        "        import parts_of_a_test.late as late\n"
+        "        return images + level_of_a_test.LEVEL + gain() + late.LATE + deep.DEEP\n"
+    )
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        (folder / "parts_of_a_test").mkdir(parents=True)
+        (folder / "parts_of_a_test" / "__init__.py").write_text(
+            "def gain():\n    from .late import LATE\n    import level_of_a_test as level\n"
+            "    return 10 * level.LEVEL + LATE\n"
+        )
+        (folder / "parts_of_a_test" / "late.py").write_text(f"LATE = {100 * number}\n")
+        (folder / "parts_of_a_test" / "deep.py").write_text(f"DEEP = {1000 * number}\n")
+        (folder / "level_of_a_test.py").write_text(f"LEVEL = {number}\n")
+        (folder / "net.py").write_text(layer)
+    other = ModuleType("level_of_a_test")
+    monkeypatch.setitem(sys.modules, "level_of_a_test", other)
+    path, finders = list(sys.path), list(sys.meta_path)
+    networks = [load(f"{tmp_path}/{number}/net.py:Net") for number in (1, 2)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda n: networks[n % 2](torch.zeros(1)).item(), range(20)))
+    assert answers == [1211.0, 2422.0] * 10
+    assert sys.modules["level_of_a_test"] is other
+    assert (sys.path, sys.meta_path) == (path, finders)
+    assert not [name for name in sys.modules if name.startswith("parts_of_a_test")]
+
+
+def test_an_edit_of_what_is_imported_when_a_layer_runs_is_another_network(tmp_path: Path) -> None:
+    (tmp_path / "level_of_a_test.py").write_text("LEVEL = 1\n")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nclass Net(nn.Conv2d):\n    def __init__(self):\n"
+        "        super().__init__(1, 2, 1)\n    def forward(self, images):\n"
+        "        from level_of_a_test import LEVEL\n"
+        "        return LEVEL * super().forward(images)\n"
+    )
+
+    def found() -> Any:
+        return ForeignReference(f"{tmp_path}/net.py:Net").load(DATASET).facts["source"]
+
+    first = found()
+    (tmp_path / "level_of_a_test.py").write_text("LEVEL = 2\n")
+    assert found() != first
 
 
 def test_what_lies_beside_a_file_goes_before_what_was_imported_and_does_not_replace_it(
