@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ def command(
     Each file is read back and its distance from the clean image measured anew: whole numbers are
     rounded towards the clean image, so a change of less than one level is gone. Voxels of a volume
     outside its intensity window keep their file's own value plus the change; a reader with that
-    window does not see it, and they are counted. Of DICOM cases the network's labels are written
+    window does not see it, and they are counted. Of corruptions, motions and patches the image's
+    own values are written wherever it has changed. Of DICOM cases the network's labels are written
     too, as segmentations (SEG). written.csv lists every file of images.
 
     \b
@@ -117,11 +119,12 @@ def _show(out: Path, written: Sequence[Written]) -> None:
     for folder in dict.fromkeys(file.path.parent for file in written):
         files = [file for file in written if file.path.parent == folder]
         left = sum(file.excess > 0 for file in files)
+        inside = "-" if isnan(files[0].excess) else "0"
         table.add_row(
             str(folder.relative_to(out)),
             str(len(files)),
             f"{files[0].budget_kind} {names[files[0].budget_kind, files[0].budget]}",
             f"{max(file.linf for file in files):.5f}",
-            f"{left}, by {max(file.excess for file in files):.2g} at most" if left else "0",
+            f"{left}, by {max(file.excess for file in files):.2g} at most" if left else inside,
         )
     console.print(table)

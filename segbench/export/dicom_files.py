@@ -2,6 +2,7 @@
 
 A picture's stored numbers are moved as the image was changed, rounded towards the clean ones: the
 written series differs from its source by no more than the attack, in the units of the modality.
+Where an image is changed beyond any ball its own values are written (``own_values.py``).
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ from segbench.api import Case
 from segbench.atomic import write_atomically
 from segbench.data.dicom_frames import Slice, import_pydicom, read_slices, slices_of
 from segbench.data.dicom_series import Series, series_beside
+from segbench.data.quantize import from_units, to_units
 from segbench.errors import UserError
 
 _FP32 = 2.0**-22  # as in own_values.py
 
 
-def write_series(folder: Path, image: NDArray[np.float32], case: Case, source: Path) -> Path:
+def write_series(
+    folder: Path, image: NDArray[np.float32], case: Case, source: Path, *, replaced: bool = False
+) -> Path:
     """The folder of the written files, ``folder``: one for each file that the case is of.
+
+    ``replaced`` is as in ``write_image``.
 
     Raises:
         UserError: the case was resized, so that its pixels are not those of the files.
@@ -36,6 +42,9 @@ def write_series(folder: Path, image: NDArray[np.float32], case: Case, source: P
     pydicom = import_pydicom()
     series_uid = pydicom.uid.generate_uid()
     change = (image[0].astype(np.float64) - case.image[0]) * _span(case)
+    if replaced:
+        (own,) = _values(_slices(case, source), case, source)
+        change = np.where(change == 0, 0.0, to_units(image, case.intensity or ())[0] - own)
     for path, planes in groupby(stored_planes(change, case, source), lambda plane: plane[0].path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -52,16 +61,32 @@ def written_file(folder: Path, path: Path) -> Path:
     return folder / f"{path.stem}.dcm"
 
 
-def series_change(folder: Path, case: Case, source: Path) -> NDArray[np.float64]:
-    """By how much a written series differs from its source, (1, *spatial), in units of [0, 1]."""
-    planes = stored_planes(np.zeros(case.image.shape[1:]), case, source)
-    own = [one for one, _ in planes]
+def series_change(
+    folder: Path, case: Case, source: Path, *, replaced: bool = False
+) -> NDArray[np.float64]:
+    """By how much a written series differs from its source, (1, *spatial), in units of [0, 1].
+
+    Where values were ``replaced``, by how much the image that it is differs from the case's.
+    """
+    own = _slices(case, source)
     written = [replace(one, path=written_file(folder, one.path)) for one in own]
-    pairs = zip(read_slices(written), read_slices(own), strict=True)
-    changes = [(after - before) / _span(case) for after, before in pairs]
+    after = _values(written, case, source)
+    if replaced:
+        return from_units(after, case.intensity or ()).astype(np.float64) - case.image
+    return (after - _values(own, case, source)) / _span(case)
+
+
+def _slices(case: Case, source: Path) -> list[Slice]:
+    """The pictures in which a case lies."""
+    return [one for one, _ in stored_planes(np.zeros(case.image.shape[1:]), case, source)]
+
+
+def _values(slices: Sequence[Slice], case: Case, source: Path) -> NDArray[np.float64]:
+    """What these pictures of a case hold, (1, *spatial), in the units of the modality."""
+    planes = [plane.astype(np.float64) for plane in read_slices(slices)]
     if _is_radiograph(case):
-        return changes[0][None]
-    turned = _turned(np.stack([change.T for change in changes], -1), series_beside(source))
+        return planes[0][None]
+    turned = _turned(np.stack([plane.T for plane in planes], -1), series_beside(source))
     return (turned if case.depth is None else turned[..., 0])[None]
 
 

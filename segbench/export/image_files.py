@@ -4,7 +4,8 @@ Pictures become PNG, or TIFF where they came from TIFF, at the depth of their fi
 volumes become NIfTI, NRRD, MetaImage, GIPL or TIFF stacks as theirs are, NIfTI for MGH and NRRD for
 all others, in the orientation, the voxel type and the units of theirs. Whole numbers are
 rounded towards the clean image (``quantize.py``). Voxels outside a volume's window keep the file's
-own value plus the change (``own_values.py``). What a loader resized stays at that size, with an
+own value plus the change, or where an image is changed beyond any ball the image's own
+(``own_values.py``). What a loader resized stays at that size, with an
 affine that says so, and there what its window clipped stays clipped.
 """
 
@@ -33,15 +34,27 @@ from segbench.data.volume_files import open_volume
 from segbench.data.volumes import inspect_volume, read_voxels
 from segbench.errors import UserError
 from segbench.export.dicom_files import series_change, write_series
-from segbench.export.own_values import change_of_values, move_values, of_volume, own_values
+from segbench.export.own_values import (
+    change_of_values,
+    move_values,
+    of_volume,
+    own_values,
+    replace_values,
+)
 
 _OWN = (".nii", ".nii.gz", ".nrrd", ".mha", ".gipl", ".gipl.gz", *TIFF_SUFFIXES)
 _OTHER = {".mhd": ".mha", ".img": ".nii", **dict.fromkeys((".img.gz", *MGH_SUFFIXES), ".nii.gz")}
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 
 
-def write_image(folder: Path, image: NDArray[np.float32], case: Case) -> Path:
+def write_image(
+    folder: Path, image: NDArray[np.float32], case: Case, *, replaced: bool = False
+) -> Path:
     """Write an image (C, *spatial) in [0, 1], shaped as the case's own, under the case's name.
+
+    Args:
+        replaced: whether its own values are written where it is not the clean one, and not the
+            file's with the change on top; see ``own_values.py``.
 
     Raises:
         UserError: no file format here holds such an image, or its name leads out of the folder.
@@ -50,11 +63,11 @@ def write_image(folder: Path, image: NDArray[np.float32], case: Case) -> Path:
     if not Path(os.path.normpath(folder / case.case_id)).is_relative_to(os.path.normpath(folder)):
         raise UserError(f"case {case.case_id!r} would be written outside {folder}; rename it")
     if case.source is not None and is_dicom(case.source):
-        return write_series(folder / case.case_id, image, case, case.source)
+        return write_series(folder / case.case_id, image, case, case.source, replaced=replaced)
     if case.source is not None and of_volume(case):
         own = suffix_of(case.source)
         suffix = own if own in _OWN else _OTHER.get(own, ".nrrd")
-        content = _volume_bytes(image, case, case.source, suffix)
+        content = _volume_bytes(image, case, case.source, suffix, replaced=replaced)
     else:
         suffix = ".tiff" if case.source and suffix_of(case.source) in TIFF_SUFFIXES else ".png"
         content = _raster_bytes(image, case, "TIFF" if suffix == ".tiff" else "PNG")
@@ -78,18 +91,19 @@ def read_written(path: Path, case: Case) -> NDArray[np.float32]:
     return from_units(np.rint(to_units(pixels, (scale,) * len(pixels))), maps)
 
 
-def read_change(path: Path, case: Case) -> NDArray[np.float64]:
+def read_change(path: Path, case: Case, *, replaced: bool = False) -> NDArray[np.float64]:
     """By how much such a file differs from the case's own, (C, *spatial), in units of [0, 1].
 
-    Where the files cannot be compared voxel by voxel, the images are.
+    Where the files cannot be compared voxel by voxel, the images are; and where values were
+    ``replaced``, some of which the case's window clips.
 
     Raises:
         BadFileError: a file cannot be read.
     """
     if case.source is not None and is_dicom(case.source):
-        return series_change(path, case, case.source)
+        return series_change(path, case, case.source, replaced=replaced)
     own = own_values(case)
-    if own is None:
+    if own is None or replaced:
         return read_written(path, case).astype(np.float64) - case.image
     return change_of_values(_written_values(path, case), own, case)
 
@@ -120,17 +134,21 @@ def _raster_bytes(image: NDArray[np.float32], case: Case, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _volume_bytes(image: NDArray[np.float32], case: Case, source: Path, suffix: str) -> bytes:
+def _volume_bytes(
+    image: NDArray[np.float32], case: Case, source: Path, suffix: str, *, replaced: bool
+) -> bytes:
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
     file, header, maps = open_volume(source), inspect_volume(source), case.intensity or ()
     dtype = file.dtype
     if header.bits is None and dtype.kind != "f":
         dtype = np.dtype("f4")  # of scaled whole numbers
-    if (clean := own_values(case)) is not None:
+    clean = own_values(case)
+    if clean is not None and not replaced:
         values = move_values(clean, image, case, dtype)
     else:
         values = to_units(image, maps) if header.bits is None else to_levels(image, case)
+        values = values if clean is None else replace_values(clean, image, values, case)
     voxels = values if case.depth is None else values[..., None]  # (C, X, Y, Z)
     voxels = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
     affine = header.canonical @ _to_old_grid(image.shape[1:], header.shape, case.depth)

@@ -4,6 +4,10 @@ The window of a volume ends at percentiles, so its brightest and darkest voxels 
 image. What an attack changes there is added to the value of the file, not to the end of the window:
 so the written file differs from its source by no more than the attack's own change, everywhere. A
 reader with that very window clips those voxels again and does not see their change.
+
+That is for changes that a ball keeps small. What is moved, blurred or covered by a patch is not the
+file's own value with the difference on top: where the image has changed its own values are written,
+within the window, and elsewhere the file's.
 """
 
 from __future__ import annotations
@@ -65,6 +69,13 @@ def move_values(
     moved = (own + change).astype(dtype)
     too_far = np.abs(moved.astype(np.float64) - own) > np.abs(change)
     return np.where(too_far, np.nextafter(moved, own.astype(dtype)), moved).astype(np.float64)
+
+
+def replace_values(
+    own: NDArray[np.float64], image: NDArray[np.float32], values: NDArray[np.float64], case: Case
+) -> NDArray[np.float64]:
+    """The file's values where an image (C, *spatial) is the clean one, and else its own values."""
+    return np.where(image == case.image, own, values)
 
 
 def change_of_values(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from segbench.store.workspace import Workspace
 
 _ORDERS = {"linf": np.inf, "l2": 2.0, "l1": 1.0}
+_BOUNDLESS = ("severity", "area")  # no ball keeps their changes small
 _RELATIVE, _ROUNDING = 1e-6, 2.0**-24  # as the engine allows, see ball.py
 
 
@@ -36,9 +38,10 @@ class Written:
 
     Attributes:
         kept_linf: the distance of the float32 image that was kept.
-        excess: by how much the file leaves the ball of the budget, in its own norm; 0 inside.
+        excess: by how much the file leaves the ball of the budget, in its own norm; 0 inside, and
+            NaN where the budget is no ball.
         outside: how many values of a volume its window clips; a reader with that window does not
-            see their change.
+            see their change. 0 where values were replaced, see ``own_values.py``.
     """
 
     path: Path
@@ -129,9 +132,10 @@ def _write(
     case: Case,
 ) -> Written:
     """One image (C, *spatial) as a file of a case, read back and measured."""
-    path = write_image(folder, image, case)
+    replaced, own = cell.budget_kind in _BOUNDLESS, own_values(case)
+    path = write_image(folder, image, case, replaced=replaced)
     _write_predictions(path, attacked, place, case, cell.model)
-    change = read_change(path, case)
+    change = read_change(path, case, replaced=replaced)
     return Written(
         path,
         cell.model,
@@ -143,7 +147,7 @@ def _write(
         linf=_norm(change, np.inf),
         l2=_norm(change, 2.0),
         excess=_excess(change, cell),
-        outside=0 if (own := own_values(case)) is None else count_outside(own, case),
+        outside=0 if own is None or replaced else count_outside(own, case),
     )
 
 
@@ -173,7 +177,7 @@ def _names(text: str, model: str) -> bool:
 
 def _excess(change: NDArray[np.float64], cell: KeptCell) -> float:
     if cell.budget_kind not in _ORDERS:
-        return 0.0
+        return math.nan
     order = _ORDERS[cell.budget_kind]
     over = _norm(change, order) - cell.budget
     slack = _RELATIVE * cell.budget + _ROUNDING * change.size ** (1 / order)

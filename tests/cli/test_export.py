@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+
+from segbench.data import open_dataset
+from segbench.export.image_files import read_written
+from segbench.store.images import kept_cases, kept_cells, load_images
+from segbench.store.workspace import Workspace
 
 
 def attack(segbench, workspace, *more: str) -> None:
@@ -111,3 +117,36 @@ def test_images_are_of_a_content_whatever_its_cases_are_called(segbench, tmp_pat
     assert exported(0) == {"a0": 2, "a1": 2, "c1": 2, "c2": 2}
     draw(root, "c2", 9)
     assert exported(2) == {"a0": 2, "a1": 2, "c1": 2}
+
+
+def test_of_a_corruption_the_file_shows_what_was_scored(segbench, tmp_path) -> None:
+    """Voxels that the window clips among them."""
+    root, out, runs = tmp_path / "data", tmp_path / "out", tmp_path / "runs"
+    (tmp_path / "net.py").write_text(NET)
+    random = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for n in range(2):
+        voxels = (900 * random.random((16, 16, 4))).astype(np.float32)
+        voxels[4:9, 3], voxels[9:, 7] = 20_000, -7_000
+        for folder, values in (("images", voxels), ("masks", (voxels > 400).astype(np.uint8))):
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), root / folder / f"v{n}.nii.gz")
+    spec = "folder:mode=slices,lower=10,upper=90"
+    result = segbench("attack", "-m", f"{tmp_path}/net.py:Dark", "--dataset", spec, "--data-root",
+                      root, "-a", "corruption/motion:severities=5", "--limit", "3",
+                      "--save-adversarial", "--workspace", runs)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    result = segbench("export", "--out", out, "--workspace", runs)
+    assert result.exit_code == 0, result.output
+    assert "clips it away" not in result.stderr
+    files = pd.read_csv(out / "written.csv").set_index("case_id")
+    assert files["excess"].isna().all()
+    data = open_dataset(spec, root)
+    (cell,) = kept_cells(Workspace(runs))
+    kept = kept_cases(Workspace(runs), cell.key)
+    assert len(files) == len(kept) == 3
+    for content, file in kept.items():
+        made = load_images(file, [content])
+        (name,), (image,) = made.case_ids, made.images.numpy()
+        back = read_written(out / files.loc[name, "path"], data.load(name))
+        np.testing.assert_allclose(back, image, atol=1e-6)

@@ -322,6 +322,24 @@ def test_a_changed_case_is_written_as_a_derived_series_and_reads_back(
     assert str(source.SeriesInstanceUID) not in uids
 
 
+@pytest.mark.parametrize("mode", ["volumes", "slices"])
+def test_of_a_moved_case_the_series_is_what_the_image_shows(mode: str, tmp_path: Path) -> None:
+    """In a window that clips nearly all; what has not moved keeps the file's numbers."""
+    scene(tmp_path / "in")
+    data = load_dataset(f"dicom:window=-40..40,mode={mode}", tmp_path / "in")
+    case = data.load("p0" if mode == "volumes" else "p0_z002")
+    image = case.image.copy()
+    image[:, :2] = np.roll(image, 1, 2)[:, :2]
+    path = write_image(tmp_path / "out", image, case, replaced=True)
+    change = read_change(path, case, replaced=True)
+    level = 1 / 80 + 1e-6  # one Hounsfield unit
+    assert np.abs(change - (image - case.image)).max() <= level
+    files = read_change(path, case)
+    assert not files[image == case.image].any()
+    added = read_change(write_image(tmp_path / "added", image, case), case, replaced=True)
+    assert np.abs(added - (image - case.image)).max() > 0.2
+
+
 def test_structures_in_files_of_their_own_are_put_together(tmp_path: Path) -> None:
     values, masks = RANDOM.integers(0, 9, SHAPE), RANDOM.random((2, *SHAPE)) > 0.5
     for n in range(2):

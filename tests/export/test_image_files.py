@@ -147,6 +147,32 @@ def test_outliers_too_differ_from_their_file_by_at_most_eps(
     np.testing.assert_array_equal(untouched, own)
 
 
+@pytest.mark.parametrize("mode", ["volumes", "slices"])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_of_what_was_moved_the_file_is_the_image(dtype: Any, mode: str, tmp_path: Path) -> None:
+    """Read by the case's window; what has not moved keeps the file's own values to the bit."""
+    voxels = (RANDOM.random((5, 6, 7)) * 900).astype(dtype)
+    voxels[1:4, 2, :], voxels[2, 4, :] = 20_000, -7_000
+    data = volume_folder(tmp_path / "data", voxels, mode=mode, lower=10, upper=90)
+    case = data.load("v1" if mode == "volumes" else "v1_z002")
+    assert case.source is not None
+    assert case.intensity is not None
+    attacked = case.image.copy()
+    attacked[:, :3] = np.roll(attacked, 1, 2)[:, :3]
+    path = write_image(tmp_path / "out", attacked, case, replaced=True)
+    level = 1 / abs(case.intensity[0].high - case.intensity[0].low) if dtype == np.int16 else 1e-6
+    assert np.abs(read_written(path, case) - attacked).max() <= level
+    change = read_change(path, case, replaced=True)
+    assert np.abs(change - (attacked - case.image)).max() <= level + 1e-6
+    plain = read_written(write_image(tmp_path / "plain", attacked, case), case)
+    assert np.abs(plain - attacked).max() > 0.2
+    own, written = read_voxels(case.source), read_voxels(path)
+    own = own if case.depth is None else own[..., case.depth : case.depth + 1]
+    same = (attacked == case.image).reshape(own.shape)
+    np.testing.assert_array_equal(written[same], own[same])
+    assert (np.abs(own[same]) > 5000).any()
+
+
 def test_a_resized_volume_spans_the_same_millimetres(tmp_path: Path) -> None:
     voxels = RANDOM.integers(0, 900, (5, 6, 7)).astype(np.int16)
     case = volume_folder(tmp_path / "data", voxels, mode="volumes", size=9).load("v0")
