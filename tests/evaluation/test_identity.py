@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -172,6 +173,23 @@ def test_rows_are_not_found_where_the_network_answers_otherwise_than_when_they_w
         assert count.computed == 4
         assert not shown(runs, record)["jaccard"].equals(shown(tmp_path / "runs", before))
         assert run(runs, data, Told)[1].found == 4
+
+
+def test_a_pixel_that_turns_between_two_devices_is_no_other_network(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Corner(Told):
+        def forward(self, images: Tensor) -> Tensor:
+            answer = Dark.forward(self, images)
+            answer.flatten(-2)[..., : int(self.read[0])] = 5
+            return answer
+
+    runs, data = tmp_path / "runs", source(pictures, 1)
+    for pixels, fits in ((1, True), (2, True), (32, False)):
+        monkeypatch.setattr(Told, "read", (pixels,))
+        refused = pytest.raises(UserError, match="is not what its stored scores are of")
+        with nullcontext() if fits else refused:
+            run(runs, data, Corner)
 
 
 def test_rows_of_a_network_that_draws_are_found(pictures: Path, tmp_path: Path) -> None:
