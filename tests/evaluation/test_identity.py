@@ -181,7 +181,7 @@ def test_a_pixel_that_turns_between_two_devices_is_no_other_network(
     class Corner(Told):
         def forward(self, images: Tensor) -> Tensor:
             answer = Dark.forward(self, images)
-            answer.flatten(-2)[..., : int(self.read[0])] = 5
+            answer.flatten(-2)[..., : int(self.read[0])] = -5
             return answer
 
     runs, data = tmp_path / "runs", source(pictures, 1)
