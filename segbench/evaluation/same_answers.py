@@ -51,8 +51,8 @@ def require_same_answers(
         raise UserError(
             f"model {plan.name} is not what its stored scores are of: its clean score on case "
             f"{case_id} was {before:.4f} and is {now:.4f}, though its weights, its code and what "
-            "that imports are the same (it may read a file, or the environment); compute all that "
-            "was asked of it anew with --fresh, or in another --workspace"
+            "that imports are the same (it may read a file, or the environment); its scores of "
+            "now belong in another --workspace"
         )
 
 

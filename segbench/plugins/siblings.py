@@ -43,7 +43,8 @@ def importable(folder: Path) -> Iterator[Callable[[], Modules]]:
     def imported() -> Modules:
         return {name: module for name, module in sys.modules.items() if is_sibling(_top(name))}
 
-    finder = _Finder(folder, _Beside(folder, beside))
+    live = {top for top in beside & before if _lies_in(folder, top)}  # there is one of each
+    finder = _Finder(folder, _Beside(folder, beside - live))
     sys.path.insert(0, str(folder))
     sys.meta_path.insert(0, finder)
     importlib.invalidate_caches()  # a file may be newer than what the finder remembers

@@ -166,7 +166,7 @@ def test_rows_are_not_found_where_the_network_answers_otherwise_than_when_they_w
 
         monkeypatch.setattr("segbench.evaluation.run.check_writable", refuse)
     for more in (data, source(pictures)):  # also where some is still to be computed
-        with pytest.raises(UserError, match=r"was 0\.\d+ and is 0\.\d+.* with --fresh"):
+        with pytest.raises(UserError, match=r"was 0\.\d+ and is 0\.\d+.* in another --workspace"):
             run(runs, more, Told)
     if writable:
         record, count = run(runs, data, Told, replace(OPTIONS, fresh=True))

@@ -216,6 +216,29 @@ def test_an_edit_of_what_is_imported_when_a_layer_runs_is_another_network(tmp_pa
     assert found() != first
 
 
+def test_a_module_that_is_there_already_is_the_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one module there are no two, of which a file has set the one and asks the other."""
+    (tmp_path / "told_scale.py").write_text("value = 1.0\n")
+    (tmp_path / "told.py").write_text(
+        "import torch\nimport told_scale\n"
+        "class Told(torch.nn.Module):\n"
+        "    def forward(self, images):\n"
+        "        from told_scale import value\n"
+        "        return images * value\n"
+        "def build():\n    told_scale.value = 2.0\n    return Told()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    live = importlib.import_module("told_scale")
+    try:
+        network = load(f"{tmp_path / 'told.py'}:build")
+        assert live.value == 2
+        assert network(torch.ones(1)).item() == 2
+    finally:
+        del sys.modules["told_scale"]
+
+
 def test_what_lies_beside_a_file_goes_before_what_was_imported_and_does_not_replace_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
