@@ -92,7 +92,7 @@ from segbench.store.workspace import Workspace
     "a sign of being stuck, or the lowest score was still falling. It judges untargeted attacks in "
     "L-infinity and L2, and names those that it does not.",
 )
-@click.option("--fresh", is_flag=True, help="Compute anew, whatever is stored.")
+@click.option("--fresh", is_flag=True, help="Compute anew what is stored.")
 @click.option(
     "--allow-trained-cases",
     is_flag=True,

@@ -180,7 +180,7 @@ def run_model(
         plan = plan_model(work, 0)
         index = RowIndex(workspace)
         missing = find_missing(work, plan, None, index)
-        require_same_answers(work, plan, missing, index)
+        require_same_answers(work, plan, index)
         planned = ModelRun(plan, missing, index, listener)
         with closing(Local(work)) as executor:
             work_off([planned], executor, listener, Costs(workspace))

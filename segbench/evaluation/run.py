@@ -202,7 +202,7 @@ class _Run:
         """
         plan = plan_model(work, number)
         missing = find_missing(work, plan, part, self.index)
-        require_same_answers(work, plan, missing, self.index)
+        require_same_answers(work, plan, self.index)
         run = ModelRun(plan, missing, self.index, self.listener)
         self.runs.append(run)
         self._warn(run)

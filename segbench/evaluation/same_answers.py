@@ -2,7 +2,7 @@
 
 A network is known by its weights and its code, and by what that imports. What else the code reads,
 as a file of settings when it is imported, or what a server gives it, nobody can know of; so before
-rows are called found the network is asked once.
+rows of it are found or added the network is asked once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from segbench.engine.network import Network
 from segbench.engine.precision import Precision
 from segbench.errors import UserError
 from segbench.evaluation.batch import Batch, collate
-from segbench.evaluation.model_plan import Missing, ModelPlan
+from segbench.evaluation.model_plan import ModelPlan
 from segbench.evaluation.score import evaluate_batch
 from segbench.evaluation.work import ModelWork
 from segbench.store.index import RowIndex
@@ -23,19 +23,16 @@ _ROUNDING = 1e-3  # of the score, between two devices; a pixel of a small struct
 _DRIFT = 1e-4  # of the largest logit, between two answers of one
 
 
-def require_same_answers(
-    work: ModelWork, plan: ModelPlan, missing: Missing, index: RowIndex
-) -> None:
-    """Refuse found rows where a stored clean score is not what the network gives now.
+def require_same_answers(work: ModelWork, plan: ModelPlan, index: RowIndex) -> None:
+    """Refuse where a stored clean score is not what the network gives now.
 
-    One case is asked about, the smallest. A network that draws never gives the same, and is let
-    pass.
+    Whether any stored row is asked for or all are computed anew: rows that are not would stand
+    beside those of another network under its name. One case is asked about, the smallest that has
+    a score. A network that draws never gives the same, and is let pass.
 
     Raises:
         UserError: it is another score.
     """
-    if work.options.fresh or not missing.found:
-        return
     stored = index.case_means(plan.cells[0][1][0].key)
     entries = [entry for entry in work.subject.data.entries if entry.case_id in plan.known]
     found = [entry for entry in entries if plan.known[entry.case_id].sha256 in stored]

@@ -36,7 +36,7 @@ def look_up(
         with open_work(reference, data, grid, workspace, 0, options, listener) as work:
             plan = plan_model(work, place)
             found = find_missing(work, plan, part, index)
-            require_same_answers(work, plan, found, index)
+            require_same_answers(work, plan, index)
         run = ModelRun(plan, found, index, listener)
         run.look_at_clean_score()
         # Of a case whose image alone is to be kept, one.
