@@ -117,6 +117,8 @@ def read_golden(path: Path) -> DataFrame:
             golden = read_csv(
                 file, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
             )
+        if lacking := [name for name in _TYPES if name not in golden]:
+            raise ValueError(f"it has no column {', '.join(lacking)}")
         for name, otherwise in {MARKS: UNKNOWN, **dict.fromkeys(ACKNOWLEDGED, "")}.items():
             golden[name] = golden.get(name, otherwise)
         golden = golden[[*_TYPES, MARKS, *ACKNOWLEDGED]].astype(_TYPES)
@@ -129,7 +131,7 @@ def read_golden(path: Path) -> DataFrame:
         ) from None
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
-    except (EmptyDataError, ParserError, KeyError, ValueError, OverflowError) as error:
+    except (EmptyDataError, ParserError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path} is not a golden file ({_first_line(error)}); expected CSV with the columns "
             f"{','.join(_TYPES)}"

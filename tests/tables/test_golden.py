@@ -112,7 +112,7 @@ def test_a_tolerance_that_passes_anything_or_nothing_is_refused(golden, toleranc
     ("content", "message"),
     [
         ("", "is not a golden file"),
-        ("model,dataset\na,b\n", "is not a golden file"),
+        ("model,dataset\na,b\n", "has no column split, attack"),
         (HEADER + LINE.replace("0.5", "half"), "is not a golden file"),
         (HEADER + LINE.replace(",12", ",12.5"), "is not a golden file"),
         (HEADER + '"', "is not a golden file"),
