@@ -33,7 +33,10 @@ _ADAPTED = {
     UNREPEATABLE: "by gradients that this device rounds otherwise each time, so that a second run "
     "is not the same",
 }
-"""Marks that say how an attack came by its gradients; nothing is wrong with such rows."""
+"""Marks that say how gradients are come by; nothing is wrong with such rows.
+
+Every row of such a network bears them, a clean one too, for which none were taken.
+"""
 
 
 def distrusted(marks: str) -> str:
@@ -43,6 +46,6 @@ def distrusted(marks: str) -> str:
 
 
 def adapted(marks: str) -> list[str]:
-    """How the attack came by its gradients, in words; around declared defences, for instance."""
+    """How an attack on it comes by its gradients, in words; around declared defences, say."""
     parts = [word.partition(":") for word in marks.split()]
     return [_ADAPTED[name].format(value) for name, _, value in parts if name in _ADAPTED]

@@ -237,7 +237,7 @@ def _doubts(
         *describe_unscored(cases)[0],
         *judged.stuck,
         *describe_falling(own.cases, SUBJECT, own.only),
-        *describe_marks(summary),
+        *describe_marks(summary, cases),
         *describe_unlike(fields, SUBJECT),
         *given.notes,
         *judged.behind,

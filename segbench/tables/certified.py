@@ -17,6 +17,8 @@ from pandas import DataFrame, Series
 from segbench.metrics.certificates import chance_of
 from segbench.plugins.where import where_of
 from segbench.store.rowfile import CERTIFIED
+from segbench.tables.texts import by_key
+from segbench.tables.worst import rounding
 
 KIND = "certified"
 MEASURED = ("jaccard", *CERTIFIED)
@@ -106,13 +108,16 @@ def _facts(names: Sequence[str], key: Any) -> dict[str, Any]:
 def _attacked(
     cases: DataFrame, own: DataFrame, subject: Sequence[str], radius: float
 ) -> dict[str, float]:
-    """What L2 attacks within the radius have left of the certified cases."""
+    """What L2 attacks within the radius have left of the certified cases.
+
+    Images that were rounded to their file's levels may lie outside the ball and are left out.
+    """
     near = cases[(cases["budget_kind"] == "l2") & (cases["budget"] <= radius * (1 + _ROUNDING))]
     first = own.iloc[0]
     for name in subject:
         near = near[near[name] == first[name]]
     near = near[near["case_id"].isin(own["case_id"])]
-    near = near[np.array([where_of(params) == "" for params in near["attack_params"]], bool)]
+    near = near[by_key(near, ["attack_params"], lambda own: where_of(own) + rounding(own)) == ""]
     lowest = near.groupby("case_id", observed=True)["jaccard"].min().dropna()
     return {
         "attacked": float(lowest.mean()) if len(lowest) else np.nan,

@@ -164,8 +164,7 @@ def fields_of(cases: DataFrame, subject: Sequence[str], where: str = "") -> Iter
     """A field for each data set and kind that there is.
 
     Attacks on another part of the image are another threat and have no part. Neither have images
-    that were rounded to their file's levels, which may lie outside the ball, unless a network met
-    nothing else.
+    that were rounded to their file's levels, which may lie outside the ball.
 
     Args:
         cases: one row per case, of attacks as they are.
@@ -193,10 +192,8 @@ def _counts(slim: DataFrame, where: str) -> Flags:
     normed = slim["budget_kind"].isin(KINDS).to_numpy()
     whole = (by_key(slim, ["attack_params"], where_of) == where).to_numpy()
     whole = whole | (slim["attack"] == CLEAN).to_numpy()
-    exact = whole & (by_key(slim, ["attack_params"], rounding) == "").to_numpy()
-    curve = number_of(slim, ["network", "budget_kind"])
-    has_exact = np.bincount(curve, exact)[curve] > 0
-    return np.asarray(whole & (exact | ~has_exact | ~normed))
+    exact = (by_key(slim, ["attack_params"], rounding) == "").to_numpy()
+    return np.asarray(whole & (exact | ~normed))
 
 
 def _field(

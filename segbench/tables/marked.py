@@ -9,19 +9,28 @@ from pandas import DataFrame
 from segbench.api.marks import OTHER_DATA, adapted, distrusted
 from segbench.tables.texts import few
 
+_ATTACKED = ("model", "dataset", "split", "attack")
 
-def describe_marks(summary: DataFrame) -> Iterator[str]:
+
+def describe_marks(summary: DataFrame, cases: DataFrame) -> Iterator[str]:
     """A sentence for the curves of a network that bear the same marks; the gravest first.
+
+    How gradients were come by is said of attacks that took some: of no clean score, certificate,
+    corruption or search without gradients.
 
     Args:
         summary: one row per curve.
+        cases: one row per case, of attacks as they are.
     """
+    taken = cases.loc[cases["backwards"] > 0, [*_ATTACKED]].drop_duplicates()
+    led = {*taken.astype("str").itertuples(index=False, name=None)}
     doubted, adjusted = dict[tuple[str, ...], list[str]](), dict[tuple[str, ...], list[str]]()
     for line in summary[summary["marks"] != ""].itertuples():
         data, marks = f"{line.dataset} {line.split}", str(line.marks)
         if doubts := distrusted(marks):
             doubted.setdefault((str(line.model), data, doubts), []).append(str(line.attack))
-        if ways := adapted(marks):
+        led_here = (str(line.model), line.dataset, line.split, str(line.attack)) in led
+        if led_here and (ways := adapted(marks)):
             key = str(line.model), data, " and ".join(ways)
             adjusted.setdefault(key, []).append(str(line.attack))
     for (model, data, doubts), attacks in doubted.items():

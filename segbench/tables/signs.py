@@ -36,7 +36,8 @@ class Signs:
         budget: (P,).
         row: the place (P,) of one of its rows among the cases.
         of: the point (N,) of each of the cases.
-        rise: how much more it leaves than the next smaller budget, over their common cases (P,).
+        rise: how much more it leaves than the next smaller budget, over their common cases; of
+            images rounded to their file's levels nothing, whose balls do not hold each other (P,).
         behind: how much less others leave, over the cases that others have met (P,).
         zero: the share of steps that met a zero gradient, of cases that have something left; of
             others none did, since where nothing is left to do a gradient may well be zero (P,).
@@ -69,7 +70,8 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
     """The numbers of every curve.
 
     Args:
-        cases: one row per case of attacks with a norm; ``case_id`` and ``where`` are there.
+        cases: one row per case of attacks with a norm; ``case_id`` is a number, ``where`` and
+            whether images were ``rounded`` are there.
         keys: the columns that a curve is known by.
         lowest: the lowest that anything found, in the same columns.
     """
@@ -82,6 +84,7 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
     late = cases["late_gain"].to_numpy(np.float64)
     before = np.append(-1, np.where(curve[1:] == curve[:-1], np.arange(count - 1), -1))[:count]
     smaller = _matched(score, point, case, before[point], case)
+    smaller = np.where(cases["rounded"].to_numpy(bool), np.nan, smaller)
     left = np.where(score > 0, score, np.nan)
     return Signs(
         curve=curve,

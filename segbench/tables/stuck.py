@@ -20,7 +20,7 @@ from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
 from segbench.tables.signs import find_leads, find_signs
 from segbench.tables.texts import budgets_of, by_key, compact
-from segbench.tables.worst import KINDS, SELECTING
+from segbench.tables.worst import KINDS, SELECTING, rounding
 
 RISE = 0.005
 """Of a mean: an honest curve never rises, since a larger ball holds the smaller one."""
@@ -327,16 +327,18 @@ class _Curves:
 
 
 def _bounded(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Rows of attacks within a norm, and the worst, with ``where``, ``row``, and cases as numbers.
+    """Rows of attacks within a norm, and the worst, with what ``find_signs`` wants and ``row``.
 
-    Numbers are quicker to find than names.
+    Cases are numbers, which are quicker to find than names.
     """
     names = {name: number for number, name in enumerate(cases["case_id"].unique())}
 
     def prepared(frame: DataFrame, own: NDArray[np.int64]) -> DataFrame:
         numbers = frame["case_id"].iloc[own].map(names).astype("int64")  # once a name
         part = frame[_NEEDED].iloc[own].assign(case_id=numbers, row=own)
-        return compact(part.assign(where=threats(frame[["attack_params"]].iloc[own])))
+        params = frame[["attack_params"]].iloc[own]
+        rounded = by_key(params, ["attack_params"], rounding) != ""
+        return compact(part.assign(where=threats(params), rounded=rounded))
 
     bounded = cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)
     own = np.flatnonzero(bounded.to_numpy())

@@ -75,7 +75,13 @@ def test_a_line_says_what_is_proved_and_what_attacks_within_the_radius_left(
         for r in attacked
         if r["attack"] == "pgd" and r["budget"] == 0.1
     ]
-    tables = build_tables(frame([*attacked, *confined, *proved(0.75, 0.25)]))
+    rounded = [
+        r | {"attack": "pgd:quantized=true", "attack_params": '{"quantized": true}', "jaccard": 0.0,
+             "l2": 0.9}  # on levels that lie outside the ball
+        for r in attacked
+        if r["attack"] == "pgd" and r["budget"] == 0.1
+    ]  # fmt: skip
+    tables = build_tables(frame([*attacked, *confined, *rounded, *proved(0.75, 0.25)]))
     lines = tables.certificates[tables.certificates["class_name"] == "all"]
     assert lines["jaccard"].tolist() == [0.25, 0.25]
     assert lines["smoothed_jaccard"].tolist() == pytest.approx([0.9, 0.9])
@@ -143,3 +149,18 @@ def test_several_certificates_of_a_network_are_said_to_share_no_alpha(
     assert "up to 2 certificates" in note
     names = set(tables.certificates["certificate"])
     assert names == {"smoothing:n=100,sigma=0.25", "smoothing:n=200,sigma=0.25"}
+
+
+def test_how_gradients_were_come_by_is_said_of_attacks_that_took_some_alone(
+    attacked: Rows, proved: Callable[..., Rows], frame: Callable[..., pd.DataFrame]
+) -> None:
+    """Every row of a network bears the mark, those for which nobody took a gradient too."""
+    marked = [r | {"marks": "bpda eot:4"} for r in [*attacked, *proved(0.75, 0.5)]]
+    spent = [r | {"backwards": 40 * (r["attack"] == "pgd")} for r in marked]
+    for rows, under in (
+        (spent, {"pgd"}),
+        ([r for r in spent if not r["backwards"]], set()),
+    ):
+        notes = [note for note in build_tables(frame(rows)).notes if "was attacked through" in note]
+        assert {note.partition(" on ")[0].partition(" under ")[2] for note in notes} == under
+        assert all("by gradients averaged over 4 draws" in note for note in notes)

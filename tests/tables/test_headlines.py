@@ -54,6 +54,18 @@ def test_attacks_on_a_part_of_the_image_make_no_headline(row, frame):
     assert (line["attack"], line["value"]) == ("pgd", pytest.approx((0.9 + 0.5) / 2))
 
 
+def test_images_rounded_to_their_files_levels_make_no_headline(row, frame):
+    """They may lie outside the ball that they are called after; with others beside them or not."""
+    clean = [_clean(row, n, jaccard=0.9) for n in range(4)]
+    facts = {"attack": "pgd:quantized=true", "attack_params": '{"quantized": true}'}
+    rounded = [_case(row, n, **facts, jaccard=0.1) for n in range(4)]
+    exact = [_case(row, n, attack="pgd", jaccard=0.5) for n in range(4)]
+    both = build_tables(frame(clean + exact + rounded)).headlines.set_index("of")
+    assert both.loc["linf", "attack"] == "pgd:restarts=1,steps=40"
+    assert both.loc["linf", "value"] == pytest.approx((0.9 + 0.5) / 2)
+    assert set(build_tables(frame(clean + rounded)).headlines["of"]) == {"clean"}
+
+
 def test_a_rank_is_as_sure_as_the_resamples_that_give_it(row, frame):
     random = np.random.default_rng(0)
     rows = []

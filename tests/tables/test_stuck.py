@@ -42,6 +42,13 @@ def test_a_curve_that_rises_is_marked_and_says_by_how_much_and_what_to_do(row, f
     assert any("under pgd" in note and "is marked stuck" in note for note in tables.notes)
 
 
+def test_a_curve_of_rounded_images_may_rise_since_its_balls_do_not_hold_each_other(row, frame):
+    rows = _curve(row, "pgd:quantized=true", {2: 0.3, 8: 0.31}, attack_params='{"quantized": true}')
+    tables = build_tables(frame(rows))
+    assert _signs(tables) == []
+    assert _marked(tables) == set()
+
+
 def test_an_attack_that_another_beats_by_far_is_told_of_and_not_marked(row, frame):
     rows = _curve(row, "pgd", {4: 0.6, 8: 0.3}) + _curve(row, "standard", {4: 0.2, 8: 0.0})
     tables = build_tables(frame(rows))
