@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from segbench.api import Picture, Tables, plain
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
-from segbench.plugins.where import where_of
-from segbench_reports.page.counted import counted, named, proofs, side_by_side, strongest
+from segbench_reports.page.counted import counted, of_network, proofs, side_by_side
 from segbench_reports.page.pictures import diverging, outlined
 from segbench_reports.page.words import NORMS
 
@@ -87,41 +86,14 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
                     name = _name(dataset, split, "certified", model)
                     yield name, _curves(proved, kind, set(proved))
             for model in curves:
-                own, confined = _of_network(tables, dataset, split, kind, model)
-                if len(own) > 1:
-                    strong = {named(one, confined) for one in strongest(own, confined)}
-                    faint = {named(one, confined) for one in confined}
-                    own = {named(one, confined): values for one, values in own.items()}
-                    figure = _curves(own, kind, strong, faint, bands=False)
+                own = of_network(tables, dataset, split, kind, model)
+                if len(own.curves) > 1:
+                    figure = _curves(own.curves, kind, own.strong, own.faint, bands=False)
                     yield _name(dataset, split, kind, model), figure
         shown = [p for p in tables.pictures if (p.dataset, p.split) == (dataset, split)]
         worst = [picture for picture in shown if picture.kind == "worst"] or shown
         if worst:
             yield _name(dataset, split, "pictures"), _gallery(_in_turn(worst)[:_GALLERY])
-
-
-def _of_network(
-    tables: Tables, dataset: str, split: str, kind: str, model: str
-) -> tuple[dict[str, list[Value]], set[str]]:
-    """Attack -> its curve; and which of them may change only a part of the image."""
-    from segbench_reports.page.svg import Value
-
-    curves = tables.curves
-    own = curves[
-        (curves["metric"] == "jaccard")
-        & (curves["dataset"] == dataset)
-        & (curves["split"] == split)
-        & (curves["budget_kind"] == kind)
-        & (curves["model"] == model)
-    ]
-    confined = set(own.loc[own["attack_params"].map(where_of) != "", "attack"])
-    return {
-        str(attack): [
-            Value(p["budget"], p["eps"], p["mean"], p["low"], p["high"])
-            for p in part.to_dict("records")
-        ]
-        for attack, part in own.groupby("attack", sort=True)
-    }, confined
 
 
 def _curves(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,26 +21,30 @@ from pandas import DataFrame, Series, concat
 from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import WHERE, where_of
-from segbench.tables.texts import budgets_of, by_key, compact
+from segbench.tables.texts import budgets_of, by_key, compact, distinct
 
 SELECTING = "jaccard"
 KINDS = ("linf", "l2", "l1")
 NEEDED = 5e-4  # of a mean: less is rounding
+Attack = tuple[str, str]  # its name, and its parameters as rows have them
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 FOUND_AT = "found_at"  # the budget at which the image was found
+CREDITED = "credited"  # the attacks whose images it may be, a JSON list of names
 ROW = "row"
 
 
 def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
-    """One row per case and budget: the columns of ``cases``, ``found_at``, a budget, and ``row``.
+    """One row per case and budget: those of ``cases``, ``found_at``, ``credited`` and ``row``.
 
-    The last is the place among the cases of the one whose image it is.
+    ``found_at`` is a budget, and the last the place among the cases of the one whose image it is.
 
     None where there is but one attack, unless its own curve had to be closed. Each case's is the
-    worst of whatever it has met. ``attack`` is ``worst of N attacks``, or ``worst of up to N
-    attacks`` where some case has not met all of them, or ``NAME, closed`` for a single one, and
-    ``attack_params`` names them, so that budgets with other attacks are another curve. Images that
+    worst of whatever it has met. Of a network and norm there is one curve, whichever attacks its
+    budgets have: ``attack`` is ``worst of N attacks``, or ``worst of up to N attacks`` where some
+    case has not met all of them at every budget, or ``NAME, closed`` for a single one, and
+    ``attack_params`` names them. ``credited`` names those of a point, a JSON list: whatever was
+    met at its budget or a smaller one. Images that
     were rounded to their file's levels may lie outside the ball and are left out. Attacks that may
     perturb only a part of the image are another threat, and have a worst of their own for each
     ``where``. There is no ``target_jaccard`` where the attacks do not all lead to one target: its
@@ -54,17 +58,17 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     searched = slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN) & (slim["budget"] > 0)
     bounded = slim[searched & (by_key(slim, ["attack_params"], rounding) == "")]
     if bounded.empty:
-        return cases.iloc[:0].assign(**{FOUND_AT: 0.0, ROW: 0})
+        return cases.iloc[:0].assign(found_at=0.0, credited="[]", row=0)
     bounded = bounded.assign(where=by_key(bounded, ["attack_params"], where_of))
     bounded = bounded.assign(part=number_of(bounded, ["subject", "budget_kind", "where"]))
     bounded = bounded.assign(point=number_of(bounded, ["part", "budget"]))
     points = _describe_points(bounded)
     own = _lowest_of_each(bounded).merge(points, on="point")
-    own.loc[~own["one_target"], "target_jaccard"] = math.nan
     closed = _closed(own, slim[slim["attack"] == CLEAN])
+    closed.loc[~closed["one_target"].astype(bool), "target_jaccard"] = math.nan
     closed = closed[~closed["part"].isin(_idle_parts(bounded, closed))]
     whole = cases.iloc[closed["row"]].reset_index(drop=True)
-    changed = {name: closed[name].to_numpy() for name in [*_CHANGED, FOUND_AT, ROW]}
+    changed = {name: closed[name].to_numpy() for name in [*_CHANGED, FOUND_AT, CREDITED, ROW]}
     return compact(whole.assign(**changed))
 
 
@@ -83,23 +87,24 @@ def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 
 def _describe_points(bounded: DataFrame) -> DataFrame:
-    """Of each point, a part's budget: what the worst there is called, and of how many attacks.
-
-    Points of one part with the same attacks are called the same.
-    """
+    """Of each point, a part's budget: its curve, whose images it may show, and to one target."""
     pairs = _first_of_attacks(bounded)[["part", "point", "attack", "attack_params"]]
-    of_point: dict[tuple[int, int], list[tuple[str, str]]] = {}
+    of_part: dict[int, dict[int, list[Attack]]] = {}
     for part, point, attack, params in pairs.itertuples(index=False, name=None):
-        of_point.setdefault((part, point), []).append((attack, params))
-    known = {at: (at[0], tuple(sorted(attacks))) for at, attacks in of_point.items()}
+        of_part.setdefault(part, {}).setdefault(point, []).append((attack, params))
     uneven = _uneven_points(bounded)
-    broken = {name for (part, point), name in known.items() if uneven[point]}
-    named = {
-        (part, attacks): describe_attacks(attacks, even=(part, attacks) not in broken)
-        for part, attacks in set(known.values())
-    }
-    lines = [(point, *named[name]) for (_, point), name in known.items()]
-    return DataFrame(lines, columns=["point", "attack", "attack_params", "one_target"])
+    lines = []
+    for points in of_part.values():
+        every = sorted({attack for own in points.values() for attack in own})
+        even = all(len(own) == len(every) and not uneven[at] for at, own in points.items())
+        curve = describe_attacks(every, even=even)
+        met = set[Attack]()
+        for point, own in sorted(points.items()):
+            met |= {*own}  # what lies in a smaller ball lies in this one
+            targets = {json.loads(params).get("target") for _, params in met}
+            names = json.dumps([name for name, _ in sorted(met)])
+            lines.append((point, *curve, names, len(targets) == 1))
+    return DataFrame(lines, columns=["point", "attack", "attack_params", CREDITED, "one_target"])
 
 
 def _uneven_points(bounded: DataFrame) -> NDArray[np.bool_]:
@@ -111,17 +116,14 @@ def _uneven_points(bounded: DataFrame) -> NDArray[np.bool_]:
     return np.bincount(cases, met < attacks[cases], minlength=len(attacks)) > 0
 
 
-def describe_attacks(
-    attacks: Sequence[tuple[str, str]], *, even: bool = True
-) -> tuple[str, str, bool]:
-    """Label and parameters of the worst of those attacks, and whether they lead to one target."""
+def describe_attacks(attacks: Sequence[Attack], *, even: bool = True) -> tuple[str, str]:
+    """Label and parameters of the worst of those attacks."""
     facts: dict[str, Any] = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
     several = name_worst(len(attacks), even)
     if where := where_of(attacks[0][1]):
         facts, several = {**facts, WHERE: where}, f"{several}, where={where}"
     label = several if len(attacks) > 1 else f"{attacks[0][0]}, closed"
-    targets = {json.loads(params).get("target") for _, params in attacks}
-    return label, json.dumps(facts), len(targets) == 1
+    return label, json.dumps(facts)
 
 
 _UP_TO = "worst of up to "
@@ -204,7 +206,7 @@ def describe_worst(worst: DataFrame) -> Iterator[str]:
     keys = ["dataset", "split", "budget_kind", "attack", "attack_params", "model"]
     names = eps_names(budgets_of(worst))
     models: dict[tuple[str, str], list[str]] = {}
-    for (dataset, split, kind, attack, params, model), part in worst.groupby(keys, sort=True):
+    for (dataset, split, kind, attack, _, model), part in worst.groupby(keys, sort=True):
         points, sizes = np.unique(part["budget"].to_numpy(), return_counts=True)
         budgets = ", ".join(names[str(kind), budget] for budget in points.tolist())
         cases = sorted(set(sizes.tolist()))
@@ -212,12 +214,22 @@ def describe_worst(worst: DataFrame) -> Iterator[str]:
         met = _WHATEVER if _UP_TO in str(attack) else " that each of them has"
         meaning = (
             f"is, per case, the lowest {SELECTING} at this budget or a smaller one of "
-            f"{', '.join(json.loads(str(params))['attacks'])}, over the "
+            f"{_credited(part, names)}, over the "
             f"{' to '.join(map(str, cases))} cases{met}"
         )
         models.setdefault((curve, meaning), []).append(str(model))
     for (curve, meaning), attacked in models.items():
         yield f"{curve} {meaning}; on {', '.join(attacked)}."
+
+
+def _credited(curve: DataFrame, names: Mapping[tuple[str, float], str]) -> str:
+    """The attacks of a curve, each with the budget from which on where that is not its first."""
+    points = distinct(curve, ["budget_kind", "budget", CREDITED])
+    since: dict[str, str] = {}
+    for place, (kind, budget, attacks) in enumerate(sorted(points)):
+        for attack in json.loads(attacks):
+            since.setdefault(attack, f" (from {names[kind, budget]} on)" if place else "")
+    return ", ".join(f"{attack}{begins}" for attack, begins in sorted(since.items()))
 
 
 def _describe_closing(worst: DataFrame) -> Iterator[str]:

@@ -25,17 +25,21 @@ def worst_points(field: Field, both: Lowest, members: Sequence[int]) -> DataFram
     """The budgets, by place, at which networks share several attacks, or one that is closed.
 
     Returns:
-        ``attack``, ``attack_params`` and ``budget``, as the curve of a worst is named.
+        ``attack``, ``attack_params`` and ``budget``: a point is named by all that was shared there
+        or at a smaller budget, whose images it may show.
     """
     lines = {}
     for place, budget in enumerate(both.budgets.tolist()):
-        here = np.flatnonzero((both.at == budget) & both.shared.any(1))
-        keys = field.met.iloc[here][["attack", "attack_params"]].astype("str")
-        attacks = [*keys.itertuples(index=False, name=None)]
-        if not attacks or (len(attacks) == 1 and _is_idle(field, both, members, place, here[0])):
+        cases = (both.won[:, place] >= 0).all(0)
+        there = both.shared[:, cases]
+        here = np.flatnonzero((both.at == budget) & there.any(1))
+        if not len(here) or (len(here) == 1 and _is_idle(field, both, members, place, here[0])):
             continue
-        there = both.shared[here]
-        label, params, _ = describe_attacks(attacks, even=bool((there == there.any(0)).all()))
+        credited = there.any(1) & (both.at <= budget)
+        keys = field.met[credited][["attack", "attack_params"]].astype("str")
+        attacks = sorted({*keys.itertuples(index=False, name=None)})
+        even = len(here) == len(attacks) and bool(there[here].all())
+        label, params = describe_attacks(attacks, even=even)
         lines[place] = {"attack": label, "attack_params": params, "budget": budget}
     columns = ["attack", "attack_params", "budget"]
     return DataFrame.from_dict(lines, orient="index", columns=columns)

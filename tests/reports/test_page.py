@@ -6,10 +6,12 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from pandas import concat
 
 from segbench.api import Picture, plain
 from segbench.plugins.naming import point_names
@@ -174,8 +176,40 @@ def test_the_plain_worst_is_the_prominent_curve_and_confined_ones_are_faint_and_
          set()),
     ],
 )  # fmt: skip
-def test_of_several_curves_the_worst_is_strong(attacks, confined, strong):
-    assert counted.strongest(attacks, confined) == strong
+def test_of_several_curves_the_worst_is_strong(attacks, confined, strong, tables):
+    where = dict.fromkeys(confined, '{"where": "inside"}')
+    point = tables.curves.query("metric == 'jaccard' and budget_kind == 'linf'").iloc[0]
+    curves = [{**point, "attack": a, "attack_params": where.get(a, "{}")} for a in attacks]
+    own = replace(tables, curves=type(tables.curves)(curves))
+    found = counted.of_network(own, "jsrt", "test", "linf", point["model"])
+    assert found.strong == strong
+    assert found.faint == {f"{attack} (confined: another threat)" for attack in confined}
+
+
+def test_attacks_of_one_name_are_two_lines_and_no_zigzag(tables):
+    model = tables.summary["model"].iloc[0]
+    whole = tables.curves.query("model == @model and budget_kind == 'linf' and attack == 'pgd'")
+    twins = [whole.assign(attack_params=params) for params in ('{"steps": 1}', '{"steps": 2}')]
+    own = replace(tables, curves=concat(twins))
+    drawn = counted.of_network(own, "jsrt", "test", "linf", model).curves
+    assert [*drawn] == ["pgd", "pgd (2)"]
+    for values in drawn.values():
+        budgets = [value.budget for value in values]
+        assert budgets == sorted(set(budgets)) == [0, 2 / 255, 8 / 255]
+
+
+def test_a_worst_of_either_norm_has_violins_of_its_own(grid_rows, frame):
+    linf = grid_rows(models=("a@jsrt#0",))
+    l2 = [r | {"budget_kind": "l2", "budget": 50 * r["budget"]} for r in linf if r["budget"]]
+    l2 = [r | {"attack_params": '{"norm": "l2"}'} for r in l2]
+    tables = build_tables(frame([*linf, *l2]))
+    ((_, own),) = (
+        (o["model"], o["rows"]) for o in page.parts.spreads(tables, "jsrt", "test", {"a@jsrt#0"})
+    )
+    points = {line["attack"]: [p["name"] for p in line["points"]] for line in own}
+    assert points["worst of 2 attacks, L∞"] == ["2/255", "8/255"]
+    assert len(points["worst of 2 attacks, L2"]) == 2
+    assert "clean" in points
 
 
 def test_what_diagnose_found_is_never_folded_and_passes_are_a_line_beneath(tables):

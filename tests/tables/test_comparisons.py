@@ -123,3 +123,17 @@ def test_the_worst_of_a_pair_is_of_what_both_met_on_each_case(row, frame):
     assert table.loc["sea", ["difference", "cases"]].tolist() == pytest.approx([0.4, 3])
     worst = table.loc["worst of up to 2 attacks"]
     assert (worst["difference"], worst["cases"]) == (pytest.approx((3 * 0.4 + 0.1) / 4), 4)
+
+
+def test_a_point_of_the_worst_of_a_pair_is_named_by_what_a_smaller_budget_had_too(row, frame):
+    scores = {("fgsm", 4): 0.3, ("apgd", 8): 0.6}
+    rows = [
+        row(model=model, weights_sha256=f"0{model[0]}" * 32, attack=attack, jaccard=value + more,
+            budget=at / 255, case_id=f"c{n}", group_id=f"g{n}")
+        for model, more in (("a@jsrt#0", 0.1), ("b@jsrt#0", 0))
+        for (attack, at), value in scores.items()
+        for n in range(4)
+    ]  # fmt: skip
+    table = pairs(rows, frame).set_index("attack")
+    assert not table.index.str.contains("closed").any()
+    assert table.loc["worst of up to 2 attacks", "eps"] == "8/255"

@@ -131,14 +131,56 @@ def test_a_further_attack_on_some_cases_takes_no_case_away_and_raises_nothing(ro
         before = after
 
 
-def test_budgets_with_other_attacks_are_another_curve(row, frame):
-    rows = [_row(row, attack, "a", 0.5) for attack in ("fgsm", "pgd", "apgd")]
-    rows += [_row(row, attack, "a", 0.7, budget=1 / 255) for attack in ("fgsm", "pgd")]
-    worst = _worst(build_tables(frame(rows)))
-    assert dict(zip(worst["attack"], worst["eps"], strict=True)) == {
-        "worst of 2 attacks": "1/255",
-        "worst of 3 attacks": "8/255",
-    }
+def _curve(make, attack, scores):
+    return [_row(make, attack, "a", score, budget=at / 255) for at, score in scores.items()]
+
+
+def test_budgets_with_other_attacks_are_points_of_one_curve(row, frame):
+    rows = [_clean(row, "a", 0.9), *_curve(row, "pgd", {1: 0.7, 2: 0.6, 16: 0.2, 24: 0.3})]
+    rows += [*_curve(row, "fgsm", {2: 0.8}), *_curve(row, "ifgsm", {24: 0.1})]
+    tables = build_tables(frame(rows))
+    worst = _worst(tables)
+    assert set(worst["attack"]) == {"worst of up to 3 attacks"}
+    assert dict(zip(worst["eps"], worst["mean"], strict=True)) == pytest.approx(
+        {"1/255": 0.7, "2/255": 0.6, "16/255": 0.2, "24/255": 0.1}
+    )
+    (note,) = [n for n in tables.notes if "the worst of up to 3 attacks (linf" in n]
+    assert "one of fgsm (from 2/255 on), ifgsm (from 24/255 on), pgd, over the 1 cases" in note
+
+
+def test_a_point_is_credited_to_whatever_attack_found_its_image_at_a_smaller_budget(row, frame):
+    rows = [_clean(row, "a", 0.9), *_curve(row, "fgsm", {1: 0.7, 4: 0.3})]
+    rows += _curve(row, "apgd", {8: 0.6})
+    tables = build_tables(frame(rows))
+    assert not tables.summary["attack"].str.contains("closed").any()
+    worst = tables.summary.set_index("attack").loc["worst of up to 2 attacks"]
+    assert worst[["1/255", "4/255", "8/255"]].tolist() == pytest.approx([0.7, 0.3, 0.3])
+    headline = tables.headlines.set_index("of").loc["linf"]
+    assert (headline["attack"], headline["value"]) == (worst.name, pytest.approx(worst["auc"]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_closed_curve_lies_nowhere_above_its_raw_one_nor_does_its_area(seed, row, frame):
+    random = np.random.default_rng(seed)
+    rows = [_clean(row, c, random.uniform(0.5, 1)) for c in "abc"]
+    for attack, budgets in (("pgd", (1, 2, 16, 24)), ("fgsm", (2,)), ("ifgsm", (24,))):
+        rows += [_row(row, attack, c, random.uniform(), budget=b / 255)
+                 for c in "abc" for b in budgets]  # fmt: skip
+    for part in (rows[:15], rows):  # of one attack, and of several
+        summary = build_tables(frame(part)).summary.set_index("attack")
+        worst = summary[summary.index.str.contains("worst|closed")].squeeze()
+        for _, raw in summary.iterrows():
+            points = [name for name in summary if str(name).endswith("/255")]
+            there = [name for name in points if raw[name] == raw[name]]
+            assert (worst[there] <= raw[there] + 1e-12).all()
+        assert worst["auc"] <= summary.loc["pgd", "auc"]
+
+
+def test_it_agrees_with_a_target_up_to_the_budget_at_which_an_attack_has_another(row, frame):
+    led = {"attack_params": '{"target": "empty"}', "target_jaccard": 0.9}
+    rows = [_row(row, a, "a", 0.5, budget=b / 255, **led) for a in ("pgd", "dag") for b in (1, 8)]
+    rows += [_row(row, "sea", "a", 0.6, budget=4 / 255, target_jaccard=math.nan)]
+    assert _worst(build_tables(frame(rows)), "target_jaccard")["eps"].tolist() == ["1/255"]
 
 
 def test_other_kinds_single_attacks_and_rounded_images_have_no_part(row, frame):

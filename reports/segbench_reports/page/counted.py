@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, count, pairwise
 from typing import TYPE_CHECKING, Any
 
 from segbench.api import Tables
+from segbench.plugins.where import where_of
 from segbench_reports.page.svg import Value
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ def _curves(
     points = _of(tables.standings, dataset, split, kind)
     found: dict[str, list[Value]] = {str(model): [] for model in own["model"]}
     for point in points[points["shared"] == shared].to_dict("records"):
-        name = "clean" if point["eps"] == "0" else str(point["eps"])
-        numbers = (float(point[end]) for end in ("mean", "low", "high"))
-        found[str(point["model"])].append(Value(float(point["budget"]), name, *numbers))
+        found[str(point["model"])].append(_value(point))
     return found
 
 
@@ -165,16 +164,57 @@ def proofs(tables: Tables, dataset: str, split: str) -> dict[str, dict[str, list
     return found
 
 
-def strongest(attacks: Collection[str], confined: Collection[str]) -> set[str]:
-    """Of a network's curves those that say what is left of it: the worst, or the only one."""
-    free = [attack for attack in attacks if attack not in confined]
-    worst = {a for a in free if a.startswith("worst of ") or a.endswith(", closed")}
-    return worst or ({*free} if len(free) == 1 else set())
+def of_network(tables: Tables, dataset: str, split: str, kind: str, model: str) -> Attacked:
+    """A network's curves of one kind of budget, by their attacks."""
+    own = tables.curves
+    own = own[
+        (own["metric"] == "jaccard")
+        & (own["dataset"] == dataset)
+        & (own["split"] == split)
+        & (own["budget_kind"] == kind)
+        & (own["model"] == model)
+    ]
+    curves: dict[str, list[Value]] = {}
+    strong, lone, faint = set[str](), set[str](), set[str]()
+    for (attack, params), part in own.groupby(["attack", "attack_params"], sort=True):
+        confined = bool(where_of(str(params)))
+        name = _apart(f"{attack} (confined: another threat)" if confined else str(attack), curves)
+        part = part.sort_values("budget", kind="stable")
+        curves[name] = [_value(point) for point in part.to_dict("records")]
+        if confined:
+            faint.add(name)
+        elif str(attack).startswith("worst of ") or str(attack).endswith(", closed"):
+            strong.add(name)
+        else:
+            lone.add(name)
+    return Attacked(curves, strong or (lone if len(lone) == 1 else set()), faint)
 
 
-def named(attack: str, confined: Collection[str]) -> str:
-    """What a curve is called where it stands beside others."""
-    return f"{attack} (confined: another threat)" if attack in confined else attack
+@dataclass(frozen=True)
+class Attacked:
+    """The curves of one network and kind of budget.
+
+    Attributes:
+        curves: each of one attack with its parameters, by the name that it has in a frame.
+        strong: those that say what is left of the network: the worst, or the only one.
+        faint: those of attacks that may change only a part of the image: another threat.
+    """
+
+    curves: Mapping[str, Sequence[Value]]
+    strong: Collection[str]
+    faint: Collection[str]
+
+
+def _apart(name: str, others: Collection[str]) -> str:
+    """A name that none of the others has."""
+    numbers = (f"{name} ({number})" for number in count(2))
+    return next(own for own in chain([name], numbers) if own not in others)
+
+
+def _value(point: Mapping[Any, Any]) -> Value:
+    name = "clean" if point["eps"] == "0" else str(point["eps"])
+    numbers = (float(point[end]) for end in ("mean", "low", "high"))
+    return Value(float(point["budget"]), name, *numbers)
 
 
 def half(values: Sequence[Value]) -> float:

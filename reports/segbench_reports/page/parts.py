@@ -8,13 +8,13 @@ from typing import Any
 
 from segbench.api import RIVALS, Tables, distrusted
 from segbench.plugins.naming import CLEAN, point_names
-from segbench.plugins.where import where_of
 from segbench_reports.page import svg, words
-from segbench_reports.page.counted import named, proofs, side_by_side, strongest
+from segbench_reports.page.counted import of_network, proofs, side_by_side
 
 _THIRDS = ("small", "middle", "large")
 _STEPS = 300  # of a survival curve
 _FALL = ["model", "network_sha256", "weights_sha256", "attack", "attack_params", "norm", "below"]
+_CURVE = ["attack", "attack_params"]
 _MOST_LINES = 12  # in one frame; of more networks the first by the worst curve
 
 
@@ -32,10 +32,16 @@ def panels(
     """For each of these networks and kind of budget all its attacks in one frame."""
     own = words.of_data(tables.summary, dataset, split)
     own = own[own["model"].isin(models)]
-    for (model, kind), part in own.groupby(["model", "budget_kind"], sort=True):
+    for model, kind in (
+        own[["model", "budget_kind"]]
+        .drop_duplicates()
+        .sort_values(["model", "budget_kind"])
+        .itertuples(index=False, name=None)
+    ):
         if kind not in ("none", "certified"):
-            attacks = [str(attack) for attack in part["attack"]]
-            yield _chart(tables, dataset, split, str(kind), str(model), attacks)
+            found = of_network(tables, dataset, split, kind, model)
+            title = f"{model}, {words.KINDS[kind]}"
+            yield _frame(title, kind, found.curves, strong=found.strong, faint=found.faint)
 
 
 def proved(tables: Tables, dataset: str, split: str) -> Iterator[svg.Chart]:
@@ -95,26 +101,6 @@ def _thinned(values: Sequence[svg.Value]) -> Sequence[svg.Value]:
 
 def _at(values: Sequence[svg.Value], budget: float) -> float:
     return [value.mean for value in values if value.budget <= budget][-1]
-
-
-def _chart(
-    tables: Tables, dataset: str, split: str, kind: str, model: str, attacks: Sequence[str]
-) -> svg.Chart:
-    """All attacks of a network in one frame: the worst strong, what is no rival of it faint."""
-    curves = words.of_data(tables.curves, dataset, split)
-    own = curves[
-        (curves["metric"] == "jaccard")
-        & (curves["budget_kind"] == kind)
-        & (curves["model"] == model)
-    ]
-    confined = set(own.loc[own["attack_params"].map(where_of) != "", "attack"])
-    values: dict[str, list[svg.Value]] = {named(attack, confined): [] for attack in attacks}
-    for p in own.to_dict("records"):
-        value = svg.Value(p["budget"], _eps(p), p["mean"], p["low"], p["high"])
-        values[named(str(p["attack"]), confined)].append(value)
-    strong = {named(attack, confined) for attack in strongest(attacks, confined)}
-    faint = {named(attack, confined) for attack in confined}
-    return _frame(f"{model}, {words.KINDS[kind]}", kind, values, strong=strong, faint=faint)
 
 
 def _frame(
@@ -198,24 +184,25 @@ def spreads(
     found = []
     for model, part in own.groupby("model", sort=True):
         rows = []
-        curves: dict[str, list[dict[Any, Any]]] = {}
-        for point in part.sort_values(["attack", "budget"], kind="stable").to_dict("records"):
-            curves.setdefault(str(point["attack"]), []).append(point)
-        for attack, curve in curves.items():
+        kinds = part.groupby("attack")["budget_kind"].nunique()
+        for (attack, _, kind), curve in part.groupby([*_CURVE, "budget_kind"], sort=True):
+            name = str(attack)
+            if kinds[name] > 1:
+                name += f", {words.NORMS.get(str(kind), str(kind))}"
             points = []
-            for point in curve:
+            for point in curve.sort_values("budget", kind="stable").to_dict("records"):
                 counts = [int(point[name]) for name in bins]
-                name = eps.get((point["budget_kind"], point["budget"]), "clean")
+                at = eps.get((point["budget_kind"], point["budget"]), "clean")
                 reach = f"from {point['least']:.3f} to {point['most']:.3f}"
                 points.append(
                     {
-                        "name": name,
+                        "name": at,
                         "path": svg.violin(counts, 34, 60),
-                        "said": f"{name}: median {point['median']:.3f}, {reach}",
+                        "said": f"{at}: median {point['median']:.3f}, {reach}",
                         "median": round(60 * (1 - point["median"]), 1),
                     }
                 )
-            rows.append({"attack": attack, "points": points})
+            rows.append({"attack": name, "points": points})
         found.append({"model": model, "rows": rows})
     return found
 
@@ -224,14 +211,14 @@ def structures(tables: Tables, dataset: str, split: str) -> list[dict[str, Any]]
     """Each structure of every network at the largest budget of its curve that counts."""
     own = words.of_data(tables.structures, dataset, split)
     eps = _names(tables)
-    curve = ["model", "attack", "budget_kind"]
+    curve = ["model", *_CURVE, "budget_kind"]
     largest = own[own["budget"] == own.groupby(curve)["budget"].transform("max")]
     thirds: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in largest.sort_values([*curve, "class_name"], kind="stable").to_dict("records"):
         key = (*(line[name] for name in curve), line["class_name"])
         thirds.setdefault(key, {}).setdefault(line["third"], line)
     found = []
-    for (model, attack, kind, structure), lines in thirds.items():
+    for (model, attack, _, kind, structure), lines in thirds.items():
         budget = next(iter(lines.values()))["budget"]
         found.append(
             {
