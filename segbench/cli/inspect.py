@@ -51,6 +51,7 @@ def command(
     segbench inspect my_net.py:build --weights my_net.pt --dataset folder --data-root my_images
     """
     from segbench.networks import LoadedModel, data_of
+    from segbench.networks.combined import shapes_of
     from segbench.networks.inspection import inspect_network
     from segbench.networks.wishes import Wishes
     from segbench.plugins.dataset import load_case
@@ -68,7 +69,8 @@ def command(
     command = _next(model, weights, wishes, "" if own else spec, data_root)
     if loaded.card is not None:
         say(f"{'training':<11} {loaded.card.cost}")
-    for fact, value in inspect_network(name, loaded, case, len(data.class_names)):
+    shapes = shapes_of(data) if loaded.original else set()
+    for fact, value in inspect_network(name, loaded, case, len(data.class_names), shapes):
         say(f"{fact:<11} {value}")
         if fact == "marks":
             say(f"{'next':<11} {command}")

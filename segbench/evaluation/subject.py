@@ -20,8 +20,10 @@ from segbench.errors import UserError, named
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.taken import entries_of
 from segbench.networks import LoadedModel, ModelReference
-from segbench.networks.adapt import adapt_network, keep_declarations
+from segbench.networks.adapt import keep_declarations
+from segbench.networks.fronted import asked_about
 from segbench.networks.on_spacing import OnSpacing
+from segbench.networks.stand_ins import adapt_model, image_of
 from segbench.networks.tiling import TiledNetwork, Tiles, parse_tiles
 from segbench.networks.whole_image import in_tiles
 from segbench.store.records import digest
@@ -90,39 +92,36 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
         UserError: it does not fit the data.
         MachineError: its code failed.
     """
-    model = reference.load(data.dataset)
-    require_ieee_fp32()  # last: a network's own file may have asked torch for less
-    device = choose_device(options.device)
     tiles = parse_tiles(options.tiles, options.overlap, options.tile_weights)
-    if tiles is None:  # else what is freed is whole volumes, and is wanted back
-        keep_freed_memory()
-    if tiles and isinstance(model.module, MeetsCases):
-        raise UserError(f"model {reference.name} brings tiles of its own; leave --tiles out")
-    # Of the whole split and not of the cases taken, or the padding would depend on --limit.
-    shapes = {entry.shape for entry in entries_of(data.dataset, data.split)}
     regrid = getattr(data.dataset, "regrid", OWN_GRID)
+    entries = entries_of(data.dataset, data.split)
+    # Of the whole split and not of the cases taken, or the padding would depend on --limit.
+    shapes = {entry.shape for entry in entries}
     if regrid.score_on == "original":
-        if isinstance(model.module, MeetsCases):
-            raise UserError(
-                f"model {reference.name} resamples by itself; leave spacing= and score_on= out"
-            )
         assert isinstance(data.dataset, FileDataset)
         shapes = data.dataset.network_shapes()
     if tiles:
         shapes = {(shape[0], *tiles.within(shape[1:])) for shape in shapes}
+    if tiles or regrid.score_on == "original":
+        reference = asked_about(reference, frozenset(shapes))
+    model = reference.load(data.dataset)
+    require_ieee_fp32()  # last: a network's own file may have asked torch for less
+    device = choose_device(options.device)
+    if tiles is None:  # else what is freed is whole volumes, and is wanted back
+        keep_freed_memory()
+    if tiles and isinstance(model.module, MeetsCases):
+        raise UserError(f"model {reference.name} brings tiles of its own; leave --tiles out")
+    if regrid.score_on == "original" and isinstance(model.module, MeetsCases):
+        raise UserError(
+            f"model {reference.name} resamples by itself; leave spacing= and score_on= out"
+        )
     if not model.own:
         with named(f"model {reference.name}"):
             module, how = _surrounded(model.module, tiles, regrid)
         return Subject(reference.name, model, module, data, device, how, said=model.said)
     with named(f"model {reference.name}"):
-        found = adapt_network(
-            model.module,
-            shapes,
-            model.normalization,
-            device,
-            classes=len(data.dataset.class_names),
-            wishes=model.wishes,
-        )
+        image = image_of(data.dataset, (entry.case_id for entry in entries))
+        model, found = adapt_model(model, shapes, len(data.dataset.class_names), image, device)
         module, how = _surrounded(found.module, tiles, regrid)
     return Subject(
         reference.name,

@@ -155,7 +155,7 @@ class _Door:
             ask = OwnNetwork(self.network, nn.Identity(), fit.stride, found, fit.alone)
             answers = loud_answers(ask.prediction, pad(scale(probes[0]), fit.stride))
             kind = kind_of_probabilities(answers)
-            padded = pad(scale(probes[0][: 1 if fit.alone else None]), fit.stride)
+            padded = [pad(scale(p[: 1 if fit.alone else None]), fit.stride) for p in probes]
             stripped = without_activation(self.network, padded, found, kind) if kind else None
         inverted: Kind | None = kind if stripped is None else None
         inner = self.network if stripped is None else stripped

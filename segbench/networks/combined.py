@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,23 +20,28 @@ from segbench.api import BringsPostprocess, MeetsCases
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision
 from segbench.errors import UserError, named
-from segbench.networks.adapt import adapt_network
 from segbench.networks.loaded import LoadedModel, ModelReference
+from segbench.networks.stand_ins import adapt_model, image_of
 from segbench.store.records import digest
 
 if TYPE_CHECKING:
-    from segbench.api import Case, Dataset
+    from segbench.api import Case, Dataset, Entry
 
 _RULE = "mean of probabilities"
 
 
 @dataclass(frozen=True)
 class CombinedReference:
-    """Networks whose answers are taken together, each perhaps under all flips of its image."""
+    """Networks whose answers are taken together, each perhaps under all flips of its image.
+
+    Attributes:
+        shapes: of the images (C, *spatial) that it will be asked about; none for all of the data's.
+    """
 
     members: tuple[ModelReference, ...]
     flips: bool = False
     alias: str = ""
+    shapes: frozenset[tuple[int, ...]] = frozenset()
 
     @property
     def name(self) -> str:
@@ -53,14 +58,12 @@ class CombinedReference:
         """
         loaded = [member.load(dataset) for member in self.members]
         members = [
-            _logits_alone(member.name, *ready(member.name, model, dataset))
+            _logits_alone(member.name, ready(member.name, model, dataset, self.shapes))
             for member, model in zip(self.members, loaded, strict=True)
         ]
-        module = _combined([network for network, _, _ in members], self.flips)
-        described = [
-            [model.facts, model.weights_sha256, adapted]
-            for model, (_, adapted, _) in zip(loaded, members, strict=True)
-        ]
+        module = _combined([member.network for member in members], self.flips)
+        loaded = [member.model for member in members]
+        described = [[own.model.facts, own.model.weights_sha256, own.identity] for own in members]
         facts: dict[str, Any] = {"members": described, "flips": self.flips, "rule": _RULE}
         alone = loaded[0] if len(loaded) == 1 else None
         return LoadedModel(
@@ -73,57 +76,79 @@ class CombinedReference:
             learnt=frozenset().union(*(model.learnt for model in loaded)),
             shown={"combined": f"{_RULE} of {', '.join(m.name for m in self.members)}"
                    + (", over all flips" if self.flips else "")},
-            said=tuple(sentence for model, (_, _, said) in zip(loaded, members, strict=True)
-                       for sentence in (*model.said, *said)),
+            said=tuple(sentence for member in members for sentence in member.said),
         )  # fmt: skip
 
 
-def ready(name: str, model: LoadedModel, dataset: Dataset) -> tuple[Network, str, tuple[str, ...]]:
-    """A network within another as the engine sees it, what was put around it, and what to say.
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A network within another as the engine sees it.
+
+    Attributes:
+        model: what it was loaded as.
+        identity: what was put around it.
+        said: all that the user should know of it.
+    """
+
+    network: Network
+    model: LoadedModel
+    identity: str
+    said: tuple[str, ...]
+
+
+def ready(
+    name: str, model: LoadedModel, dataset: Dataset, shapes: Collection[tuple[int, ...]]
+) -> Ready:
+    """A network made ready to be asked within another.
+
+    Args:
+        shapes: see ``CombinedReference``.
 
     Raises:
         UserError: it does not fit the data, or its rows would be marked.
     """
-    classes, module = len(dataset.class_names), model.module
-    identity, said = "", tuple[str, ...]()
+    classes, identity, said = len(dataset.class_names), "", tuple[str, ...]()
+    module = model.module
     if model.own:
+        image = image_of(dataset, (entry.case_id for entry in _entries(dataset)))
         with named(f"model {name}"):
-            found = adapt_network(
-                module, _shapes(dataset), model.normalization, classes=classes, wishes=model.wishes
-            )
+            model, found = adapt_model(model, shapes or shapes_of(dataset), classes, image)
         module, said = found.module, found.said
         identity = f"{found.identity} {model.normalization and asdict(model.normalization)}"
         if found.marks:
             raise UserError(f"model {name} is {', '.join(found.marks)}; attack it by itself first")
     precision = Precision("fp32", "of an ensemble")
-    return Network(name, module, classes, torch.device("cpu"), precision), identity, said
+    network = Network(name, module, classes, torch.device("cpu"), precision)
+    return Ready(network, model, identity, (*model.said, *said))
 
 
-def _logits_alone(
-    name: str, network: Network, identity: str, said: tuple[str, ...]
-) -> tuple[Network, str, tuple[str, ...]]:
+def _logits_alone(name: str, member: Ready) -> Ready:
     """A member, unless its prediction is more than its logits."""
-    if isinstance(network.module, BringsPostprocess):
+    if isinstance(member.network.module, BringsPostprocess):
         raise UserError(
             f"model {name} post-processes its labels, which a mean of probabilities has not; leave "
             "it out"
         )
-    return network, identity, said
+    return member
 
 
-def _shapes(dataset: Dataset) -> set[tuple[int, ...]]:
-    """Of every image there is; arrays have cases to test on alone, and say so."""
-    found: set[tuple[int, ...]] = set()
+def shapes_of(dataset: Dataset) -> set[tuple[int, ...]]:
+    """Those of every image there is, (C, *spatial)."""
+    return {entry.shape for entry in _entries(dataset)}
+
+
+def _entries(dataset: Dataset) -> Iterator[Entry]:
+    """Every case there is; arrays have cases to test on alone, and say so."""
     for split in dataset.splits:
         with suppress(UserError):
-            found |= {entry.shape for entry in dataset.entries(split)}
-    return found
+            yield from dataset.entries(split)
 
 
 class Combined(nn.Module):
     """Images (B, C, *spatial) -> the logarithm of mean probabilities (B, K, *spatial).
 
-    For overlapping structures, the logit of theirs (B, S, *spatial).
+    For overlapping structures, the logit of theirs (B, S, *spatial). Where a member gives no
+    gradient there is none: that of the others would be another network's.
     """
 
     def __init__(self, networks: Sequence[Network], flips: bool) -> None:
@@ -133,6 +158,9 @@ class Combined(nn.Module):
         self.structures = networks[0].structures
         if self.structures:
             self.output = "sigmoid"
+        lacking = [n.module.no_gradient for n in networks if hasattr(n.module, "no_gradient")]
+        if lacking:
+            self.no_gradient = lacking[0]
         self._doors: list[Callable[[Any, Tensor], Tensor]] = [n.canonical for n in networks]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -145,6 +173,8 @@ class Combined(nn.Module):
                 of_images = [axis - images.dim() for axis in axes]  # structures are an axis more
                 answers.append(logits.flip(of_images).log_softmax(1))
         mean = torch.stack(answers).logsumexp(0) - math.log(len(answers))
+        if hasattr(self, "no_gradient"):
+            mean = mean.detach()
         return mean[:, 1] - mean[:, 0] if self.structures else mean
 
     def _flips(self, dims: int) -> list[tuple[int, ...]]:

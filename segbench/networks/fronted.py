@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segbench.api import MeetsCases
 from segbench.errors import UserError
 from segbench.networks.adapt import keep_declarations
-from segbench.networks.combined import ready
+from segbench.networks.combined import CombinedReference, ready
 from segbench.networks.front_layers import FRONTS
 from segbench.networks.loaded import LoadedModel, ModelReference
 from segbench.plugins.spec import Spec, bind, parse
@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrontedReference:
-    """A network whose images pass a front first, such as ``jpeg:quality=75``."""
+    """A network whose images pass a front first, such as ``jpeg:quality=75``.
+
+    Attributes:
+        shapes: see ``CombinedReference``.
+    """
 
     member: ModelReference
     front: Spec
     alias: str = ""
+    shapes: frozenset[tuple[int, ...]] = frozenset()
 
     @property
     def name(self) -> str:
@@ -40,19 +45,31 @@ class FrontedReference:
             UserError: it cannot be read, or does not fit the data.
         """
         model = self.member.load(dataset)
-        network, adapted, said = ready(self.member.name, model, dataset)
-        kind = MeetingFronted if isinstance(network.module, MeetsCases) else Fronted
+        member = ready(self.member.name, model, dataset, self.shapes)
+        model, module = member.model, member.network.module
+        kind = MeetingFronted if isinstance(module, MeetsCases) else Fronted
         return replace(
             model,
-            module=kind(_built(self.front), network.module),
+            module=kind(_built(self.front), module),
             own=False,
             normalization=None,
-            facts={**model.facts, "adapted": adapted, "front": str(self.front)},
+            facts={**model.facts, "adapted": member.identity, "front": str(self.front)},
             shown={**model.shown, "front": str(self.front)},
-            said=(*model.said, *said),
+            said=member.said,
             oracle=None,
             measured={},
+            original=None,
         )
+
+
+def asked_about(reference: ModelReference, shapes: frozenset[tuple[int, ...]]) -> ModelReference:
+    """The same network, all within it made ready for images of these shapes (C, *spatial) alone."""
+    if isinstance(reference, FrontedReference):
+        return replace(reference, member=asked_about(reference.member, shapes), shapes=shapes)
+    if isinstance(reference, CombinedReference):
+        members = tuple(asked_about(member, shapes) for member in reference.members)
+        return replace(reference, members=members, shapes=shapes)
+    return reference
 
 
 def read_front(text: str) -> Spec:

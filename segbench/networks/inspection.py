@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +17,9 @@ from segbench.engine.network import Network
 from segbench.engine.precision import Precision, choose_precision, require_ieee_fp32
 from segbench.engine.unpooling import with_places
 from segbench.networks import LoadedModel
-from segbench.networks.adapt import Adapted, adapt_network
+from segbench.networks.adapt import Adapted
 from segbench.networks.answers import place_text
+from segbench.networks.stand_ins import adapt_model
 
 if TYPE_CHECKING:
     from segbench.api import Case
@@ -27,15 +28,22 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def inspect_network(
-    name: str, model: LoadedModel, case: Case, classes: int
+    name: str,
+    model: LoadedModel,
+    case: Case,
+    classes: int,
+    shapes: Collection[tuple[int, ...]] = (),
 ) -> Iterator[tuple[str, str]]:
     """Facts about a network on a case, each with its value in words; what takes long comes last.
+
+    Args:
+        shapes: (C, *spatial) of further images that it is to be asked about.
 
     Raises:
         UserError: the network cannot take the image or answers with something else.
     """
     require_ieee_fp32()
-    adapted = _adapted(model, case.image.shape, classes)
+    model, adapted = _adapted(model, case, {case.image.shape, *shapes}, classes)
     module = adapted.module if adapted else model.module
     network, images = _prepared(name, model, adapted, case, classes)
     stride = adapted.stride if adapted else getattr(module, "stride", None)
@@ -58,12 +66,12 @@ def inspect_network(
     yield "cost", _cost(network, one)
 
 
-def _adapted(model: LoadedModel, shape: tuple[int, ...], classes: int) -> Adapted | None:
+def _adapted(
+    model: LoadedModel, case: Case, shapes: Collection[tuple[int, ...]], classes: int
+) -> tuple[LoadedModel, Adapted | None]:
     if not model.own:
-        return None
-    return adapt_network(
-        model.module, [shape], model.normalization, classes=classes, wishes=model.wishes
-    )
+        return model, None
+    return adapt_model(model, shapes, classes, lambda: torch.from_numpy(case.image))
 
 
 def _prepared(

@@ -29,6 +29,21 @@ class Compared:
 
 
 @dataclass(frozen=True, eq=False)
+class Original:
+    """What a network stands in for, and has to answer as; see ``stand_ins.py``.
+
+    Attributes:
+        module: it, asked about the same images.
+        by: what made the one of the other.
+        instead: why the stand-in does not serve -> the network to take in its place.
+    """
+
+    module: nn.Module
+    by: str
+    instead: Callable[[str], LoadedModel]
+
+
+@dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A network and the facts that determine its answers (part of every cell's key).
 
@@ -49,6 +64,7 @@ class LoadedModel:
             nobody did.
         measured: case id -> its class mean of Jaccard on the clean image, as others measured it.
         card: of one that ``segbench train`` made.
+        original: of one that stands in for another; see ``stand_ins.py``.
     """
 
     module: nn.Module
@@ -66,6 +82,7 @@ class LoadedModel:
     said: tuple[str, ...] = ()
     oracle: Callable[[], Iterator[Compared]] | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
+    original: Original | None = None
 
 
 class ModelReference(Protocol):

@@ -1,8 +1,9 @@
 """``onnx:FILE``: a network as ONNX, converted where that is faithful, else a black box.
 
-It is converted by onnx2torch, and the conversion serves where its answers are onnxruntime's.
-Otherwise onnxruntime itself answers, and there is no gradient: attacks that ask for scores or
-labels alone can be run. Weights beside the file must lie in its folder.
+It is converted by onnx2torch, and the conversion serves where its answers are onnxruntime's, about
+images of every size that it is asked about; see ``stand_ins.py``. Otherwise onnxruntime itself
+answers, and there is no gradient: attacks that ask for scores or labels alone can be run. Weights
+beside the file must lie in its folder.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +23,18 @@ from torch import Tensor, nn
 
 from segbench.atomic import read_regular
 from segbench.errors import MachineError, UserError
+from segbench.networks.channels import channels_seen
 from segbench.networks.libraries import import_library
-from segbench.networks.loaded import LoadedModel
+from segbench.networks.loaded import LoadedModel, Original
 from segbench.networks.onnx_forms import forms
 from segbench.networks.own import own_model, wanted_images
+from segbench.networks.stand_ins import alike
 
 if TYPE_CHECKING:
     from segbench.api import Dataset
     from segbench.networks.wishes import Wishes
 
-_DYNAMIC = 64  # the size at which a conversion is compared along axes that may have any
-_TOLERANCE = 1e-3  # relative to the largest logit
+_DYNAMIC = 64  # the size at which a conversion is first compared along axes that may have any
 
 
 def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishes) -> LoadedModel:
@@ -45,12 +48,21 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
     content += b"".join(hashlib.sha256(read_regular(file)).digest() for file in beside)
     digest = hashlib.sha256(content).hexdigest()
     box = BlackBox(path)
-    converted, reason = _converted(path, box, dataset.in_channels)
+    seen = channels_seen(wishes.channels, dataset.in_channels)
+    converted, reason = _converted(path, box, seen)
     if converted is not None:
         found = own_model(converted, digest, dataset, wishes)
         shown = {"onnx": "converted by onnx2torch; its answers are onnxruntime's"}
         facts = {**found.facts, "onnx2torch": version("onnx2torch")}
-        return replace(found, weights_sha256=digest, facts=facts, shown=shown)
+        original = Original(box, "onnx2torch", partial(_black_box, box, digest, dataset, wishes))
+        return replace(found, weights_sha256=digest, facts=facts, shown=shown, original=original)
+    return _black_box(box, digest, dataset, wishes, reason)
+
+
+def _black_box(
+    box: BlackBox, digest: str, dataset: Dataset, wishes: Wishes, reason: str
+) -> LoadedModel:
+    """The network as onnxruntime runs it, and why it is not converted."""
     box.no_gradient = (
         f"an ONNX network that is a black box here ({reason}): attacks by scores and labels alone "
         "can be run, such as square and rays"
@@ -171,10 +183,11 @@ def _converted(path: Path, box: BlackBox, channels: int) -> tuple[nn.Module | No
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         probe = torch.rand(_probe_shape(box.shape, channels))
+        expected = _answered(box, probe)
         for model in forms(path):
             try:
                 network = Converted(library.convert(model), box.outputs).eval()
-                if _same(network(probe), box(probe)):
+                if expected is None or alike(network(probe), expected):
                     return network, ""
             except Exception as error:  # converters fail in any way
                 reason = str(error).strip().partition("\n")[0]
@@ -184,15 +197,12 @@ def _converted(path: Path, box: BlackBox, channels: int) -> tuple[nn.Module | No
     return None, reasons[-1]
 
 
-def _same(answer: Any, expected: Any) -> bool:
-    """Whether two networks have answered alike, to within ``_TOLERANCE`` of the largest number."""
-    for ours, theirs in zip(_listed(answer), _listed(expected), strict=True):
-        if ours.shape != theirs.shape:
-            return False
-        away, scale = (ours.double() - theirs.double()).abs(), float(theirs.double().abs().max())
-        if not bool((away <= _TOLERANCE * (scale or 1.0)).all()):
-            return False
-    return True
+def _answered(box: BlackBox, probe: Tensor) -> Any:
+    """What the file answers; None where it does not take images of that size."""
+    try:
+        return box(probe)
+    except Exception:  # onnxruntime's own classes, of no common kind
+        return None
 
 
 def _probe_shape(shape: tuple[Any, ...], channels: int) -> tuple[int, ...]:
@@ -201,7 +211,3 @@ def _probe_shape(shape: tuple[Any, ...], channels: int) -> tuple[int, ...]:
     if len(sizes) > 1 and not isinstance(shape[1], int):
         sizes[1] = channels
     return tuple(sizes)
-
-
-def _listed(answer: Any) -> list[Tensor]:
-    return list(answer.values()) if isinstance(answer, dict) else [answer]

@@ -39,13 +39,17 @@ class OwnNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scale, pad, ask, pick, invert, enlarge, crop."""
-        padded = pad(self.scale(images), self.stride)
+        padded = self.given(images)
         logits = self.prediction(padded)
         if self.probabilities is not None:
             logits = invert(logits, self.probabilities)
         if self.share > 1:
             logits = enlarge(logits, padded, self.resize)
         return crop(logits, images)
+
+    def given(self, images: Tensor) -> Tensor:
+        """Images as the network is shown them: on its own scale, padded."""
+        return pad(self.scale(images), self.stride)
 
     def prediction(self, padded: Tensor) -> Tensor:
         """What it answers about padded images on its own scale, (B, K, *spatial) or smaller."""

@@ -60,16 +60,19 @@ def kind_of_probabilities(answers: Sequence[Tensor]) -> Kind | None:
 
 
 def without_activation(
-    network: nn.Module, images: Tensor, found: Found, kind: Kind
+    network: nn.Module, probes: Sequence[Tensor], found: Found, kind: Kind
 ) -> nn.Module | None:
     """A copy without its final activation, or None where that cannot be found.
 
     Looked for as the last module of the network, then as the last call of its traced graph; the
-    copy is accepted only if the activation of its answer is the original's.
+    copy is accepted only if the activation of its answer is the original's, for images (B, C,
+    *spatial) of every shape.
     """
     for attempt in (_without_module, _without_call):
-        candidate = attempt(network, images, found.place, kind)
-        if candidate is not None and _agrees(candidate, network, images, found, kind):
+        candidate = attempt(network, probes[0], found.place, kind)
+        if candidate is not None and all(
+            _agrees(candidate, network, images, found, kind) for images in probes
+        ):
             return candidate
     return None
 

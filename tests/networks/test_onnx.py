@@ -8,9 +8,11 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
@@ -18,10 +20,15 @@ import segbench
 from segbench.cli import main
 from segbench.data import open_dataset
 from segbench.errors import UserError
+from segbench.evaluation.request import DataSource, Options
+from segbench.evaluation.subject import load_subject
+from segbench.evaluation.taken import entries_of
+from segbench.networks import resolve_models
 from segbench.networks.adapt import adapt_network
 from segbench.networks.imported import read_import
 from segbench.networks.onnx import BlackBox
-from segbench.networks.wishes import Wishes
+from segbench.networks.stand_ins import alike
+from segbench.networks.wishes import NO_WISHES, Wishes
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
@@ -210,6 +217,189 @@ def test_a_conversion_serves_only_where_its_answers_are_the_same(
         found = loaded(path)
         assert isinstance(found.module, BlackBox)
         assert "what onnx2torch makes of it answers otherwise" in found.said[0]
+
+
+def pooled(path: Path, loud: float = 1.0, down: int = 2) -> Path:
+    """A skip, and what is pooled and enlarged to its size by the nearest pixel's middle.
+
+    onnx2torch takes the nearest corner instead, which where sizes are odd is another pixel.
+
+    Args:
+        path: of the file.
+        loud: by what its images are divided before they are clipped to [0, 1] and seen.
+        down: how many pixels along a side are pooled to one.
+    """
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    torch.manual_seed(3)
+    head = torch.randn(2, 2, 1, 1)
+    weights = {
+        "w": torch.randn(1, 1, 3, 3).numpy(), "head": (head - head.mean(1, keepdim=True)).numpy(),
+        "loud": torch.tensor(loud).numpy(), "low": torch.tensor(0.0).numpy(),
+        "high": torch.tensor(1.0).numpy(),
+    }  # fmt: skip
+    nodes = [
+        make.make_node("Div", ["x", "loud"], ["soft"]),
+        make.make_node("Clip", ["soft", "low", "high"], ["clipped"]),
+        make.make_node("Conv", ["clipped", "w"], ["a"], pads=[1, 1, 1, 1]),
+        make.make_node("MaxPool", ["a"], ["p"], kernel_shape=[down] * 2, strides=[down] * 2),
+        make.make_node("Shape", ["a"], ["size"]),
+        make.make_node(
+            "Resize", ["p", "", "", "size"], ["u"], mode="nearest",
+            coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_floor",
+        ),
+        make.make_node("Concat", ["a", "u"], ["c"], axis=1),
+        make.make_node("Conv", ["c", "head"], ["y"]),
+    ]  # fmt: skip
+    graph = make.make_graph(
+        nodes, "net",
+        [make.make_tensor_value_info("x", kind, ["b", 1, "h", "w"])],
+        [make.make_tensor_value_info("y", kind, ["b", 2, "h", "w"])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )  # fmt: skip
+    opset = [make.make_opsetid("", 13)]
+    path.write_bytes(make.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+    return path
+
+
+def scored(
+    text: str, folder: Path, *sizes: tuple[int, int], wishes: Wishes = NO_WISHES, **how: Any
+) -> tuple[Any, torch.Tensor]:
+    """The network as it is attacked on pictures (height, width), and the first of them."""
+    draw = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for number, size in enumerate(sizes):
+        pixels = draw.integers(0, 256, size, np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        Image.fromarray((pixels > 127).astype(np.uint8)).save(folder / "masks" / f"{number}.png")
+    data = open_dataset("folder", folder)
+    (reference,) = resolve_models([text], Workspace(folder / "runs"), (), wishes)
+    source = DataSource("folder", data, "all", entries_of(data, "all"))
+    subject = load_subject(reference, source, Options(device="cpu", **how))
+    return subject, torch.from_numpy(data.load("0").image)[None]
+
+
+CONVERTED, BOX = {"onnx": "converted by onnx2torch; its answers are onnxruntime's"}, "a black box"
+
+
+def test_a_conversion_serves_where_it_is_the_same_network_at_every_size_of_the_data(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("onnx2torch")
+    path = pooled(tmp_path / "net.onnx")
+    even, _ = scored(f"onnx:{path}", tmp_path / "even", (48, 64), (32, 32))
+    assert even.model.shown == CONVERTED
+    odd, images = scored(f"onnx:{path}", tmp_path / "odd", (51, 45), (32, 32))
+    assert BOX in odd.model.shown["onnx"]
+    assert "answers otherwise about images of 51 x 45" in odd.said[0]
+    assert_close(odd.module(images), BlackBox(path)(images))
+    assert odd.sha256 != even.sha256
+    with torch.no_grad():
+        stood = loaded(path).module(images).argmax(1) != odd.module(images).argmax(1)
+    assert stood.any()  # what it would have been scored as
+
+
+def test_a_conversion_is_compared_on_images_as_the_network_is_shown_them(tmp_path: Path) -> None:
+    """Of [0, 1] this network sees next to nothing: it is made for 0 to 255."""
+    pytest.importorskip("onnx2torch")
+    path = pooled(tmp_path / "net.onnx", loud=255.0)
+    wishes = Wishes(normalize="0-255")
+    found, images = scored(f"onnx:{path}", tmp_path / "odd", (51, 45), wishes=wishes)
+    assert BOX in found.model.shown["onnx"]
+    assert_close(found.module(images), BlackBox(path)(255 * images))
+    real, _ = scored(f"onnx:{path}", tmp_path / "even", (48, 64), wishes=wishes)
+    assert real.model.shown == CONVERTED
+
+
+def test_a_conversion_is_compared_at_the_size_of_a_tile(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2torch")
+    path = pooled(tmp_path / "net.onnx")
+    found, images = scored(f"onnx:{path}", tmp_path / "a", (64, 64), tiles="33")
+    assert "answers otherwise about images of 33 x 33" in found.said[0]
+    part = images[..., :33, :33]
+    assert_close(found.module.ask(part), BlackBox(path)(part))
+    whole, _ = scored(f"onnx:{path}", tmp_path / "b", (51, 45), tiles="32")
+    assert whole.model.shown == CONVERTED
+
+
+@pytest.mark.parametrize("tiles", ["", "33"])
+@pytest.mark.parametrize("within", ["ensemble", "flips", "front"])
+def test_a_conversion_within_another_network_is_held_to_the_same(
+    within: str, tiles: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx2torch")
+    path = pooled(tmp_path / "net.onnx")
+    text = f"onnx:{path}"
+    wishes = NO_WISHES
+    if within == "ensemble":
+        text = f"ensemble:onnx:{path}+onnx:{exported(tmp_path / 'other.onnx', Net())}"
+    elif within == "flips":
+        wishes = Wishes(tta="flips")
+    else:
+        wishes = Wishes(front="median")
+    size = (64, 64) if tiles else (51, 44)
+    found, _ = scored(text, tmp_path / "data", size, wishes=wishes, tiles=tiles)
+    assert any(f"about images of {tiles or 51} x {tiles or 44}" in said for said in found.said)
+    parts = [part for part in found.module.modules() if isinstance(part, BlackBox)]
+    assert len(parts) == 1
+    assert "black box" in found.module.no_gradient
+
+
+def test_an_ensemble_of_which_one_gives_no_gradient_gives_none(tmp_path: Path) -> None:
+    """That of the others is not the ensemble's."""
+    pytest.importorskip("onnx2torch")
+    box, other = pooled(tmp_path / "net.onnx"), exported(tmp_path / "other.onnx", Net())
+    found, images = scored(f"ensemble:onnx:{box}+onnx:{other}", tmp_path / "data", (51, 44))
+    assert not found.module(images.requires_grad_()).requires_grad
+
+
+def test_sizes_that_onnxruntime_refuses_are_padded_for_it(tmp_path: Path) -> None:
+    """A converted reshape may take what the file does not."""
+    library = pytest.importorskip("onnx2torch")
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        make.make_node("SpaceToDepth", ["x"], ["s"], blocksize=4),
+        make.make_node("DepthToSpace", ["s"], ["one"], blocksize=4),
+        make.make_node("Neg", ["one"], ["other"]),
+        make.make_node("Concat", ["one", "other"], ["y"], axis=1),
+    ]
+    graph = make.make_graph(
+        nodes, "net",
+        [make.make_tensor_value_info("x", kind, ["b", 1, "h", "w"])],
+        [make.make_tensor_value_info("y", kind, ["b", 2, "h", "w"])],
+    )  # fmt: skip
+    path = tmp_path / "net.onnx"
+    opset = [make.make_opsetid("", 13)]
+    path.write_bytes(make.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "convert", lambda _: Both())
+        found, images = scored(f"onnx:{path}", tmp_path / "data", (30, 32))
+    assert "takes images of 30 x 32, and it does not" in found.said[0]
+    assert_close(found.module(images), Both()(images))
+
+
+class Both(nn.Module):
+    """The image, and its negative."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([images, -images], 1)
+
+
+def test_inspect_says_what_is_attacked(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2torch")
+    path = pooled(tmp_path / "net.onnx")
+    scored(f"onnx:{path}", tmp_path / "data", (32, 32), (51, 45))
+    data = ["--dataset", "folder", "--data-root", str(tmp_path / "data")]
+    shown = CliRunner().invoke(main, ["inspect", f"onnx:{path}", *data])
+    assert shown.exit_code == 0, shown.output
+    assert "a black box through onnxruntime" in shown.output
+    assert "converted by onnx2torch" not in shown.output
+
+
+@pytest.mark.parametrize("apart", [0.1, 0.0])
+def test_what_all_classes_have_in_common_makes_no_answers_alike(apart: float) -> None:
+    expected = 1000 + torch.rand(1, 2, 8, 8)
+    assert alike(expected + apart * torch.rand(1, 2, 8, 8).sub(0.5), expected) == (apart == 0)
 
 
 def test_an_operator_that_is_not_converted_leaves_a_black_box_and_is_named(tmp_path: Path) -> None:
