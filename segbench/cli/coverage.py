@@ -43,7 +43,7 @@ def command(trials: int) -> None:
     segbench coverage --trials 500
     """
     from segbench.cli.terminal import say
-    from segbench.metrics.coverage import GROUPS, SIZES, simulate_all, simulate_quantile
+    from segbench.metrics.coverage import FALLING, GROUPS, simulate_all, simulate_quantile
     from segbench.tables.gate_power import CASES, FALLEN, SINGLE, SPREADS, simulate_gate
 
     say(_EXPLAINED)
@@ -63,12 +63,20 @@ def command(trials: int) -> None:
                 closed = (_percent(power.paired), _percent(power.plain))
                 say(_line(name, str(cases), f"{fallen:g}", *closed))
     say("")
-    say("Quantiles of distances: the same of the interval between order statistics.")
+    say(
+        "Quantiles of distances: the same of the interval between order statistics, where all cases"
+    )
+    say("fall, and where only 5 % more than the quantile needs ever do; alike: groups of ten")
+    say("cases that fall at one distance or never.")
+    say(_line("quantile", "groups of", "groups", "all fall", "few more"))
     for level, name in ((0.25, "lower quartile"), (0.5, "median"), (0.75, "upper quartile")):
-        for sizes in SIZES:
+        for sizes in FALLING:
             for groups in GROUPS[1:]:
-                held = simulate_quantile(level, sizes, groups, max(10, trials // 4))
-                say(_line(name, sizes, str(groups), _percent(held)))
+                held = (
+                    simulate_quantile(level, sizes, groups, max(10, trials // 4), falling=falling)
+                    for falling in (1.0, level + 0.05)
+                )
+                say(_line(name, sizes, str(groups), *map(_percent, held)))
 
 
 def _line(shape: str, sizes: str, *cells: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from scipy.stats import beta, expon, uniform
 from scipy.stats import t as student
 
@@ -23,6 +24,9 @@ from segbench.metrics.stats import Range, mean_intervals
 
 GROUPS = (4, 8, 12, 16, 24, 48, 123)
 SIZES = ("equal", "unequal")
+FALLING = (*SIZES, "alike")
+"""Sizes of groups of distances: of one case, of several, or of ten that fall at once or never."""
+
 _RESAMPLES = 1000
 _NOISE = 0.3  # of the way to the nearer end of the range: cases of a group about its mean
 
@@ -138,19 +142,31 @@ def simulate(shape: Shape, sizes: str, groups: int, trials: int, seed: int = 0) 
     )
 
 
-def simulate_quantile(level: float, sizes: str, groups: int, trials: int, seed: int = 0) -> float:
-    """Coverage of the interval of a quantile of distances, lognormal between and within groups."""
+def simulate_quantile(
+    level: float, sizes: str, groups: int, trials: int, seed: int = 0, *, falling: float = 1.0
+) -> float:
+    """Coverage of the interval of a quantile of distances, lognormal between and within groups.
+
+    Args:
+        sizes: one of ``FALLING``.
+        falling: the share of all cases that ever fall; the others' distance is infinite.
+    """
     random = np.random.default_rng([seed, groups, int(100 * level), len(sizes)])
     spread = np.sqrt(0.5) if sizes == "unequal" else 1.0
-    truth = float(np.exp(np.quantile(np.random.default_rng(1).normal(size=10**6), level)))
+    truth, most = np.exp(ndtri(level)), np.exp(ndtri(falling))
+    truth = truth if level <= falling else np.inf
     held = 0
     for _ in range(trials):
-        size = random.geometric(0.3, groups) if sizes == "unequal" else np.ones(groups, np.int64)
+        size = np.full(groups, 10 if sizes == "alike" else 1)
+        if sizes == "unequal":
+            size = random.geometric(0.3, groups)
         member = np.repeat(np.arange(groups), size)
         logs = random.normal(0, spread, groups)[member]
         if sizes == "unequal":
             logs = logs + random.normal(0, spread, len(member))
-        _, low, high = quantile_interval(np.exp(logs), member, level)
+        distances = np.exp(logs)
+        distances[distances > most] = np.inf
+        _, low, high = quantile_interval(distances, member, level)
         held += low <= truth <= high
     return held / trials
 

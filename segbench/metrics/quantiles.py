@@ -5,7 +5,8 @@ the distribution (David and Nagaraja, Order Statistics, 2003, section 7.1), or t
 them (Hutson, J. Appl. Stat. 26, 1999); bootstraps fail there.
 Cases of one group are not independent: the number of values is divided by how much more the share
 below the quantile varies between groups than it would between independent cases (Woodruff, J. Am.
-Stat. Assoc. 47, 1952).
+Stat. Assoc. 47, 1952). Where nothing lies above the quantile, as where it is infinite, that is the
+share before it: a share of all varies nowhere.
 """
 
 from __future__ import annotations
@@ -34,22 +35,47 @@ def quantile_interval(
         level: 0.5 for the median.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
-    count = len(ordered)
     middle = float(np.quantile(ordered, level, method="inverted_cdf"))
-    below = np.asarray(values, dtype=np.float64) <= middle
-    share = mean_interval(below.astype(np.float64), groups)
-    if share.groups < 2:
-        return middle, math.nan, math.nan
     tail = (1 - CONFIDENCE) / 2
-    independent = share.mean * (1 - share.mean) / count
-    excess = share.error**2 / independent if independent > 0 else 1.0
-    worth = float(count)
-    if share.groups < count:  # how much groups vary is itself an estimate, hence t's quantile
-        normal, wide = ndtri(1 - tail), stdtrit(share.effective - 1, 1 - tail)
-        worth = max(1.0, count / max(1.0, excess) * (normal / wide) ** 2)
+    worth, most = _worth(np.asarray(values, dtype=np.float64), middle, groups, tail)
+    if math.isnan(worth):
+        return middle, math.nan, math.nan
+    first, last = (_position(most, level, chance) * (most + 1) for chance in (1 - tail, tail))
     low, high = _position(worth, level, 1 - tail), _position(worth, level, tail)
     # What lies between a number and infinity is not known: each end goes outwards.
-    return middle, _value(ordered, low, math.floor), _value(ordered, high, math.ceil)
+    return (
+        middle,
+        _value(ordered, low, math.floor) if first >= 1 else 0.0,
+        _value(ordered, high, math.ceil) if last <= most else math.inf,
+    )
+
+
+def _worth(
+    values: NDArray[np.float64], middle: float, groups: Sequence[str] | NDArray[Any], tail: float
+) -> tuple[float, float]:
+    """As many independent values (N,) would be worth as much; NaN of fewer than two groups.
+
+    Returns:
+        As is estimated, with the estimate's own uncertainty; and the most it may be at that: if
+        groups are alike within, one value each. What so many cannot bound is open.
+    """
+    below = values <= middle
+    if below.all():
+        below = values < middle
+    share = mean_interval(below.astype(np.float64), groups)
+    if share.groups < 2:
+        return math.nan, math.nan
+    count = float(len(values))
+    if share.groups == count:
+        return count, count
+    independent = share.mean * (1 - share.mean) / count
+    if independent == 0:  # all values are one: how alike those of a group are cannot be seen
+        return share.effective, share.effective
+    # How much groups vary is itself an estimate, hence t's quantile.
+    normal, wide = ndtri(1 - tail), stdtrit(share.effective - 1, 1 - tail)
+    excess = max(1.0, share.error**2 / independent)
+    worth = float(max(1.0, count / excess * (normal / wide) ** 2))
+    return worth, max(worth, share.effective)
 
 
 def _position(count: float, level: float, chance: float) -> float:
