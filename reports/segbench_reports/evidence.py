@@ -11,6 +11,8 @@ from pathlib import Path
 
 from segbench.api import Tables
 from segbench.atomic import write_atomically
+from segbench.plugins.naming import eps_names, is_rounded
+from segbench.plugins.where import where_of
 from segbench_reports.certified import certified
 from segbench_reports.markdown_text import escape, markdown_table
 from segbench_reports.page.counted import counted
@@ -24,6 +26,8 @@ _THREATS = {
     "severity": "changes that come up by themselves (corruptions), at severities 1 to 5",
     "area": "a patch that covers a share of the image",
 }
+_REGIONS = {"inside": "pixels of scored structures", "outside": "pixels of the background"}
+_BALLS = ("area", *NORMS)
 
 
 def write(tables: Tables, directory: Path) -> Sequence[Path]:
@@ -74,16 +78,54 @@ def _unproved(tables: Tables) -> str:
 
 
 def _threats(tables: Tables) -> Iterator[str]:
-    kinds = [kind for kind in _THREATS if (tables.summary["budget_kind"] == kind).any()]
-    if not kinds:
+    threats = _tested(tables)
+    if not threats and tables.distances.empty:
         yield "None: only clean images were scored."
-    for kind in kinds:
-        own = tables.curves[(tables.curves["budget_kind"] == kind) & (tables.curves["budget"] > 0)]
-        points = own.sort_values("budget", kind="stable")["eps"].drop_duplicates()
-        yield f"- {_THREATS[kind]}: {', '.join(map(str, points))}."
-    missing = [text for kind, text in _THREATS.items() if kind not in kinds]
+    for (kind, where, rounded), names in threats.items():
+        then = ", each image then rounded to the levels of its file" if rounded else ""
+        then += " (section 6 says whether that left eps)" if rounded and kind in NORMS else ""
+        yield f"- {_THREATS[kind]}{_only(where)}{then}: {', '.join(names)}."
+    for (norm, where), below in _searches(tables).items():
+        yield (
+            f"- an adversary who looks for the smallest change ({NORMS.get(norm, norm)})"
+            f"{_only(where)}, whatever it is, that brings a case's score below "
+            f"{' or '.join(below)}."
+        )
+    whole = {kind for kind, where, rounded in threats if not where and not rounded}
+    missing = [text for kind, text in _THREATS.items() if kind not in whole]
     if missing:
         yield "Not tested: " + "; ".join(missing) + "."
+
+
+def _only(where: str) -> str:
+    """Which part of the image an attack was confined to."""
+    if not where:
+        return ""
+    spec = f"where={escape(where)}"
+    return f", only in {_REGIONS[where]} ({spec})" if where in _REGIONS else f", only in {spec}"
+
+
+def _tested(tables: Tables) -> dict[tuple[str, str, bool], list[str]]:
+    """Kind of budget, part of the image and whether images were rounded -> the budgets."""
+    own = tables.cases[["budget_kind", "budget", "attack_params"]].drop_duplicates()
+    own = own[own["budget_kind"].isin(_THREATS) & (own["budget"] > 0)]
+    points = [*zip(own["budget_kind"].astype("str"), own["budget"].tolist(), strict=True)]
+    names = eps_names(points)
+    found: dict[tuple[str, str, bool], set[float]] = {}
+    for (kind, budget), params in zip(points, own["attack_params"].astype("str"), strict=True):
+        found.setdefault((kind, where_of(params), is_rounded(params)), set()).add(budget)
+    order = [*_THREATS].index
+    threats = sorted(found.items(), key=lambda one: (order(one[0][0]), one[0][1:]))
+    return {key: [names[key[0], budget] for budget in sorted(own)] for key, own in threats}
+
+
+def _searches(tables: Tables) -> dict[tuple[str, str], list[str]]:
+    """Norm and part of the image -> the scores that minimum-norm attacks were to reach."""
+    found: dict[tuple[str, str], set[float]] = {}
+    for line in tables.distances.to_dict("records"):
+        key = str(line["norm"]), where_of(str(line["attack_params"]))
+        found.setdefault(key, set()).add(float(line["below"]))
+    return {key: [f"{below:g}" for below in sorted(own)] for key, own in sorted(found.items())}
 
 
 def _data(tables: Tables) -> Iterator[str]:
@@ -119,8 +161,7 @@ def _attacks(tables: Tables) -> Iterator[str]:
     searched = tables.summary[tables.summary["budget_kind"] != "certified"]
     marked = searched[searched["marks"].str.contains("stuck", regex=False)]
     yield (
-        "Every adversarial image was checked, in double precision, to lie within its budget. "
-        "The stored scores were "
+        f"{_checked(tables)}The stored scores were "
         "searched for signs of an attack that was stuck: scores that rise with the budget, "
         "gradients that are zero everywhere, a search whose last half gained nothing, a network "
         f"that is far ahead under one attack alone. {len(marked)} of {len(searched)} curves bear "
@@ -132,6 +173,35 @@ def _attacks(tables: Tables) -> Iterator[str]:
         yield "\n".join(f"- {escape(note)}" for note in diagnosed)
     else:
         yield "No network was examined for gradient masking (`segbench diagnose`)."
+
+
+def _checked(tables: Tables) -> str:
+    """Of which images it was checked that they lie where they may, and of which not."""
+    searches = {str(attack) for attack in tables.distances.get("attack", ())}
+    own = tables.cases[["attack", "attack_params", "budget_kind"]].drop_duplicates()
+    own = own[~own["attack"].isin(searches)]
+    kinds = own["budget_kind"].astype("str")
+    rounded = own["attack_params"].astype("str").map(is_rounded).astype(bool)
+    said = ""
+    if (kinds.isin(_BALLS) & ~rounded).any():
+        said += (
+            "Every adversarial image with a budget of a norm or an area was checked, in double "
+            "precision, to lie within its budget, and to be the clean image where it may not "
+            "change. "
+        )
+    if searches:
+        said += (
+            "An image of least change has no budget: its distance was measured, and counts at "
+            "every eps that is no smaller. "
+        )
+    if (kinds == "severity").any():
+        said += "A severity is no ball: of such images only the range of pixels was checked. "
+    if rounded.any():
+        said += (
+            "Images that were rounded to the levels of their files were measured afterwards, and "
+            "section 6 names those outside their budget. "
+        )
+    return said
 
 
 def _results(tables: Tables) -> Iterator[str]:

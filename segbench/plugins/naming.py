@@ -78,6 +78,11 @@ def quantized_attack(attack: str, params: Mapping[str, Any]) -> tuple[str, dict[
     return f"{attack}{separator}quantized=true", {**params, "quantized": True}
 
 
+def is_rounded(params: str) -> bool:
+    """Whether images under these stored parameters were rounded to their file's levels."""
+    return bool(json.loads(params).get("quantized"))
+
+
 def attack_names(specs: Iterable[str]) -> dict[str, str]:
     """Complete specs, as of :func:`attack_spec`, to the names that a report of them all has.
 

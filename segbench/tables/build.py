@@ -40,6 +40,7 @@ from segbench.tables.notes import (
 from segbench.tables.optimality import optimality
 from segbench.tables.provenance import parameters_of, seeds_of, trace
 from segbench.tables.ranks import RANKING, rank_networks
+from segbench.tables.rounded import describe_rounded
 from segbench.tables.seed_spread import describe_apart, spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
@@ -144,7 +145,8 @@ class _Cases:
         proved: the rows of certificates.
         units: of distances between boundaries.
         overlaps: at which lesions were counted.
-        confined: see ``describe_confined``.
+        images: see ``describe_confined`` and ``describe_rounded``.
+        strayed: what the latter says of images outside their budget.
         diagnosed: what ``segbench diagnose`` says of the networks.
         only: see ``build_tables``, here as the tables name them.
     """
@@ -157,7 +159,8 @@ class _Cases:
     costs: DataFrame
     units: Units
     overlaps: Sequence[float]
-    confined: Sequence[str]
+    images: Sequence[str]
+    strayed: Sequence[str]
     diagnosed: Told
     only: Collection[str] | None
     seeds: Mapping[tuple[str, str], list[int]]
@@ -236,6 +239,7 @@ def _doubts(
         *own.diagnosed.findings,
         *describe_unscored(cases)[0],
         *judged.stuck,
+        *own.strayed,
         *describe_falling(own.cases, SUBJECT, own.only),
         *describe_marks(summary, cases),
         *describe_unlike(fields, SUBJECT),
@@ -255,7 +259,7 @@ def _remarks(
         *own.diagnosed.examined,
         *describe_unscored(cases)[1],
         *given.units,
-        *collect_notes(cases, own.seeds, own.confined, own.overlaps, own.units),
+        *collect_notes(own.seeds, own.images, own.overlaps, own.units),
         *describe_worst(worst),
         *describe_distances(own.distances),
         *certified.describe(certificates),
@@ -269,6 +273,7 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
     if given.only is not None:
         wanted = rows["model"].isin(given.only)
         rows, named = rows[wanted], named[wanted]
+    strayed, reading = describe_rounded(named)
     return _Cases(
         cases,
         distances,
@@ -278,7 +283,8 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         costs=plain_texts(costs(named)) if depth == "all" else DataFrame(),
         units=units_of(named),
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
-        confined=[*describe_confined(named)],
+        images=[*describe_confined(named), *reading],
+        strayed=strayed,
         diagnosed=describe_diagnoses(rows, named, given.diagnoses),
         only=None if given.only is None else {*named["model"].astype("str")},
         seeds=seeds_of(named),

@@ -69,18 +69,16 @@ def collect_warnings(cases: DataFrame, curves: DataFrame, summary: DataFrame) ->
 
 
 def collect_notes(
-    cases: DataFrame,
     seeds: Mapping[tuple[str, str], Sequence[int]],
-    confined: Sequence[str] = (),
+    images: Sequence[str] = (),
     overlaps: Sequence[float] = (),
     units: Units | None = None,
 ) -> list[str]:
     """How to read the tables.
 
     Args:
-        cases: one row per case.
         seeds: (model, attack) -> its attack seeds, where there are several.
-        confined: see ``describe_confined``.
+        images: what some of them are, see ``describe_confined`` and ``describe_rounded``.
         overlaps: at which lesions were counted.
         units: of distances between boundaries, see ``boundaries.units_of``.
     """
@@ -89,7 +87,7 @@ def collect_notes(
         for (model, attack), values in seeds.items()
     ]
     measured = [*describe_boundaries(units or {}), *describe_lesions(overlaps)]
-    return [*notes, *confined, *_quantized(cases), *_METHOD, *measured]
+    return [*notes, *images, *_METHOD, *measured]
 
 
 def describe_left_out(shown: Shown, retrained: Sequence[str], *, left_out: bool) -> Iterator[str]:
@@ -212,15 +210,6 @@ def _doubtful(where: str, curves: DataFrame) -> Iterator[str]:
             f"{where}: of {groups} groups, a failure of up to {unseen:.0%} of patients may be "
             "missing altogether, and no interval knows of it (rule of three; those of fewer than "
             f"{TELLING_GROUPS} groups' worth are marked {UNSEEN_TAIL} if nothing else)."
-        )
-
-
-def _quantized(cases: DataFrame) -> Iterator[str]:
-    """How to read the rows of ``--quantize``; parameters are stored as canonical JSON."""
-    if cases["attack_params"].str.contains('"quantized": true', regex=False).any():
-        yield (
-            "Attacks with quantized=true are scored on images rounded to the levels of their "
-            "files, towards the clean image: a change of less than a level is gone."
         )
 
 

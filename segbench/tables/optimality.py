@@ -17,10 +17,10 @@ from pandas import DataFrame, Series
 
 from segbench.metrics.area import mean_height
 from segbench.metrics.numbering import number_of
-from segbench.plugins.naming import CLEAN, eps_names
+from segbench.plugins.naming import CLEAN, eps_names, is_rounded
 from segbench.plugins.where import where_of
 from segbench.tables.texts import budgets_of, by_key
-from segbench.tables.worst import KINDS, SELECTING, is_rounded
+from segbench.tables.worst import KINDS, SELECTING
 
 COLUMNS = ("model", "dataset", "split", "budget_kind", "attack", "optimality", "eps", "cases")
 

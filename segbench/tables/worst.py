@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
 
 from segbench.metrics.numbering import first_of, number_of
-from segbench.plugins.naming import CLEAN, eps_names
+from segbench.plugins.naming import CLEAN, eps_names, is_rounded
 from segbench.plugins.where import WHERE, where_of
 from segbench.tables.texts import budgets_of, by_key, compact, distinct
 
@@ -250,8 +250,3 @@ def _describe_closing(worst: DataFrame) -> Iterator[str]:
 def rounding(params: str) -> str:
     """Not empty for parameters that round."""
     return "rounded" if is_rounded(params) else ""
-
-
-def is_rounded(params: str) -> bool:
-    """Whether images under these parameters were rounded to their file's levels."""
-    return bool(json.loads(params).get("quantized"))

@@ -131,6 +131,42 @@ def test_evidence_claims_what_was_measured_and_says_what_was_not(tables, row, fr
     )
 
 
+def _threats(text):
+    section = text[text.index("## 1 ") : text.index("## 2 ")]
+    return re.findall(r"^- (.*)$", section, flags=re.MULTILINE), section.split("Not tested: ")[1]
+
+
+def test_evidence_names_the_threat_that_was_met_and_no_other(row, frame):
+    outside = row(attack="pgd:where=outside", attack_params='{"where": "outside"}')
+    (met,), missing = _threats(evidence.render(build_tables(frame([outside]))))
+    assert "every pixel by at most eps (L∞), of the [0, 1] range, only in pixels of the" in met
+    assert met.endswith("(where=outside): 8/255.")
+    assert "may change every pixel" in missing  # of the whole image nothing is known
+    both, missing = _threats(evidence.render(build_tables(frame([outside, row(budget=1 / 255)]))))
+    assert [line.rpartition(": ")[2] for line in both] == ["1/255.", "8/255."]
+    assert "may change every pixel" not in missing
+    searched = row(budget_kind="min-norm", budget=0.5, attack="dag", attack_params='{"norm": "l2"}')
+    clean = row(attack="clean", attack_params="{}", budget_kind="none", budget=0.0)
+    (met,), _ = _threats(evidence.render(build_tables(frame([clean, searched]))))
+    assert met == (
+        "an adversary who looks for the smallest change (L2), whatever it is, that brings a case's "
+        "score below 0.5."
+    )
+
+
+def test_evidence_says_of_no_image_that_it_was_checked_to_lie_in_a_ball_that_it_was_not(row, frame):
+    claim = "in double precision, to lie within its budget"
+    rounded = row(attack="pgd:quantized=true", attack_params='{"quantized": true}', linf=20 / 255)
+    corrupted = row(attack="blur", attack_params="{}", budget_kind="severity", budget=3.0)
+    text = evidence.render(build_tables(frame([rounded, corrupted])))
+    assert claim not in text
+    assert "A severity is no ball" in text
+    assert "section 6 names those outside" in text
+    limits = text[text.index("## 6 ") : text.index("## 7 ")]
+    assert "1 lie outside their budget, at up to 2.5 times it" in limits
+    assert claim in evidence.render(build_tables(frame([row(), rounded])))
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_same_rows_give_the_same_bytes(name, grid_rows, frame, tmp_path):
     rows = grid_rows(patients=4)
