@@ -241,11 +241,18 @@ def _results(tables: Tables) -> Iterator[str]:
         yield "Networks were not compared: there is one, or they share no case."
         return
     main = tables.comparisons[tables.comparisons["main"]]
-    told = int((main["p_holm"] <= 0.05).sum())
-    yield (
-        f"Of {len(main)} paired comparisons {told} differ by more than chance at 5 %, corrected by "
-        "Holm for all of a data set."
-    )
+    tested = main[main["p_holm"].notna()]
+    told = int((tested["p_holm"] <= 0.05).sum())
+    if len(tested):
+        yield (
+            f"Of {len(tested)} paired comparisons {told} differ by more than chance at 5 %, "
+            "corrected by Holm for all of a data set."
+        )
+    if len(tested) < len(main):
+        yield (
+            f"{len(main) - len(tested)} of {len(main)} paired comparisons are not tested: no two "
+            "groups, such as patients, have both networks' scores."
+        )
 
 
 def _points(tables: Tables) -> Iterator[str]:

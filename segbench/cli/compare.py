@@ -9,13 +9,12 @@ import click
 
 from segbench.cli.options import workspace_option
 from segbench.errors import UserError
+from segbench.metrics.permutation import LEVEL
 from segbench.plugins.naming import CLEAN
 from segbench.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-_LEVEL = 0.05
 
 
 @click.command("compare")
@@ -57,10 +56,13 @@ def _shown(lines: DataFrame) -> Iterator[str]:
                 attack = str(point["attack"])
                 yield f"  {attack}"
             yield _line(*_cells(point))
-        yield (
-            f"p: exchanging the two at random, a group at a time, corrected by Holm for these "
-            f"{part['tests'].iloc[0]} tests; * at most {_LEVEL:g}."
-        )
+        if part["tests"].iloc[0]:
+            yield (
+                f"p: exchanging the two at random, a group at a time, corrected by Holm for these "
+                f"{part['tests'].iloc[0]} tests; * at most {LEVEL:g}."
+            )
+        else:
+            yield "Nothing was tested: no two groups, such as patients, have both networks' scores."
         if (part["doubt"] != "").any():
             yield (
                 "° its interval may cover less than it claims: few groups, a width that very few "
@@ -76,7 +78,7 @@ def _shown(lines: DataFrame) -> Iterator[str]:
 
 
 def _cells(point: dict[Any, Any]) -> Iterator[str]:
-    told = point["p_holm"] <= _LEVEL
+    told = point["p_holm"] <= LEVEL
     yield "clean" if point["eps"] == "0" else str(point["eps"])
     yield f"{point['difference']:+.3f}{'*' if told else ''}{'°' if point['doubt'] else ''}"
     low, high = point["low"], point["high"]

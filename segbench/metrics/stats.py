@@ -46,6 +46,7 @@ _TAIL = (
     3.0  # effective groups for each square of their skewness; Cochran asks 25 of a plain interval
 )
 _ROUNDING = 1e-9
+_POWER = 0.8
 
 Array = NDArray[np.float64]
 
@@ -219,14 +220,42 @@ def chances_of_drop(differences: Intervals) -> Array:
     return np.where(spread, chance, np.where(certain, 0.0, 1.0))
 
 
-def groups_needed(found: Intervals, difference: float) -> NDArray[np.int64]:
-    """How many groups as these 95 % intervals need (P,) to tell a difference apart from none.
+def groups_needed(
+    error: ArrayLike,
+    groups: ArrayLike,
+    effective: ArrayLike,
+    difference: float,
+    level: float = 1 - CONFIDENCE,
+) -> NDArray[np.int64]:
+    """How many groups as these a two-sided test needs (P,) to tell a difference apart from none.
 
-    With 80 % power: (1.96 + 0.84)² variances of a group over the difference squared.
+    With 80 % power, by t: the fewest N, two at least, of which the difference is as many standard
+    errors as t's quantiles of both add up to.
+
+    Args:
+        error: (P,), standard errors of means over groups; 0 or NaN, which asks for two, where no
+            spread of groups is known.
+        groups, effective: (P,), see ``Interval``.
+        level: of the test.
     """
-    spread = found.error > _ROUNDING
-    factor = ((1.959964 + 0.841621) * np.where(spread, found.error, 0) / difference) ** 2
-    return np.where(spread, np.ceil(found.groups * factor), found.groups).astype(np.int64)
+    errors, number = np.asarray(error, dtype=np.float64), np.asarray(groups, dtype=np.float64)
+    spread = errors > _ROUNDING
+    variance = np.where(spread, errors, 0) ** 2 * number  # of a group
+    worth = np.where(spread, np.asarray(effective, dtype=np.float64) / number, 1.0)
+
+    def enough(count: Array) -> NDArray[np.bool_]:
+        free = np.maximum(1.0, count * worth - 1)
+        reach = stdtrit(free, 1 - level / 2) + stdtrit(free, _POWER)
+        return np.asarray(count * difference**2 >= variance * reach**2)
+
+    least, most = np.ones(len(errors)), np.full(len(errors), 2.0)
+    while not (done := enough(most)).all():
+        least, most = np.where(done, least, most), np.where(done, most, 2 * most)
+    while (most - least > 1).any():
+        middle = np.ceil((least + most) / 2)
+        done = enough(middle)
+        most, least = np.where(done, middle, most), np.where(done, least, middle)
+    return most.astype(np.int64)
 
 
 def _bounds(

@@ -18,7 +18,7 @@ from pandas import DataFrame
 
 from segbench.api import TELLING
 from segbench.metrics.numbering import number_of
-from segbench.metrics.permutation import holm, sign_flip
+from segbench.metrics.permutation import LEVEL, fewest_groups, holm, sign_flip
 from segbench.metrics.stats import Grouped, groups_needed
 from segbench.plugins.naming import eps_names
 from segbench.tables.averages import SUBJECT
@@ -57,7 +57,8 @@ def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
         one. Of the cases ``model`` ``wins`` those that it leads by more than 0.001. ``p`` is that
         of exchanging the two, a group at a time; ``p_holm`` the same corrected for all ``tests`` of
         the data set's ``main`` rows; NaN in the others. ``groups_needed``: how many groups as these
-        would tell a mean difference of 0.02 apart from none.
+        would have a mean difference of 0.02 at a ``p_holm`` of 0.05, were it the least of all p; at
+        least as many as that test needs of any difference.
     """
     parsed = networks_of_seeds(cases["model"].unique(), settings)
     name_of = {model: network for model, (network, _) in parsed.items()}
@@ -110,6 +111,11 @@ class _Scores:
         self.scores: Array = scores[order]
         group = data.assign(case=case).drop_duplicates("case").sort_values("case")["group_id"]
         self.groups = group.factorize(sort=True)[0].astype(np.int64)
+
+    @property
+    def most_tests(self) -> int:
+        """At least as many as there will be: every point, and the worst of attacks at each."""
+        return 2 * len(self.points) * sum(map(self.is_main, self.pairs))
 
     @property
     def pairs(self) -> Sequence[tuple[int, int]]:
@@ -193,7 +199,9 @@ def _of_pair(
     found = grouped.intervals(differences.ravel(), "signed")
     main = data.is_main(pair)
     own = np.flatnonzero(found.cases)
-    chances = _chances(differences, groups) if main else np.full(len(differences), np.nan)
+    chances = np.full(len(differences), np.nan)
+    if main:
+        chances = _chances(differences, groups, data.most_tests)
     measured = {name: getattr(found, name)[own] for name in _MEASURED}
     counted = {
         "wins": (differences > TIE).sum(1)[own],
@@ -207,17 +215,16 @@ def _of_pair(
         **measured,
         **counted,
         "p": chances[own],
-        "groups_needed": groups_needed(found, TELLING)[own],
         "main": np.full(len(own), main),
         "place": own,
     }
 
 
-_MEASURED = ("low", "high", "cases", "groups", "doubt")
+_MEASURED = ("low", "high", "cases", "groups", "doubt", "error", "effective")
 
 
-def _chances(differences: Array, groups: NDArray[np.int64]) -> Array:
-    """Of each point (P,) the p-value of its differences (P, C)."""
+def _chances(differences: Array, groups: NDArray[np.int64], tests: int) -> Array:
+    """Of each point (P,) the p-value of its differences (P, C), one of so many tests at most."""
     sums = np.zeros((int(groups.max()) + 1, len(differences)))
     np.add.at(sums, groups, np.nan_to_num(differences).T)
     there = np.zeros(sums.shape, bool)
@@ -226,10 +233,19 @@ def _chances(differences: Array, groups: NDArray[np.int64]) -> Array:
     for kept in np.unique(there.T, axis=0):  # points over the same groups
         same = (kept == there.T).all(1)
         if kept.sum() > 1:
-            chances[same] = sign_flip(sums[kept][:, same])
+            chances[same] = sign_flip(sums[kept][:, same], tests)
     return chances
 
 
 def _tested(lines: DataFrame) -> DataFrame:
-    """The lines of a data set with their p-values corrected for all of them."""
-    return lines.assign(p_holm=holm(lines["p"]), tests=int(lines["p"].notna().sum()))
+    """The lines of a data set with their p-values corrected for all, and what that asks for."""
+    tests = int(lines["p"].notna().sum())
+    family = max(1, tests)
+    needed = groups_needed(
+        lines["error"], lines["groups"], lines["effective"], TELLING, LEVEL / family
+    )
+    return lines.assign(
+        p_holm=holm(lines["p"]),
+        tests=tests,
+        groups_needed=np.maximum(needed, fewest_groups(family)),
+    )

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from segbench.metrics.coverage import SHAPES, SIZES, simulate
+from segbench.metrics.permutation import fewest_groups, sign_flip
 from segbench.metrics.stats import (
     FEW_GROUPS,
     THIN_TAIL,
@@ -132,16 +133,21 @@ def test_the_chance_of_a_drop_is_that_of_the_t_test():
     assert ours[1:].tolist() == [0, 1]
 
 
-def test_as_many_groups_as_needed_tell_the_difference_apart():
-    random = np.random.default_rng(9)
-    one_point, sample = np.zeros(400, np.int64), random.normal(0, 0.1, 400)
-    found_once = mean_intervals(sample, one_point, np.arange(400), 1, of="signed")
-    (needed,) = groups_needed(found_once, 0.02)
-    found = 0
-    for _ in range(200):
-        values = random.normal(0.02, 0.1, needed)
-        found += mean_interval(values, np.arange(needed), of="signed").low > 0
-    assert 0.7 < found / 200 < 0.9
+@pytest.mark.parametrize(("spread", "tests"), [(0.1, 1), (0.1, 21), (0.03, 1), (0.03, 21)])
+def test_as_many_groups_as_needed_tell_the_difference_apart_by_the_test_of_the_tables(
+    spread, tests
+):
+    """One difference of 0.02 among tests of which no other finds anything."""
+    (needed,) = groups_needed([spread / 20], [400], [400], 0.02, 0.05 / tests)
+    needed = max(needed, fewest_groups(tests))
+    values = np.random.default_rng(9).normal(0.02, spread, (needed, 500))
+    found = (sign_flip(values, tests) * tests <= 0.05).mean()
+    assert 0.75 < found < 0.87
+
+
+def test_where_no_spread_of_groups_is_known_two_are_asked_for():
+    errors = [math.nan, 0.0]
+    assert groups_needed(errors, [1, 5], [1, 5], 0.02).tolist() == [2, 2]
 
 
 def test_equal_values_have_an_interval_of_no_width():

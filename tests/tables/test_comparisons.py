@@ -7,6 +7,7 @@ import pytest
 
 from segbench.metrics.stats import paired_difference
 from segbench.tables.build import build_tables
+from segbench_reports import evidence, markdown
 
 
 def pairs(rows, frame):
@@ -137,3 +138,29 @@ def test_a_point_of_the_worst_of_a_pair_is_named_by_what_a_smaller_budget_had_to
     table = pairs(rows, frame).set_index("attack")
     assert not table.index.str.contains("closed").any()
     assert table.loc["worst of up to 2 attacks", "eps"] == "8/255"
+
+
+@pytest.mark.parametrize(("patients", "needed"), [(1, 6), (3, 6)])
+def test_groups_that_no_test_can_tell_are_too_few(row, frame, patients, needed):
+    """Of three groups p is never below 0.25, however sure their mean is."""
+    rows = [
+        row(model=f"{name}@jsrt#0", weights_sha256=f"0{name}" * 32, jaccard=level + 1e-4 * n,
+            case_id=f"c{n}", group_id=f"g{n % patients}")
+        for name, level in (("a", 0.9), ("b", 0.5))
+        for n in range(6)
+    ]  # fmt: skip
+    tables = build_tables(frame(rows))
+    assert tables.comparisons["groups_needed"].tolist() == [needed]
+    assert "1 of 1 comparisons rest on too few groups" in markdown.render(tables)
+    assert "they would need 6." in markdown.render(tables)
+
+
+def test_what_is_not_tested_is_not_said_to_differ_by_chance(row, frame):
+    rows = [
+        row(model=f"{name}@jsrt#0", weights_sha256=f"0{name}" * 32, case_id=f"c{n}", group_id="g")
+        for name in "ab"
+        for n in range(4)
+    ]
+    said = evidence.render(build_tables(frame(rows)))
+    assert "1 of 1 paired comparisons are not tested" in said
+    assert "by more than chance" not in said
