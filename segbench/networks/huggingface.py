@@ -7,9 +7,8 @@ of transformers' own; no code of the folder is run, nothing outside it is read o
 from __future__ import annotations
 
 import itertools
-import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,13 @@ from segbench.errors import UserError
 from segbench.networks.channels import channels_seen
 from segbench.networks.hashes import layers_hash, source_hash, state_hash
 from segbench.networks.huggingface_networks import Prompted, Queries, Semantic
+from segbench.networks.huggingface_processor import (
+    FLAT,
+    NESTED,
+    ImageProcessor,
+    read_processor,
+    read_table,
+)
 from segbench.networks.libraries import does_not_import, import_library
 from segbench.networks.loaded import LoadedModel
 from segbench.networks.own import own_model
@@ -38,16 +44,6 @@ _PROMPTED = ("SamModel", "SamHQModel", "Sam2Model")
 _IMAGE_PART = {"Sam2VideoModel": "Sam2Model"}  # as which SAM 2 is published; one frame has no past
 _INDEX = "model.safetensors.index.json"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_RESCALE = 1 / 255
-_PREPROCESSED = (  # beside scaling: key, what it does, and the key of its size
-    ("do_resize", "resizes images", "size"),
-    ("do_center_crop", "crops their centre", "crop_size"),
-    ("do_pad", "pads them", "pad_size"),
-    ("do_thumbnail", "makes thumbnails of them", ""),
-    ("do_align_long_axis", "turns them", ""),
-    ("do_reduce_labels", "takes label 0 for none and counts the others from 0 on", ""),
-    ("reduce_labels", "takes label 0 for none and counts the others from 0 on", ""),
-)
 
 
 def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishes) -> LoadedModel:
@@ -60,30 +56,43 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
         raise UserError(
             f"{path} is for images, but the data are volumes (mode=slices gives slices)"
         )
-    config = _read_json(path, "config.json")
+    config = read_table(path / "config.json")
     name = _class_name(config, path)
     _check_files(path)
     network = _load(_IMAGE_PART.get(name, name), path)
-    scale = _scale(path)
     facts, licence = {"class": name, "labels": _labels(config)}, _licence(path) or "not said"
     if name in _PROMPTED or name in _IMAGE_PART:
-        prompted = _prompted(network, config, options, dataset, wishes, scale, facts)
+        processor = read_processor(path, _import())
+        prompted = _prompted(network, config, options, dataset, wishes, processor, facts)
         return replace(prompted, licence=licence)
     if options:
         raise UserError(
             f"{path} is a {name}, which takes no prompt; leave {', '.join(options)} out"
         )
     body = Semantic(network) if name.endswith(_SEMANTIC) else Queries(network)
-    said: tuple[str, ...] = ()
-    if scale and not wishes.normalize:
-        mean, std = ("+".join(f"{number:.6g}" for number in numbers) for numbers in scale)
-        wishes = replace(wishes, normalize=f"mean={mean},std={std}")
-    elif not wishes.normalize:
-        said = ("no preprocessor_config.json says how its images are scaled; see --normalize",)
-    said += _left_out(path)
+    wishes, said = _scaled(path, wishes)
     model = own_model(body, source_hash(body), dataset, wishes)
     shown = {**facts, "scale": wishes.normalize or "pixels in 0 to 1"}
     return replace(model, shown=shown, said=said, licence=licence)
+
+
+def _scaled(path: Path, wishes: Wishes) -> tuple[Wishes, tuple[str, ...]]:
+    """What is wished for with the scale that the folder says, and what of it is to be told."""
+    try:
+        processor = read_processor(path, _import())
+    except UserError as error:
+        if wishes.normalize:
+            return wishes, (f"{error}; what it does beside scaling is not known",)
+        raise UserError(f"{error}; --normalize says how its images are scaled") from error
+    if processor is None:
+        unsaid = f"no {FLAT} or {NESTED} says how its images are scaled"
+        return wishes, () if wishes.normalize else (
+            f"{unsaid}: it is shown pixels in 0 to 1; see --normalize",
+        )
+    scale = processor.scale()
+    if not wishes.normalize:
+        wishes = replace(wishes, normalize=_shown(*scale))
+    return wishes, processor.left_out()
 
 
 def _prompted(
@@ -92,7 +101,7 @@ def _prompted(
     options: Mapping[str, str],
     dataset: Dataset,
     wishes: Wishes,
-    scale: tuple[list[float], list[float]] | None,
+    processor: ImageProcessor | None,
     facts: Mapping[str, str],
 ) -> LoadedModel:
     for option, value in wishes.given().items():
@@ -105,8 +114,11 @@ def _prompted(
             "have them converted inside the model"
         )
     prompt = read_prompt(options)
-    mean, std = scale or _IMAGENET
     side = int(_vision(config).get("image_size", 1024) or 1024)
+    mean, std = processor.scale() if processor else _IMAGENET
+    if not {len(mean), len(std)} <= {1, channels}:
+        raise UserError(f"its mean and deviation are for other images than of {channels} channels")
+    assumed = f"no {FLAT} or {NESTED} says how its images are scaled: ImageNet's numbers are taken"
     padded = config.get("model_type") not in ("sam2", "sam2_video")  # which stretch an image
     module = Prompted(network, prompt, side, padded, mean, std, wishes.channels)
     return LoadedModel(
@@ -119,9 +131,19 @@ def _prompted(
             "prompt": f"{prompt.kind} of each class, from the label map"
             + (f", moved by up to {prompt.jitter} pixels" if prompt.jitter else ""),
             "size": f"images are seen at {side} x {side}",
+            "scale": _shown(mean, std),
         },
-        said=("it is prompted from the label map, so its clean score is not that of a detector",),
+        said=(
+            "it is prompted from the label map, so its clean score is not that of a detector",
+            *(processor.other_side(side) if processor else (assumed,)),
+        ),
     )
+
+
+def _shown(mean: Sequence[float], std: Sequence[float]) -> str:
+    """As ``--normalize`` takes it."""
+    shown = ("+".join(f"{number:.6g}" for number in numbers) for numbers in (mean, std))
+    return "mean={},std={}".format(*shown)
 
 
 def _vision(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -150,7 +172,7 @@ def _check_files(path: Path) -> None:
     if (path / "adapter_config.json").exists():
         raise UserError(f"{path} is an adapter of a network that lies elsewhere; merge and save it")
     if (path / _INDEX).is_file():
-        listed = _read_json(path, _INDEX).get("weight_map", {})
+        listed = read_table(path / _INDEX).get("weight_map", {})
         for file in set(listed.values()) if isinstance(listed, dict) else {str(listed)}:
             if not isinstance(file, str) or Path(file).name != file or file in (".", ".."):
                 raise UserError(f"{path / _INDEX} leads to {file!r}, outside the folder")
@@ -199,49 +221,6 @@ def _import() -> ModuleType:
     return transformers
 
 
-def _scale(path: Path) -> tuple[list[float], list[float]] | None:
-    """Mean and deviation of pixels in [0, 1], as far as the folder says."""
-    if not (path / "preprocessor_config.json").is_file():
-        return None
-    said = _read_json(path, "preprocessor_config.json")
-    if said.get("do_flip_channel_order"):
-        raise UserError(f"{path}/preprocessor_config.json asks for BGR images")
-    if not said.get("do_normalize", True):
-        mean, std = [0.0], [1.0]
-    else:
-        mean, std = said.get("image_mean", [0.0]), said.get("image_std", [1.0])
-    factor = said.get("rescale_factor", _RESCALE) if said.get("do_rescale", True) else 1.0
-    try:
-        share = _RESCALE / float(factor)  # of a network for 0 to 255 its numbers are as large
-        return [float(m) * share for m in mean], [float(s) * share for s in std]
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise UserError(f"{path}/preprocessor_config.json has no mean and deviation") from None
-
-
-def _left_out(path: Path) -> tuple[str, ...]:
-    """The sentence about what its own preprocessor does to images or labels, and is not done."""
-    if not (path / "preprocessor_config.json").is_file():
-        return ()
-    said = _read_json(path, "preprocessor_config.json")
-    done = [
-        text + (f" to {_size(said[of])}" if said.get(of) else "")
-        for key, text, of in _PREPROCESSED
-        if said.get(key)
-    ]
-    if not done:
-        return ()
-    return (
-        f"its own preprocessor also {', '.join(done)}; this is not done here: it sees images at "
-        "the data's size (size= of the data set changes it) and is scored by the data's labels",
-    )
-
-
-def _size(said: Any) -> str:
-    if isinstance(said, dict):
-        return ", ".join(f"{key} {value}" for key, value in said.items())
-    return str(said)
-
-
 def _licence(path: Path) -> str:
     """The ``license:`` of its README's head, which is what the hub reads too."""
     try:
@@ -257,13 +236,3 @@ def _labels(config: Mapping[str, Any]) -> str:
     names = config.get("id2label")
     listed = list(names.values()) if isinstance(names, dict) else []
     return ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "") or "not said"
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        read = json.loads(read_regular(path / name))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path / name} cannot be read: {str(error).splitlines()[0]}") from None
-    if not isinstance(read, dict):
-        raise UserError(f"{path / name} holds no table")
-    return read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from segbench.cli import main
 from segbench.data import open_dataset
 from segbench.errors import UserError
 from segbench.networks.adapt import adapt_network
+from segbench.networks.huggingface_processor import read_processor
 from segbench.networks.imported import read_import
 from segbench.networks.prompts import Prompt, draw, read_prompt
 from segbench.networks.wishes import Wishes
@@ -127,7 +129,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape)
         network.save_pretrained(root / name)
         scale = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
-                 "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}  # fmt: skip
+                 "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3],
+                 "do_resize": name in PROMPTED}  # fmt: skip
         (root / name / "preprocessor_config.json").write_text(json.dumps(scale))
     return root
 
@@ -171,6 +174,142 @@ def test_what_its_preprocessor_does_beside_scaling_is_told_of(saved: Path, tmp_p
     (said,) = loaded(f"hf:{folder}")[0].said
     assert "resizes images to height 512, width 512, takes label 0 for none" in said
     assert "crop" not in said
+
+
+PROCESSORS = (
+    "Beit", "DPT", "Eomt", "Mask2Former", "MaskFormer", "MobileNetV2", "MobileViT", "Sam", "Sam2",
+    "Segformer",
+)  # fmt: skip
+
+
+def processed(processor: Any, colour: Sequence[int]) -> np.ndarray:
+    """What it makes of a picture of one colour, somewhere in its middle."""
+    picture = np.full((64, 64, 3), colour, np.uint8)
+    seen = np.asarray(processor(images=picture, return_tensors="pt")["pixel_values"][0])
+    seen = seen.reshape(-1, *seen.shape[-3:])[0]  # of those that cut it into squares
+    found: np.ndarray = seen[:, seen.shape[1] // 2, seen.shape[2] // 2]
+    return found
+
+
+@pytest.mark.parametrize("left_out", [(), ("do_normalize",), ("image_mean", "image_std"),
+                                      ("do_rescale", "rescale_factor")])  # fmt: skip
+@pytest.mark.parametrize("given", [
+    {}, {"do_normalize": True, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.3, 0.2, 0.1]},
+    {"do_normalize": False}, {"do_rescale": False, "image_mean": [99.0] * 3},
+    {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
+])  # fmt: skip
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_images_are_scaled_as_the_folders_own_processor_does(
+    name: str, given: dict[str, Any], left_out: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Of every class that saves one, whatever it writes and whatever it takes from its class."""
+    kind = getattr(transformers, f"{name}ImageProcessor")
+    file = tmp_path / "preprocessor_config.json"
+    turned = {"do_flip_channel_order": False} if name == "MobileViT" else {}  # else it is refused
+    kind(**turned, **given).save_pretrained(tmp_path)
+    said = {k: v for k, v in json.loads(file.read_text()).items() if k not in left_out}
+    file.write_text(json.dumps(said))
+    found = read_processor(tmp_path, transformers)
+    assert found is not None
+    mean, std = (np.array(numbers) for numbers in found.scale())
+    processor = kind.from_dict(said)
+    for colour in ([0, 0, 0], [255, 128, 64]):
+        np.testing.assert_allclose(
+            (np.array(colour) / 255 - mean) / std, processed(processor, colour),
+            atol=1e-4, rtol=1e-4,
+        )  # fmt: skip
+
+
+def test_a_processor_that_turns_channels_round_unasked_is_refused(tmp_path: Path) -> None:
+    said = {"image_processor_type": "MobileViTImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    found = read_processor(tmp_path, transformers)
+    assert found is not None
+    with pytest.raises(UserError, match="BGR"):
+        found.scale()
+
+
+def sam_processor(**said: Any) -> Any:
+    """For images of 64 x 64."""
+    size, pad = {"longest_edge": 64}, {"height": 64, "width": 64}
+    made = transformers.SamImageProcessor(size=size, pad_size=pad, **said)
+    return transformers.SamProcessor(made)
+
+
+def test_of_two_files_that_counts_which_transformers_reads(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sam"
+    shutil.copytree(saved / "sam", folder)
+    sam_processor(image_mean=[0.0] * 3, image_std=[0.05] * 3).save_pretrained(folder)
+    model, _ = loaded(f"hf:{folder}")
+    assert model.shown["scale"] == "mean=0+0+0,std=0.05+0.05+0.05"
+    assert len(model.said) == 1
+    (folder / "preprocessor_config.json").unlink()
+    alone, _ = loaded(f"hf:{folder}")
+    assert_close(alone.module.std.flatten(), torch.full((3,), 0.05))
+    (folder / "processor_config.json").unlink()
+    assumed, _ = loaded(f"hf:{folder}")
+    assert "ImageNet's numbers are taken" in assumed.said[1]
+    assert assumed.facts["layers"] != alone.facts["layers"]
+
+
+def test_a_prompted_network_answers_as_with_its_own_processor(saved: Path, tmp_path: Path) -> None:
+    """From a picture to its mask, all of it transformers' own."""
+    folder = tmp_path / "sam"
+    shutil.copytree(saved / "sam", folder)
+    (folder / "preprocessor_config.json").unlink()
+    made = sam_processor(image_mean=[0.1, 0.2, 0.3], image_std=[0.5] * 3)
+    made.save_pretrained(folder)
+    model, dataset = loaded(f"hf:{folder}")
+    whole = dataset.load(dataset.entries("test")[0].case_id)
+    levels = np.round(whole.image * 255).astype(np.uint8).repeat(2, 1).repeat(2, 2)
+    labels = whole.labels.repeat(2, 0).repeat(2, 1)  # 64 x 64, so that no image is resized
+    case = replace(whole, image=(levels / 255).astype(np.float32), labels=labels)
+    model.module.eval().meet(case)
+    found = model.module(torch.from_numpy(case.image)[None])[0, 0]
+    (drawn,) = draw(Prompt("box"), case)
+    assert drawn is not None
+    assert drawn.box is not None
+    inputs = transformers.SamProcessor.from_pretrained(folder)(
+        images=levels.transpose(1, 2, 0), input_boxes=[[drawn.box.tolist()]], return_tensors="pt"
+    )
+    theirs = transformers.SamModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        masks = theirs(**inputs, multimask_output=False).pred_masks[0, 0]
+    expected = F.interpolate(masks[None], (64, 64), mode="bilinear")[0, 0]
+    assert_close(found.detach(), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_processor_that_this_transformers_lacks_is_refused_unless_the_scale_is_said(
+    saved: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "segformer"
+    shutil.copytree(saved / "segformer", folder)
+    _change(
+        folder, "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.Evil"},
+        image_processor_type="EvilImageProcessor",
+    )  # fmt: skip
+    _change(folder, "config.json", model_type="unheard-of")
+    (folder / "evil.py").write_text("import os; os.system('touch evil')")
+    with pytest.raises(UserError, match="cannot be read by transformers") as caught:
+        read_processor(folder, transformers)
+    assert "\n" not in str(caught.value)
+    _change(folder, "config.json", model_type="segformer")
+    _change(folder, "preprocessor_config.json", auto_map={}, size="large")
+    with pytest.raises(UserError, match="--normalize says how"):
+        loaded(f"hf:{folder}")
+    model, _ = loaded(f"hf:{folder}", normalize="imagenet")
+    assert "is not known" in model.said[0]
+    assert not Path("evil").exists()
+
+
+def test_images_cut_into_squares_are_told_of(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "segformer"
+    shutil.copytree(saved / "segformer", folder)
+    (folder / "preprocessor_config.json").unlink()
+    eomt = transformers.EomtImageProcessor(do_split_image=True, do_resize=False)
+    eomt.save_pretrained(folder)
+    (said,) = loaded(f"hf:{folder}")[0].said
+    assert "cuts them into squares" in said
 
 
 def test_queries_become_semantic_scores(saved: Path) -> None:
@@ -343,8 +482,10 @@ def _change(folder: Path, name: str, **values: Any) -> None:
         ("adapter_config.json", {"base_model_name_or_path": "../other"}, "is an adapter"),
         ("model.safetensors.index.json", {"weight_map": {"a": "../w.safetensors"}}, "outside the"),
         ("model.safetensors.index.json", {"weight_map": {"a": "/w.safetensors"}}, "outside the"),
-        ("preprocessor_config.json", {"do_flip_channel_order": True}, "BGR"),
-        ("preprocessor_config.json", {"image_mean": "x"}, "no mean and deviation"),
+        ("preprocessor_config.json", {"image_processor_type": "MobileViTImageProcessor"}, "BGR"),
+        ("preprocessor_config.json", {"image_mean": "x"}, "cannot be read by transformers"),
+        ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "std|deviation|read by"),
+        ("preprocessor_config.json", {"image_std": [-1, 1, 1]}, "does not scale images"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_network_is_refused(
