@@ -103,7 +103,8 @@ class Prompted(nn.Module):
         longest = max(height, width)
         inner = (self.side, self.side)
         if self.padded:
-            inner = (round(height * self.side / longest), round(width * self.side / longest))
+            share = self.side / longest  # in this order, and halves upwards, as transformers has it
+            inner = (int(height * share + 0.5), int(width * share + 0.5))
         resized = F.interpolate(
             convert_channels(images, self.channels), inner, mode="bilinear", antialias=True
         )

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from segbench.errors import UserError
 from segbench.networks.met import Met
 from segbench.networks.nnunet_plans import Plans
-from segbench.networks.resampling import resample
+from segbench.networks.resampling import new_shape, resample
 from segbench.networks.tiles import mirrored, nnunet_gaussian, nnunet_starts, slide
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class NnunetNetwork(nn.Module):
         data, inside = data[(slice(None), *box)], inside[box]
         data = torch.stack([self._normalised(n, data[n], inside) for n in range(len(data))])
         target = self._target(spacing)
-        shape = [round(n * a / b) for n, a, b in zip(data.shape[1:], spacing, target, strict=True)]
+        shape = new_shape(data.shape[1:], spacing, target)
         resampled = resample(data, shape, spacing, target, *_rule(self.data_rule))
         logits = self._predicted(resampled)
         logits = resample(logits, data.shape[1:], target, spacing, *_rule(self.logits_rule))

@@ -31,6 +31,16 @@ def resize(images: Tensor, shape: Sequence[int], order: int) -> Tensor:
     return resized.clamp(images.amin(axes, keepdim=True), images.amax(axes, keepdim=True))
 
 
+def new_shape(
+    shape: Sequence[int], spacing: Sequence[float], new_spacing: Sequence[float]
+) -> list[int]:
+    """That of an image at another spacing, as nnU-Net's ``compute_new_shape``.
+
+    The ratio comes first, as there: in another order 26 voxels of 0.3 mm are 20 of 0.4 and not 19.
+    """
+    return [round(a / b * n) for n, a, b in zip(shape, spacing, new_spacing, strict=True)]
+
+
 def resample(
     images: Tensor,
     shape: Sequence[int],

@@ -22,6 +22,7 @@ from segbench.cli import main
 from segbench.data import open_dataset
 from segbench.errors import UserError
 from segbench.networks.adapt import adapt_network
+from segbench.networks.huggingface_networks import Prompted
 from segbench.networks.huggingface_processor import read_processor
 from segbench.networks.imported import read_import
 from segbench.networks.prompts import Prompt, draw, read_prompt
@@ -361,6 +362,14 @@ def test_sam_is_prompted_from_the_label_map(name: str, prompt: str, saved: Path)
     gradients = [torch.autograd.grad(z.square().sum(), images)[0] for z in (found, expected)]
     assert gradients[0].any()
     assert_close(*gradients, atol=1e-4, rtol=1e-2)
+
+
+def test_sam_sees_an_image_at_the_size_of_its_own_processor() -> None:
+    prompted = Prompted(torch.nn.Identity(), Prompt("box"), 64, True, [0.0], [1.0], None)
+    theirs = transformers.SamImageProcessor()._get_preprocess_shape
+    for height in range(8, 129):
+        _, inner = prompted._pixels(torch.zeros(1, 1, height, 128))
+        assert inner == theirs((height, 128), longest_edge=64)
 
 
 def test_another_prompt_is_another_network(saved: Path) -> None:

@@ -255,6 +255,20 @@ def test_folds_are_averaged_and_are_part_of_what_a_network_is(
     assert_close(answers[2], (answers[0] + answers[1]) / 2, atol=1e-4, rtol=1e-4)
 
 
+def test_a_volume_has_the_grid_that_nnunet_gives_it(tmp_path: Path, volumes: Path) -> None:
+    """26 voxels of 0.3 mm are 19.5 of 0.4; 0.3 / 0.4 * 26 in floating point is a little less."""
+    folder, dataset = results(tmp_path, folds="0", spacing=[0.4, 0.4, 0.4]), data(volumes)
+    module, whole = loaded(f"nnunet:{folder}", dataset).module.eval(), dataset.load("c0")
+    image = np.random.default_rng(0).random((1, 26, 25, 24), np.float32)
+    module.meet(replace(whole, image=image, spacing=(0.3, 0.3, 0.3)))
+    seen = []
+    predicted = module._predicted
+    module._predicted = lambda image: (seen.append(image.shape), predicted(image))[1]
+    with torch.no_grad():
+        module(torch.from_numpy(image)[None])
+    assert seen == [(1, 18, 19, 19)]
+
+
 @pytest.mark.parametrize("name", ["2d", "3d_fullres"])
 def test_its_gradient_is_that_of_its_answer(name: str, tmp_path: Path, volumes: Path) -> None:
     """Through resampling, tiles, mirroring and z-score, by finite differences in double."""
