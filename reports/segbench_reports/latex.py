@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from segbench.api import RIVALS, Tables, distrusted, plain
+from segbench.api import Tables, best_points, distrusted, plain
 from segbench.atomic import write_atomically
 from segbench.plugins.naming import point_names
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_IsBest = Callable[[Mapping[Any, Any], str], bool]
 _SPECIAL = {  # a bracket at the start of a line would be an option of the line before
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -45,11 +46,12 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
 
 def render(tables: Tables) -> str:
     """A ``table`` each: the best network under each attack is bold, intervals are small."""
-    parts = [_NEEDS]
+    parts, is_best = [_NEEDS], best_points(tables.curves)
     for (dataset, split), part in tables.summary.groupby(["dataset", "split"], sort=True):
         for kind, own in part.groupby("budget_kind", sort=True):
             where = f"{dataset}, {split} split, {_KINDS.get(str(kind), 'clean images')}"
-            parts.append(_table(own, where, "Certificate" if kind == "certified" else "Attack"))
+            what = "Certificate" if kind == "certified" else "Attack"
+            parts.append(_table(own, where, what, is_best))
     return "\n".join(parts)
 
 
@@ -59,7 +61,7 @@ def escape(text: str) -> str:
     return re.sub(r"\s+", " ", escaped)
 
 
-def _table(curves: DataFrame, where: str, what: str) -> str:
+def _table(curves: DataFrame, where: str, what: str, is_best: _IsBest) -> str:
     points = [name for name in point_names(curves) if curves[name].notna().any()]
     heads = ["Network", what, *points, "AUC", "$n$"]
     doubts = {word for marks in curves["marks"] for word in distrusted(str(marks)).split()}
@@ -75,7 +77,7 @@ def _table(curves: DataFrame, where: str, what: str) -> str:
         r"\toprule",
         " & ".join([*(escape(head) for head in heads[:-1]), heads[-1]]) + r" \\",
         r"\midrule",
-        *_rows(curves, points),
+        *_rows(curves, points, is_best),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{table}",
@@ -83,17 +85,13 @@ def _table(curves: DataFrame, where: str, what: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(curves: DataFrame, points: Sequence[str]) -> Iterator[str]:
-    best = curves.groupby(RIVALS)[[*points]].max()
-    rivals = curves.groupby(RIVALS)[[*points]].count()
+def _rows(curves: DataFrame, points: Sequence[str], is_best: _IsBest) -> Iterator[str]:
     for line in curves.to_dict("records"):
-        alike = tuple(line[name] for name in RIVALS)
         mark = r"~$\dagger$" if distrusted(str(line["marks"])) else ""
         cells = [escape(str(line["model"])), escape(str(line["attack"])) + mark]
         for name in points:
-            first = rivals.loc[alike, name] > 1 and line[name] == best.loc[alike, name]
             text = _number(line[name])
-            cells.append(rf"\textbf{{{text}}}" if first else text)
+            cells.append(rf"\textbf{{{text}}}" if is_best(line, name) else text)
         cells += [_number(line["auc"]), f"{line['cases']} / {line['groups']}"]
         yield " & ".join(cells) + r" \\"
         intervals = [_interval(line[f"{name}_low"], line[f"{name}_high"]) for name in points]

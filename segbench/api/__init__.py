@@ -50,6 +50,7 @@ from segbench.api.report import (
     Report,
     Tables,
     TransferMatrix,
+    best_points,
     csv_parts,
     csv_text,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "WeightedState",
     "WholeAttack",
     "WholeImage",
+    "best_points",
     "csv_parts",
     "csv_text",
     "distrusted",

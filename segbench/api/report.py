@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -67,8 +67,31 @@ def _nothing() -> DataFrame:
     return DataFrame()
 
 
-RIVALS = ["attack", "attack_params", "cases"]
-"""What curves of a summary must have in common for one to be the best of them."""
+RIVALS = ["attack", "attack_params", "over"]
+"""What points of curves must have in common for one to be the best of them."""
+
+_CURVE = ("dataset", "split", "model", "budget_kind", "attack", "attack_params")
+
+
+def best_points(curves: DataFrame) -> Callable[[Mapping[Any, Any], str], bool]:
+    """Whether a curve's point is the best of two or more: the same attack, on the same cases.
+
+    Args:
+        curves: ``Tables.curves``.
+
+    Returns:
+        of a line of ``Tables.summary`` and the name of one of its points: whether no other there
+        has a higher mean Jaccard, and there are others.
+    """
+    jaccard = curves[curves["metric"] == "jaccard"]
+    rivals = jaccard.groupby(["dataset", "split", "budget_kind", "budget", *RIVALS])["mean"]
+    first = (jaccard["mean"] == rivals.transform("max")) & (rivals.transform("size") > 1)
+    best = {*jaccard.loc[first, [*_CURVE, "eps"]].itertuples(index=False, name=None)}
+
+    def is_best(line: Mapping[Any, Any], point: str) -> bool:
+        return (*(line[name] for name in _CURVE), "0" if point == "clean" else point) in best
+
+    return is_best
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +104,18 @@ class Tables:
         cases: one row per case: every metric averaged over the classes its label has; minimum-norm
             attacks as points at the eps values of others.
         curves: one row per model, data set, attack and budget: mean, interval, drop, cases; the
-            worst of several attacks is one more.
+            worst of several attacks is one more. ``over`` is equal where two points of one attack
+            are over the same cases, and these, for a worst, have met the same.
         summary: one row per model, data set and attack: one column per eps, area under the curve.
         distances: one row per minimum-norm attack: the median and quartiles of its distances, and
             how many cases fell.
         falls: one row per case of such an attack and attack seed: the distance at which it fell,
             infinity where it never did.
-        seeds: mean and spread over the training seeds of a network, at every point of its curves.
+        seeds: mean and spread over the training seeds of a network, at every point of its curves,
+            on what all of them have met.
         comparisons: paired differences of two networks' Jaccard, at every point of both curves,
-            with p-values and the groups they would need; ``main`` says whether a page has room.
+            with p-values and the groups they would need; ``main`` says whether a page has room,
+            ``seeds`` and ``seeds_against`` over how many trainings each is a mean.
         certificates: what is proved of smoothed networks, a line per radius: a lower bound of
             Jaccard, and beside it what L2 attacks have left of the network itself.
         transfers: who is fooled by whose images, a matrix per attack and eps.

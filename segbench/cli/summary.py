@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from segbench.api.marks import distrusted
-from segbench.api.report import RIVALS
+from segbench.api.report import best_points
 from segbench.cli.consoles import console
 from segbench.cli.terminal import plain
 from segbench.plugins.naming import point_names
@@ -60,13 +60,14 @@ def show_summary(tables: Tables) -> None:
 
 def _show(tables: Tables) -> None:
     marks: set[str] = set()
+    is_best = best_points(tables.curves)
     for (dataset, split), part in tables.summary.groupby(["dataset", "split"], sort=True):
         for kind in [kind for kind in KINDS if (part["budget_kind"] == kind).any()]:
             own = part[part["budget_kind"] == kind]
             title = f"Mean Jaccard on {dataset}, {split} split, {KINDS[kind]}"
             for text in wrapped(title, console.width):
                 _print(Text(text, "bold"))
-            for line in _block(own, kind, console.width, marks):
+            for line in _block(own, kind, console.width, marks, is_best):
                 _print(line)
             _print(Text())
     for line in _certificates(tables, marks):
@@ -130,12 +131,16 @@ def _print(line: Text) -> None:
     console.print(line, soft_wrap=True)
 
 
-def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterator[Text]:
+def _block(
+    curves: DataFrame,
+    kind: str,
+    width: int,
+    marks: set[str],
+    is_best: Callable[[Mapping[Any, Any], str], bool],
+) -> Iterator[Text]:
     """The lines of one data set and kind of budget, in as many blocks of columns as are needed."""
     points = [name for name in point_names(curves) if curves[name].notna().any()]
     lines = curves.sort_values("model", kind="stable").to_dict("records")
-    rivals = curves.groupby(RIVALS)[points].count().to_dict("index")
-    best = curves.groupby(RIVALS)[points].max().to_dict("index")
     longest = max(len(plain(f"  {attack}")) for attack in curves["attack"]) + 3
     ends = 2 * _NARROW + len(points) + 2  # AUC, cases, and the spark line
     wide = min(longest, width // 3) + _WIDE * len(points) + ends <= width
@@ -158,8 +163,7 @@ def _block(curves: DataFrame, kind: str, width: int, marks: set[str]) -> Iterato
             if line["model"] != before:
                 yield Text(plain(str(line["model"])), "bold")
                 before = line["model"]
-            alike = tuple(line[name] for name in RIVALS)
-            found = {n: rivals[alike][n] > 1 and line[n] == best[alike][n] for n in shown}
+            found = {name: is_best(line, name) for name in shown}
             yield from _row(line, label, found, cell, wide, points if last else (), marks)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 from pandas import DataFrame
 
 from segbench.api import Picture, Tables
@@ -41,15 +42,16 @@ from segbench.tables.optimality import optimality
 from segbench.tables.provenance import parameters_of, seeds_of, trace
 from segbench.tables.ranks import RANKING, rank_networks
 from segbench.tables.rounded import describe_rounded
-from segbench.tables.seed_spread import describe_apart, spread_over_seeds
+from segbench.tables.seed_spread import spread_over_seeds
 from segbench.tables.shown import Shown
 from segbench.tables.structures import by_structure, costs, spread_of_cases
 from segbench.tables.stuck import Judgement, judge
 from segbench.tables.texts import compact, distinct, plain_texts, stack, tidy
+from segbench.tables.trainings import describe_apart, describe_unshared
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.unlike import describe_unlike
 from segbench.tables.unmeasured import describe_unmeasured
-from segbench.tables.worst import ROW, describe_worst, worst_cases
+from segbench.tables.worst import MET, ROW, describe_worst, worst_cases
 
 Depth = Literal["cases", "summary", "curves", "all"]
 NOT_SUMMED_UP = ("dice", "sensitivity", "specificity", "nsd", "lesions", "lesions_found",
@@ -178,7 +180,9 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     worst = worst.assign(marks=judged.cases["marks"].iloc[worst[ROW]].array)
     cases = judged.cases if own.only is None else _of(judged.cases, own.only)
     worst = worst if own.only is None else _of(worst, own.only)
-    everything = stack([cases[_measured(cases)], worst[_measured(cases)]])
+    measured = _measured(cases)
+    plain = cases[measured].assign(**{MET: np.uint64(0)})  # attacks as they are
+    everything = stack([plain, worst[[*measured, MET]]])
     curves = plain_texts(draw_curves(everything, SUBJECT))
     summary = summarise(curves)
     certificates = plain_texts(certified.tabulate(own.proved, cases, curves, SUBJECT))
@@ -207,7 +211,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     shared = [number for number in numbers if number.shared]
     tables = replace(
         tables,
-        seeds=spread_over_seeds(curves, given.settings),
+        seeds=spread_over_seeds(everything, curves, given.settings),
         transfers=list(transfer_matrices(curves)),
         headlines=headlines(found, cases, SUBJECT),
         compared=headlines(shared, cases, SUBJECT),
@@ -246,6 +250,7 @@ def _doubts(
         *given.notes,
         *judged.behind,
         *describe_apart(curves["model"].unique(), given.settings),
+        *describe_unshared(cases, given.settings),
         *collect_warnings(cases, curves, summary),
         *mixed_units(own.units),
     ]

@@ -2,12 +2,13 @@
 
 Pairing removes what makes a case hard for both, so a difference is far surer than two intervals
 side by side. A network that was trained with several seeds enters as the mean over its seeds, per
-case; the interval is over patients and says nothing of other trainings.
+case, where all of them have a score; the interval is over patients and says nothing of other
+trainings.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -23,8 +24,8 @@ from segbench.metrics.stats import Grouped, groups_needed
 from segbench.plugins.naming import eps_names
 from segbench.tables.averages import SUBJECT
 from segbench.tables.fields import UNSCORED, Field
-from segbench.tables.seed_spread import networks_of_seeds
 from segbench.tables.texts import budgets_of, by_key, compact, stack
+from segbench.tables.trainings import met_by_all, trainings_on
 from segbench.tables.worst_pairs import fields_within_norms, worst_points
 
 TIE = 0.001
@@ -33,8 +34,9 @@ TIE = 0.001
 _DATA = ["dataset", "dataset_fingerprint", "split"]
 _POINT = [*_DATA, "attack", "attack_params", "budget_kind", "budget"]
 _COLUMNS = [
-    "model", "against", *_POINT, "eps", "difference", "low", "high", "cases", "groups", "doubt",
-    "wins", "ties", "losses", "p", "p_holm", "tests", "groups_needed", "main",
+    "model", "against", *_POINT, "eps", "difference", "low", "high", "cases", "groups", "seeds",
+    "seeds_against", "doubt", "wins", "ties", "losses", "p", "p_holm", "tests", "groups_needed",
+    "main",
 ]  # fmt: skip
 _ALL_PAIRS = 20  # networks; of more, each is compared with the best only
 _SHOWN = 4  # networks whose pairs a page shows; of more, those of the best
@@ -54,21 +56,26 @@ def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
         One row per pair of networks, attack and budget, with its 95 % interval; no rows where no
         two networks share a case. Of a pair, ``model`` is the one with the higher mean of what
         most networks met; of more than 20 networks, only the best is compared with each other
+        one. ``seeds`` and ``seeds_against``: over how many trainings each is a mean, 1 for a single
         one. Of the cases ``model`` ``wins`` those that it leads by more than 0.001. ``p`` is that
         of exchanging the two, a group at a time; ``p_holm`` the same corrected for all ``tests`` of
         the data set's ``main`` rows; NaN in the others. ``groups_needed``: how many groups as these
         would have a mean difference of 0.02 at a ``p_holm`` of 0.05, were it the least of all p; at
         least as many as that test needs of any difference.
     """
-    parsed = networks_of_seeds(cases["model"].unique(), settings)
-    name_of = {model: network for model, (network, _) in parsed.items()}
-    names = by_key(cases, ["model"], lambda model: str(name_of.get(model, model)))
-    merged = cases.assign(model=names)
+    trainings = trainings_on(cases, settings)
+
+    def network(model: str, *data: str) -> str:
+        return trainings.get(data, {}).get(model, model)
+
+    merged = cases.assign(model=by_key(cases, ["model", *_DATA], network))
+    merged = merged[met_by_all(cases, trainings)]
     eps = eps_names(budgets_of(merged))
     fields = fields_within_norms(cases)
     parts = []
     for key, data in merged.groupby(_DATA, sort=True, observed=True):
-        scores = _Scores(data)
+        name_of = trainings.get(tuple(map(str, key)), {})
+        scores = _Scores(data, Counter(name_of.values()))
         own = [field for field in fields if field.data == tuple(map(str, key))]
         lines = [_differences(scores), *_worst_differences(scores, own, name_of, cases)]
         lines = [frame for frame in lines if not frame.empty]
@@ -90,9 +97,10 @@ class _Scores:
         points: a row per point, ``_POINT``.
         scores: (M, P, C), NaN where there is none.
         groups: (C,), a number.
+        seeds: over how many trainings the scores of each network are a mean.
     """
 
-    def __init__(self, data: DataFrame) -> None:
+    def __init__(self, data: DataFrame, seeds: Mapping[str, int]) -> None:
         model, names = data["model"].astype("str").factorize(sort=True)
         point = number_of(data, _POINT)
         self.points = data[_POINT].drop_duplicates().sort_values(_POINT, ignore_index=True)
@@ -109,6 +117,7 @@ class _Scores:
         order = np.argsort(-_means(scores), kind="stable")
         self.models = [str(names[place]) for place in order]
         self.scores: Array = scores[order]
+        self.seeds = [seeds.get(name, 1) for name in self.models]
         group = data.assign(case=case).drop_duplicates("case").sort_values("case")["group_id"]
         self.groups = group.factorize(sort=True)[0].astype(np.int64)
 
@@ -160,14 +169,14 @@ def _worst_differences(
     model = SUBJECT.index("model")
     codes = cases["group_id"].factorize(sort=True)[0]
     for field in fields:
-        seeds = defaultdict[str, list[int]](list)
+        trained = defaultdict[str, list[int]](list)
         for place, network in enumerate(field.networks):
-            seeds[name_of.get(network[model], network[model])].append(place)
+            trained[name_of.get(network[model], network[model])].append(place)
         groups = np.unique(codes[field.rows.max((0, 1))], return_inverse=True)[1]
         for pair in data.pairs:
-            members = [seeds[data.models[place]] for place in pair]
-            if not all(members):
-                continue
+            members = [trained[data.models[place]] for place in pair]
+            if [len(own) for own in members] != [data.seeds[place] for place in pair]:
+                continue  # a training has met nothing there
             both = field.lowest([*members[0], *members[1]])
             points = worst_points(field, both, [*members[0], *members[1]])
             left = np.where(both.won >= 0, field.scores[both.won], np.nan)[:, points.index]
@@ -214,6 +223,8 @@ def _of_pair(
         "difference": found.mean[own],
         **measured,
         **counted,
+        "seeds": np.full(len(own), data.seeds[pair[0]]),
+        "seeds_against": np.full(len(own), data.seeds[pair[1]]),
         "p": chances[own],
         "main": np.full(len(own), main),
         "place": own,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, concat
+from pandas.util import hash_array
 
 from segbench.metrics.area import mean_height
 from segbench.metrics.numbering import number_of
@@ -35,7 +36,9 @@ DECILE = 0.1
 """The share of cases whose mean is the worst decile of a point."""
 
 _ENDS = ["eps", "budget", "mean", "low", "high"]
-_POINT = ["mean", "low", "high", "relative_drop", "worst_decile", "cases", "groups", "doubt"]
+_POINT = [
+    "mean", "low", "high", "relative_drop", "worst_decile", "cases", "over", "groups", "doubt",
+]  # fmt: skip
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
@@ -45,9 +48,13 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
     Args:
         cases: one row per case, clean ones and attacked ones; metrics that nobody asked for may
-            be missing. Of those measured on request, a point has no mean where only some of its
+            be missing; of the worst of several attacks ``met``, see ``worst_cases``. Of those
+            measured on request, a point has no mean where only some of its
             images were.
         subject: the columns that name a model and its data.
+
+    Returns:
+        ``over`` is equal where two points are over the same cases, and these have met the same.
     """
     curve = [*subject, "attack", "attack_params", "budget_kind"]
     placed, names = _with_starts(cases, subject, curve)
@@ -57,7 +64,7 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     where = number_of(placed, ["curve", "budget"])
     groups = np.asarray(cases["group_id"].factorize(sort=True)[0], np.int64)[row]
     grouped = Grouped(where, groups, len(points))
-    before = _before(placed)
+    before, alike = _before(placed), _alike(cases)[row]
     facts = names.loc[points["curve"]].reset_index(drop=True).assign(budget=points["budget"])
     eps = eps_names(zip(facts["budget_kind"], facts["budget"].tolist(), strict=True))
     pairs = zip(facts["budget_kind"], facts["budget"].tolist(), strict=True)
@@ -71,7 +78,9 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
             mixed = partly(lacking(cases, metric)[row], ~np.isnan(values), where)
             values = np.where(mixed, math.nan, values)
         found = grouped.intervals(values, RANGES.get(metric, "unit"))
-        part = facts.assign(metric=metric, **_columns(metric, found, values, where, before))
+        columns = _columns(metric, found, values, where, before)
+        columns["over"] = _over(alike, values, where, len(points))
+        part = facts.assign(metric=metric, **columns)
         parts.append(part.assign(place=np.arange(len(part)))[found.cases > 0])
     drawn = stack(parts).sort_values("place", kind="stable", ignore_index=True)
     return drawn[[*curve, "budget", "eps", "metric", *_POINT, "precision", "marks"]]
@@ -156,6 +165,23 @@ def _before(placed: DataFrame) -> Codes:
     ordered = starts[np.argsort(keys[starts], kind="stable")]
     found = np.minimum(np.searchsorted(keys[ordered], keys), len(ordered) - 1)
     return np.where(keys[ordered[found]] == keys, ordered[found], -1)
+
+
+def _alike(cases: DataFrame) -> NDArray[np.uint64]:
+    """A number of each row (N,): the same for one case that has met the same."""
+    case, names = cases["case_id"].factorize()
+    hashes = hash_array(np.asarray(names, object).astype(str).astype(object))[case]
+    return hash_array(hashes + 3 * cases["met"].to_numpy(np.uint64)) if "met" in cases else hashes
+
+
+def _over(
+    alike: NDArray[np.uint64], values: Array, where: Codes, points: int
+) -> NDArray[np.object_]:
+    """What each point (P,) is over, as a word: of all that have a value, in any order."""
+    defined = ~np.isnan(values)
+    total = np.zeros(points, np.uint64)
+    np.add.at(total, where[defined], alike[defined])
+    return np.array([f"{number:016x}" for number in total.tolist()], object)
 
 
 def _columns(

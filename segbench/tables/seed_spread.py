@@ -1,81 +1,66 @@
 """Several trainings of one network: what is the network's, and what is the luck of its seed?
 
-Checkpoints ``NAME@DATA#SEED`` whose cards differ in their seed alone are one network trained
-several times. Over them a score has a mean and a spread, which is another thing than the interval
-over patients of a single one.
+Over them a score has a mean and a spread, which is another thing than the interval over patients of
+a single one.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
 from pandas import DataFrame
 
-_CHECKPOINT = re.compile(r"(?P<network>.+@.+)#(?P<seed>\d+)")
+from segbench.tables.averages import SUBJECT
+from segbench.tables.curves import draw_curves
+from segbench.tables.texts import plain_texts, tidy
+from segbench.tables.trainings import met_by_all, networks_of, trainings_on
+from segbench.tables.worst import MET
+
 _POINT = [
     "dataset", "dataset_fingerprint", "split", "attack", "attack_params", "budget_kind", "budget",
     "eps", "metric",
 ]  # fmt: skip
 
 
-def networks_of_seeds(
-    models: Iterable[str], settings: Mapping[str, str]
-) -> dict[str, tuple[str, int]]:
-    """Model -> (network, seed), of those networks that were trained with several seeds.
-
-    ``settings`` are the SHA-256 of all settings but the seed, of each model that has a card. Where
-    several groups of trainings bear one name, the settings tell them apart.
-    """
-    groups: dict[tuple[str, str], dict[str, int]] = {}
-    for model in models:
-        if match := _CHECKPOINT.fullmatch(model):
-            key = match["network"], settings.get(model, "")
-            groups.setdefault(key, {})[model] = int(match["seed"])
-    several = {key: seeds for key, seeds in groups.items() if len(set(seeds.values())) > 1}
-    names = Counter(network for network, _ in several)
-    return {
-        model: (network if names[network] == 1 else f"{network} ({sha[:8]})", seed)
-        for (network, sha), seeds in several.items()
-        for model, seed in seeds.items()
-    }
-
-
-def describe_apart(models: Iterable[str], settings: Mapping[str, str]) -> Iterator[str]:
-    """Why trainings that bear one name but for their seed are not one network."""
-    groups: dict[str, dict[str, list[str]]] = {}
-    for model in sorted(models):
-        if match := _CHECKPOINT.fullmatch(model):
-            groups.setdefault(match["network"], {}).setdefault(settings.get(model, ""), []).append(
-                model
-            )
-    for network, trainings in groups.items():
-        if len(trainings) > 1:
-            yield (
-                f"The trainings of {network} are not all of one kind, so they are not averaged "
-                f"over their seeds: {' / '.join(', '.join(group) for group in trainings.values())} "
-                "differ in the settings or data of their cards."
-            )
-
-
-def spread_over_seeds(curves: DataFrame, settings: Mapping[str, str]) -> DataFrame:
+def spread_over_seeds(
+    cases: DataFrame, curves: DataFrame, settings: Mapping[str, str]
+) -> DataFrame:
     """One row per network of several seeds and point of its curves; no rows if there is none.
 
+    Of what all its trainings on these data have met: the same points, on the same cases.
+
     Args:
-        curves: ``Tables.curves``.
+        cases: one row per case, the worst of several attacks as further ones.
+        curves: ``Tables.curves``, which are drawn of these.
         settings: see ``networks_of_seeds``.
 
     Returns:
         Its columns down to ``metric``, then ``mean``, ``std`` (of a sample, N - 1), ``min`` and
-        ``max`` over the seeds' means, how many ``seeds``, and the smallest number of ``cases``
-        that one of them rests on.
+        ``max`` over the seeds' means, how many ``seeds``, and how many ``cases`` each is over.
     """
-    parsed = networks_of_seeds(curves["model"].unique(), settings)
-    part = curves[curves["model"].isin(parsed)]
-    part = part.assign(model=[parsed[model][0] for model in part["model"]])
+    trainings = trainings_on(cases, settings)
+    shared = met_by_all(cases, trainings)
+    if not shared.all():
+        network = networks_of(cases, trainings)
+        own = cases.assign(network=network)[(network != "") & shared]
+        curves = (
+            plain_texts(draw_curves(tidy(_named_alike(own)), SUBJECT)) if len(own) else curves[:0]
+        )
+    network = networks_of(curves, trainings)
+    part = curves[network != ""].assign(model=network[network != ""])
     points = part.groupby(["model", *_POINT], sort=True)
     spread = points["mean"].agg(["mean", "std", "min", "max"])
     spread["seeds"] = points.size()
     spread["cases"] = points["cases"].min()
-    return spread[spread["seeds"] > 1].reset_index()
+    several: DataFrame = spread[spread["seeds"] > 1].reset_index()
+    return several
+
+
+def _named_alike(cases: DataFrame) -> DataFrame:
+    """The worst of the same attacks is called the same, whatever else some training has met."""
+    worst = (cases[MET] > 0).to_numpy()
+    keys = ["network", "dataset", "dataset_fingerprint", "split", "attack_params", "budget_kind"]
+    texts = cases["attack"].astype("str")
+    alike = texts[worst].groupby([cases.loc[worst, key] for key in keys], observed=True)
+    texts[worst] = alike.transform("min")  # "worst of 2" comes before "worst of up to 2"
+    return cases.assign(attack=texts).reset_index(drop=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
+from pandas.util import hash_array
 
 from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import CLEAN, eps_names, is_rounded
@@ -31,24 +32,26 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 FOUND_AT = "found_at"  # the budget at which the image was found
 CREDITED = "credited"  # the attacks whose images it may be, a JSON list of names
+MET = "met"  # equal where cases have met the same attacks at the same budgets up to the point's
 ROW = "row"
 
 
 def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
-    """One row per case and budget: those of ``cases``, ``found_at``, ``credited`` and ``row``.
+    """One row per case and budget: those of ``cases``, and ``_FURTHER``.
 
-    ``found_at`` is a budget, and the last the place among the cases of the one whose image it is.
+    ``found_at`` is a budget, ``met`` a number of what the case has met, and ``row`` the place among
+    the cases of the one whose image it is. ``credited`` names the attacks of a point, a JSON list:
+    whatever was met at its budget or a smaller one.
 
     None where there is but one attack, unless its own curve had to be closed. Each case's is the
     worst of whatever it has met. Of a network and norm there is one curve, whichever attacks its
     budgets have: ``attack`` is ``worst of N attacks``, or ``worst of up to N attacks`` where some
     case has not met all of them at every budget, or ``NAME, closed`` for a single one, and
-    ``attack_params`` names them. ``credited`` names those of a point, a JSON list: whatever was
-    met at its budget or a smaller one. Images that
-    were rounded to their file's levels may lie outside the ball and are left out. Attacks that may
-    perturb only a part of the image are another threat, and have a worst of their own for each
-    ``where``. There is no ``target_jaccard`` where the attacks do not all lead to one target: its
-    mean would be over whichever cases a targeted attack happened to win.
+    ``attack_params`` names them. Images that were rounded to their file's levels may lie outside
+    the ball and are left out. Attacks that may perturb only a part of the image are another threat,
+    and have a worst of their own for each ``where``. There is no ``target_jaccard`` where the
+    attacks do not all lead to one target: its mean would be over whichever cases a targeted attack
+    happened to win.
 
     Args:
         cases: one row per case, minimum-norm attacks as points of their norm.
@@ -58,7 +61,7 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     searched = slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN) & (slim["budget"] > 0)
     bounded = slim[searched & (by_key(slim, ["attack_params"], rounding) == "")]
     if bounded.empty:
-        return cases.iloc[:0].assign(found_at=0.0, credited="[]", row=0)
+        return cases.iloc[:0].assign(found_at=0.0, credited="[]", met=np.uint64(0), row=0)
     bounded = bounded.assign(where=by_key(bounded, ["attack_params"], where_of))
     bounded = bounded.assign(part=number_of(bounded, ["subject", "budget_kind", "where"]))
     bounded = bounded.assign(point=number_of(bounded, ["part", "budget"]))
@@ -68,11 +71,12 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     closed.loc[~closed["one_target"].astype(bool), "target_jaccard"] = math.nan
     closed = closed[~closed["part"].isin(_idle_parts(bounded, closed))]
     whole = cases.iloc[closed["row"]].reset_index(drop=True)
-    changed = {name: closed[name].to_numpy() for name in [*_CHANGED, FOUND_AT, CREDITED, ROW]}
+    changed = {name: closed[name].to_numpy() for name in [*_CHANGED, *_FURTHER]}
     return compact(whole.assign(**changed))
 
 
 _CHANGED = ["attack", "attack_params", "budget_kind", "budget", "target_jaccard"]
+_FURTHER = [FOUND_AT, CREDITED, MET, ROW]
 
 
 def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
@@ -141,7 +145,22 @@ def _lowest_of_each(bounded: DataFrame) -> DataFrame:
     scores = bounded["score"].fillna(math.inf).to_numpy(np.float64)
     lowest = Series(scores).groupby(number, sort=True).idxmin()  # of equals the first
     names = ["point", "part", "subject", "budget_kind", "budget", "case_id", "score"]
-    return bounded[[*names, "row", "target_jaccard", SELECTING]].iloc[lowest]
+    found = bounded[[*names, "row", "target_jaccard", SELECTING]].iloc[lowest]
+    return found.assign(**{MET: _met_so_far(bounded, number)})
+
+
+def _met_so_far(bounded: DataFrame, number: Codes) -> NDArray[np.uint64]:
+    """Of each point and case, by its number, the sum of hashes of what it has met by then."""
+    slot = number_of(bounded, ["attack", "attack_params", "budget"])
+    texts = bounded[["attack", "attack_params", "budget"]].iloc[first_of(slot)].astype("str")
+    met = hash_array(texts.agg("\n".join, axis=1).to_numpy(object))[slot]
+    case = number_of(bounded, ["part", "case_id"])
+    order = np.lexsort((bounded["point"].to_numpy(), case))
+    total = np.cumsum(met[order], dtype=np.uint64)  # beyond the largest number it begins anew
+    before = (total - met[order])[np.searchsorted(case[order], case[order])]  # of other cases
+    found = np.zeros(int(number.max()) + 1, np.uint64)
+    found[number[order]] = total - before  # the last of each point and case
+    return found
 
 
 def _first_of_attacks(bounded: DataFrame) -> DataFrame:
@@ -156,7 +175,7 @@ def _closed(own: DataFrame, clean: DataFrame) -> DataFrame:
         clean[["subject", "case_id", "score", "row", "target_jaccard", SELECTING]],
         on=["subject", "case_id"],
     )  # fmt: skip
-    starts = starts.assign(point=-1, budget=0.0)
+    starts = starts.assign(point=-1, budget=0.0, **{MET: np.uint64(0)})
     items = concat([starts, own], ignore_index=True)
     items = items.sort_values(["part", "case_id", "point"], kind="stable", ignore_index=True)
     lowest = _running_lowest(

@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from segbench.api import best_points
 from segbench.plugins.naming import point_names
 from segbench.plugins.registry import load
 from segbench.tables.build import build_tables
@@ -101,6 +102,59 @@ def test_latex_has_every_score_and_the_best_of_each_attack_in_bold(tables):
     for line in re.findall(r"^nlcen.*$", text, flags=re.MULTILINE):
         assert line.count("&") == 6
         assert line.endswith(r"\\")
+
+
+def _bold(rows, frame):
+    """What LaTeX, the page and the terminal call best, each as (network, point) of pgd's curves."""
+    tables = build_tables(frame(rows))
+    text = latex.render(tables)
+    lines = [line.split(" & ") for line in text.splitlines() if " & pgd & " in line]
+    heads = next(line for line in text.splitlines() if line.startswith("Network")).split(" & ")
+    bold = {(line[0], heads[n]) for line in lines for n, cell in enumerate(line) if "bf{" in cell}
+    scores = page.parts.scores(tables, "jsrt", "test", "linf")
+    shown = {
+        (latex.escape(line["model"]), scores["heads"][n])
+        for line in scores["rows"]
+        for n, cell in enumerate(line["cells"])
+        if cell["best"] and line["attack"] == "pgd"
+    }
+    assert shown == bold
+    return shown
+
+
+def test_the_best_of_networks_is_marked_only_where_their_points_are_over_the_same_cases(row, frame):
+    def curve(model, cases, budgets, level):
+        return [
+            row(model=model, weights_sha256=model.encode().hex()[:2] * 32, case_id=case,
+                group_id=case, budget=at / 255, jaccard=level)
+            for case in cases
+            for at in budgets
+        ]  # fmt: skip
+
+    first = curve("a@jsrt", "uvw", (2, 8), 0.8)
+    assert _bold(first + curve("b@jsrt", "uvw", (2, 8), 0.4), frame) == {
+        ("a@jsrt", "2/255"), ("a@jsrt", "8/255")
+    }  # fmt: skip
+    assert not _bold(first + curve("b@jsrt", "xyz", (2, 8), 0.4), frame)  # as many, and others
+    uneven = curve("b@jsrt", "uvw", (2,), 0.4) + curve("b@jsrt", "uvwx", (8,), 0.4)
+    assert _bold(first + uneven, frame) == {("a@jsrt", "2/255")}
+
+
+def test_the_best_worst_is_one_of_networks_of_which_each_case_met_the_same(grid_rows, frame):
+    rows = grid_rows(models=("a@jsrt#0", "b@jsrt#0"))
+    some = sorted({r["case_id"] for r in rows})[:3]
+
+    def met(shown):
+        tables = build_tables(frame([r for r in rows if shown(r)]))
+        is_best = best_points(tables.curves)
+        lines = tables.summary[tables.summary["attack"].str.startswith("worst")]
+        return [is_best(line, "8/255") for line in lines.to_dict("records")]
+
+    assert sum(met(lambda r: True)) == 1
+    few = met(lambda r: r["attack"] != "ifgsm" or r["case_id"] in some)
+    assert sum(few) == 1  # both met less on the same cases
+    other = {"a@jsrt#0": some[:2], "b@jsrt#0": some[1:]}
+    assert not any(met(lambda r: r["attack"] != "ifgsm" or r["case_id"] in other[r["model"]]))
 
 
 def test_junit_fails_the_curves_that_are_not_to_be_trusted(row, frame):

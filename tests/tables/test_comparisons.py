@@ -108,6 +108,38 @@ def test_wins_and_chances_are_counted_by_case_and_corrected_for_all_points(row, 
     assert table.loc["pgd", "groups_needed"] > 1
 
 
+def test_a_network_of_several_seeds_enters_where_all_of_them_have_a_score(row, frame):
+    """Neither a budget that one seed has alone nor a case: that would be another network's mean."""
+    met = {"a@jsrt#0": (8, (2, 8)), "a@jsrt#1": (4, (8,)), "b@jsrt#0": (8, (2, 8))}
+    rows = [
+        row(model=model, weights_sha256=f"{place:02x}" * 32, budget=at / 255, attack=attack,
+            jaccard=0.5 + 0.1 * place - 0.01 * at, case_id=f"c{n}", group_id=f"g{n}")
+        for place, (model, (count, budgets)) in enumerate(met.items())
+        for n in range(count)
+        for at in budgets
+        for attack in ("fgsm", "pgd")
+    ]  # fmt: skip
+    table = pairs(rows, frame)
+    assert set(table["eps"]) == {"8/255"}
+    assert set(table["attack"]) == {"fgsm", "pgd", "worst of 2 attacks"}
+    assert set(table["cases"]) == {4}
+    assert table["difference"].tolist() == pytest.approx([0.15] * 3)
+    assert table[["model", "seeds", "seeds_against"]].iloc[0].tolist() == ["b@jsrt#0", 1, 2]
+
+
+def test_a_seed_without_any_attack_leaves_the_network_none(row, frame):
+    clean = {"attack": "clean", "attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+    rows = [
+        row(model=model, weights_sha256=f"{place:02x}" * 32, case_id=f"c{n}", group_id=f"g{n}",
+            **facts)
+        for place, model in enumerate(("a@jsrt#0", "a@jsrt#1", "b@jsrt#0"))
+        for n in range(3)
+        for facts in (clean, {"attack": "fgsm"}, {"attack": "pgd"})
+        if model[-1] == "0" or facts is clean
+    ]  # fmt: skip
+    assert pairs(rows, frame)["attack"].tolist() == ["clean"]
+
+
 def test_the_worst_of_a_pair_is_of_what_both_met_on_each_case(row, frame):
     """A case that one met under one attack more counts by the attack that both met."""
     scores = {"a@jsrt#0": {"pgd": 0.6, "sea": 0.5}, "b@jsrt#0": {"pgd": 0.5, "sea": 0.1}}

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from segbench.tables.build import build_tables
-from segbench.tables.seed_spread import networks_of_seeds
 from segbench.tables.shown import Shown
+from segbench.tables.trainings import networks_of_seeds
 
 NAME = "unet-width=4@jsrt"
 
@@ -65,6 +65,51 @@ def test_a_point_that_one_seed_alone_has_is_no_spread(row, frame):
         for seed, budget in ((0, 2 / 255), (0, 8 / 255), (1, 8 / 255))
     ]
     assert set(build_tables(frame(rows)).seeds["eps"]) == {"8/255"}
+
+
+def _unlike(make, *, also=()):
+    """Seed 0 on eight cases, seed 1 on four of them, on which they are equal."""
+    rows = []
+    for seed, count in ((0, 8), (1, 4)):
+        facts = {"model": f"{NAME}#{seed}", "weights_sha256": f"{seed:02x}" * 32}
+        for n in range(count):
+            case = {**facts, "case_id": f"c{n}", "group_id": f"c{n}"}
+            clean = {"attack": "clean", "attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+            rows.append(make(**case, **clean, jaccard=0.9 if n < 4 else 0.5))
+            rows.append(make(**case, jaccard=0.8 if n < 4 else 0.3))
+    return rows + [make(**facts) for facts in also]
+
+
+def test_trainings_are_averaged_over_the_cases_that_all_of_them_have(row, frame):
+    alone = {"model": f"{NAME}#0", "weights_sha256": "00" * 32, "budget": 2 / 255, "case_id": "c0"}
+    tables = build_tables(frame(_unlike(row, also=[alone])))
+    seeds = tables.seeds[tables.seeds["metric"] == "jaccard"].set_index("eps")
+    assert set(seeds.index) == {"0", "8/255"}
+    assert seeds["mean"].tolist() == pytest.approx([0.9, 0.8])
+    assert seeds["std"].tolist() == pytest.approx([0, 0])
+    assert seeds[["seeds", "cases"]].to_numpy().tolist() == [[2, 4], [2, 4]]
+    (said,) = [note for note in tables.warnings if "not all trainings" in note]
+    assert said.endswith(
+        "over them: clean (4 cases), pgd at 2/255 (1 case), pgd at 8/255 (4 cases)."
+    )
+
+
+def test_a_worst_is_averaged_over_cases_that_met_the_same_under_every_seed(row, frame):
+    rows = _unlike(row)
+    rows += [r | {"attack": "fgsm", "jaccard": 0.7} for r in rows
+             if r["attack"] == "pgd" and (r["model"][-1], r["case_id"]) != ("1", "c0")]  # fmt: skip
+    seeds = build_tables(frame(rows)).seeds.query("metric == 'jaccard' and eps == '8/255'")
+    worst = seeds.set_index("attack").loc["worst of 2 attacks"]
+    assert worst[["mean", "std"]].tolist() == pytest.approx([0.7, 0])
+    assert worst[["seeds", "cases"]].tolist() == [2, 3]  # of c0 seed 1 has met less
+
+
+def test_seeds_that_met_the_same_leave_nothing_out(grid_rows, frame):
+    tables = build_tables(frame(grid_rows(models=(f"{NAME}#0", f"{NAME}#1"), patients=3)))
+    assert not [note for note in tables.notes if "not all trainings" in note]
+    every = tables.curves.groupby(["attack", "eps", "metric"])["mean"].mean()
+    found = tables.seeds.set_index(["attack", "eps", "metric"])["mean"]
+    assert found.to_dict() == pytest.approx(every.to_dict())
 
 
 def test_one_training_each_gives_no_rows(grid_rows, frame):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from segbench.api import RIVALS, Tables, distrusted
+from segbench.api import Tables, best_points, distrusted
 from segbench.plugins.naming import CLEAN, point_names
 from segbench_reports.page import svg, words
 from segbench_reports.page.counted import of_network, proofs, side_by_side
@@ -138,16 +138,14 @@ def scores(tables: Tables, dataset: str, split: str, kind: str) -> dict[str, Any
     own = words.of_data(tables.summary, dataset, split)
     own = own[own["budget_kind"] == kind]
     points = [name for name in point_names(own) if own[name].notna().any()]
-    best = own.groupby(RIVALS)[points].max()  # of the networks under the same attack
-    rivals = own.groupby(RIVALS)[points].count()
+    is_best = best_points(words.of_data(tables.curves, dataset, split))
     rows = []
     for line in own.to_dict("records"):
-        alike = tuple(line[name] for name in RIVALS)
         cells = [
             {
                 "text": words.interval(line[name], line[f"{name}_low"], line[f"{name}_high"]),
                 "sort": words.number(line[name], 6),
-                "best": line[name] == best.loc[alike, name] and rivals.loc[alike, name] > 1,
+                "best": is_best(line, name),
             }
             for name in points
         ]
