@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench.networks.settings import layer_settings
 from segbench.plugins.source import Imported, imported_by, made_hash
+from segbench.plugins.tensor_bytes import tensor_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,14 +18,10 @@ if TYPE_CHECKING:
 
 def state_hash(network: nn.Module) -> str:
     """SHA-256 (hex) of all parameters and buffers, with their names, types and shapes."""
-    import torch
-
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        # As bytes, since numpy has no bfloat16.
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
+from segbench.plugins.tensor_bytes import tensor_bytes
+
 HOLDERS = (SimpleNamespace, argparse.Namespace, enum.Enum)
 """Of Python's own objects those that hold values; others, such as loggers, hold their state."""
 
@@ -199,13 +201,8 @@ def is_array(value: Any) -> bool:
 def describe_numbers(array: Any) -> str:
     """The shape, type and bytes of a tensor or an array."""
     shape, kind = tuple(array.shape), array.dtype
-    if hasattr(array, "detach"):
-        import torch
-
-        dense = array.detach() if array.layout is torch.strided else array.detach().to_dense()
-        # As bytes, since numpy has no bfloat16.
-        array = dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return f"{shape} {kind} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    numbers = tensor_bytes(array) if hasattr(array, "detach") else array.tobytes()
+    return f"{shape} {kind} {hashlib.sha256(numbers).hexdigest()}"
 
 
 def _label(value: Any) -> str:

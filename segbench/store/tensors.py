@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segbench.atomic import read_whole, shown, write_atomically
 from segbench.errors import MachineError, UserError
+from segbench.plugins.tensor_bytes import tensor_bytes
 from segbench.store.records import require_regular
 
 if TYPE_CHECKING:
@@ -91,12 +92,10 @@ def damaged(path: Path, reason: str) -> UserError:
 
 
 def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
-    import torch
-
     digest = hashlib.sha256(repr(sorted(facts.items())).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

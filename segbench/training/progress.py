@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segbench.atomic import read_whole, write_atomically
 from segbench.errors import UserError
+from segbench.plugins.tensor_bytes import tensor_bytes
 from segbench.training.card import EpochScore, Settings
 from segbench.training.weight_files import load_tensors
 
@@ -121,7 +122,7 @@ def _checksum(state: Any) -> str:
 def _feed(update: Callable[[bytes], object], value: Any) -> None:
     if isinstance(value, Tensor):
         update(f"{value.dtype} {tuple(value.shape)}\n".encode())
-        update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        update(tensor_bytes(value))
     elif isinstance(value, Mapping):
         update(f"{len(value)} pairs\n".encode())
         for key in sorted(value, key=repr):

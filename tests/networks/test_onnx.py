@@ -402,6 +402,34 @@ def test_what_all_classes_have_in_common_makes_no_answers_alike(apart: float) ->
     assert alike(expected + apart * torch.rand(1, 2, 8, 8).sub(0.5), expected) == (apart == 0)
 
 
+def test_a_constant_of_no_numbers_is_part_of_a_network(tmp_path: Path) -> None:
+    """Such as the region that ``Resize`` of opset 11 has and does not look at."""
+    pytest.importorskip("onnx2torch")
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    torch.manual_seed(0)
+    constants = {
+        "w": torch.randn(2, 1, 3, 3).numpy(), "roi": np.array([], np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }  # fmt: skip
+    how = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
+    nodes = [
+        make.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        make.make_node("Conv", ["p", "w"], ["q"], pads=[1] * 4),
+        make.make_node("Resize", ["q", "roi", "scales"], ["y"], **how),
+    ]
+    graph = make.make_graph(
+        nodes, "net",
+        [make.make_tensor_value_info("x", kind, ["b", 1, "h", "w"])],
+        [make.make_tensor_value_info("y", kind, ["b", 2, "h", "w"])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    path, opset = tmp_path / "net.onnx", [make.make_opsetid("", 11)]
+    path.write_bytes(make.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+    found, images = scored(f"onnx:{path}", tmp_path / "data", (32, 30))
+    assert found.model.shown == CONVERTED
+    assert_close(found.module(images), BlackBox(path)(images), atol=1e-5, rtol=1e-4)
+
+
 def test_an_operator_that_is_not_converted_leaves_a_black_box_and_is_named(tmp_path: Path) -> None:
     pytest.importorskip("onnx2torch")
     changed = model()
