@@ -35,7 +35,7 @@ TENSORS: dict[str, Tensor] = {
 
 def as_numpy(tensor: Tensor) -> bytes:
     array = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
-    return np.array(array.resolve_conj().resolve_neg()).tobytes()
+    return array.resolve_conj().resolve_neg().numpy().tobytes()
 
 
 @pytest.mark.parametrize("name", TENSORS)
