@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from segbench.api import Picture, Tables, plain
 from segbench.atomic import write_atomically
 from segbench.errors import UserError
+from segbench.plugins.naming import file_name
 from segbench_reports.page.counted import counted, of_network, proofs, side_by_side
 from segbench_reports.page.pictures import diverging, outlined
 from segbench_reports.page.words import NORMS
@@ -60,7 +60,9 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
         ) from None
     written = []
     with matplotlib.rc_context(), matplotlib.style.context(STYLE):
-        for name, figure in _figures(tables):
+        names = set[str]()
+        for parts, figure in _figures(tables):
+            name = _name(parts, names)
             for kind in _FORMATS:
                 file = io.BytesIO()
                 figure.savefig(file, format=kind, metadata=_NO_DATE[kind])
@@ -70,7 +72,17 @@ def write(tables: Tables, directory: Path) -> Sequence[Path]:
     return written
 
 
-def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
+def _name(parts: Sequence[str], taken: set[str]) -> str:
+    """The name of a figure, and of no other one on file systems that know no case."""
+    name = file_name("-".join(parts))
+    if name.casefold() in taken:
+        name = file_name("\0".join(parts))
+    taken.add(name.casefold())
+    return name
+
+
+def _figures(tables: Tables) -> Iterator[tuple[tuple[str, ...], Figure]]:
+    """Figures with what they are of: the data set, its split and so on."""
     pairs = tables.summary[["dataset", "split"]].drop_duplicates().sort_values(["dataset", "split"])
     for dataset, split in pairs.itertuples(index=False, name=None):
         for kind in NORMS:
@@ -80,20 +92,20 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
                 name = "worst" if number == 1 else f"worst-{number}"
                 strong = set(frame.curves) - set(frame.faint)
                 figure = _curves(frame.curves, kind, strong, frame.faint, said=frame.under)
-                yield _name(dataset, split, kind, name), figure
+                yield (dataset, split, kind, name), figure
             if kind == "l2":
                 for model, proved in proofs(tables, dataset, split).items():
-                    name = _name(dataset, split, "certified", model)
-                    yield name, _curves(proved, kind, set(proved))
+                    figure = _curves(proved, kind, set(proved))
+                    yield (dataset, split, "certified", model), figure
             for model in curves:
                 own = of_network(tables, dataset, split, kind, model)
                 if len(own.curves) > 1:
                     figure = _curves(own.curves, kind, own.strong, own.faint, bands=False)
-                    yield _name(dataset, split, kind, model), figure
+                    yield (dataset, split, kind, model), figure
         shown = [p for p in tables.pictures if (p.dataset, p.split) == (dataset, split)]
         worst = [picture for picture in shown if picture.kind == "worst"] or shown
         if worst:
-            yield _name(dataset, split, "pictures"), _gallery(_in_turn(worst)[:_GALLERY])
+            yield (dataset, split, "pictures"), _gallery(_in_turn(worst)[:_GALLERY])
 
 
 def _curves(
@@ -171,7 +183,7 @@ def _gallery(pictures: Sequence[Picture]) -> Figure:
         words = (
             f"{_shortened(picture.model)},\n{_shortened(picture.case_id)}",
             f"{picture.attack}, {picture.eps}",
-            f"change, ±{255 * picture.scale:.2g}/255",
+            f"change, ±{255 * picture.scale:.2g}/255" if picture.scale else "no change",
         )
         for column, (view, word) in enumerate(zip(views, words, strict=True)):
             axes = figure.add_subplot(len(pictures), 3, 3 * row + column + 1)
@@ -190,7 +202,3 @@ def _shortened(name: str) -> str:
 def _text(text: str) -> str:
     """As it is: a dollar sign begins no formula, an underscore does not hide a line."""
     return "\u200b" * text.startswith("_") + plain(text).replace("$", r"\$")
-
-
-def _name(*parts: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.=@#-]+", "_", "-".join(parts)).lstrip(".")[:150]

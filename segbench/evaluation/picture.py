@@ -79,7 +79,7 @@ def _kept(worker: Worker, case: Case, made: Attacked) -> Kept:
         "adversarial_labels": answer(attacked),
     }
     change = whole["adversarial"] - case.image
-    largest = float(max(change.max(), -change.min())) or 1.0
+    largest = float(max(change.max(), -change.min()))
     facts = {"size": " × ".join(map(str, case.image.shape[1:]))}
     if case.spacing is not None:
         facts["spacing"] = " × ".join(f"{step:.3g}" for step in case.spacing) + " mm"
@@ -113,7 +113,7 @@ def _views(plane: Mapping[str, NDArray[Any]], largest: float) -> dict[str, NDArr
         "adversarial_label": plane["adversarial_label"].astype(np.uint8),
         "clean_labels": plane["clean_labels"],
         "adversarial_labels": plane["adversarial_labels"],
-        "change": np.round(127 * change / largest).astype(np.int8),
+        "change": np.round(127 * change / (largest or 1.0)).astype(np.int8),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from segbench.errors import UserError
 from segbench.export.dicom_segmentation import write_predictions
 from segbench.export.image_files import read_change, write_image
 from segbench.export.own_values import count_outside, own_values
-from segbench.plugins.naming import eps_names
+from segbench.plugins.naming import eps_names, file_name, legal
 from segbench.store.images import Attacked, KeptCell, kept_cases, kept_cells, load_images
 
 if TYPE_CHECKING:
@@ -98,7 +97,8 @@ def export_cell(
             the others are written.
         MachineError: the disk refused.
     """
-    folder = out / _legal(cell.model) / _legal(f"{cell.attack}-{_budget(cell)}-{cell.key[:8]}")
+    attack = legal(f"{cell.attack}-{_budget(cell)}")[:80]
+    folder = out / file_name(cell.model) / f"{attack}-{cell.key[:8]}"
     kept: dict[Path, list[str]] = {}
     for content, file in kept_cases(workspace, cell.key).items():
         kept.setdefault(file, []).append(content)
@@ -191,13 +191,3 @@ def _norm(change: NDArray[np.float64], order: float) -> float:
 def _budget(cell: KeptCell) -> str:
     name = eps_names([(cell.budget_kind, cell.budget)])[cell.budget_kind, cell.budget]
     return name.replace("/", "of")
-
-
-def _legal(text: str) -> str:
-    """A folder's name; texts that would share one get part of their hash."""
-    legal = "".join(c if c.isascii() and (c.isalnum() or c in ".,=+-_@#") else "_" for c in text)
-    if not legal.strip("."):
-        return "_" * max(1, len(legal))  # "..", as a folder, is another one
-    if len(legal) <= 100:
-        return legal
-    return f"{legal[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

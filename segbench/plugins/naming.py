@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ _TELLING = {
 _COST = {"cost": "standard"}  # what a suite spends, and what goes without saying
 _UNSET = "none"
 _OWN = re.compile(r'(?P<name>[^":=,]+:[A-Za-z_]\w*)(:(?P<rest>.+))?')  # my_attack:Mine:steps=3
+_ILLEGAL = re.compile(r"[^A-Za-z0-9.,=+_@#-]")
+_LONGEST_NAME = 150
 _UNSPELLABLE = re.compile(r'[":=,]')
 WITHIN = "attack"
 """The parameter of a transfer, or of a search, that is itself the spec of an attack."""
@@ -33,12 +36,15 @@ CLEAN = "clean"
 """The name under which unattacked scores are stored, at budget 0 and of budget kind ``none``."""
 
 
+_SAID = {"severity": "severity", "min-norm": "threshold"}
+
+
 def eps_names(points: Iterable[tuple[str, float]]) -> dict[tuple[str, float], str]:
     """(kind, value) of budgets as people write them; two values never share a name.
 
     A share of the pixel range that is a simple one of 255 is written so (8/255); other values,
-    and norms and areas, are decimals. Severities say what they are (severity 3), so that no eps
-    can be taken for one.
+    and norms and areas, are decimals. Severities and the Jaccard that a minimum-norm attack is to
+    fall below say what they are (severity 3, threshold 0.5), so that no eps can be taken for one.
     """
     names: dict[tuple[str, float], str] = {}
     owners: dict[str, float] = {}
@@ -46,10 +52,24 @@ def eps_names(points: Iterable[tuple[str, float]]) -> dict[tuple[str, float], st
         simple = Fraction(budget).limit_denominator(255 * 40)
         exact = simple if float(simple) == budget else Fraction(budget)
         name = format_eps(exact) if kind == "linf" else f"{budget:g}"
-        if kind == "severity":
-            name = f"severity {name}"
+        if kind in _SAID:
+            name = f"{_SAID[kind]} {name}"
         names[kind, budget] = name if owners.setdefault(name, budget) == budget else repr(budget)
     return names
+
+
+def legal(text: str) -> str:
+    """The same in characters that every file system holds; two texts may become one."""
+    kept = _ILLEGAL.sub("_", text)
+    return re.sub(r"^\.+", lambda dots: "_" * len(dots[0]), kept) or "_"
+
+
+def file_name(text: str) -> str:
+    """The name of a file or folder; of a text that is changed or cut with part of its hash."""
+    name = legal(text)
+    if name == text and len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def point_names(summary: DataFrame) -> list[str]:

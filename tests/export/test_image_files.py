@@ -19,7 +19,7 @@ from segbench.data.rasters import read_image
 from segbench.data.volumes import read_voxels
 from segbench.errors import UserError
 from segbench.export.image_files import read_change, read_written, write_image
-from segbench.export.write import _legal
+from segbench.plugins.naming import file_name, legal
 
 RANDOM = np.random.default_rng(1)
 TURNED = np.array([[0, 0, 4.0, 1], [-2.0, 0, 0, 2], [0, 3.0, 0, 3], [0, 0, 0, 1]])  # A, S, R
@@ -226,12 +226,19 @@ def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
     ("name", "folder"), [("..", "__"), (".", "_"), ("", "_"), ("a/..", "a_.."), ("a..b", "a..b")]
 )
 def test_a_folder_s_name_is_never_another_folder(name: str, folder: str) -> None:
-    assert _legal(name) == folder
+    assert legal(name) == folder
+    assert file_name(name).startswith(folder)
 
 
 @given(st.text(max_size=150))
 def test_any_name_is_one_folder_below(name: str) -> None:
-    legal = _legal(name)
-    assert (Path("out") / legal).parts == ("out", legal)
-    assert not {legal} & {"", ".", ".."}
-    assert len(legal) <= 100
+    folder = file_name(name)
+    assert (Path("out") / folder).parts == ("out", folder)
+    assert not {folder} & {"", ".", ".."}
+    assert len(folder) <= 150
+
+
+@given(st.lists(st.text(max_size=200), unique=True, max_size=5))
+def test_no_two_names_share_a_folder(names: list[str]) -> None:
+    every = {*names, "größe", "grüße"}
+    assert len({file_name(name) for name in every}) == len(every)

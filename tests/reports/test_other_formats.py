@@ -10,9 +10,10 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
-from segbench.api import best_points
+from segbench.api import Picture, best_points
 from segbench.plugins.naming import point_names
 from segbench.plugins.registry import load
 from segbench.tables.build import build_tables
@@ -281,6 +282,32 @@ def test_figures_are_drawn_the_same_for_the_same_rows(tables, tmp_path):
         assert one.read_bytes() == other.read_bytes()
     svg = next(path for path in first if path.suffix == ".svg").read_text()
     assert "mean Jaccard</text>" in svg  # text stays text
+
+
+def test_every_figure_has_a_file_of_its_own(grid_rows, frame, tmp_path):
+    """Whatever networks are called: in other letters, at length, in capitals, as a figure is."""
+    pytest.importorskip("matplotlib", reason="could not import 'matplotlib'")
+    names = ("größe", "grüße", "unet", "UNet", "worst", "n" * 160 + "1", "n" * 160 + "2")
+    tables = build_tables(frame(grid_rows(models=names, patients=2)))
+    written = load("reports", "figures").factory(tables, tmp_path)
+    assert len({str(path).casefold() for path in written}) == len(written) >= 3 * len(names)
+
+
+def test_a_picture_that_no_attack_has_changed_says_so(tables, tmp_path):
+    pytest.importorskip("matplotlib", reason="could not import 'matplotlib'")
+    line = tables.summary.iloc[0]
+    view, change = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.int8)
+    views = ("clean", "adversarial", "label", "clean_labels", "adversarial_label",
+             "adversarial_labels")  # fmt: skip
+    plane = dict.fromkeys(views, view) | {"change": change}
+    picture = Picture(
+        str(line["model"]), str(line["dataset"]), str(line["split"]), "alma-prox", "threshold 0.5",
+        "c", "g", "worst", [plane], 0.0, {},
+    )  # fmt: skip
+    write = load("reports", "figures").factory
+    pictured = type(tables)(**{**vars(tables), "pictures": [picture]})
+    [svg] = [p for p in write(pictured, tmp_path) if p.name.endswith("pictures.svg")]
+    assert "no change" in svg.read_text()
 
 
 def test_without_matplotlib_figures_say_how_to_get_it(tables, tmp_path, monkeypatch):

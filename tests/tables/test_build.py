@@ -175,6 +175,7 @@ def test_summary_has_one_column_per_eps_in_order(grid_rows, frame):
         ("linf", 1e-6, "1e-06"),
         ("l2", 0.5, "0.5"),
         ("severity", 3.0, "severity 3"),
+        ("min-norm", 0.5, "threshold 0.5"),
     ],
 )
 def test_eps_is_written_as_people_write_it(kind, budget, name):
