@@ -303,16 +303,17 @@ def attacked(folder: Path, volumes: Path, *more: str, limit: int = 2) -> tuple[s
 def test_a_folder_is_attacked_from_the_command_line(
     name: str, tmp_path: Path, volumes: Path
 ) -> None:
-    """By PGD, and by the standard attack."""
+    """By PGD; in the plane, where it is cheap, by the standard attack too."""
     for file in volumes.glob("*/*") if name == "2d" else ():  # a plane is enough
         nibabel.load(file).slicer[:, :, :1].to_filename(file)  # type: ignore[attr-defined]
     folder = results(tmp_path, name, folds="0")
-    attacks = ("-a", "pgd:steps=8", "-a", "standard:cost=quick", "--eps", "0.2")
-    output, rows = attacked(folder, volumes, *attacks, limit=1)
+    attacks = ["pgd:steps=8", *(["standard:cost=quick"] if name == "2d" else [])]
+    chosen = [word for attack in attacks for word in ("-a", attack)]
+    output, rows = attacked(folder, volumes, *chosen, "--eps", "0.2", limit=1)
     assert "its classes are front, back, in this order" in output
     assert set(rows["model"]) == {f"nnunet:{folder.name}"}
     means = rows.groupby("attack")["jaccard"].mean()
-    assert max(means["standard:cost=quick"], means["pgd:steps=8"]) < means["clean"]
+    assert means[attacks].max() < means["clean"]
 
 
 def summarise(folder: Path, fold: str, dices: Mapping[str, Any]) -> None:
