@@ -19,6 +19,7 @@ from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.attack import NamedAttack, load_attack
 from segbench_attacks.corruptions import CORRUPTIONS
+from segbench_attacks.standard import PROGRAMMES
 from segbench_attacks.worst import CHANGES
 
 ARGUMENTS = {
@@ -50,6 +51,7 @@ ART = (
     "art/SquareAttack:max_iter=8",
 )
 OWN = ("fspgd", "worst")  # test_fspgd.py: it aims at no label; and SEARCHES
+BETWEEN = [f"version={number}" for number in range(2, max(PROGRAMMES))]
 BRIEF = 20  # steps
 ENOUGH = 40  # steps, for an optimum on a linear network
 FP32 = Precision("fp32", "the tests compare numbers")
@@ -130,8 +132,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _as_long(attack: NamedAttack) -> Any:
-    """A parameter; a suite's thorough form takes as long as all other costs together."""
-    slow = "cost=thorough" in attack.label
+    """A parameter; a suite's thorough form takes as long as all other costs together.
+
+    Of its frozen versions the first stands for those between it and today's.
+    """
+    slow = any(name in attack.label for name in ("cost=thorough", *BETWEEN))
     return pytest.param(attack, marks=pytest.mark.slow) if slow else attack
 
 

@@ -39,8 +39,14 @@ class Saturated(Dark):
         return torch.tanh(1e5 * super().forward(images))
 
 
-@pytest.mark.parametrize("where", ["", ",where=outside"])
-@pytest.mark.parametrize(("kind", "runs"), [(Dark, 1), (Saturated, 3)])
+@pytest.mark.parametrize(
+    ("kind", "runs", "where"),
+    [
+        (Dark, 1, ""),
+        pytest.param(Saturated, 3, "", marks=pytest.mark.slow),
+        (Saturated, 3, ",where=outside"),
+    ],
+)
 def test_only_what_is_in_doubt_is_attacked_again_and_only_there(
     kind: Any, runs: int, where: str, tmp_path: Path
 ) -> None:

@@ -388,7 +388,10 @@ def test_a_wrong_defence_is_a_sentence(spec: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "epochs"),
-    [("pgd-at:eps=0.15,steps=4", 30), ("trades:eps=0.15,steps=4,beta=3", 30)],
+    [
+        ("pgd-at:eps=0.15,steps=4", 30),
+        pytest.param("trades:eps=0.15,steps=4,beta=3", 30, marks=pytest.mark.slow),
+    ],
 )
 def test_training_on_attacked_images_is_worth_something_under_the_standard_suite(
     spec: str, epochs: int, tmp_path: Path, prepared: Any
