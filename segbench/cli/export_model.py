@@ -59,14 +59,17 @@ def command(
     segbench export-model unet --out my_unet
     segbench export-model monai/SegResNet --format monai-bundle --out my_bundle
     """
-    from segbench.export.model import describe_model, export_bundle, export_weights
-    from segbench.networks import data_of, resolve_models
+    from segbench.export.bundle import export_bundle, require_bundled
+    from segbench.export.folder import refuse_others
+    from segbench.export.model import describe_model, export_weights, weights_of
+    from segbench.networks import CheckpointReference, data_of, resolve_models
     from segbench.networks.wishes import Wishes
 
-    if said["front"]:
-        raise UserError(
-            "--front is no part of a network's weights; leave it out of what is exported"
-        )
+    for option in ("front", "tta"):
+        if said[option]:
+            raise UserError(
+                f"--{option} is no part of a network's weights; leave it out of what is exported"
+            )
     references = resolve_models([model], workspace, weights, Wishes(**said))
     if len(references) > 1:
         names = ", ".join(reference.name for reference in references)
@@ -75,10 +78,15 @@ def command(
     check_writable(out)
     data = open_dataset(dataset or data_of(reference) or DEFAULT_DATASET, data_root)
     loaded = reference.load(data)
-    description = describe_model(reference.name, model, loaded, data)
+    refuse_others(out, loaded.weights_sha256)
+    card = loaded.card if isinstance(reference, CheckpointReference) else None
     if form == "monai-bundle":
-        written = export_bundle(out, description, loaded, data)
+        network = require_bundled(card, loaded.module)
+        description = describe_model(reference.name, model, loaded, data)
+        written = export_bundle(out, description, network, data)
     else:
-        written = export_weights(out, description, loaded)
+        tensors = weights_of(reference.name, loaded.module)
+        description = describe_model(reference.name, model, loaded, data)
+        written = export_weights(out, description, tensors, card)
     for path in written:
         say(f"wrote {path}")

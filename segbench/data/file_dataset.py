@@ -19,7 +19,7 @@ from segbench.atomic import require_regular
 from segbench.data.coding import ALL_IGNORED, IGNORE_INDEX, Coding, list_values
 from segbench.data.faults import BadFileError, short_name
 from segbench.data.regrid import OWN_GRID, Regrid
-from segbench.data.sources import Source
+from segbench.data.sources import PairSource, Source
 from segbench.errors import UserError
 from segbench.plugins.registry import suggest
 
@@ -154,6 +154,11 @@ class FileDataset(ABC):
             regions=coding.regions or None,
             valid=valid,
         )
+
+    def image_files(self, case_id: str) -> tuple[Path, ...]:
+        """The files of a case's image: one for all channels, or one for each."""
+        source = self._by_id[case_id]
+        return source.pair.images if isinstance(source, PairSource) else (source.image,)
 
     def fingerprint(self) -> str:
         """SHA-256 of the options, the splits and groups, and every file's content."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.api import BringsPostprocess, MeetsCases
+from segbench.engine.answers import Answers
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision
 from segbench.errors import UserError, named
@@ -73,11 +74,23 @@ class CombinedReference:
             exact=True,
             card=alone.card if alone else None,
             member_cards=tuple(model.card for model in loaded if model.card),
+            members=tuple(zip((one.name for one in self.members), loaded, strict=True)),
+            licence=_licences(self.members, loaded),
             learnt=frozenset().union(*(model.learnt for model in loaded)),
             shown={"combined": f"{_RULE} of {', '.join(m.name for m in self.members)}"
                    + (", over all flips" if self.flips else "")},
             said=tuple(sentence for member in members for sentence in member.said),
         )  # fmt: skip
+
+
+def _licences(members: Sequence[ModelReference], loaded: Sequence[LoadedModel]) -> str:
+    """That of all, or whose is which; "" where no file says any."""
+    found = {model.licence for model in loaded}
+    if len(found) == 1:
+        return found.pop()
+    said = [f"{one.name}: {model.licence or 'not said'}"
+            for one, model in zip(members, loaded, strict=True)]  # fmt: skip
+    return "; ".join(said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +174,8 @@ class Combined(nn.Module):
         lacking = [n.module.no_gradient for n in networks if hasattr(n.module, "no_gradient")]
         if lacking:
             self.no_gradient = lacking[0]
-        self._doors: list[Callable[[Any, Tensor], Tensor]] = [n.canonical for n in networks]
+        # No networks, which cannot be copied, as gradient copies are.
+        self._doors = [Answers(n.name, n.module, n.classes) for n in networks]
 
     def forward(self, images: Tensor) -> Tensor:
         """Every member, under every flip."""
@@ -169,7 +183,7 @@ class Combined(nn.Module):
         for axes in self._flips(images.dim()):
             flipped = images.flip(axes) if axes else images
             for member, door in zip(self.members, self._doors, strict=True):
-                logits = door(member(flipped.clone()), flipped)
+                logits = door.canonical(member(flipped.clone()), flipped)
                 of_images = [axis - images.dim() for axis in axes]  # structures are an axis more
                 answers.append(logits.flip(of_images).log_softmax(1))
         mean = torch.stack(answers).logsumexp(0) - math.log(len(answers))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segbench.errors import UserError
 from segbench.networks.settings import layer_settings
 from segbench.plugins.source import Imported, imported_by, made_hash
 from segbench.plugins.tensor_bytes import tensor_bytes
@@ -17,12 +19,49 @@ if TYPE_CHECKING:
 
 
 def state_hash(network: nn.Module) -> str:
-    """SHA-256 (hex) of all parameters and buffers, with their names, types and shapes."""
+    """SHA-256 (hex) of all parameters and buffers, with their names, types and shapes.
+
+    And of what layers keep beside them (``get_extra_state``): tensors, bytes, numbers, texts, and
+    lists, sets and tables of these.
+
+    Raises:
+        UserError: a layer keeps something else, of which it cannot be said when it is the same.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor_bytes(tensor))
+    for name, value in sorted(network.state_dict().items()):
+        for part in _state_bytes(name, value):
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _state_bytes(name: str, value: Any) -> Iterator[bytes]:
+    """The bytes that stand for a value of that name; other values have others."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield f"{name} {value.dtype} {tuple(value.shape)}\n".encode()
+        yield tensor_bytes(value)
+    elif isinstance(value, BytesIO):
+        yield from _state_bytes(name, value.getvalue())
+    elif isinstance(value, (bytes, bytearray)):
+        yield f"{name} bytes {len(value)}\n".encode() + value
+    elif value is None or isinstance(value, (bool, int, float, complex, str)):
+        yield f"{name} {type(value).__name__} {value!r}\n".encode()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        items = value if isinstance(value, (list, tuple)) else sorted(value, key=repr)
+        yield f"{name} {type(value).__name__} {len(value)}\n".encode()
+        for place, item in enumerate(items):
+            yield from _state_bytes(f"{name}[{place}]", item)
+    elif isinstance(value, Mapping):
+        yield f"{name} table {len(value)}\n".encode()
+        for key in sorted(value, key=repr):
+            yield from _state_bytes(f"{name}[{key!r}]", value[key])
+    else:
+        raise UserError(
+            f"the network keeps {name}, of type {type(value).__name__}, beside its tensors "
+            "(get_extra_state), by which it cannot be told from another; expected tensors, bytes, "
+            "numbers, texts, or lists and tables of these"
+        )
 
 
 def source_hash(

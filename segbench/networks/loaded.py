@@ -56,6 +56,7 @@ class LoadedModel:
         exact: whether its gradients must be fp32.
         shown: what ``inspect`` shows of it: tiles, window, classes, prompts.
         member_cards: of those of an ensemble's members that ``segbench train`` made.
+        members: of an ensemble, or of one under flips, the name of each part and the part.
         learnt: of another library's, the names of the cases that it was trained on, as far as its
             files say.
         licence: what its files say that it is under; "" where they say nothing.
@@ -76,6 +77,7 @@ class LoadedModel:
     exact: bool = False
     card: Card | None = None
     member_cards: tuple[Card, ...] = ()
+    members: tuple[tuple[str, LoadedModel], ...] = ()
     learnt: frozenset[str] = frozenset()
     licence: str = ""
     shown: Mapping[str, str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -137,8 +138,15 @@ def _ensemble(
         raise errors[max(errors)]
     if len(members) < 2:
         raise UserError(f"model {text!r} has one member; expected ensemble:a+b")
+    apart = tell_apart(members)
+    if len(apart) < len(members):
+        counts = Counter(member.name for member in members)
+        name = next(name for name, count in counts.items() if count > 1)
+        raise UserError(
+            f"model {text!r} names {name} more than once; an ensemble has each network once"
+        )
     del files[: sum(isinstance(one, ForeignReference) and bool(one.weights) for one in members)]
-    return CombinedReference(tuple(tell_apart(members)))
+    return CombinedReference(tuple(apart))
 
 
 def _member(

@@ -28,6 +28,7 @@ from segbench.training.loop import (
     warm_cosine,
 )
 from segbench.training.progress import Progress, save_progress
+from segbench.training.state_dicts import tensors_of
 from segbench.training.trainee import GRADIENTS, TrainedNetwork
 
 Losses = Callable[[Tensor, Tensor], Iterator[Tensor]]
@@ -189,4 +190,4 @@ def list_stages(module: nn.Module, model: str, epochs: int) -> list[str]:
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:
     """A snapshot of the network's state, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+    return {name: value.detach().cpu().clone() for name, value in tensors_of(module).items()}

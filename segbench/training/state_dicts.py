@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from segbench.errors import UserError
 from segbench.training.inert import Checkpoint, Inert, Stored, parts_of
 
 _CONVENTIONAL = (
@@ -45,6 +46,22 @@ class Fitted:
     tensors: Mapping[str, Tensor | Stored]
     prefix: str
     ignored: tuple[str, ...]
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """The state of a network, which is all tensors, as weights files are.
+
+    Raises:
+        UserError: a layer keeps something else beside them.
+    """
+    state: dict[str, Any] = network.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"the network keeps {name}, of type {type(value).__name__}, beside its tensors "
+                "(get_extra_state), which no weights file here can hold"
+            )
+    return state
 
 
 def find_state_dicts(content: Any) -> list[StateDict]:

@@ -22,6 +22,7 @@ from segbench.training.state_dicts import (
     find_state_dicts,
     fit_names,
     same_numbers,
+    tensors_of,
 )
 from segbench.training.weight_files import parse_safetensors, parse_torch, read_torch
 
@@ -53,7 +54,7 @@ def _load_fitted(
         tensors = {name: as_tensor(value, checkpoint) for name, value in fitted.tensors.items()}
     except (RecordsError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"weights {path} are damaged: {error}") from None
-    expected = module.state_dict()
+    expected = tensors_of(module)
     missing = {name: expected[name] for name in expected.keys() - tensors.keys()}
     fit_weights(module, tensors | missing, path)
 
@@ -81,7 +82,7 @@ def load_part(module: nn.Module, path: Path, key: str) -> Mapping[str, Any]:
     if not isinstance(content, Mapping) or key not in content:
         raise UserError(f"weights {path} hold no {key}")
     found = find_state_dicts(content[key])
-    expected = module.state_dict()
+    expected = tensors_of(module)
     fits = [fit for one in found for fit in fit_names(one, expected)]
     if not fits:
         _refuse_misfit(found or [StateDict(key, {})], expected, path, "")
@@ -96,7 +97,7 @@ def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
         UserError: a name is missing or unknown, or a shape or kind of number differs; all are
             counted, some named.
     """
-    expected = module.state_dict()
+    expected = tensors_of(module)
     common = sorted(expected.keys() & tensors.keys())
     complaints = {
         "missing": sorted(expected.keys() - tensors.keys()),
@@ -151,7 +152,7 @@ def _choose(module: nn.Module, content: Any, checkpoint: Checkpoint | None, path
     if not found:
         kind = "an object" if isinstance(content, Inert) else f"a {type(content).__name__}"
         raise UserError(f"weights {path} hold no state dict, but {kind}{_unread(checkpoint)}")
-    expected = module.state_dict()
+    expected = tensors_of(module)
     fits = conventional_first([fit for one in found for fit in fit_names(one, expected)])
     if not fits:
         _refuse_misfit(found, expected, path, _unread(checkpoint))

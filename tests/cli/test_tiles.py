@@ -66,6 +66,47 @@ def test_what_is_no_tile_is_one_sentence(room: Path, segbench) -> None:
         assert words in " ".join(done.stderr.split())
 
 
+STRICT = """
+import torch
+
+class Strict(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images):
+        if images.shape[2:] != (16, 16):
+            raise RuntimeError("it takes 16 x 16 alone")
+        return torch.cat([self.gain * images, 1 - images], 1)
+
+def build():
+    return Strict()
+
+def other():
+    return Strict()
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("net.py:build", ("--tta", "flips")),
+        ("net.py:build", ("--front", "bit-depth")),
+        ("net.py:build", ("--front", "bit-depth", "--tta", "flips")),
+        ("ensemble:net.py:build+net.py:other", ()),
+    ],
+    ids=["flips", "front", "both", "ensemble"],
+)
+def test_a_network_within_another_is_looked_at_in_the_tiles_that_it_gets(
+    model: str, more: tuple[str, ...], room: Path, segbench
+) -> None:
+    """It takes no other size; of whole images it was refused."""
+    Path("net.py").write_text(STRICT)
+    done = segbench("attack", "-m", model, *more, "-a", "fgsm", "--eps", "1/255", "--dataset",
+                    "folder", "--data-root", room, "--tiles", "16", "--limit", "1")  # fmt: skip
+    assert done.exit_code == 0, done.output
+
+
 ASKED = """
 import torch
 

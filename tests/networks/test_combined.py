@@ -120,6 +120,8 @@ def test_members_that_are_not_one_network_each_are_refused(nets: Path) -> None:
     for text, words in (
         (f"ensemble:{nets}:one", "has one member; expected ensemble:a"),
         (f"ensemble:{nets}:one+", "'' means none; expected one network"),
+        (f"ensemble:{nets}:one+{nets}:one", "names nets:one more than once"),
+        (f"ensemble:{nets}:one+{nets}:two+{nets}:one", "names nets:one more than once"),
     ):
         with pytest.raises(UserError, match=words):
             resolved(text)

@@ -565,6 +565,34 @@ def test_the_weights_hash_sees_every_bit_name_type_and_shape() -> None:
     assert state_hash(same) == hashes[0]
 
 
+class Kept(nn.Module):
+    """Keeps something beside its tensors."""
+
+    def __init__(self, kept: object) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def get_extra_state(self) -> object:
+        return self.kept
+
+    def set_extra_state(self, state: object) -> None:
+        self.kept = state
+
+
+def test_the_weights_hash_sees_what_is_kept_beside_tensors() -> None:
+    """As values, whatever the order of a table or set; whatever has none is refused."""
+    kept: list[object] = [
+        None, 1, 1.0, True, "1", b"1", [1, 2], (1, 2), [[1], 2], {"a": 1}, {"a": b"1"}, {"b": 1},
+        {1, 2}, torch.ones(2), torch.ones(2).bool(),
+    ]  # fmt: skip
+    hashes = [state_hash(Kept(one)) for one in kept]
+    assert len(set(hashes)) == len(kept)
+    assert hashes[kept.index({"a": 1})] == state_hash(Kept({"a": 1}))
+    assert state_hash(Kept({"a": 1, "b": 2})) == state_hash(Kept({"b": 2, "a": 1}))
+    with pytest.raises(UserError, match="keeps _extra_state, of type object, beside its tensors"):
+        state_hash(Kept(object()))
+
+
 def test_the_source_hash_sees_an_edit_of_the_file(net: Path) -> None:
     before = source_hash(load(f"{net}:Net"))
     assert source_hash(load(f"{net}:Net")) == before

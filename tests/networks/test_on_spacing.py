@@ -97,6 +97,28 @@ def test_a_run_scores_on_the_original_grid(tmp_path: Path, monkeypatch: pytest.M
         assert clean[name] == pytest.approx(data.load(name).labels.mean())
 
 
+@pytest.mark.parametrize("more", [{"tta": "flips"}, {"front": "bit-depth"}], ids=str)
+def test_a_network_within_another_is_looked_at_on_the_grid_that_it_gets(
+    more: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no other; of the cases' own grid it was refused."""
+    import segbench
+
+    class Strict(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.shape[2:4] != (6, 10):
+                raise RuntimeError("it takes voxels of 1 mm alone")
+            return torch.cat([images, 1 - images], 1)
+
+    monkeypatch.chdir(tmp_path)
+    data = load_dataset(
+        "folder:mode=volumes,window=0..98,spacing=1,score_on=original", volumes(tmp_path / "d")
+    )
+    with pytest.warns(UserWarning, match="no better than that of foreground everywhere"):
+        result = segbench.evaluate(Strict(), data, attacks=["fgsm"], eps=["1/255"], **more)
+    assert result.cases["case_id"].nunique() == 2
+
+
 @pytest.mark.parametrize("text", ["1x", "0", "1x1x1x1", "a", "-1"])
 def test_what_is_no_spacing_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is no spacing"):
