@@ -222,9 +222,10 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     if depth != "all":
         return tables
     attacked = cases[~certified.is_certified(cases)]
+    merged = given.settings if given.only is None else None  # who names two wants these two
     return replace(
         tables,
-        comparisons=plain_texts(compare_models(attacked, given.settings)),
+        comparisons=plain_texts(compare_models(attacked, merged)),
         **_for_a_page(everything, cases, own),
     )
 

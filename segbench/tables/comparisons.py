@@ -43,14 +43,14 @@ _SHOWN = 4  # networks whose pairs a page shows; of more, those of the best
 Array = NDArray[np.float64]
 
 
-def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
+def compare_models(cases: DataFrame, settings: Mapping[str, str] | None) -> DataFrame:
     """Mean Jaccard of ``model`` minus that of ``against``, on the cases that both have.
 
     Under each attack that both met, and under the worst of those on each case.
 
     Args:
         cases: ``Tables.cases``, of attacks as they are.
-        settings: see ``networks_of_seeds``.
+        settings: see ``networks_of_seeds``; None compares trainings that differ in their seed, too.
 
     Returns:
         One row per pair of networks, attack and budget, with its 95 % interval; no rows where no
@@ -63,7 +63,7 @@ def compare_models(cases: DataFrame, settings: Mapping[str, str]) -> DataFrame:
         would have a mean difference of 0.02 at a ``p_holm`` of 0.05, were it the least of all p; at
         least as many as that test needs of any difference.
     """
-    trainings = trainings_on(cases, settings)
+    trainings = {} if settings is None else trainings_on(cases, settings)
 
     def network(model: str, *data: str) -> str:
         return trainings.get(data, {}).get(model, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -60,6 +61,21 @@ def test_a_name_that_means_no_one_network_is_refused(segbench, two, names, said)
     result = segbench("compare", *names, "--workspace", two)
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_two_trainings_of_one_network_are_compared_with_each_other(segbench, workspace):
+    spec = "phantom-cxr:size=32,train_cases=24,test_cases=6"
+    result = segbench("train", "unet:width=4,depth=2", "--dataset", spec, "--epochs", "3",
+                      "--seed", "1", "--workspace", workspace)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    attack(segbench, workspace, "--no-pictures")
+    result = segbench("compare", "#0", "#1", "--workspace", workspace)
+    assert result.exit_code == 0, result.output
+    title = " ".join(result.output.split("eps")[0].split())
+    assert {word.strip(",")[-2:] for word in title.split() if "#" in word} == {"#0", "#1"}
+    means = read_rows(Workspace(workspace)).query("attack == 'clean'").groupby("model")["jaccard"]
+    said = next(line for line in result.output.splitlines() if line.startswith("    clean"))
+    assert f"{abs(np.subtract(*means.mean())):.3f}" in said
 
 
 def test_workspaces_are_merged_by_network_and_other_data_stand_apart(segbench, workspace, tmp_path):
