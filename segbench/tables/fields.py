@@ -164,7 +164,8 @@ def fields_of(cases: DataFrame, subject: Sequence[str], where: str = "") -> Iter
     """A field for each data set and kind that there is.
 
     Attacks on another part of the image are another threat and have no part. Neither have images
-    that were rounded to their file's levels, which may lie outside the ball.
+    that were rounded to their file's levels, which may lie outside the ball, nor rows without a
+    score, of labels without foreground, where their network has others.
 
     Args:
         cases: one row per case, of attacks as they are.
@@ -196,6 +197,13 @@ def _counts(slim: DataFrame, where: str) -> Flags:
     return np.asarray(whole & (exact | ~normed))
 
 
+def _scored(own: DataFrame, scores: Array) -> Flags:
+    """Which rows have a score, all of a network that has none: no other decides what is met."""
+    there = scores[own["row"].to_numpy()] < UNSCORED
+    network = own["network"].to_numpy()
+    return np.asarray(there | (np.bincount(network, there)[network] == 0))
+
+
 def _field(
     of: str,
     key: tuple[str, ...],
@@ -209,6 +217,7 @@ def _field(
     own = data[is_clean if of == CLEAN else kind & ~is_clean]
     if own.empty:
         return None
+    own = own[_scored(own, scores)]
     networks, model = np.unique(own["network"].to_numpy(), return_inverse=True)
     slot, size = number_of(own, _MET), int(data["case"].max()) + 1
     met = own[_MET].iloc[first_of(slot)].reset_index(drop=True)

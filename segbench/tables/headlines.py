@@ -40,7 +40,8 @@ class Number:
         alike: whether all networks of the board met the same.
         met: the attacks that it is made of, each with its parameters.
         even: whether all of these met every case at every budget.
-        axis: the budgets of its curve, (P,), 0 for the clean images.
+        axis: the budgets of its curve, (P,), 0 for the clean images; of corruptions the largest.
+        budgets: those that it is made of, ascending.
         rows: the places (P, C) of its rows among the cases.
     """
 
@@ -52,6 +53,7 @@ class Number:
     met: Sequence[tuple[str, str]]
     even: bool
     axis: Sequence[float]
+    budgets: Sequence[float]
     rows: Codes
 
     @cached_property
@@ -106,23 +108,28 @@ def _number(
 ) -> Number:
     kept, cases = lowest.points(wanted)
     axis = [] if field.of == CLEAN else lowest.budgets[kept].tolist()
-    met, even = _met(field, lowest, cases, max(axis, default=0.0))
+    met, budgets, even = _met(field, lowest, cases, max(axis, default=0.0))
     rows, begun, _ = field.counted(lowest, kept, cases, place)
+    if field.of == SEVERITY:
+        axis = budgets[-1:]  # each case's lowest is over all of them
+    else:
+        budgets = axis
     axis = [0.0, *axis] if begun else axis
     key = field.networks[member]
-    return Number(field.of, key, *side, met, even, axis or [0.0], rows)
+    return Number(field.of, key, *side, met, even, axis or [0.0], budgets, rows)
 
 
 def _met(
     field: Field, lowest: Lowest, cases: Flags, largest: float
-) -> tuple[list[tuple[str, str]], bool]:
-    """The attacks of these cases up to a budget; and whether all met every case and budget."""
+) -> tuple[list[tuple[str, str]], list[float], bool]:
+    """The attacks of these cases up to a budget, and at which; and whether all met all of both."""
     there = lowest.shared[:, cases] & (lowest.at <= largest)[:, None]
     used = there.any(1)
     lines = field.met[used]
     attacks = lines.groupby(["attack", "attack_params"], observed=True, sort=True).size()
     every = bool(there[used].all()) and bool((attacks == lines["budget"].nunique()).all())
-    return [(str(attack), str(params)) for attack, params in attacks.index], every
+    names = [(str(attack), str(params)) for attack, params in attacks.index]
+    return names, sorted(set(lines["budget"].tolist())), every
 
 
 def headlines(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str]) -> DataFrame:
@@ -136,9 +143,9 @@ def headlines(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str
     Returns:
         ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``board`` and whether all networks
         of it met the same (``alike``), ``attack`` and the names of all ``attacks`` that the number
-        is made of, its budgets (``eps``) and the ``largest`` of them, ``value`` with ``low`` and
-        ``high``, ``cases``, ``groups``, ``doubt`` of the interval, and the ``marks`` that speak
-        against the images that it is made of.
+        is made of, the budgets (``eps``) at which these were met and the ``largest`` of them,
+        ``value`` with ``low`` and ``high``, ``cases``, ``groups``, ``doubt`` of the interval, and
+        the ``marks`` that speak against the images that it is made of.
     """
     names = eps_names(budgets_of(cases))
     scores = cases["jaccard"].to_numpy(np.float64)
@@ -161,9 +168,16 @@ def _named(number: Number, names: Mapping[tuple[str, float], str]) -> dict[str, 
         "alike": number.alike,
         "attack": number.attack,
         "attacks": ", ".join(name for name, _ in number.met),
-        "eps": " ".join(names[number.of, at] for at in number.axis if at),
+        "eps": _written([names[number.of, at] for at in number.budgets]),
         "largest": number.axis[-1],
     }
+
+
+def _written(names: Sequence[str]) -> str:
+    """``1/255 2/255``; of severities, each of which says what it is, ``severity 1 2``."""
+    severe = f"{SEVERITY} "
+    bare = " ".join(name.removeprefix(severe) for name in names)
+    return severe + bare if names and names[0].startswith(severe) else bare
 
 
 def _marks(number: Number, marks: Series[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segbench.tables.build import build_tables
@@ -291,3 +292,57 @@ def test_a_further_budget_of_one_network_is_named_and_counts_in_no_comparison(ro
     assert "half of its clean score is lost at no eps up to 8/255" in lead
     assert "What only some of them met is left out of this" in lead
     assert any("Left out: pgd at 32/255 (a@jsrt#0 only)." in note for note in tables.warnings)
+
+
+def _gamma(row, severities, model="a@jsrt#0"):
+    facts = {"attack": "corruption/gamma", "budget_kind": "severity", "model": model}
+    rows = [_clean(row, n, model=model, jaccard=0.9) for n in range(3)]
+    return rows + [
+        _case(row, n, **facts, budget=float(at), jaccard=0.9 - 0.1 * at)
+        for n in range(3)
+        for at in severities
+    ]
+
+
+def test_a_number_of_corruptions_names_the_severities_that_were_met_and_no_others(row, frame):
+    tables = build_tables(frame(_gamma(row, (1, 2, 5)) + _gamma(row, (1, 2), "b@jsrt#0")))
+    known, shared = (
+        one[one["of"] == "severity"].set_index("model")
+        for one in (tables.headlines, tables.compared)
+    )
+    assert known["eps"].to_dict() == {"a@jsrt#0": "severity 1 2 5", "b@jsrt#0": "severity 1 2"}
+    assert known["largest"].to_dict() == {"a@jsrt#0": 5.0, "b@jsrt#0": 2.0}
+    assert set(shared["eps"]) == {"severity 1 2"}
+    assert set(shared["largest"]) == {2.0}
+    places = [board["said"] for board in page.standing.boards_of(tables) if board["ranked"]]
+    assert "all 2 met: corruption/gamma at severity 1, 2, 3 cases" in " ".join(places)
+
+
+def test_a_case_without_a_score_decides_no_budget_and_no_board(row, frame):
+    """A slice without the structure, met at one budget alone, or by one network alone."""
+    rows, empty = [], {"jaccard": np.nan, "accuracy": 0.9}
+    for model, level in (("a@jsrt#0", 0.9), ("b@jsrt#0", 0.8)):
+        for n in range(4):
+            rows.append(_clean(row, n, model=model, jaccard=level))
+            rows += [_case(row, n, model=model, budget=at / 255, jaccard=level - 0.05 * at)
+                     for at in (1, 2, 8)]  # fmt: skip
+    alone = build_tables(frame(rows))
+    further = [_clean(row, 9, **empty), _case(row, 9, budget=8 / 255, **empty)]
+    both = [*further, _case(row, 9, model="b@jsrt#0", budget=8 / 255, attack="fgsm", **empty)]
+    for more in (further, both):
+        tables = build_tables(frame(rows + more))
+        for name in ("headlines", "compared", "standings", "ranks"):
+            pd.testing.assert_frame_equal(getattr(tables, name), getattr(alone, name))
+        assert not [said for said in tables.warnings if "eaves out" in said or "Left out" in said]
+    assert set(alone.headlines.query("of == 'linf'")["eps"]) == {"1/255 2/255 8/255"}
+
+
+def test_a_network_without_any_score_is_beside_no_other(row, frame):
+    empty = {"jaccard": np.nan, "accuracy": 0.9}
+    rows = [_clean(row, 0, jaccard=0.9), _case(row, 0, jaccard=0.4)]
+    for model in ("a@jsrt#0", "b@jsrt#0"):
+        rows += [make(row, 1, model=model, **empty) for make in (_clean, _case)]
+    lines = build_tables(frame(rows)).headlines.query("of == 'linf'").set_index("model")
+    assert lines.loc["a@jsrt#0", ["value", "cases"]].tolist() == pytest.approx([0.65, 1])
+    assert np.isnan(lines.loc["b@jsrt#0", "value"])
+    assert lines["board"].nunique() == 2

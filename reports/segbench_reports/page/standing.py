@@ -55,7 +55,7 @@ def _ranked(found: Sequence[Mapping[Any, Any]], title: str) -> dict[str, Any]:
     first = found[0]
     count = int(first["groups_shared"])
     groups = f"{count} group{'s' * (count != 1)}"
-    at = f" at {words.listed(first['eps_shared'])}" if first["of"] in words.NORMS else ""
+    at = f" at {words.listed(first['eps_shared'])}" if first["eps_shared"] else ""
     by = f"{first['attacks_shared']}{at}, " if first["of"] != "clean" else ""
     said = f"Places are by what all {len(found)} met: {by}{words.cases(int(first['cases_shared']))}"
     return {"title": title, "said": f"{said} in {groups}.", "lines": found, "ranked": True}

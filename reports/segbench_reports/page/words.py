@@ -146,14 +146,15 @@ def _ranked(tables: Tables, own: list[Any], kind: str, dataset: str, split: str)
 
 def _known(line: Mapping[Any, Any], kind: str) -> str:
     value = interval(line["value"], line["low"], line["high"])
-    at = f" at {listed(line['eps'])}" if kind in NORMS else ""
+    at = f" at {listed(line['eps'])}" if line["eps"] else ""
     marked = f", marked {line['marks']}" if line["marks"] else ""
     return f"{value} (by {line['attacks']}{at}, {cases(line['cases'])}{marked})"
 
 
 def listed(eps: str) -> str:
-    """The budgets of a number, as a sentence has them."""
-    return eps.replace(" ", ", ")
+    """The budgets of a number, as a sentence has them: ``1/255, 2/255`` or ``severity 1, 2``."""
+    severe = "severity " if eps.startswith("severity ") else ""
+    return severe + eps.removeprefix(severe).replace(" ", ", ")
 
 
 def cases(number: int) -> str:
