@@ -18,6 +18,7 @@ from segbench.networks.met import Met
 if TYPE_CHECKING:
     from segbench.api import Case
 
+_FEW = 1_000_000  # numbers; of more MONAI asks NumPy for percentiles
 _SPACING = 0.01  # relative; a case whose spacing is further away would be resampled
 
 
@@ -184,6 +185,9 @@ def _range(
     clip: bool = False,
 ) -> Tensor:
     """``ScaleIntensityRange``."""
+    if bool(a_max == a_min):  # of one value alone
+        shifted: Tensor = image - a_min + (b_min or 0.0)
+        return shifted
     image = (image - a_min) / (a_max - a_min)
     if b_min is not None and b_max is not None:
         image = image * (b_max - b_min) + b_min
@@ -202,8 +206,22 @@ def _percentiles(
     """``ScaleIntensityRangePercentiles``."""
     if channel_wise:
         return torch.stack([_percentiles(c, lower, upper, b_min, b_max, clip) for c in image])
-    ends = [torch.quantile(image.flatten(), q / 100) for q in (lower, upper)]
+    ends = [_quantile(image.flatten(), q / 100) for q in (lower, upper)]
     return _range(image, ends[0], ends[1], b_min, b_max, clip)
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """The value of (N,) below which so much of them lies, between two linearly.
+
+    Of few as torch has it and of more as NumPy has it, which MONAI does too; torch takes no more
+    than 16 million.
+    """
+    if len(values) <= _FEW:
+        return torch.quantile(values, share)
+    place = share * (len(values) - 1)
+    ranks = (math.floor(place), math.ceil(place))
+    below, above = (values[values.detach().kthvalue(rank + 1).indices] for rank in ranks)
+    return torch.lerp(below, above, place - ranks[0])
 
 
 def _minmax(

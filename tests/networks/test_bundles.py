@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import monai.transforms
 import nibabel
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from torch.testing import assert_close
 from segbench.cli import main
 from segbench.data import open_dataset
 from segbench.errors import UserError
+from segbench.networks.bundle_network import INTENSITY, _quantile
 from segbench.networks.imported import read_import
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
@@ -239,6 +241,53 @@ def test_a_mostly_empty_volume_has_the_zeros_of_its_file(
     scale = NormalizeIntensity(nonzero=True, channel_wise=True)
     assert_close(found[0], torch.as_tensor(scale(voxels[None].astype(np.float32)))[0],
                  atol=1e-4, rtol=1e-4)  # fmt: skip
+
+
+SCALES = {
+    "ScaleIntensityRange": {"a_min": -1.0, "a_max": 2.0, "b_min": -1.0, "b_max": 1.0, "clip": True},
+    "ScaleIntensityRangePercentiles": {
+        "lower": 1, "upper": 99.5, "b_min": 0.0, "b_max": 1.0, "clip": True
+    },
+    "ScaleIntensity": {"minv": -1.0, "maxv": 1.0},
+    "NormalizeIntensity": {"nonzero": True},
+}  # fmt: skip
+VOLUMES = {
+    "some": torch.randn(2, 9, 8, 7, generator=torch.Generator().manual_seed(0)),
+    "with zeros": torch.randn(2, 9, 8, 7, generator=torch.Generator().manual_seed(1)).clamp_min(0),
+    "of one value": torch.full((2, 9, 8, 7), 3.0),
+    "of zeros": torch.zeros(2, 9, 8, 7),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Divide by zero")
+@pytest.mark.parametrize("volume", VOLUMES)
+@pytest.mark.parametrize("name", INTENSITY)
+def test_intensities_are_scaled_as_monai_scales_them(name: str, volume: str) -> None:
+    image = VOLUMES[volume]
+    for channel_wise in ({}, {"channel_wise": True} if name != "ScaleIntensityRange" else {}):
+        how = SCALES[name] | channel_wise
+        expected = getattr(monai.transforms, name)(**how)(image.clone())
+        assert_close(INTENSITY[name](image, **how), torch.as_tensor(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_percentiles_of_a_large_volume_are_monais() -> None:
+    """torch's own end at 16 million voxels."""
+    image = torch.randn(1, 257, 257, 257, generator=torch.Generator().manual_seed(0))
+    how = SCALES["ScaleIntensityRangePercentiles"]
+    expected = monai.transforms.ScaleIntensityRangePercentiles(**how)(image)  # type: ignore[arg-type]
+    found = INTENSITY["ScaleIntensityRangePercentiles"](image, **how)
+    assert_close(found, torch.as_tensor(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_percentiles_of_a_large_volume_have_a_gradient() -> None:
+    """That of the two voxels that it lies between."""
+    values = torch.randperm(1_100_001, generator=torch.Generator().manual_seed(0)).float()
+    values.requires_grad_()
+    found = _quantile(values, 0.25001)
+    assert float(found.detach()) == pytest.approx(275_011)
+    (gradient,) = torch.autograd.grad(found, values)
+    assert set(values[gradient != 0].tolist()) <= {275_010.0, 275_011.0, 275_012.0}
+    assert float(gradient.sum()) == pytest.approx(1)
 
 
 def test_its_gradient_is_that_of_its_answer(tmp_path: Path, volumes: Path) -> None:
