@@ -251,7 +251,7 @@ def _doubts(
         *given.notes,
         *judged.behind,
         *describe_apart(curves["model"].unique(), given.settings),
-        *describe_unshared(cases, given.settings),
+        *(describe_unshared(cases, given.settings) if given.only is None else ()),
         *collect_warnings(cases, curves, summary),
         *mixed_units(own.units),
     ]

@@ -94,6 +94,12 @@ def test_trainings_are_averaged_over_the_cases_that_all_of_them_have(row, frame)
     )
 
 
+def test_who_has_two_trainings_compared_hears_of_no_mean_over_them(row, frame):
+    tables = build_tables(frame(_unlike(row)), only=(f"{NAME}#0", f"{NAME}#1"))
+    assert not [note for note in tables.notes if "not all trainings" in note]
+    assert set(tables.comparisons["cases"]) == {4}
+
+
 def test_a_worst_is_averaged_over_cases_that_met_the_same_under_every_seed(row, frame):
     rows = _unlike(row)
     rows += [r | {"attack": "fgsm", "jaccard": 0.7} for r in rows
