@@ -22,6 +22,7 @@ from typing import Any
 from segbench.atomic import read_regular
 from segbench.errors import UserError
 from segbench.networks.libraries import import_library
+from segbench.networks.resampling import ANISOTROPIC
 
 _NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
 _LIBRARY = "dynamic_network_architectures.architectures."
@@ -31,6 +32,8 @@ _SCHEMES = (
 )  # fmt: skip
 _NUMBER = re.compile(r"\d+")  # a key of a summary is "1", or of a region "(1, 2)"
 _RESAMPLING = "resample_data_or_seg_to_shape"
+_HEEDED = ("order", "order_z", "force_separate_z")
+_USUAL = {"is_seg": False, "separate_z_anisotropy_threshold": ANISOTROPIC}
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +170,9 @@ def _check(plans: Plans) -> None:
     for key in ("resampling_fn_data", "resampling_fn_probabilities"):
         if settings[key] != _RESAMPLING:
             raise UserError(f"{where} has {key} = {settings[key]!r}; expected {_RESAMPLING!r}")
+        for name, value in settings[f"{key}_kwargs"].items():
+            if name not in _HEEDED and (name, value) not in _USUAL.items():
+                raise UserError(f"{where} has {key}_kwargs {name} = {value!r}, which is not done")
     if len(settings["normalization_schemes"]) != plans.channels:
         raise UserError(f"{where} has not one normalisation for each of {plans.channels} channels")
     if not plans.regions and sorted(plans.labels.values()) != list(range(len(plans.labels))):

@@ -558,6 +558,9 @@ def test_nothing_that_the_plans_name_is_imported(tmp_path: Path, volumes: Path) 
         (lambda c: c["architecture"].update(network_class_name="os.path.Evil"), "the network os"),
         (lambda c: c.update(normalization_schemes=["Mine"]), "normalises by Mine"),
         (lambda c: c.update(resampling_fn_data="mine"), "resampling_fn_data = 'mine'"),
+        (lambda c: c["resampling_fn_data_kwargs"].update(separate_z_anisotropy_threshold=9),
+         "separate_z_anisotropy_threshold = 9, which is not done"),
+        (lambda c: c["resampling_fn_probabilities_kwargs"].update(is_seg=True), "is_seg = True"),
         (lambda c: c.pop("patch_size"), "its plans lack 'patch_size'|patch_size"),
     ]  # fmt: skip
     for number, (change, words) in enumerate(cases):
