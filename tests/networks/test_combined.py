@@ -170,3 +170,42 @@ def test_the_references_of_a_command_keep_their_weights_in_order(
     weights = [m.weights for m in reference.members if isinstance(m, ForeignReference)]
     assert weights == files
     assert [m.name for m in reference.members] == ["nets:one (a.pt)", "nets:one (b.pt)"]
+
+
+SMALL = """
+from torch import nn
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+    def forward(self, images):
+        if images.shape[2] * images.shape[3] > 16 * 16:
+            raise ValueError("out of its depth")
+        return self.conv(images)
+
+class Other(Small):
+    pass
+"""
+
+
+@pytest.mark.parametrize("within", ["ensemble", "flips", "front"])
+def test_members_are_made_ready_for_tiles_where_they_are_asked_about_tiles(
+    within: str, tmp_path: Path
+) -> None:
+    """Of whole images a network for volumes has not the memory."""
+    path = tmp_path / "small.py"
+    path.write_text(SMALL)
+    text, more = f"{path}:Small", []
+    if within == "ensemble":
+        text = f"ensemble:{text}+{path}:Other"
+    else:
+        more = ["--tta", "flips"] if within == "flips" else ["--front", "median"]
+    attack = ["attack", "-m", text, *more, "-a", "fgsm", "--eps", "0.1", "--dataset", DATA,
+              "--workspace", str(tmp_path / "runs")]  # fmt: skip
+    tiled = CliRunner().invoke(main, [*attack, "--tiles", "16"])
+    assert tiled.exit_code == 0, tiled.output
+    assert set(read_rows(Workspace(tmp_path / "runs"))["attack"]) == {"clean", "fgsm"}
+    whole = CliRunner().invoke(main, attack)
+    assert whole.exit_code == 2
+    assert "out of its depth" in " ".join(whole.output.split())
