@@ -65,7 +65,7 @@ def test_a_name_that_means_no_one_network_is_refused(segbench, two, names, said)
 
 def test_two_trainings_of_one_network_are_compared_with_each_other(segbench, workspace):
     spec = "phantom-cxr:size=32,train_cases=24,test_cases=6"
-    result = segbench("train", "unet:width=4,depth=2", "--dataset", spec, "--epochs", "3",
+    result = segbench("train", "unet:width=4,depth=2", "--dataset", spec, "--epochs", "12",
                       "--seed", "1", "--workspace", workspace)  # fmt: skip
     assert result.exit_code == 0, result.output
     attack(segbench, workspace, "--no-pictures")
