@@ -82,7 +82,7 @@ def command(
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
     if outside := sum(file.outside for file in written):
         messages.print(
-            f"{outside} values lie outside the intensity windows of their volumes: their change "
+            f"{outside} values lie outside the intensity windows of their files: their change "
             "is in the files, but a reader with those windows clips it away",
             soft_wrap=True,
         )

@@ -43,7 +43,7 @@ def write_series(
     series_uid = pydicom.uid.generate_uid()
     change = (image[0].astype(np.float64) - case.image[0]) * _span(case)
     if replaced:
-        (own,) = _values(_slices(case, source), case, source)
+        (own,) = series_values(case, source)
         change = np.where(change == 0, 0.0, to_units(image, case.intensity or ())[0] - own)
     for path, planes in groupby(stored_planes(change, case, source), lambda plane: plane[0].path):
         with warnings.catch_warnings():
@@ -74,6 +74,15 @@ def series_change(
     if replaced:
         return from_units(after, case.intensity or ()).astype(np.float64) - case.image
     return (after - _values(own, case, source)) / _span(case)
+
+
+def series_values(case: Case, source: Path) -> NDArray[np.float64]:
+    """What a case's own files hold of it, (1, *spatial), in the units of the modality.
+
+    Raises:
+        UserError: the case was resized, so that its pixels are not those of the files.
+    """
+    return _values(_slices(case, source), case, source)
 
 
 def _slices(case: Case, source: Path) -> list[Slice]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from segbench.atomic import shown
 from segbench.data.dicom_tree import is_dicom
 from segbench.errors import UserError
+from segbench.export.dicom_files import series_values
 from segbench.export.dicom_segmentation import write_predictions
 from segbench.export.image_files import read_change, write_image
 from segbench.export.own_values import count_outside, own_values
@@ -39,8 +40,8 @@ class Written:
         kept_linf: the distance of the float32 image that was kept.
         excess: by how much the file leaves the ball of the budget, in its own norm; 0 inside, and
             NaN where the budget is no ball.
-        outside: how many values of a volume its window clips; a reader with that window does not
-            see their change. 0 where values were replaced, see ``own_values.py``.
+        outside: how many values of a volume or series its window clips; a reader with that window
+            does not see their change. 0 where values were replaced, see ``own_values.py``.
     """
 
     path: Path
@@ -132,7 +133,7 @@ def _write(
     case: Case,
 ) -> Written:
     """One image (C, *spatial) as a file of a case, read back and measured."""
-    replaced, own = cell.budget_kind in _BOUNDLESS, own_values(case)
+    replaced = cell.budget_kind in _BOUNDLESS
     path = write_image(folder, image, case, replaced=replaced)
     _write_predictions(path, attacked, place, case, cell.model)
     change = read_change(path, case, replaced=replaced)
@@ -147,8 +148,16 @@ def _write(
         linf=_norm(change, np.inf),
         l2=_norm(change, 2.0),
         excess=_excess(change, cell),
-        outside=0 if own is None or replaced else count_outside(own, case),
+        outside=0 if replaced else _outside(case),
     )
+
+
+def _outside(case: Case) -> int:
+    """How many of the values of a case's own files its window clips; 0 where it is no window."""
+    if case.source is not None and is_dicom(case.source):
+        return count_outside(series_values(case, case.source), case)
+    own = own_values(case)
+    return 0 if own is None else count_outside(own, case)
 
 
 def _write_predictions(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from dicom_files import RANDOM, enhanced, segmentation, series
 
@@ -56,7 +57,7 @@ def test_predictions_are_written_as_segmentations_of_both_series(
     scene(tmp_path / "data", kind, frames=frames)
     net = tmp_path / "net.py"
     net.write_text(NET.replace("OUTPUT", output or "pass").replace("CHANNELS", channels))
-    spec, runs = f"dicom:mode={mode},window=-1000..0", tmp_path / "runs"
+    spec, runs = f"dicom:mode={mode},window=-950..-50", tmp_path / "runs"
     done = segbench("attack", "-m", f"{net}:build", "-a", "fgsm", "--eps", "40/255", "--dataset",
                     spec, "--data-root", tmp_path / "data", "--limit", "1", "--save-adversarial",
                     "--workspace", runs)  # fmt: skip
@@ -64,11 +65,20 @@ def test_predictions_are_written_as_segmentations_of_both_series(
     done = segbench("export", "--out", tmp_path / "out", "--workspace", runs)
     assert done.exit_code == 0, done.output
 
+    outside = int(pd.read_csv(tmp_path / "out" / "written.csv")["outside"].iloc[0])
+    assert outside > 0
+    assert f"{outside} values lie outside the intensity windows" in done.stderr
     (cell,) = kept_cells(Workspace(runs))
     ((content, file),) = kept_cases(Workspace(runs), cell.key).items()
     kept = load_images(file, [content])
     case = load_dataset(spec, tmp_path / "data").load(kept.case_ids[0])
     assert (kept.labels != kept.clean_labels).any()
+    clipped = np.count_nonzero((case.image == 0) | (case.image == 1))
+    assert 0 < outside <= clipped  # a value may lie at an end of the window
+    if mode == "volumes":
+        sources = [case.source] if frames else sorted(case.source.parent.iterdir())
+        stored = np.concatenate([pydicom.dcmread(path).pixel_array.ravel() for path in sources])
+        assert outside == np.count_nonzero((stored < 50) | (stored > 950))  # -1000 is their 0
     source = pydicom.dcmread(case.source)
     both = (("clean", kept.clean_labels), ("adversarial-unrounded", kept.labels))
     for which, labels in both:
@@ -99,7 +109,7 @@ def test_a_prediction_lies_on_the_voxels_that_it_is_about_and_is_no_label(
     (cell,) = kept_cells(Workspace(tmp_path / "runs"))
     ((content, file),) = kept_cases(Workspace(tmp_path / "runs"), cell.key).items()
     kept = load_images(file, [content])
-    spec = "dicom:window=-1000..0"
+    spec = "dicom:window=-950..-50"
     written = pydicom.dcmread(path)
     written.save_as(data / "prediction.dcm")
     notes = load_dataset(spec, data).notes
