@@ -47,8 +47,10 @@ def command(
     rounded towards the clean image, so a change of less than one level is gone. Voxels of a volume
     outside its intensity window keep their file's own value plus the change; a reader with that
     window does not see it, and they are counted. Of corruptions, motions and patches the image's
-    own values are written wherever it has changed. Of DICOM cases the network's labels are written
-    too, as segmentations (SEG). written.csv lists every file of images.
+    own values are written wherever it has changed. Where an image was moved its truth, which moved
+    with it, is written beside it, in a folder that ends in -truth. Of DICOM cases the network's
+    labels are written too, as segmentations (SEG), but no moved truth. written.csv lists every file
+    of images.
 
     \b
     segbench attack --eps 2/255 --save-adversarial
@@ -86,9 +88,25 @@ def command(
             "is in the files, but a reader with those windows clips it away",
             soft_wrap=True,
         )
+    if moved := [file for file in written if file.moved]:
+        _say_moved(moved, folder)
     _show(folder, written)
     if refused:
         raise refused[0]
+
+
+def _say_moved(moved: Sequence[Written], folder: Path) -> None:
+    """That the masks of the data do not fit images whose truth moved with them."""
+    from segbench.cli.consoles import messages
+
+    lacking = [file.case_id for file in moved if not file.truth]
+    sentence = (
+        f"{len(moved)} images were moved, and their truth with them: score them against the labels "
+        f"that written.csv names under truth in {folder}, not against the masks of the data"
+    )
+    if lacking:
+        sentence += f"; none are written of {len(lacking)} of them, such as {lacking[0]}"
+    messages.print(sentence, soft_wrap=True)
 
 
 def _list(folder: Path, written: Sequence[Written]) -> None:

@@ -78,6 +78,31 @@ def write_image(
     return path
 
 
+def write_labels(folder: Path, labels: NDArray[np.integer], case: Case) -> Path | None:
+    """Write a label map (*spatial), shaped as the case's own and numbered as it: PNG or NIfTI.
+
+    None of a DICOM series, whose labels are no file of one map.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    if case.source is not None and is_dicom(case.source):
+        return None
+    depth = np.uint8 if labels.max(initial=0) < 256 else np.uint16
+    if case.source is not None and of_volume(case):
+        stored, affine = _as_stored(labels[None].astype(depth), case, case.source)
+        content = _nifti_bytes(stored, affine, None, compressed=True)
+        path = folder / f"{case.case_id}.nii.gz"
+    elif labels.ndim == 2:
+        file = BytesIO()
+        Image.fromarray(labels.astype(depth)).save(file, "PNG")
+        content, path = file.getvalue(), folder / f"{case.case_id}.png"
+    else:
+        return None  # generated, of which there is no volume to lie on
+    write_atomically(path, content)
+    return path
+
+
 def read_written(path: Path, case: Case) -> NDArray[np.float32]:
     """The image (C, *spatial) in [0, 1] of a file that ``write_image`` wrote, by the case's map.
 
@@ -137,8 +162,6 @@ def _raster_bytes(image: NDArray[np.float32], case: Case, kind: str) -> bytes:
 def _volume_bytes(
     image: NDArray[np.float32], case: Case, source: Path, suffix: str, *, replaced: bool
 ) -> bytes:
-    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
-
     file, header, maps = open_volume(source), inspect_volume(source), case.intensity or ()
     dtype = file.dtype
     if header.bits is None and dtype.kind != "f":
@@ -149,12 +172,7 @@ def _volume_bytes(
     else:
         values = to_units(image, maps) if header.bits is None else to_levels(image, case)
         values = values if clean is None else replace_values(clean, image, values, case)
-    voxels = values if case.depth is None else values[..., None]  # (C, X, Y, Z)
-    voxels = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
-    affine = header.canonical @ _to_old_grid(image.shape[1:], header.shape, case.depth)
-    back = ornt_transform(_CANONICAL, io_orientation(file.affine))
-    stored = apply_orientation(voxels.astype(dtype), back)
-    affine = affine @ inv_ornt_aff(back, voxels.shape[:3])
+    stored, affine = _as_stored(values.astype(dtype), case, source)
     if suffix in TIFF_SUFFIXES:
         return stack_bytes(stored)
     if suffix not in NIFTI_SUFFIXES:
@@ -163,12 +181,27 @@ def _volume_bytes(
     return _nifti_bytes(stored, affine, source, compressed=suffix.endswith(".gz"))
 
 
+def _as_stored(
+    values: NDArray[Any], case: Case, source: Path
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Channels (C, *spatial) of a case as its volume's axes lie, and the matrix of that (4 x 4)."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+
+    voxels = values if case.depth is None else values[..., None]  # (C, X, Y, Z)
+    voxels = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
+    header = inspect_volume(source)
+    affine = header.canonical @ _to_old_grid(values.shape[1:], header.shape, case.depth)
+    back = ornt_transform(_CANONICAL, io_orientation(open_volume(source).affine))
+    return apply_orientation(voxels, back), affine @ inv_ornt_aff(back, voxels.shape[:3])
+
+
 def _nifti_bytes(
-    stored: NDArray[Any], affine: NDArray[np.float64], source: Path, *, compressed: bool
+    stored: NDArray[Any], affine: NDArray[np.float64], source: Path | None, *, compressed: bool
 ) -> bytes:
+    """Of a source its header too."""
     import nibabel
 
-    own: Any = nibabel.load(source) if suffix_of(source) in NIFTI_SUFFIXES else None
+    own: Any = nibabel.load(source) if source and suffix_of(source) in NIFTI_SUFFIXES else None
     header = own.header if isinstance(own, nibabel.Nifti1Pair) else None
     written = nibabel.Nifti1Image(stored, affine, header, dtype=stored.dtype)
     content: bytes = written.to_bytes()

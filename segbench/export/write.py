@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from segbench.atomic import shown
 from segbench.data.dicom_tree import is_dicom
+from segbench.engine.warp import warped_labels
 from segbench.errors import UserError
 from segbench.export.dicom_files import series_values
 from segbench.export.dicom_segmentation import write_predictions
-from segbench.export.image_files import read_change, write_image
+from segbench.export.image_files import read_change, write_image, write_labels
 from segbench.export.own_values import count_outside, own_values
 from segbench.plugins.naming import eps_names, file_name, legal
 from segbench.store.images import Attacked, KeptCell, kept_cases, kept_cells, load_images
@@ -42,6 +44,9 @@ class Written:
             NaN where the budget is no ball.
         outside: how many values of a volume or series its window clips; a reader with that window
             does not see their change. 0 where values were replaced, see ``own_values.py``.
+        truth: of an image that was moved, where its truth moved with it, the file of that; "" of
+            one that was not, or where no file holds it.
+        moved: whether it was.
     """
 
     path: Path
@@ -55,6 +60,8 @@ class Written:
     l2: float
     excess: float
     outside: int
+    truth: str
+    moved: bool
 
 
 def choose_cells(
@@ -149,7 +156,20 @@ def _write(
         l2=_norm(change, 2.0),
         excess=_excess(change, cell),
         outside=0 if replaced else _outside(case),
+        truth=_write_truth(folder, attacked, place, case),
+        moved=attacked.displacement is not None,
     )
+
+
+def _write_truth(folder: Path, attacked: Attacked, place: int, case: Case) -> str:
+    """The truth that moved with an image, in a folder beside that of the images; its name there."""
+    if attacked.displacement is None:
+        return ""
+    moves = attacked.displacement[place][None]
+    moved = warped_labels(torch.from_numpy(case.labels)[None], moves)[0].numpy()
+    beside = folder.with_name(f"{folder.name}-truth")
+    path = write_labels(beside, moved, case)
+    return path.relative_to(folder.parent.parent).as_posix() if path else ""
 
 
 def _outside(case: Case) -> int:

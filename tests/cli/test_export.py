@@ -11,6 +11,7 @@ from PIL import Image
 from segbench.data import open_dataset
 from segbench.export.image_files import read_written
 from segbench.store.images import kept_cases, kept_cells, load_images
+from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
 
@@ -150,3 +151,50 @@ def test_of_a_corruption_the_file_shows_what_was_scored(segbench, tmp_path) -> N
         (name,), (image,) = made.case_ids, made.images.numpy()
         back = read_written(out / files.loc[name, "path"], data.load(name))
         np.testing.assert_allclose(back, image, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "volumes"])
+def test_of_an_image_that_moved_the_truth_is_written_that_it_was_scored_against(
+    kind: str, segbench, tmp_path
+) -> None:
+    root, out, runs = tmp_path / "data", tmp_path / "out", tmp_path / "runs"
+    (tmp_path / "net.py").write_text(NET)
+    random = np.random.default_rng(0)
+    turned = np.array([[0, 0, 4.0, 1], [-2.0, 0, 0, 2], [0, 3.0, 0, 3], [0, 0, 0, 1]])
+    for n in range(2):
+        spots = random.random((4, 5, 4) if kind == "volumes" else (6, 7))
+        values = np.kron(spots, np.ones((4,) * spots.ndim))
+        for folder, voxels in (("images", 250 * values), ("masks", values < 0.45)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            file = root / folder / f"c{n}"
+            if kind == "volumes":
+                image = nibabel.Nifti1Image(voxels.astype(np.uint8), turned)
+                nibabel.save(image, file.with_suffix(".nii.gz"))
+            else:
+                Image.fromarray(voxels.astype(np.uint8)).save(file.with_suffix(".png"))
+    spec = f"folder:mode={kind}" if kind == "volumes" else "folder"
+    result = segbench("attack", "-m", f"{tmp_path}/net.py:Dark", "--dataset", spec, "--data-root",
+                      root, "-a", "worst/pose:severities=5", "-a", "ifgsm", "--eps", "8/255",
+                      "--save-adversarial", "--workspace", runs)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    result = segbench("export", "--out", out, "--workspace", runs)
+    assert result.exit_code == 0, result.output
+    assert "2 images were moved, and their truth with them" in " ".join(result.stderr.split())
+    files = pd.read_csv(out / "written.csv", keep_default_na=False)
+    assert (files["moved"] == (files["budget_kind"] == "severity")).all()
+    assert ((files["truth"] != "") == files["moved"]).all()
+    rows = read_rows(Workspace(runs))
+    rows = rows[rows["budget_kind"] == "severity"].set_index("case_id")
+    data = open_dataset(spec, root)
+    for file in files[files["moved"]].to_dict("records"):
+        image = read_written(out / file["path"], data.load(file["case_id"]))[0]
+        if kind == "volumes":
+            pair = [nibabel.load(out / file[name]) for name in ("path", "truth")]
+            np.testing.assert_array_equal(pair[0].affine, pair[1].affine)
+            truth = np.asarray(nibabel.as_closest_canonical(pair[1]).dataobj) == 1
+        else:
+            truth = np.asarray(Image.open(out / file["truth"])) == 1
+        predicted = image < 0.5
+        jaccard = (predicted & truth).sum() / (predicted | truth).sum()
+        assert jaccard == pytest.approx(rows.loc[file["case_id"], "jaccard"], abs=0.003)
+        assert (truth != data.load(file["case_id"]).labels).mean() > 0.02
