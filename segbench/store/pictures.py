@@ -12,7 +12,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +126,18 @@ def load_picture(path: Path) -> Kept | None:
             views.setdefault(f"{n}.adversarial_label", views[f"{n}.label"])
         planes = tuple({view: views[f"{n}.{view}"] for view in VIEWS} for n in numbers)
         known = {str(k): str(v) for k, v in json.loads(facts["facts"]).items()}
-        return Kept(match["content"], planes, float(facts["scale"]), known)
+        return Kept(match["content"], planes, _scale(float(facts["scale"]), planes), known)
     except (UserError, MachineError, ValueError, KeyError, TypeError, zlib.error):
         return None
+
+
+def _scale(kept: float, planes: Sequence[Mapping[str, NDArray[Any]]]) -> float:
+    """The largest change; older versions kept 1, the whole range, of an image that nothing changed.
+
+    Planes without a change may be of a volume that changed elsewhere, which its scale tells.
+    """
+    unchanged = kept == 1 and not any(plane["change"].any() for plane in planes)
+    return 0.0 if unchanged else kept
 
 
 def _unpacked(packed: NDArray[np.uint8], kind: str, *shape: int) -> NDArray[Any]:

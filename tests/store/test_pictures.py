@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,20 @@ def test_a_picture_reads_back_as_it_was(workspace):
     for view in VIEWS:
         np.testing.assert_array_equal(back.planes[0][view], kept.planes[0][view])
         assert back.planes[0][view].dtype == kept.planes[0][view].dtype
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept", "read"),
+    [(False, 1.0, 0.0), (False, 0.0, 0.0), (False, 8 / 255, 8 / 255), (True, 1.0, 1.0)],
+)
+def test_what_nothing_changed_has_no_largest_change_whichever_version_kept_it(
+    changed, kept, read, workspace
+):
+    """Older versions kept 1 of it; a volume may have changed where its planes do not lie."""
+    picture = _kept("a")
+    picture.planes[0]["change"][:] = 127 * changed
+    keep_picture(workspace, "cell", 0.25, replace(picture, scale=kept))
+    assert load_picture(kept_pictures(workspace, "cell")["a" * 64]).scale == read
 
 
 def test_what_is_damaged_or_unfolds_without_end_is_no_picture(workspace):
