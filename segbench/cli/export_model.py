@@ -60,7 +60,7 @@ def command(
     segbench export-model monai/SegResNet --format monai-bundle --out my_bundle
     """
     from segbench.export.bundle import export_bundle, require_bundled
-    from segbench.export.folder import refuse_others
+    from segbench.export.folder import BUNDLE_WEIGHTS, WEIGHTS, refuse_others
     from segbench.export.model import describe_model, export_weights, weights_of
     from segbench.networks import CheckpointReference, data_of, resolve_models
     from segbench.networks.wishes import Wishes
@@ -78,14 +78,16 @@ def command(
     check_writable(out)
     data = open_dataset(dataset or data_of(reference) or DEFAULT_DATASET, data_root)
     loaded = reference.load(data)
-    refuse_others(out, loaded.weights_sha256)
     card = loaded.card if isinstance(reference, CheckpointReference) else None
     if form == "monai-bundle":
         network = require_bundled(card, loaded.module)
+        state = network.network.state_dict()
+        refuse_others(out, loaded.weights_sha256, BUNDLE_WEIGHTS, state)
         description = describe_model(reference.name, model, loaded, data)
         written = export_bundle(out, description, network, data)
     else:
         tensors = weights_of(reference.name, loaded.module)
+        refuse_others(out, loaded.weights_sha256, WEIGHTS, tensors)
         description = describe_model(reference.name, model, loaded, data)
         written = export_weights(out, description, tensors, card)
     for path in written:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segbench.atomic import read_regular, write_atomically
 from segbench.errors import UserError
+from segbench.plugins.tensor_bytes import tensor_bytes
 from segbench.training.card import CARD_FILE
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DESCRIPTION = "model_card.json"
 WEIGHTS = "model.safetensors"
@@ -19,16 +23,30 @@ BUNDLE_METADATA = "configs/metadata.json"
 _WRITTEN = (CARD_FILE, WEIGHTS, DESCRIPTION, BUNDLE_WEIGHTS, BUNDLE_CONFIG, BUNDLE_METADATA)
 
 
-def refuse_others(folder: Path, weights_sha256: str) -> None:
+def refuse_others(
+    folder: Path, weights_sha256: str, file: str, tensors: Mapping[str, Tensor]
+) -> None:
     """Refuse a folder with a network in it, unless it is an earlier export of these very weights.
+
+    Args:
+        weights_sha256: of the network, as its card says.
+        file: the weights file that is to be written.
+        tensors: what it is to hold; what it holds may have changed since its card was written.
 
     Raises:
         UserError: a checkpoint, a bundle or other weights lie there.
     """
     there = [name for name in _WRITTEN if (folder / name).exists()]
-    if not there or _exported(folder) == weights_sha256:
+    if not there:
         return
-    what = "is a checkpoint" if there[0] == CARD_FILE else f"holds {there[0]} of another network"
+    if _exported(folder) != weights_sha256:
+        what = (
+            "is a checkpoint" if there[0] == CARD_FILE else f"holds {there[0]} of another network"
+        )
+    elif file in there and not _holds(folder / file, tensors):
+        what = f"holds {file} with other tensors than its {DESCRIPTION} is of"
+    else:
+        return
     raise UserError(f"--out {folder} {what}, which would be overwritten; name another folder")
 
 
@@ -59,3 +77,28 @@ def _exported(folder: Path) -> str:
     except (OSError, ValueError, RecursionError):
         return ""
     return str(found.get("weights_sha256", "")) if isinstance(found, dict) else ""
+
+
+def _holds(file: Path, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are all tensors of a file: names, types, shapes and numbers."""
+    from safetensors.torch import load
+
+    from segbench.training.weight_files import load_tensors
+
+    try:
+        found: Any = load(read_regular(file)) if file.name == WEIGHTS else load_tensors(file)
+    except Exception:  # readers fail in any way at all on foreign bytes
+        return False
+    return (
+        isinstance(found, Mapping)
+        and found.keys() == tensors.keys()
+        and all(_alike(found[name], tensor) for name, tensor in tensors.items())
+    )
+
+
+def _alike(found: Any, tensor: Tensor) -> bool:
+    return (
+        type(found) is type(tensor)
+        and (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
+        and tensor_bytes(found) == tensor_bytes(tensor)
+    )

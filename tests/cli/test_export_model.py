@@ -14,7 +14,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from segbench.api import Dataset
@@ -229,6 +229,35 @@ def test_nothing_finished_is_overwritten(segbench: Any, trained: Path, tmp_path:
     done = segbench(*ours, tmp_path / "mine")
     assert done.exit_code == 2
     assert "holds model.safetensors of another network" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("form", "file", "load", "save"),
+    [
+        ("safetensors", "model.safetensors", load_file, save_file),
+        ("monai-bundle", "models/model.pt", torch.load, torch.save),
+    ],
+)
+def test_weights_that_changed_since_their_export_are_not_overwritten(
+    form: str, file: str, load: Any, save: Any, segbench: Any, monai_trained: Path, tmp_path: Path
+) -> None:
+    """Whatever the card beside them says; but they are once they are as they were."""
+    command = ("export-model", MONAI, "--format", form, "--out", tmp_path / "out", "--workspace",
+               monai_trained)  # fmt: skip
+    assert segbench(*command).exit_code == 0
+    path = tmp_path / "out" / file
+    first, tensors = path.read_bytes(), load(path)
+    name = next(iter(tensors))
+    save({**tensors, name: tensors[name] + 1}, path)
+    changed = path.read_bytes()
+    for content in (changed, b"foreign"):
+        path.write_bytes(content)
+        done = segbench(*command)
+        assert done.exit_code == 2
+        assert f"holds {file} with other tensors" in " ".join(done.output.split())
+        assert path.read_bytes() == content
+    path.write_bytes(first)
+    assert segbench(*command).exit_code == 0
 
 
 @pytest.mark.parametrize("form", ["safetensors", "monai-bundle"])
