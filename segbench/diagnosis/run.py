@@ -68,10 +68,9 @@ def _contents(subject: Subject, cases: list[Case]) -> str:
 def _examine(
     reference: ModelReference, data: DataSource, cases: list[Case], options: Options
 ) -> tuple[Subject, Examination]:
-    """The network, and the same made ready on the cases."""
+    """The network, and the same made ready as it is to be attacked."""
     subject = load_subject(reference, data, options)
-    probe = [case for case in cases if case.image.shape == cases[0].image.shape][:2]
-    return subject, Examination(subject.prepare(probe, options), cases)
+    return subject, Examination(subject.prepare(subject.probe(), options), cases)
 
 
 def _neighbours(

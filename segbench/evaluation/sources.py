@@ -154,7 +154,7 @@ class Sources:
         subject, own = self._subject(attack.source), source_cell(cell, attack)
         if subject.name not in self._stores:
             fits = Fits(subject, self.workspace, self.options)
-            worker = Worker(subject, cases[:2], fits, self.options, self.busy)
+            worker = Worker(subject, subject.probe(), fits, self.options, self.busy)
             self._stores[subject.name] = ImageStore(worker, self.workspace, self.run, self.options)
         store, key = self._stores[subject.name], self.key(cell, attack)
         if store.missing(key, [case.sha256 for case in cases]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from segbench.engine.precision import choose_device, choose_precision, require_i
 from segbench.engine.unpooling import has_unpooling
 from segbench.errors import UserError, named
 from segbench.evaluation.request import DataSource, Options
-from segbench.evaluation.taken import entries_of
+from segbench.evaluation.taken import ALL, entries_of
 from segbench.networks import LoadedModel, ModelReference
 from segbench.networks.adapt import keep_declarations
 from segbench.networks.fronted import asked_about
@@ -26,6 +27,7 @@ from segbench.networks.on_spacing import OnSpacing
 from segbench.networks.stand_ins import adapt_model, image_of
 from segbench.networks.tiling import TiledNetwork, Tiles, parse_tiles
 from segbench.networks.whole_image import in_tiles
+from segbench.plugins.dataset import load_case
 from segbench.store.records import digest
 
 
@@ -65,6 +67,30 @@ class Subject:
                 **({"gradients": "places"} if has_unpooling(self.module) else {}),
             }
         )
+
+    def probe(self) -> list[Case]:
+        """The cases, of one shape, that it is made ready on: two, or one where there is but one.
+
+        They are the first by name of the whole data set that can be read, among those of shapes
+        that the split has. Of the cases taken, or of a piece of a grid, precision and marks would
+        depend on which cases were asked for.
+
+        Raises:
+            UserError: none can be read.
+        """
+        dataset = self.data.dataset
+        shapes = {entry.shape for entry in entries_of(dataset, self.data.split)}
+        cases: list[Case] = []
+        for entry in entries_of(dataset, ALL):
+            if entry.shape in shapes:
+                with suppress(UserError):  # told of where it is asked for
+                    cases.append(load_case(dataset, entry.case_id))
+                    shapes = {entry.shape}
+            if len(cases) == 2:
+                break
+        if not cases:
+            raise UserError(f"no case of {self.data.spec} can be read")
+        return cases
 
     def prepare(self, probe: Sequence[Case], options: Options) -> Network:
         """The network made ready for the engine, on some cases of one shape."""

@@ -206,7 +206,7 @@ class ModelWork:
     @cached_property
     def _images(self) -> ImageStore:
         """Made when the first piece comes: it makes the network ready for the engine."""
-        probe = self.cases.load(0)[:2]
+        probe = self.subject.probe()
         worker = Worker(self.subject, probe, self.fits, self.options, self.listener.busy)
         return ImageStore(worker, self.workspace, self.run, self.options)
 

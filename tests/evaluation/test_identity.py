@@ -21,11 +21,13 @@ from toys import Ready, Silence
 
 from segbench.api import Case
 from segbench.data.layouts.folder import Folder
+from segbench.engine.network import Network
 from segbench.errors import MachineError, UserError
 from segbench.evaluation import case_cache, grid
 from segbench.evaluation.grid import Grid
 from segbench.evaluation.request import DataSource, Options, select_data
 from segbench.evaluation.run import refuse_failures, run_grid
+from segbench.evaluation.subject import Subject
 from segbench.networks import LoadedModel
 from segbench.networks.met import Met
 from segbench.networks.normalize import Normalization
@@ -202,6 +204,34 @@ def test_rows_of_a_network_that_draws_are_found(pictures: Path, tmp_path: Path) 
     for _ in range(2):
         _, count = run(tmp_path / "runs", source(pictures), Drawing)
     assert (count.computed, count.found) == (0, 8)
+
+
+def test_what_is_found_out_about_a_network_is_so_whichever_cases_are_asked_for(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its precision and marks are in no key; they are of its data set."""
+    prepared: list[list[str]] = []
+    prepare = Subject.prepare
+
+    def noted(subject: Subject, probe: Sequence[Case], options: Options) -> Network:
+        prepared.append([case.case_id for case in probe])
+        return prepare(subject, probe, options)
+
+    monkeypatch.setattr(Subject, "prepare", noted)
+    whole = source(pictures)
+    last = replace(whole, entries=whole.entries[-1:])
+    for place, data in enumerate((whole, last, source(pictures, 1), source(pictures, 2, "train"))):
+        run(tmp_path / f"runs{place}", data)
+    assert prepared == 4 * [["p0", "p1"]]
+
+    def load(dataset: Folder, case_id: str) -> Case:
+        if case_id == "p0":
+            raise UserError("p0 cannot be read")
+        return dataset.load(case_id)
+
+    monkeypatch.setattr("segbench.evaluation.subject.load_case", load)
+    run(tmp_path / "runs", source(pictures))
+    assert prepared[-1] == ["p1", "p2"]
 
 
 def test_to_the_bit_at_one_batch_size(pictures: Path, tmp_path: Path) -> None:
