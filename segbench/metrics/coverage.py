@@ -25,9 +25,12 @@ from segbench.metrics.stats import Range, mean_intervals
 GROUPS = (4, 8, 12, 16, 24, 48, 123)
 SIZES = ("equal", "unequal")
 FALLING = (*SIZES, "alike")
-"""Sizes of groups of distances: of one case, of several, or of ten that fall at once or never."""
+"""Groups of distances: of one case, of several, or of forty that fall at once or never, but for 5 %
+strays, which fall each by itself.
+"""
 
 _RESAMPLES = 1000
+_ALIKE, _STRAYS = 40, 0.05
 _NOISE = 0.3  # of the way to the nearer end of the range: cases of a group about its mean
 
 Array = NDArray[np.float64]
@@ -157,13 +160,16 @@ def simulate_quantile(
     truth = truth if level <= falling else np.inf
     held = 0
     for _ in range(trials):
-        size = np.full(groups, 10 if sizes == "alike" else 1)
+        size = np.full(groups, _ALIKE if sizes == "alike" else 1)
         if sizes == "unequal":
             size = random.geometric(0.3, groups)
         member = np.repeat(np.arange(groups), size)
         logs = random.normal(0, spread, groups)[member]
         if sizes == "unequal":
             logs = logs + random.normal(0, spread, len(member))
+        if sizes == "alike":
+            stray = random.random(len(member)) < _STRAYS
+            logs = np.where(stray, random.normal(0, spread, len(member)), logs)
         distances = np.exp(logs)
         distances[distances > most] = np.inf
         _, low, high = quantile_interval(distances, member, level)

@@ -5,8 +5,10 @@ the distribution (David and Nagaraja, Order Statistics, 2003, section 7.1), or t
 them (Hutson, J. Appl. Stat. 26, 1999); bootstraps fail there.
 Cases of one group are not independent: the number of values is divided by how much more the share
 below the quantile varies between groups than it would between independent cases (Woodruff, J. Am.
-Stat. Assoc. 47, 1952). Where nothing lies above the quantile, as where it is infinite, that is the
-share before it: a share of all varies nowhere.
+Stat. Assoc. 47, 1952). Of the lower end that is the share below the quantile itself, of the upper
+end that up to it. Where many values are one, as where the quantile is infinite, such a share lies
+far from the level, and how it varies tells nothing of the values between: they count as whole
+groups that happen to be missing.
 """
 
 from __future__ import annotations
@@ -34,48 +36,54 @@ def quantile_interval(
         groups: (N,), the group of each case.
         level: 0.5 for the median.
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    given = np.asarray(values, dtype=np.float64)
+    ordered = np.sort(given)
     middle = float(np.quantile(ordered, level, method="inverted_cdf"))
     tail = (1 - CONFIDENCE) / 2
-    worth, most = _worth(np.asarray(values, dtype=np.float64), middle, groups, tail)
-    if math.isnan(worth):
+    (low, least), (high, most) = (
+        _worth(below, groups, level, tail) for below in (given < middle, given <= middle)
+    )
+    if math.isnan(low):
         return middle, math.nan, math.nan
-    first, last = (_position(most, level, chance) * (most + 1) for chance in (1 - tail, tail))
-    low, high = _position(worth, level, 1 - tail), _position(worth, level, tail)
+    first = _position(least, level, 1 - tail) * (least + 1)
+    last = _position(most, level, tail) * (most + 1)
     # What lies between a number and infinity is not known: each end goes outwards.
     return (
         middle,
-        _value(ordered, low, math.floor) if first >= 1 else 0.0,
-        _value(ordered, high, math.ceil) if last <= most else math.inf,
+        _value(ordered, _position(low, level, 1 - tail), math.floor) if first >= 1 else 0.0,
+        _value(ordered, _position(high, level, tail), math.ceil) if last <= most else math.inf,
     )
 
 
 def _worth(
-    values: NDArray[np.float64], middle: float, groups: Sequence[str] | NDArray[Any], tail: float
+    below: NDArray[np.bool_], groups: Sequence[str] | NDArray[Any], level: float, tail: float
 ) -> tuple[float, float]:
-    """As many independent values (N,) would be worth as much; NaN of fewer than two groups.
+    """As many independent values would be worth as much, for one end; NaN of fewer than two groups.
+
+    Args:
+        below: (N,), the values on that end's side of the quantile.
 
     Returns:
         As is estimated, with the estimate's own uncertainty; and the most it may be at that: if
-        groups are alike within, one value each. What so many cannot bound is open.
+        groups are alike within, one value each, and no more where the share is too far from the
+        level to tell how alike they are there. What so many cannot bound is open.
     """
-    below = values <= middle
-    if below.all():
-        below = values < middle
     share = mean_interval(below.astype(np.float64), groups)
     if share.groups < 2:
         return math.nan, math.nan
-    count = float(len(values))
+    count = float(len(below))
     if share.groups == count:
         return count, count
-    independent = share.mean * (1 - share.mean) / count
-    if independent == 0:  # all values are one: how alike those of a group are cannot be seen
-        return share.effective, share.effective
     # How much groups vary is itself an estimate, hence t's quantile.
     normal, wide = ndtri(1 - tail), stdtrit(share.effective - 1, 1 - tail)
-    excess = max(1.0, share.error**2 / independent)
-    worth = float(max(1.0, count / excess * (normal / wide) ** 2))
-    return worth, max(worth, share.effective)
+    independent = share.mean * (1 - share.mean) / count
+    excess = max(1.0, share.error**2 / independent) if independent else 1.0
+    away = max(0.0, abs(share.mean - level) - 1 / count)  # without ties none
+    # Were as many groups missing as make up the rest, its variance would be that of this part.
+    unseen = away / (level if share.mean < level else 1 - level)
+    worth = max(1.0, 1 / (excess * (wide / normal) ** 2 / count + unseen / share.effective))
+    near = away <= normal * share.error
+    return float(worth), float(max(worth, share.effective) if near else share.effective)
 
 
 def _position(count: float, level: float, chance: float) -> float:

@@ -55,6 +55,31 @@ def test_where_no_case_falls_patients_are_counted(patients, least):
     assert quantile_interval(never[:patients], np.arange(patients), 0.5)[1] == least
 
 
+@pytest.mark.parametrize("level", [0.25, 0.5])
+@pytest.mark.parametrize("last", [math.inf, 0.5])
+def test_slices_that_fall_by_themselves_make_nothing_surer_of_patients(last, level):
+    """They vary as independent cases do, and do not show that none of the patients falls whole."""
+    patients = 4 if level == 0.5 else 8
+    for strays in range(6):
+        values = np.full(20 * patients, last)
+        values[: 17 * strays : 17] = 0.01
+        middle, low, _ = quantile_interval(values, np.arange(20 * patients) // 20, level)
+        assert (middle, low) == (last, 0)
+
+
+def test_nor_do_slices_that_hold_where_all_others_are_fallen():
+    values = np.zeros(80)
+    values[0] = 1
+    assert quantile_interval(values, np.arange(80) // 20, 0.75) == (0, 0, math.inf)
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("groups", [3, 8])
+def test_coverage_is_nominal_of_few_patients_with_stray_slices(groups, level):
+    for falling in (level + 0.01, 1.0):
+        assert simulate_quantile(level, "alike", groups, 300, falling=falling) >= 0.93
+
+
 def test_one_group_says_nothing_about_patients():
     assert quantile_interval([1.0, 2.0], ["a", "a"], 0.5)[0] == 1
     assert math.isnan(quantile_interval([1.0, 2.0], ["a", "a"], 0.5)[1])
