@@ -61,7 +61,7 @@ def _worth(
     """As many independent values would be worth as much, for one end; NaN of fewer than two groups.
 
     Args:
-        below: (N,), the values on that end's side of the quantile.
+        below: (N,), which values lie below the quantile; of the upper end, or are it.
 
     Returns:
         As is estimated, with the estimate's own uncertainty; and the most it may be at that: if
@@ -79,7 +79,7 @@ def _worth(
     independent = share.mean * (1 - share.mean) / count
     excess = max(1.0, share.error**2 / independent) if independent else 1.0
     away = max(0.0, abs(share.mean - level) - 1 / count)  # without ties none
-    # Were as many groups missing as make up the rest, its variance would be that of this part.
+    # Where whole groups make up the rest, this part of the variance is that of groups alike within.
     unseen = away / (level if share.mean < level else 1 - level)
     worth = max(1.0, 1 / (excess * (wide / normal) ** 2 / count + unseen / share.effective))
     near = away <= normal * share.error
