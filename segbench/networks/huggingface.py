@@ -43,6 +43,8 @@ _QUERIES = ("ForUniversalSegmentation", "ForInstanceSegmentation")
 _PROMPTED = ("SamModel", "SamHQModel", "Sam2Model")
 _IMAGE_PART = {"Sam2VideoModel": "Sam2Model"}  # as which SAM 2 is published; one frame has no past
 _INDEX = "model.safetensors.index.json"
+_REMEDY = "--normalize says how its images are scaled"
+_ALONE = "here its images are scaled by --normalize alone"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -70,29 +72,45 @@ def load(path: Path, options: Mapping[str, str], dataset: Dataset, wishes: Wishe
             f"{path} is a {name}, which takes no prompt; leave {', '.join(options)} out"
         )
     body = Semantic(network) if name.endswith(_SEMANTIC) else Queries(network)
-    wishes, said = _scaled(path, wishes)
+    wishes, said = _scaled(path, wishes, channels_seen(wishes.channels, dataset.in_channels))
     model = own_model(body, source_hash(body), dataset, wishes)
     shown = {**facts, "scale": wishes.normalize or "pixels in 0 to 1"}
     return replace(model, shown=shown, said=said, licence=licence)
 
 
-def _scaled(path: Path, wishes: Wishes) -> tuple[Wishes, tuple[str, ...]]:
-    """What is wished for with the scale that the folder says, and what of it is to be told."""
+def _scaled(path: Path, wishes: Wishes, channels: int) -> tuple[Wishes, tuple[str, ...]]:
+    """What is wished for with the scale that the folder says, and what of it is to be told.
+
+    Raises:
+        UserError: ``--normalize`` is not given, and the folder does not say how images of so many
+            channels are scaled.
+    """
     try:
         processor = read_processor(path, _import())
     except UserError as error:
         if wishes.normalize:
             return wishes, (f"{error}; what it does beside scaling is not known",)
-        raise UserError(f"{error}; --normalize says how its images are scaled") from error
+        raise UserError(f"{error}; {_REMEDY}") from error
     if processor is None:
         unsaid = f"no {FLAT} or {NESTED} says how its images are scaled"
         return wishes, () if wishes.normalize else (
             f"{unsaid}: it is shown pixels in 0 to 1; see --normalize",
         )
-    scale = processor.scale()
-    if not wishes.normalize:
-        wishes = replace(wishes, normalize=_shown(*scale))
-    return wishes, processor.left_out()
+    try:
+        scale = processor.scale()
+    except UserError as error:
+        if wishes.normalize:
+            return wishes, (f"{error}; {_ALONE}", *processor.left_out())
+        raise UserError(f"{error}; {_REMEDY}") from error
+    if wishes.normalize:
+        return wishes, processor.left_out()
+    count = max(map(len, scale))
+    if count not in (1, channels):
+        raise UserError(
+            f"{processor.file} scales images of {count} channels, but those that it is shown have "
+            f"{channels}; --channels changes that, or {_REMEDY}"
+        )
+    return replace(wishes, normalize=_shown(*scale)), processor.left_out()
 
 
 def _prompted(

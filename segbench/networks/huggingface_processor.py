@@ -9,7 +9,7 @@ of several parts saves the settings in ``processor_config.json``, under its name
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from segbench.atomic import read_regular
 from segbench.errors import UserError
+from segbench.networks.channels import RGB
 
 NESTED, FLAT = "processor_config.json", "preprocessor_config.json"
 _PART = "image_processor"
-_BLACK, _WHITE, _COLOUR = (0, 0, 0), (255, 255, 255), (255, 128, 64)
 _SIDE = 64
 _DONE = ("do_rescale", "do_normalize", "do_convert_rgb")  # here, as there
 _TOLD = {  # what the rest does, and the key of its size
@@ -46,29 +46,40 @@ class ImageProcessor:
     process: Callable[..., Any]
 
     def scale(self) -> tuple[list[float], list[float]]:
-        """Mean and deviation of each channel's pixels in [0, 1], by what becomes of three colours.
+        """Mean and deviation of pixels in [0, 1], by what becomes of three colours.
+
+        One number where all channels have the same.
 
         Raises:
             UserError: it turns the channels round, or does something else than to scale them.
         """
-        black, white, other = (self._seen(colour) for colour in (_BLACK, _WHITE, _COLOUR))
+        channels = self._channels()
+        colour = np.linspace(64, 200, channels).astype(np.uint8)  # no two channels the same
+        black, white, other = map(self._seen, (0 * colour, 0 * colour + 255, colour))
         with np.errstate(all="ignore"):
             std = 1 / (white - black)
             mean = -black * std
-            expected = (np.array(_COLOUR) / 255 - mean) / std
-            turned = (np.array(_COLOUR[::-1]) / 255 - mean) / std
-        if np.isfinite(expected).all() and np.allclose(other, turned, rtol=1e-3, atol=1e-4):
+            expected = (colour / 255 - mean) / std
+            turned = (colour[::-1] / 255 - mean) / std
+        bgr = channels == RGB and np.isfinite(expected).all()
+        if bgr and np.allclose(other, turned, rtol=1e-3, atol=1e-4):
             raise UserError(f"{self.file} asks for BGR images")
         if not np.allclose(other, expected, rtol=1e-3, atol=1e-4) or min(std) <= 0:
             raise UserError(f"{self.file} does not scale images by a mean and a deviation")
         return _short(mean), _short(std)
 
-    def _seen(self, colour: Sequence[int]) -> NDArray[np.float64]:
+    def _channels(self) -> int:
+        """Of the pictures that it is for: as many as it lists numbers, else red, green and blue."""
+        said = (self.settings.get(key) for key in ("image_mean", "image_std"))
+        return max((len(one) for one in said if isinstance(one, list | tuple)), default=0) or RGB
+
+    def _seen(self, colour: NDArray[np.uint8]) -> NDArray[np.float64]:
         """What a pixel of a colour becomes, (C,), where a picture is neither cut nor padded."""
         picture = np.full((_SIDE, _SIDE, len(colour)), colour, np.uint8)
+        told: dict[str, Any] = {"return_tensors": "pt", "input_data_format": "channels_last"}
         rest = dict.fromkeys((key for key in self.settings if key in _TOLD), False)
         try:
-            found = self.process(images=picture, return_tensors="pt", **rest)["pixel_values"][0]
+            found = self.process(images=picture, **told, **rest)["pixel_values"][0]
             return np.asarray(found, np.float64)[..., 0, 0].reshape(len(colour))
         except Exception as error:  # of settings that its classes do not expect, anything
             raise _unread(self.file, error) from error
@@ -148,8 +159,9 @@ def read_table(file: Path) -> dict[str, Any]:
 
 
 def _short(numbers: NDArray[np.float64]) -> list[float]:
-    """As they were written, rounding left out."""
-    return [float(f"{number:.6g}") + 0.0 for number in numbers]
+    """As they were written, rounding left out; one where all are the same."""
+    short = [float(f"{number:.6g}") + 0.0 for number in numbers]
+    return short[:1] if len(set(short)) == 1 else short
 
 
 def _place(key: str) -> tuple[int, str]:

@@ -20,11 +20,13 @@ from torch.testing import assert_close
 from segbench.api import Case
 from segbench.cli import main
 from segbench.data import open_dataset
+from segbench.data.in_memory import InMemory
 from segbench.errors import UserError
 from segbench.networks.adapt import adapt_network
 from segbench.networks.huggingface_networks import Prompted
 from segbench.networks.huggingface_processor import read_processor
 from segbench.networks.imported import read_import
+from segbench.networks.own_network import Scale
 from segbench.networks.prompts import Prompt, draw, read_prompt
 from segbench.networks.wishes import Wishes
 from segbench.store.rows import read_rows
@@ -35,11 +37,11 @@ DATA = "phantom-skin:size=32,train_cases=4,test_cases=2"
 GRAY = "phantom-cxr:size=32,train_cases=4,test_cases=2"
 
 
-def segformer() -> Any:
+def segformer(channels: int = 3) -> Any:
     config = transformers.SegformerConfig(
-        num_labels=2, num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
-        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
-        decoder_hidden_size=16,
+        num_channels=channels, num_labels=2, num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1],
+        hidden_sizes=[8, 16], patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2], decoder_hidden_size=16,
     )  # fmt: skip
     return transformers.SegformerForSemanticSegmentation(config)
 
@@ -230,6 +232,66 @@ def test_a_processor_that_turns_channels_round_unasked_is_refused(tmp_path: Path
         found.scale()
 
 
+def other_channels(folder: Path, channels: int, **scale: Any) -> Path:
+    """A network of images of so many channels, and how its processor scales them."""
+    segformer(channels).save_pretrained(folder)
+    said = {"image_processor_type": "SegformerImageProcessor", "do_resize": False, **scale}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return folder
+
+
+@pytest.mark.parametrize(("channels", "mean", "std"), [
+    (1, [0.4], [0.2]), (1, [0.4] * 3, [0.2] * 3), (1, 0.4, 0.2), (3, [0.4], [0.2]),
+    (2, [0.4, 0.5], [0.2, 0.3]), (4, [0.5, 0.4, 0.3, 0.2], [0.25] * 4),
+    (4, [0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4]), (4, [0.4] * 3, [0.2] * 3),
+])  # fmt: skip
+@pytest.mark.parametrize("wished", ["", "mean=0.1,std=0.5"])
+def test_images_of_any_number_of_channels_are_scaled(
+    channels: int, mean: Any, std: Any, wished: str, tmp_path: Path
+) -> None:
+    """As the processor's numbers say, or as ``--normalize`` does."""
+    folder = other_channels(tmp_path / "net", channels, image_mean=mean, image_std=std)
+    images = np.random.default_rng(0).random((2, channels, 32, 32), np.float32)
+    data = InMemory(images, np.zeros((2, 32, 32), np.int64))
+    reference = read_import(f"hf:{folder}", Wishes(normalize=wished))
+    assert reference is not None
+    found = reference.load(data)
+    assert not found.said
+    assert found.normalization is not None
+    scale = Scale(found.normalization, 4)
+    less, over = (np.resize(said, (1, channels, 1, 1)) for said in (mean, std))
+    if wished:
+        less, over = 0.1, 0.5
+    expected = (images - less) / over
+    np.testing.assert_allclose(scale(torch.from_numpy(images)), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_numbers_for_other_channels_than_are_shown_are_the_files(tmp_path: Path) -> None:
+    folder = other_channels(tmp_path / "net", 1)  # ImageNet's three, by its class
+    with pytest.raises(UserError, match=r"config\.json scales images of 3 channels") as caught:
+        loaded(f"hf:{folder}", GRAY)
+    assert "those that it is shown have 1; --channels changes that, or" in str(caught.value)
+    assert loaded(f"hf:{folder}", GRAY, normalize="imagenet")[0].normalization is not None
+    assert loaded(f"hf:{folder}", GRAY, channels="repeat")[0].normalization is not None
+
+
+@pytest.mark.parametrize("said", [
+    {"image_processor_type": "MobileViTImageProcessor"}, {"image_mean": [0.1, 0.2]},
+    {"image_std": [-1, 1, 1]},
+])  # fmt: skip
+def test_a_scale_that_is_not_known_is_told_of_where_another_is_wished_for(
+    said: dict[str, Any], saved: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "net"
+    shutil.copytree(saved / "segformer", folder)
+    _change(folder, "preprocessor_config.json", **said)
+    with pytest.raises(UserError, match="; --normalize says how its images are scaled"):
+        loaded(f"hf:{folder}")
+    found, _ = loaded(f"hf:{folder}", normalize="imagenet")
+    assert "; here its images are scaled by --normalize alone" in found.said[0]
+    assert found.shown["scale"] == "imagenet"
+
+
 def sam_processor(**said: Any) -> Any:
     """For images of 64 x 64."""
     size, pad = {"longest_edge": 64}, {"height": 64, "width": 64}
@@ -242,11 +304,11 @@ def test_of_two_files_that_counts_which_transformers_reads(saved: Path, tmp_path
     shutil.copytree(saved / "sam", folder)
     sam_processor(image_mean=[0.0] * 3, image_std=[0.05] * 3).save_pretrained(folder)
     model, _ = loaded(f"hf:{folder}")
-    assert model.shown["scale"] == "mean=0+0+0,std=0.05+0.05+0.05"
+    assert model.shown["scale"] == "mean=0,std=0.05"
     assert len(model.said) == 1
     (folder / "preprocessor_config.json").unlink()
     alone, _ = loaded(f"hf:{folder}")
-    assert_close(alone.module.std.flatten(), torch.full((3,), 0.05))
+    assert_close(alone.module.std.flatten(), torch.tensor([0.05]))
     (folder / "processor_config.json").unlink()
     assumed, _ = loaded(f"hf:{folder}")
     assert "ImageNet's numbers are taken" in assumed.said[1]
