@@ -25,7 +25,7 @@ from segbench.networks.answers import (
     place_text,
 )
 from segbench.networks.channels import channels_seen, convert_channels, rule_for
-from segbench.networks.fitting import Fit, find_fit, pad
+from segbench.networks.fitting import STRIDES, Fit, find_fit, pad, padded_once
 from segbench.networks.normalize import Normalization
 from segbench.networks.own_network import OwnNetwork, Scale
 from segbench.networks.probabilities import (
@@ -87,12 +87,14 @@ def adapt_network(
     *,
     classes: int | None = None,
     wishes: Wishes = NO_WISHES,
+    strides: Sequence[int] = STRIDES,
 ) -> Adapted:
     """Find out what a network needs for images of these shapes (C, *spatial), and give it.
 
     Args:
         classes: K of the data, which tells logits from features; None where it is not known.
         wishes: of which ``output`` and ``resize_logits`` are heeded here.
+        strides: the multiples that images may be padded to, in the order in which they are tried.
 
     Raises:
         UserError: it takes none of the images at any padding, or it cannot be known which tensor
@@ -102,7 +104,7 @@ def adapt_network(
     network, said = _as_fp32(network.to(device).eval())
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    door = _Door(network, normalization, classes, wishes, said)
+    door = _Door(network, normalization, classes, wishes, said, strides)
     for count in (2, 1):
         try:
             return door.adapted(_probes(shapes, count, device))
@@ -141,6 +143,7 @@ class _Door:
     classes: int | None
     wishes: Wishes
     said: tuple[str, ...]
+    strides: Sequence[int]
 
     def adapted(self, probes: Sequence[Tensor]) -> Adapted:
         wanted = self.normalization
@@ -148,14 +151,16 @@ class _Door:
         scale = scale.to(probes[0].device)
         with torch.no_grad(), no_exit("the network"):
             try:
-                fit = find_fit(self.network, [scale(probe) for probe in probes], self._look)
+                scaled = [scale(probe) for probe in probes]
+                fit = find_fit(self.network, scaled, self._look, self.strides)
             except UserError as error:
                 raise self._explained(error, probes) from error
             found = fit.found
             ask = OwnNetwork(self.network, nn.Identity(), fit.stride, found, fit.alone)
             answers = loud_answers(ask.prediction, pad(scale(probes[0]), fit.stride))
             kind = kind_of_probabilities(answers)
-            padded = [pad(scale(p[: 1 if fit.alone else None]), fit.stride) for p in probes]
+            some = (scale(probe[: 1 if fit.alone else None]) for probe in probes)
+            padded = padded_once(some, fit.stride)
             stripped = without_activation(self.network, padded, found, kind) if kind else None
         inverted: Kind | None = kind if stripped is None else None
         inner = self.network if stripped is None else stripped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,19 +44,21 @@ def find_fit(
     network: Callable[[Tensor], Any],
     probes: Sequence[Tensor],
     look: Callable[[Any, Tensor], Found | None],
+    strides: Sequence[int] = STRIDES,
 ) -> Fit:
     """The smallest padding at which every answer holds a prediction for its images.
 
     Args:
         probes: images (B, C, *spatial), one batch for each shape.
         look: finds the prediction for images in an answer.
+        strides: the multiples that are tried.
 
     Raises:
         UserError: there is none; the sentence says whether type, size or answer is the reason.
         RuntimeError: memory is full.
     """
     reason = ""
-    for stride, padded in _paddings(probes):
+    for stride, padded in _paddings(probes, strides):
         for count in sorted({len(padded[0]), 1}, reverse=True):
             try:
                 found = _ask(network, [images[:count] for images in padded], look)
@@ -76,7 +78,7 @@ def find_fit(
             break  # of another size, however many are asked about
     raise UserError(
         f"it does not accept images of shape {tuple(probes[0].shape)}, nor padded to any of "
-        f"{len(STRIDES)} multiples up to {STRIDES[-1]}: {reason}"
+        f"{len(strides)} multiples up to {strides[-1]}: {reason}"
     )
 
 
@@ -88,14 +90,26 @@ def pad(images: Tensor, stride: int) -> Tensor:
     return F.pad(images, [w for size in reversed(missing) for w in (0, size)], mode="replicate")
 
 
-def _paddings(probes: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
+def padded_once(probes: Iterable[Tensor], stride: int) -> list[Tensor]:
+    """The probes (B, C, *spatial), padded: the first of all that get the same size."""
+    found: dict[tuple[int, ...], Tensor] = {}
+    for images in probes:
+        size = tuple(size + -size % stride for size in images.shape[2:])
+        if size not in found:
+            found[size] = pad(images, stride)
+    return list(found.values())
+
+
+def _paddings(
+    probes: Sequence[Tensor], strides: Sequence[int]
+) -> Iterator[tuple[int, list[Tensor]]]:
     """Each stride that pads the probes to other sizes than those before it."""
     tried = set()
-    for stride in STRIDES:
+    for stride in strides:
         sizes = tuple(-size % stride for images in probes for size in images.shape[2:])
         if sizes not in tried:
             tried.add(sizes)
-            yield stride, [pad(images, stride) for images in probes]
+            yield stride, padded_once(probes, stride)
 
 
 def _ask(

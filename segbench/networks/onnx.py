@@ -98,16 +98,27 @@ class BlackBox(nn.Module):
             kinds = ", ".join(f"{one.name} {one.type}" for one in inputs)
             raise UserError(f"{path} takes {kinds}; expected images alone, tensor(float)")
         self.input, self.shape = inputs[0].name, tuple(inputs[0].shape)
+        fixed = self.shape[0] if self.shape else None
+        self.batch = fixed if isinstance(fixed, int) and fixed > 1 else None
         self.outputs = tuple(output.name for output in self.session.get_outputs())
         self.version = runtime.__version__
         self.no_gradient = ""
 
     def forward(self, images: Tensor) -> Any:
         """Its only output, or all of them by name."""
-        given = {self.input: images.detach().cpu().numpy()}
-        found = [torch.from_numpy(np.ascontiguousarray(a)) for a in self.session.run(None, given)]
-        answers = [answer.to(images.device) for answer in found]
+        batches = torch.split(images.detach().cpu(), self.batch or len(images))
+        parts = zip(*map(self._answers, batches), strict=True)
+        answers = [torch.cat(own).to(images.device) if len(own) > 1 else own[0] for own in parts]
         return answers[0] if len(answers) == 1 else dict(zip(self.outputs, answers, strict=True))
+
+    def _answers(self, images: Tensor) -> list[Tensor]:
+        """To no more images than a batch of its own has, which is filled with the last of them."""
+        count = len(images)
+        lacking = (self.batch or count) - count
+        filled = torch.cat([images, *[images[-1:]] * lacking]) if lacking else images
+        found = self.session.run(None, {self.input: filled.numpy()})
+        answers = [torch.from_numpy(np.ascontiguousarray(one)) for one in found]
+        return [answer[:count] for answer in answers] if lacking else answers
 
 
 def _read(path: Path) -> tuple[bytes, Any]:

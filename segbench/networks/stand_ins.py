@@ -2,13 +2,15 @@
 
 A conversion may be another network at some sizes alone: where a size is odd, and a layer rounds it
 otherwise. So both are asked about images of every shape of the data, padded and on the scale that
-the network gets; where their answers part, the original takes the stand-in's place.
+the network gets; where their answers part, the original takes the stand-in's place. Where the
+original takes only images padded further, the stand-in is shown those too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from segbench.engine.handed import handed
 from segbench.engine.memory import is_out_of_memory
 from segbench.errors import MachineError, UserError
 from segbench.networks.adapt import Adapted, adapt_network
+from segbench.networks.fitting import STRIDES
 from segbench.networks.loaded import LoadedModel, Original
 from segbench.networks.own_network import OwnNetwork
 from segbench.plugins.dataset import load_case
@@ -44,26 +47,38 @@ def adapt_model(
     Raises:
         UserError, MachineError: see ``adapt_network``.
     """
+
+    def adapted(own: LoadedModel, strides: Sequence[int] = STRIDES) -> Adapted:
+        return adapt_network(
+            own.module, shapes, own.normalization, device,
+            classes=classes, wishes=own.wishes, strides=strides,
+        )  # fmt: skip
+
     example: Tensor | None = None
-    while True:
-        original = model.original
+    while (original := model.original) is not None:
+        example = image() if example is None else example
         try:
-            found = adapt_network(
-                model.module, shapes, model.normalization, device,
-                classes=classes, wishes=model.wishes,
-            )  # fmt: skip
+            found = adapted(model)
+            apart = _parted(model, original, found, _examples(shapes, example, device))
+            if apart and apart.refused:
+                padding = adapted(original.instead(apart.words)).stride
+                found = adapted(model, (padding,))
+                apart = _parted(model, original, found, _examples(shapes, example, device))
         except UserError as error:
-            if original is None:
-                raise
             model = original.instead(f"what {original.by} makes of it does not serve: {error}")
             continue
-        if original is None:
-            return model, found
-        example = image() if example is None else example
-        apart = _parted(model, original, found, _examples(shapes, example, device))
         if not apart:
             return model, found
-        model = original.instead(f"what {original.by} makes of it {apart}")
+        model = original.instead(f"what {original.by} makes of it {apart.words}")
+    return model, adapted(model)
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """That two networks are not the same one, in words; and whether the original gave no answer."""
+
+    words: str
+    refused: bool
 
 
 def image_of(dataset: Dataset, case_ids: Iterable[str]) -> Callable[[], Tensor | None]:
@@ -119,12 +134,18 @@ def _of_size(image: Tensor, spatial: tuple[int, ...]) -> Tensor:
 
 def _parted(
     model: LoadedModel, original: Original, found: Adapted, examples: Iterable[Tensor]
-) -> str:
-    """At which images the two answer otherwise, in words; "" where they do at none."""
-    ask = found.module
+) -> _Apart | None:
+    """At which images the two answer otherwise; None where they do at none.
+
+    Of shapes that are padded to the same one, images of the first are asked about.
+    """
+    ask, asked = found.module, set()
     with torch.no_grad():
         for images in examples:
             given = ask.given(images) if isinstance(ask, OwnNetwork) else images
+            if given.shape in asked:
+                continue
+            asked.add(given.shape)
             size = " x ".join(map(str, given.shape[2:]))
             for part in torch.split(given, 1):
                 try:
@@ -133,7 +154,7 @@ def _parted(
                     if is_out_of_memory(error):
                         raise MachineError("the network does not fit in memory") from error
                     reason = str(error).strip().partition("\n")[0]
-                    return f"takes images of {size}, and it does not ({reason})"
+                    return _Apart(f"takes images of {size}, and it does not ({reason})", True)
                 if not alike(*answers):
-                    return f"answers otherwise about images of {size}"
-    return ""
+                    return _Apart(f"answers otherwise about images of {size}", False)
+    return None

@@ -37,8 +37,15 @@ pytest.importorskip("onnxruntime")
 DATA = "phantom-cxr:size=32,train_cases=2,test_cases=2"
 
 
-def model(external: str = "") -> Any:
-    """A 3 x 3 convolution to two classes, its weights in the file or said to be elsewhere."""
+ANY = ("b", "h", "w")
+
+
+def model(external: str = "", sizes: tuple[int | str, ...] = ANY) -> Any:
+    """A 3 x 3 convolution to two classes, its weights in the file or said to be elsewhere.
+
+    Args:
+        sizes: (B, height, width) that it takes.
+    """
     torch.manual_seed(0)
     weight = nn.Conv2d(1, 2, 3, bias=False).weight.detach().numpy()
     tensor = onnx.numpy_helper.from_array(weight, "w")
@@ -49,7 +56,7 @@ def model(external: str = "") -> Any:
             entry = tensor.external_data.add()
             entry.key, entry.value = key, value
     make = onnx.helper
-    shapes = [["b", n, "h", "w"] for n in (1, 2)]
+    shapes = [[sizes[0], n, *sizes[1:]] for n in (1, 2)]
     graph = make.make_graph(
         [make.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])], "net",
         [make.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shapes[0])],
@@ -374,8 +381,66 @@ def test_sizes_that_onnxruntime_refuses_are_padded_for_it(tmp_path: Path) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, "convert", lambda _: Both())
         found, images = scored(f"onnx:{path}", tmp_path / "data", (30, 32))
-    assert "takes images of 30 x 32, and it does not" in found.said[0]
-    assert_close(found.module(images), Both()(images))
+    assert found.model.shown == CONVERTED
+    images.requires_grad_()
+    shown: list[torch.Size] = []
+    (network,) = (part for part in found.module.modules() if isinstance(part, Both))
+    network.register_forward_pre_hook(lambda _, given: shown.append(given[0].shape[2:]))
+    answer = found.module(images)
+    assert shown == [(32, 32)]
+    assert_close(answer, Both()(images))
+    assert answer.requires_grad
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("side", [48, 40])
+def test_a_conversion_serves_for_a_file_of_one_size(batch: int, side: int, tmp_path: Path) -> None:
+    """Of 48 pixels and of so many images at once; smaller images are padded, as for the file."""
+    pytest.importorskip("onnx2torch")
+    path = saved(tmp_path / "net.onnx", sizes=(batch, 48, 48))
+    found, images = scored(f"onnx:{path}", tmp_path / "data", (side, side))
+    assert found.model.shown == CONVERTED
+    answer = found.module(images.requires_grad_())
+    lack = 48 - side
+    padded = nn.functional.pad(images, (0, lack, 0, lack), mode="replicate").detach()
+    theirs = BlackBox(path)(padded.repeat(batch, 1, 1, 1))[:1, :, :side, :side]
+    assert_close(answer.detach(), theirs, atol=1e-5, rtol=1e-4)
+    assert answer.requires_grad
+
+
+def test_a_black_box_of_so_many_images_at_once_takes_any_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx2torch", None)
+    found, _ = scored(
+        f"onnx:{saved(tmp_path / 'net.onnx', sizes=(2, 48, 48))}", tmp_path / "data", (48, 48)
+    )
+    assert BOX in found.model.shown["onnx"]
+    torch.manual_seed(0)
+    net = nn.Conv2d(1, 2, 3, padding=1, bias=False)
+    for count in (1, 2, 3):
+        images = torch.rand(count, 1, 48, 48)
+        assert_close(found.module(images), net(images).detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_sizes_that_are_padded_to_the_same_are_compared_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx2torch")
+    path = exported(tmp_path / "net.onnx", Net())
+    asked: list[tuple[int, ...]] = []
+    answer = BlackBox.forward
+
+    def counted(box: BlackBox, images: torch.Tensor) -> Any:
+        asked.append(tuple(images.shape))
+        return answer(box, images)
+
+    monkeypatch.setattr(BlackBox, "forward", counted)
+    sizes = (31, 45), (31, 46), (32, 45), (32, 46), (36, 45)
+    found, _ = scored(f"onnx:{path}", tmp_path / "data", *sizes)
+    assert found.model.shown == CONVERTED
+    compared = [shape[2:] for shape in asked if shape[0] == 1]
+    assert compared == [(32, 46)] * 2 + [(36, 46)] * 2  # noise, and a part of an image
 
 
 class Both(nn.Module):
