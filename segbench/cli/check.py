@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,10 @@ def command(
 
     if validate:
         for path in validate:
-            console.print(f"{path}: {_validated(path)}", soft_wrap=True)
+            what, *gaps = _validated(path)
+            console.print(f"{path}: {what}", soft_wrap=True)
+            for gap in gaps:
+                console.print(f"Note: {gap}", soft_wrap=True)
         return
     if planned:
         from segbench.cli.evaluation import with_trained
@@ -113,22 +117,25 @@ def command(
         ctx.exit(EXIT_REGRESSION)
 
 
-def _validated(path: Path) -> str:
-    """What a file is, once it is known to be right."""
+def _validated(path: Path) -> Sequence[str]:
+    """What a file is, once it is known to be right, and what it does not say."""
     if path.suffix == ".toml":
         from segbench.evaluation.grid_file import load_grid_file
 
         load_grid_file(path)
-        return "a grid"
+        return ["a grid"]
     from segbench.tables.golden import read_golden
     from segbench.tables.golden_cases import case_file, read_cases
+    from segbench.tables.golden_gaps import by_case, describe_gaps, describe_nameless
     from segbench.tables.verdicts import require_agreement
 
     if path.suffix == ".jsonl":
-        return f"{len(read_cases(path) or {})} scores by case"
+        alone = read_cases(path) or {}
+        return [f"{len(alone)} scores by case", *describe_nameless(alone)]
     rows, cases = read_golden(path), read_cases(case_file(path))
     require_agreement(rows, cases or {})
-    return f"{len(rows)} golden scores" + (f", {len(cases)} of them by case" if cases else "")
+    own = f", {by_case(rows, cases)} of them by case" if cases else ""
+    return [f"{len(rows)} golden scores{own}", *describe_gaps(rows, cases)]
 
 
 def _update(golden: Path, workspace: Workspace) -> str:

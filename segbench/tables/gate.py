@@ -9,8 +9,9 @@ from pandas import DataFrame
 
 from segbench.api import Tables
 from segbench.tables.averages import SUBJECT
-from segbench.tables.golden import MARKS, UNKNOWN, golden_table
-from segbench.tables.golden_cases import Key, Scores, hold_contents, scores_by_case
+from segbench.tables.golden import MARKS, golden_table
+from segbench.tables.golden_cases import Key, Scores, scores_by_case
+from segbench.tables.golden_gaps import describe_gaps
 from segbench.tables.golden_pairs import TESTED
 from segbench.tables.stuck import SIGNS, judge_alone
 from segbench.tables.verdicts import FAILURES, MARKED, NOISE, compare_golden
@@ -23,7 +24,7 @@ class Gate:
     Attributes:
         comparison: from ``compare_golden``.
         remarks: sentences on no score alone: why attacks are held to be stuck, what so few groups
-            cannot tell, and what an older golden file cannot.
+            cannot tell, and what a golden file cannot.
     """
 
     comparison: DataFrame
@@ -68,7 +69,7 @@ def hold_gate(
     now = scores_by_case(tables) if then else None
     comparison = compare_golden(golden_table(tables), golden, tolerance, now=now, then=then)
     return Gate(
-        comparison, [*_reasons(tables, comparison), *_few(comparison), *_unknown(golden, then)]
+        comparison, [*_reasons(tables, comparison), *_few(comparison), *describe_gaps(golden, then)]
     )
 
 
@@ -94,23 +95,4 @@ def _few(comparison: DataFrame) -> Iterator[str]:
             f"{len(untested)} of {len(comparison)} scores rest on {many}, and fewer than {TESTED} "
             "groups' worth of cases cannot tell a large fall from chance: the tolerance alone "
             "decides on these, so that chance may close the gate"
-        )
-
-
-def _unknown(golden: DataFrame, then: Mapping[Key, Scores] | None) -> Iterator[str]:
-    """What a golden file does not say that today's are written with."""
-    if (golden[MARKS] == UNKNOWN).any():
-        yield (
-            "the golden file does not say which of its scores were marked as not to be trusted, so "
-            "that no score fails for being so today; `segbench check --update` writes one that does"
-        )
-    if not then:
-        yield (
-            "no cases lie beside the golden file, so that means alone are compared, and other data "
-            "under the same names pass for the same; `segbench check --update` writes them"
-        )
-    elif not hold_contents(then):
-        yield (
-            "the golden file's cases are known by name alone, so that other data under the same "
-            "names pass for the same; `segbench check --update` writes their contents too"
         )

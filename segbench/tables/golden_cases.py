@@ -92,11 +92,6 @@ def _contents(rows: DataFrame) -> dict[tuple[str, str, str], str]:
     return {tuple(own): content[:_DIGITS] for *own, content in distinct(rows, keys)}
 
 
-def hold_contents(scores: Mapping[Key, Scores]) -> bool:
-    """Whether every case of a case file is known by more than its name."""
-    return all(all(point.contents) for point in scores.values())
-
-
 def write_cases(path: Path, scores: Mapping[Key, Scores]) -> None:
     """Write the case file, sorted and rounded.
 

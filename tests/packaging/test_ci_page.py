@@ -83,7 +83,7 @@ def test_a_golden_file_whose_cases_say_something_else_is_not_valid(tmp_path):
     golden = tmp_path / "golden.csv"
     case_file(golden).write_bytes(case_file(kept).read_bytes())
     golden.write_bytes(kept.read_bytes())
-    assert _validated(golden).endswith("of them by case")
+    assert _validated(golden)[0].endswith("of them by case")
     rows = read_golden(golden)
     write_golden(golden, rows.assign(value=rows["value"] / 2))
     with pytest.raises(UserError, match="its cases"):

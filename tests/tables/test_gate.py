@@ -7,13 +7,15 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from segbench.api.marks import CONSTANT, TRAINED
-from segbench.cli import gate_formats
+from segbench.cli import gate_formats, main
 from segbench.tables.build import build_tables
 from segbench.tables.gate import Gate, hold_gate
 from segbench.tables.golden import golden_table, read_golden, write_golden
 from segbench.tables.golden_cases import case_file, read_cases, scores_by_case, write_cases
+from segbench.tables.golden_gaps import describe_gaps
 
 KEPT = Path(__file__).parents[2] / "reports/golden/jsrt-standard.csv"
 CASES = 20
@@ -196,3 +198,46 @@ def test_every_format_tells_of_doubt(tables, against):
     assert [line.split()[0] for line in lines] == ["::warning"] * 4 + ["::notice"] * 3
     assert json.loads(gate_formats.badge(older))["color"] == "yellow"
     assert not ET.fromstring(gate_formats.junit(older)).findall("testcase/failure")
+
+
+def _keep_lines(path, keep) -> None:
+    """Of a case file the first line, its cases, and those of its points that are to be kept."""
+    head, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([head, *filter(keep, lines)]))
+
+
+def test_scores_that_have_no_cases_are_counted(tables, against, tmp_path):
+    """By the gate and by who only reads the file: of these other data pass, and it is said."""
+    assert not against(tables(), tables()).remarks
+    golden = tmp_path / "golden.csv"
+    _keep_lines(case_file(golden), lambda line: '"dice"' in line)
+    gate = hold_gate(tables(contents="f"), read_golden(golden), read_cases(case_file(golden)), 0.01)
+    assert verdicts(gate) == ["ok", "ok"]  # of Jaccard, which has none
+    assert gate.failed == 2
+    (remark,) = gate.remarks
+    assert remark.startswith("the cases beside the golden file lack 2 of its 4 scores")
+    said = _validate(golden)
+    assert "4 golden scores, 2 of them by case" in said
+    assert "Note: the cases beside the golden file lack 2 of its 4 scores" in said
+
+
+def test_scores_with_cases_of_no_content_are_counted(tables, against, tmp_path):
+    against(tables(), tables())
+    golden = tmp_path / "golden.csv"
+    head, *lines = case_file(golden).read_text().splitlines()
+    cases = json.loads(head)
+    cases["cases"][3][2] = ""
+    one = json.loads(lines[0])
+    one["values"][3] = None
+    lines[0] = json.dumps(one)  # of this point that case has no score
+    case_file(golden).write_text("\n".join([json.dumps(cases), *lines]) + "\n")
+    then = read_cases(case_file(golden))
+    (remark,) = describe_gaps(read_golden(golden), then)
+    assert "cases, of 3 of 4 scores, are known by name alone" in remark
+    assert "of 3 of 4 scores, are known by name alone" in _validate(case_file(golden))
+
+
+def _validate(path) -> str:
+    result = CliRunner().invoke(main, ["check", "--validate", str(path)])
+    assert result.exit_code == 0
+    return " ".join(result.output.split())

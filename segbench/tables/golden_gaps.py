@@ -1,0 +1,58 @@
+"""What a golden file and its cases do not say, though those of today's segbench do, in sentences.
+
+Each is of scores that pass although something about them is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pandas import DataFrame
+
+from segbench.tables.golden import MARKS, UNKNOWN, row_key
+from segbench.tables.golden_cases import Key, Scores
+
+_UPDATE = "`segbench check --update` writes"
+_SAME = "other data under the same names pass for the same"
+
+
+def describe_gaps(golden: DataFrame, then: Mapping[Key, Scores] | None) -> Iterator[str]:
+    """What no score of a golden file can fail for, as nobody wrote it down, and of how many.
+
+    Args:
+        golden: from ``read_golden``.
+        then: its scores by case, None where there are none.
+    """
+    if (golden[MARKS] == UNKNOWN).any():
+        yield (
+            "the golden file does not say which of its scores were marked as not to be trusted, so "
+            f"that no score fails for being so today; {_UPDATE} one that does"
+        )
+    if not then:
+        yield (
+            "no cases lie beside the golden file, so that means alone are compared, and "
+            f"{_SAME}; {_UPDATE} them"
+        )
+        return
+    if lacking := len(golden) - by_case(golden, then):
+        yield (
+            f"the cases beside the golden file lack {lacking} of its {len(golden)} scores, so that "
+            f"of these the means alone are compared, and {_SAME}; {_UPDATE} them"
+        )
+    yield from describe_nameless(then)
+
+
+def by_case(golden: DataFrame, then: Mapping[Key, Scores]) -> int:
+    """How many scores of a golden file its cases have."""
+    return sum(row_key(row) in then for row in golden.to_dict("records"))
+
+
+def describe_nameless(then: Mapping[Key, Scores]) -> Iterator[str]:
+    """Of how many scores there are cases that are known by no content."""
+    nameless = sum(not all(point.contents) for point in then.values())
+    if nameless:
+        what = "" if nameless == len(then) else f", of {nameless} of {len(then)} scores,"
+        yield (
+            f"the golden file's cases{what} are known by name alone, so that {_SAME}; {_UPDATE} "
+            "their contents too"
+        )
