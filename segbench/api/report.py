@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,13 +69,22 @@ def _nothing() -> DataFrame:
 
 
 RIVALS = ["attack", "attack_params", "over"]
-"""What points of curves must have in common for one to be the best of them."""
+"""What lines of a summary, or points of curves, have in common where one may be the best of them.
+
+Those of a worst are best marked by ``best_points``, which does not ask what else a curve has met.
+"""
+
+SELECTED_BY = "selected by"
+"""Among the parameters of a worst of several attacks: the metric by which it is the worst."""
 
 _CURVE = ("dataset", "split", "model", "budget_kind", "attack", "attack_params")
 
 
 def best_points(curves: DataFrame) -> Callable[[Mapping[Any, Any], str], bool]:
     """Whether a curve's point is the best of two or more: the same attack, on the same cases.
+
+    Of a worst, what each case has met by then is in ``over``; what its curve met elsewhere, and is
+    called by, does not matter.
 
     Args:
         curves: ``Tables.curves``.
@@ -84,7 +94,12 @@ def best_points(curves: DataFrame) -> Callable[[Mapping[Any, Any], str], bool]:
         has a higher mean Jaccard, and there are others.
     """
     jaccard = curves[curves["metric"] == "jaccard"]
-    rivals = jaccard.groupby(["dataset", "split", "budget_kind", "budget", *RIVALS])["mean"]
+    kinds = jaccard[["attack", "attack_params"]].drop_duplicates()
+    threats = {key: _threat(*key) for key in kinds.itertuples(index=False, name=None)}
+    keys = zip(jaccard["attack"], jaccard["attack_params"], strict=True)
+    jaccard = jaccard.assign(threat=[threats[key] for key in keys])
+    alike = ["dataset", "split", "budget_kind", "budget", "threat", "over"]
+    rivals = jaccard.groupby(alike)["mean"]
     first = (jaccard["mean"] == rivals.transform("max")) & (rivals.transform("size") > 1)
     best = {*jaccard.loc[first, [*_CURVE, "eps"]].itertuples(index=False, name=None)}
 
@@ -92,6 +107,12 @@ def best_points(curves: DataFrame) -> Callable[[Mapping[Any, Any], str], bool]:
         return (*(line[name] for name in _CURVE), "0" if point == "clean" else point) in best
 
     return is_best
+
+
+def _threat(attack: str, params: str) -> str:
+    """What was done to the cases of a curve, as far as ``over`` does not tell it."""
+    facts = json.loads(params)
+    return str(facts.get("where", "")) if SELECTED_BY in facts else f"{attack} {params}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +127,8 @@ class Tables:
         curves: one row per model, data set, attack and budget: mean, interval, drop, cases; the
             worst of several attacks is one more. ``over`` is equal where two points of one attack
             are over the same cases, and these, for a worst, have met the same.
-        summary: one row per model, data set and attack: one column per eps, area under the curve.
+        summary: one row per model, data set and attack: one column per eps, area under the curve;
+            ``over`` is equal where two curves of one attack are, at every point.
         distances: one row per minimum-norm attack: the median and quartiles of its distances, and
             how many cases fell.
         falls: one row per case of such an attack and attack seed: the distance at which it fell,

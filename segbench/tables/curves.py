@@ -103,6 +103,7 @@ def summarise(curves: DataFrame) -> DataFrame:
         for eps, budget, *ends in zip(*(part[name] for name in _ENDS), strict=True):
             name = eps if budget else CLEAN
             line |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        line["over"] = _over_all(part["eps"], part["over"])
         line |= {
             "largest_eps": budgets[-1],
             "relative_drop": part["relative_drop"][-1] if budgets[-1] else math.nan,
@@ -117,7 +118,9 @@ def summarise(curves: DataFrame) -> DataFrame:
     names = [CLEAN, *_eps_in_order(jaccard)]
     points = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     ends = ["largest_eps", "relative_drop", "worst_decile", "auc", "half_eps", "precision"]
-    return DataFrame(lines, columns=[*curve, "cases", "groups", *points, *ends, "marks", "doubt"])
+    return DataFrame(
+        lines, columns=[*curve, "cases", "over", "groups", *points, *ends, "marks", "doubt"]
+    )
 
 
 def _with_starts(
@@ -182,6 +185,14 @@ def _over(
     total = np.zeros(points, np.uint64)
     np.add.at(total, where[defined], alike[defined])
     return np.array([f"{number:016x}" for number in total.tolist()], object)
+
+
+def _over_all(eps: Sequence[str], over: Sequence[str]) -> str:
+    """What a curve is over: the same as each of its points where these are over the same."""
+    if len(set(over)) == 1:
+        return over[0]
+    points = [f"{name} {own}" for name, own in zip(eps, over, strict=True)]
+    return f"{hash_array(np.array([' '.join(points)], object))[0]:016x}"
 
 
 def _columns(

@@ -14,7 +14,7 @@ from segbench.tables.averages import SUBJECT
 from segbench.tables.curves import draw_curves
 from segbench.tables.texts import plain_texts, tidy
 from segbench.tables.trainings import met_by_all, networks_of, trainings_on
-from segbench.tables.worst import MET
+from segbench.tables.worst import name_by_points
 
 _POINT = [
     "dataset", "dataset_fingerprint", "split", "attack", "attack_params", "budget_kind", "budget",
@@ -27,7 +27,8 @@ def spread_over_seeds(
 ) -> DataFrame:
     """One row per network of several seeds and point of its curves; no rows if there is none.
 
-    Of what all its trainings on these data have met: the same points, on the same cases.
+    Of what all its trainings on these data have met: the same points, on the same cases. A worst
+    is named by what was met at these, and not by what else one training has.
 
     Args:
         cases: one row per case, the worst of several attacks as further ones.
@@ -43,9 +44,8 @@ def spread_over_seeds(
     if not shared.all():
         network = networks_of(cases, trainings)
         own = cases.assign(network=network)[(network != "") & shared]
-        curves = (
-            plain_texts(draw_curves(tidy(_named_alike(own)), SUBJECT)) if len(own) else curves[:0]
-        )
+        named = tidy(name_by_points(own.reset_index(drop=True), SUBJECT))
+        curves = plain_texts(draw_curves(named, SUBJECT)) if len(own) else curves[:0]
     network = networks_of(curves, trainings)
     part = curves[network != ""].assign(model=network[network != ""])
     points = part.groupby(["model", *_POINT], sort=True)
@@ -54,13 +54,3 @@ def spread_over_seeds(
     spread["cases"] = points["cases"].min()
     several: DataFrame = spread[spread["seeds"] > 1].reset_index()
     return several
-
-
-def _named_alike(cases: DataFrame) -> DataFrame:
-    """The worst of the same attacks is called the same, whatever else some training has met."""
-    worst = (cases[MET] > 0).to_numpy()
-    keys = ["network", "dataset", "dataset_fingerprint", "split", "attack_params", "budget_kind"]
-    texts = cases["attack"].astype("str")
-    alike = texts[worst].groupby([cases.loc[worst, key] for key in keys], observed=True)
-    texts[worst] = alike.transform("min")  # "worst of 2" comes before "worst of up to 2"
-    return cases.assign(attack=texts).reset_index(drop=True)

@@ -23,7 +23,7 @@ from segbench.tables.worst import MET
 
 Data = tuple[str, ...]
 _DATA = ["dataset", "dataset_fingerprint", "split"]
-_POINT = ["attack_params", "budget_kind", "budget"]
+_POINT = ["attack", "attack_params", "budget_kind", "budget"]
 _CHECKPOINT = re.compile(r"(?P<network>.+@.+)#(?P<seed>\d+)")
 
 
@@ -95,7 +95,7 @@ def met_by_all(cases: DataFrame, trainings: Mapping[Data, Mapping[str, str]]) ->
     """Whether all trainings of a row's network on its data have that point of that case (N,).
 
     True of a network with one seed there. Of the worst of several attacks a case has the same
-    where it has met the same.
+    where it has met the same by then, whatever the worst is called, by all that its curve has met.
     """
     network = networks_of(cases, trainings)
     ours, shared = network != "", np.ones(len(cases), bool)
@@ -105,8 +105,10 @@ def met_by_all(cases: DataFrame, trainings: Mapping[Data, Mapping[str, str]]) ->
     if MET not in own:
         own = own.assign(**{MET: np.uint64(0)})
     own = own.assign(worst=own[MET] > 0)
-    own = own.assign(by=by_key(own, ["attack", "worst"], lambda by, worst: "" if worst else by))
-    met = number_of(own, ["network", *_DATA, "by", *_POINT, "case_id", MET])
+    for name in ("attack", "attack_params"):
+        plain = by_key(own, [name, "worst"], lambda text, worst: "" if worst else text)
+        own = own.assign(**{name: plain})
+    met = number_of(own, ["network", *_DATA, *_POINT, "case_id", MET])
     whose = number_of(own, ["network", *_DATA])
     sizes = [
         Counter(trainings[tuple(map(str, data))].values())[name]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
 from pandas.util import hash_array
 
+from segbench.api.report import SELECTED_BY
 from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import CLEAN, eps_names, is_rounded
 from segbench.plugins.where import WHERE, where_of
@@ -58,12 +59,11 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         subject: the columns that name a model and its data.
     """
     slim = _slim(cases, subject)
-    searched = slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN) & (slim["budget"] > 0)
-    bounded = slim[searched & (by_key(slim, ["attack_params"], rounding) == "")]
+    bounded = slim[_is_bounded(slim)]
     if bounded.empty:
         return cases.iloc[:0].assign(found_at=0.0, credited="[]", met=np.uint64(0), row=0)
     bounded = bounded.assign(where=by_key(bounded, ["attack_params"], where_of))
-    bounded = bounded.assign(part=number_of(bounded, ["subject", "budget_kind", "where"]))
+    bounded = bounded.assign(part=number_of(bounded, _PART))
     bounded = bounded.assign(point=number_of(bounded, ["part", "budget"]))
     points = _describe_points(bounded)
     own = _lowest_of_each(bounded).merge(points, on="point")
@@ -77,6 +77,44 @@ def worst_cases(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 _CHANGED = ["attack", "attack_params", "budget_kind", "budget", "target_jaccard"]
 _FURTHER = [FOUND_AT, CREDITED, MET, ROW]
+_PART = ["subject", "budget_kind", "where"]
+
+
+def name_by_points(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
+    """The same, each worst named by whatever the points that it has are credited to.
+
+    Args:
+        cases: attacks as they are (``met`` is 0), and of their worst the points that were kept.
+        subject: the columns that name a model and its data.
+    """
+    slim = cases[["attack", "attack_params", "budget_kind", "budget", "case_id", MET]]
+    slim = slim.assign(
+        subject=number_of(cases, subject),
+        where=by_key(cases, ["attack_params"], where_of),
+        row=range(len(cases)),
+    )
+    slim = slim.assign(part=number_of(slim, _PART))
+    worst = slim[slim[MET] > 0]
+    if worst.empty:
+        return cases
+    farthest = worst.groupby(["part", "case_id"], observed=True)["budget"].max().rename("farthest")
+    under = slim[(slim[MET] == 0) & _is_bounded(slim)].join(farthest, on=["part", "case_id"])
+    under = under[under["budget"] <= under["farthest"]]  # none of a case that has no point
+    under = under.assign(point=number_of(under, ["part", "budget"]))
+    named = _describe_points(under).merge(under[["point", "part"]].drop_duplicates(), on="point")
+    named = named.drop_duplicates("part").set_index("part")
+    renamed = {}
+    for name in ("attack", "attack_params"):
+        texts = cases[name].astype("str").to_numpy(object, copy=True)
+        texts[worst["row"].to_numpy()] = worst["part"].map(named[name]).to_numpy(object)
+        renamed[name] = texts
+    return cases.assign(**renamed)
+
+
+def _is_bounded(slim: DataFrame) -> Series[bool]:
+    """Which rows are of attacks within a norm, whose images lie in their ball."""
+    searched = slim["budget_kind"].isin(KINDS) & (slim["attack"] != CLEAN) & (slim["budget"] > 0)
+    return searched & (by_key(slim, ["attack_params"], rounding) == "")
 
 
 def _slim(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
@@ -122,7 +160,7 @@ def _uneven_points(bounded: DataFrame) -> NDArray[np.bool_]:
 
 def describe_attacks(attacks: Sequence[Attack], *, even: bool = True) -> tuple[str, str]:
     """Label and parameters of the worst of those attacks."""
-    facts: dict[str, Any] = {"attacks": [name for name, _ in attacks], "selected by": SELECTING}
+    facts: dict[str, Any] = {"attacks": [name for name, _ in attacks], SELECTED_BY: SELECTING}
     several = name_worst(len(attacks), even)
     if where := where_of(attacks[0][1]):
         facts, several = {**facts, WHERE: where}, f"{several}, where={where}"

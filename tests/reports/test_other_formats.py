@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from segbench.api import Picture, best_points
+from segbench.api import RIVALS, Picture, best_points
 from segbench.plugins.naming import point_names
 from segbench.plugins.registry import load
 from segbench.tables.build import build_tables
@@ -156,6 +156,53 @@ def test_the_best_worst_is_one_of_networks_of_which_each_case_met_the_same(grid_
     assert sum(few) == 1  # both met less on the same cases
     other = {"a@jsrt#0": some[:2], "b@jsrt#0": some[1:]}
     assert not any(met(lambda r: r["attack"] != "ifgsm" or r["case_id"] in other[r["model"]]))
+
+
+def test_the_best_worst_is_marked_whatever_else_one_of_the_networks_has_met(grid_rows, frame):
+    rows = grid_rows(models=("a@jsrt#0", "b@jsrt#0"))
+
+    def marked(rows):
+        tables = build_tables(frame(rows))
+        is_best, points = best_points(tables.curves), point_names(tables.summary)
+        lines = tables.summary[tables.summary["attack"].str.startswith("worst")]
+        assert len(lines) == 2
+        return {(line["model"], p) for line in lines.to_dict("records") for p in points
+                if is_best(line, p)}  # fmt: skip
+
+    alike = marked(rows)
+    assert {point for _, point in alike} == {"clean", "2/255", "8/255"}
+    last = ("a@jsrt#0", "pgd", 8 / 255)
+    further = [
+        r | {"attack": "sea", "budget": 16 / 255, "jaccard": 0.0}
+        for r in rows
+        if (r["model"], r["attack"], r["budget"]) == last
+    ]
+    assert marked(rows + further) == alike
+    stronger = [r | {"budget": 2 / 255} for r in further]  # from there on a has met more
+    assert {point for _, point in marked(rows + stronger)} == {"clean"}
+
+
+def test_lines_of_a_summary_are_grouped_by_what_they_must_have_in_common(row, frame):
+    def curve(model, attack, cases, budgets, level):
+        return [
+            row(model=model, weights_sha256=model.encode().hex()[:2] * 32, attack=attack,
+                case_id=case, group_id=case, budget=at / 255, jaccard=level)
+            for case in cases
+            for at in budgets
+        ]  # fmt: skip
+
+    rows = curve("a@jsrt", "pgd", "uvw", (2, 8), 0.8) + curve("b@jsrt", "pgd", "uvw", (2, 8), 0.4)
+    rows += curve("c@jsrt", "pgd", "xyz", (2, 8), 0.9)  # as many cases, and others
+    rows += curve("d@jsrt", "pgd", "uvw", (2,), 0.9) + curve("d@jsrt", "pgd", "uvwx", (8,), 0.9)
+    rows += curve("e@jsrt", "pgd", "uvw", (8,), 0.2)
+    tables = build_tables(frame(rows))
+    groups = tables.summary.groupby(RIVALS)["model"].agg(list)
+    assert sorted(groups) == [["a@jsrt", "b@jsrt", "e@jsrt"], ["c@jsrt"], ["d@jsrt"]]
+    best = tables.summary.groupby(RIVALS)[point_names(tables.summary)].max()
+    for line in tables.summary[tables.summary["model"] == "a@jsrt"].to_dict("records"):
+        assert line["8/255"] == best.loc[tuple(line[name] for name in RIVALS), "8/255"]
+    points = tables.curves.groupby([*RIVALS, "budget", "metric"])["model"].nunique()
+    assert points.max() == 3  # a, b and d at 2/255, or a, b and e at 8/255
 
 
 def test_junit_fails_the_curves_that_are_not_to_be_trusted(row, frame):

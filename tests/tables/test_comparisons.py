@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segbench.metrics.stats import paired_difference
@@ -125,6 +126,26 @@ def test_a_network_of_several_seeds_enters_where_all_of_them_have_a_score(row, f
     assert set(table["cases"]) == {4}
     assert table["difference"].tolist() == pytest.approx([0.15] * 3)
     assert table[["model", "seeds", "seeds_against"]].iloc[0].tolist() == ["b@jsrt#0", 1, 2]
+
+
+def test_the_worst_of_a_pair_is_the_same_whatever_else_one_training_met(row, frame):
+    def met(model, attack, at, level):
+        facts = {"model": model, "weights_sha256": model[0].encode().hex() * 31 + f"0{model[-1]}"}
+        facts |= {"attack": attack, "budget": at / 255, "jaccard": level}
+        return [row(**facts, case_id=f"c{n}", group_id=f"c{n}") for n in range(3)]
+
+    rows = [
+        r
+        for model, less in (("a@jsrt#0", 0.0), ("a@jsrt#1", 0.1), ("b@jsrt#0", 0.3))
+        for attack, at, level in (("fgsm", 1, 0.6), ("apgd", 1, 0.65), ("apgd", 2, 0.5))
+        for r in met(model, attack, at, level - less)
+    ]
+    expected = build_tables(frame(rows)).comparisons
+    worst = expected[expected["attack"].str.startswith("worst")]
+    assert worst["difference"].tolist() == pytest.approx([0.25])
+    further = met("a@jsrt#1", "pgd", 8, 0.1) + met("b@jsrt#0", "pgd", 16, 0.0)
+    found = build_tables(frame(rows + further)).comparisons
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_a_seed_without_any_attack_leaves_the_network_none(row, frame):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 
+import pandas as pd
 import pytest
 
 from segbench.tables.build import build_tables
@@ -108,6 +110,42 @@ def test_a_worst_is_averaged_over_cases_that_met_the_same_under_every_seed(row, 
     worst = seeds.set_index("attack").loc["worst of 2 attacks"]
     assert worst[["mean", "std"]].tolist() == pytest.approx([0.7, 0])
     assert worst[["seeds", "cases"]].tolist() == [2, 3]  # of c0 seed 1 has met less
+
+
+@pytest.mark.parametrize("where", [{}, {"where": "outside"}])
+def test_what_one_training_met_elsewhere_takes_no_mean_of_the_worst_away(row, frame, where):
+    def met(seed, attack, at, level, count=6):
+        facts = {"model": f"{NAME}#{seed}", "weights_sha256": f"{seed:02x}" * 32}
+        facts |= {"attack": attack, "budget": at / 255, "jaccard": level - 0.1 * seed}
+        if attack != "clean":
+            facts["attack_params"] = json.dumps({"steps": 40, **where})
+        else:
+            facts |= {"attack_params": "{}", "budget_kind": "none", "jaccard": 0.9}
+        return [row(**facts, case_id=f"c{n}", group_id=f"c{n}") for n in range(count)]
+
+    scores = {("clean", 0): 0.9, ("fgsm", 1): 0.6, ("apgd", 1): 0.65,
+              ("fgsm", 2): 0.5, ("apgd", 2): 0.35}  # fmt: skip
+    alike = [r for seed in (0, 1) for key, level in scores.items() for r in met(seed, *key, level)]
+
+    def worst(rows):
+        seeds = build_tables(frame(rows)).seeds.query("metric == 'jaccard'")
+        return seeds[seeds["attack"].str.startswith("worst")].reset_index(drop=True)
+
+    expected = worst(alike)
+    assert expected["mean"].tolist() == pytest.approx([0.9, 0.55, 0.3])
+    assert expected["std"].tolist() == pytest.approx([0, 0.1 / math.sqrt(2), 0.1 / math.sqrt(2)])
+    assert {label.partition(",")[0] for label in expected["attack"]} == {"worst of 2 attacks"}
+    of = json.loads(expected["attack_params"][0])["attacks"]
+    assert [name.partition(":")[0] for name in of] == ["apgd", "fgsm"]
+    further = met(1, "pgd", 8, 0.2)
+    pd.testing.assert_frame_equal(worst(alike + further), expected)
+    both = further + met(0, "sea", 8, 0.1)  # neither has met what the other has
+    pd.testing.assert_frame_equal(worst(alike + both), expected)
+    on_some = worst(alike + met(1, "pgd", 1, 0.2, count=2))  # of these cases it has met more
+    assert on_some["cases"].tolist() == [4, 4, 4]
+    pd.testing.assert_frame_equal(
+        on_some.drop(columns="cases"), expected.drop(columns="cases"), check_exact=False
+    )
 
 
 def test_seeds_that_met_the_same_leave_nothing_out(grid_rows, frame):
