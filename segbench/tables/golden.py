@@ -1,7 +1,8 @@
 """The golden file: reference scores, committed, that today's are compared with, see verdicts.py.
 
 A golden row names an attack with all its parameters, so that a changed default is a missing row
-and never a silent comparison of two different attacks. Weights are not part of it: whether newly
+and never a silent comparison of two different attacks. The code of an attack is not part of it: one
+that was edited under the same name, with the same parameters, is compared. Weights are not part of it: whether newly
 trained weights are as good is what the gate is for. The worst over attacks has no row: it is of
 whichever attacks the workspace holds, so that one more would lower it and one fewer raise it; each
 of its attacks has rows of its own.

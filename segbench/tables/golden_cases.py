@@ -3,7 +3,8 @@
 Beside ``golden.csv`` lies ``golden.cases.jsonl``: a line for each data set with its cases and their
 groups and contents, then a line for each point and metric with the scores of these cases in that
 order, rounded to four decimals. A changed score changes one line; ``null`` stands for a case that
-has none. A content is the start of the SHA-256 that rows know a case by; older files hold none.
+has none. A content is the start of the SHA-256 that rows know a case by, and ``seeds`` are those of
+the attack that a score is the mean over; older files hold neither.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from segbench.api import Tables, plain
 from segbench.atomic import read_regular, write_atomically
 from segbench.errors import MachineError, UserError
 from segbench.plugins.naming import attack_spec
+from segbench.tables.minnorm import KIND
 from segbench.tables.texts import by_key, distinct
 
 METRICS = ("jaccard", "dice")
@@ -35,13 +37,15 @@ Key = tuple[str, str, str, str, str, float, str]  # golden.KEY
 class Scores:
     """One point's scores of one metric: ``values`` (N,) of the cases ``case_ids`` and groups.
 
-    And their ``contents``, empty where nobody noted them.
+    And their ``contents``, empty where nobody noted them, and the attack's ``seeds`` in ascending
+    order, none where they are not known.
     """
 
     case_ids: tuple[str, ...]
     groups: tuple[str, ...]
     values: NDArray[np.float64]
     contents: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
 
 
 def rounded(values: ArrayLike) -> NDArray[np.float64]:
@@ -67,13 +71,19 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
     names, groups = ([*cases[name].astype("str")] for name in ("case_id", "group_id"))
     values = {metric: cases[metric].to_numpy(np.float64) for metric in METRICS}
     lines = cases[keys].iloc[starts].astype(dict.fromkeys(keys[:-1], "str"))
-    versions = cases["dataset_fingerprint"].iloc[starts].astype("str")
-    contents = _contents(tables.rows)
+    subjects = cases[["network_sha256", "dataset_fingerprint"]].iloc[starts].astype("str")
+    contents, seeds = _contents(tables.rows), _seeds(tables.rows)
     found: dict[Key, Scores] = {}
-    for key, version, start, stop in zip(
-        lines.itertuples(index=False, name=None), versions, starts.tolist(), stops, strict=True
+    for key, subject, start, stop in zip(
+        lines.itertuples(index=False, name=None),
+        subjects.itertuples(index=False, name=None),
+        starts.tolist(),
+        stops,
+        strict=True,
     ):
-        own, split = names[start:stop], key[2]
+        own, (_, version), split = names[start:stop], subject, key[2]
+        point = *subject, *key[2:4]
+        drawn = seeds.get((*point, *key[4:]), seeds.get((*point, KIND), set()))
         there = tuple(contents.get((version, split, name), "") for name in own)
         texts: Any = [plain(text) for text in key[:-1]]
         for metric in METRICS:
@@ -81,7 +91,7 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
             if np.isnan(scores).all():
                 continue
             found[(*texts, float(key[-1]), metric)] = Scores(
-                tuple(own), tuple(groups[start:stop]), scores, there
+                tuple(own), tuple(groups[start:stop]), scores, there, tuple(sorted(drawn))
             )
     return found
 
@@ -90,6 +100,17 @@ def _contents(rows: DataFrame) -> dict[tuple[str, str, str], str]:
     """The content of every case, by data set, split and name."""
     keys = ["dataset_fingerprint", "split", "case_id", "case_sha256"]
     return {tuple(own): content[:_DIGITS] for *own, content in distinct(rows, keys)}
+
+
+def _seeds(rows: DataFrame) -> dict[tuple[Any, ...], set[int]]:
+    """The attack seeds of every point; of a minimum-norm attack, with its kind, of all points."""
+    keys = ["network_sha256", "dataset_fingerprint", "split", "attack", "attack_params"]
+    found: dict[tuple[Any, ...], set[int]] = {}
+    for line in distinct(rows, [*keys, "budget_kind", "budget", "seed"]):
+        *subject, attack, params, kind, budget, seed = line
+        at = (kind,) if kind == KIND else (kind, budget)
+        found.setdefault((*subject, attack_spec(attack, params), *at), set()).add(int(seed))
+    return found
 
 
 def write_cases(path: Path, scores: Mapping[Key, Scores]) -> None:
@@ -136,7 +157,8 @@ def read_cases(path: Path) -> dict[Key, Scores] | None:
                 continue
             kind, budget = line["budget"]
             key = (str(line["model"]), *where, str(line["attack"]), str(kind), float(budget))
-            found[(*key, str(line["metric"]))] = _scores(line["values"], cases)
+            seeds = tuple(sorted(int(seed) for seed in line.get("seeds", ())))
+            found[(*key, str(line["metric"]))] = _scores(line["values"], cases, seeds)
         except (ValueError, KeyError, TypeError, UnboundLocalError) as error:
             raise UserError(
                 f"line {number} of {path} is not one of a golden file's cases ({error}); "
@@ -153,6 +175,7 @@ def _line(key: Key, scores: Scores, names: list[str]) -> dict[str, Any]:
         "attack": key[3],
         "budget": [key[4], key[5]],
         "metric": key[6],
+        "seeds": scores.seeds,
         "values": [None if math.isnan(value) else value for value in rounded(values).tolist()],
     }
 
@@ -161,7 +184,9 @@ def _case(name: str, group: str, content: str = "") -> tuple[str, str, str]:
     return str(name), str(group), str(content)
 
 
-def _scores(values: list[float | None], cases: list[tuple[str, str, str]]) -> Scores:
+def _scores(
+    values: list[float | None], cases: list[tuple[str, str, str]], seeds: tuple[int, ...]
+) -> Scores:
     """The cases that have a score, which lies in [0, 1]."""
     there = [
         (*case, float(value))
@@ -171,4 +196,4 @@ def _scores(values: list[float | None], cases: list[tuple[str, str, str]]) -> Sc
     if any(not 0 <= value <= 1 for *_, value in there):
         raise ValueError("a score is not between 0 and 1")
     names, groups, contents, scores = zip(*there, strict=True) if there else ((), (), (), ())
-    return Scores(tuple(names), tuple(groups), np.array(scores, np.float64), tuple(contents))
+    return Scores(tuple(names), tuple(groups), np.array(scores, np.float64), contents, seeds)

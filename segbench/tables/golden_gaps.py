@@ -1,10 +1,11 @@
 """What a golden file and its cases do not say, though those of today's segbench do, in sentences.
 
-Each is of scores that pass although something about them is not known.
+Each is of scores that pass although something about them is not known, or is not as it was then.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from pandas import DataFrame
@@ -55,4 +56,28 @@ def describe_nameless(then: Mapping[Key, Scores]) -> Iterator[str]:
         yield (
             f"the golden file's cases{what} are known by name alone, so that {_SAME}; {_UPDATE} "
             "their contents too"
+        )
+
+
+def describe_seeds(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> Iterator[str]:
+    """Which scores are means over other attack seeds than then, and of which that is not known.
+
+    Args:
+        now: today's scores by case.
+        then: the golden file's.
+    """
+    pairs = [(now[key].seeds, then[key].seeds) for key in then if key in now]
+    others = Counter(pair for pair in pairs if all(pair) and pair[0] != pair[1])
+    for own, count in others.items():
+        today, before = (", ".join(map(str, seeds)) for seeds in own)
+        yield (
+            f"{count} of {len(pairs)} scores are means over other attack seeds than then: over "
+            f"{today} now, over {before} in the golden file, so that a rise or a fall may be "
+            "theirs; attack with the same seeds, or write the file anew with `segbench check "
+            "--update`"
+        )
+    if unknown := sum(not before for _, before in pairs):
+        yield (
+            f"the golden file does not say over which attack seeds {unknown} of {len(pairs)} "
+            f"scores are means, so that other seeds pass for the same; {_UPDATE} them"
         )

@@ -25,19 +25,23 @@ CASES = 20
 def tables(row, frame):
     """Of 20 patients under one attack at two budgets; ``facts`` are of the larger one alone."""
 
-    def make(jaccard=0.6, depth="cases", contents="", edited=(), facts=None, groups=CASES):
+    def make(
+        jaccard=0.6, depth="cases", contents="", edited=(), facts=None, groups=CASES, seeds=(0,)
+    ):
         rows = [
             row(
                 case_id=(name := f"c{n:02d}"),
                 case_sha256=f"{'edited' * (name in edited)}{contents}{n:016x}",
                 group_id=f"g{n % groups:02d}",
                 budget=budget / 255,
+                seed=seed,
                 jaccard=jaccard - budget / 100,
                 dice=jaccard - budget / 100,
                 **((facts or {}) if budget == 8 else {}),
             )
             for budget in (4, 8)
             for n in range(CASES)
+            for seed in seeds
         ]
         return build_tables(frame(rows), depth=depth)
 
@@ -57,6 +61,8 @@ def against(tmp_path):
             golden.drop(columns="marks").to_csv(path, index=False)
             lines = [json.loads(line) for line in case_file(path).read_text().splitlines()]
             lines[0]["cases"] = [case[:2] for case in lines[0]["cases"]]
+            for line in lines[1:]:
+                del line["seeds"]
             case_file(path).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         return hold_gate(after, read_golden(path), read_cases(case_file(path)), 0.01)
 
@@ -153,7 +159,8 @@ def test_an_older_golden_file_fails_nobody_and_says_what_it_cannot_tell(tables, 
     assert any("known by name alone" in said for said in gate.remarks)
     quiet = against(tables(), tables(contents="f"), older=True)
     assert verdicts(quiet) == ["ok", "ok"]
-    assert len(quiet.remarks) == 2
+    assert len(quiet.remarks) == 3
+    assert "over which attack seeds 4 of 4 scores are means" in quiet.remarks[-1]
 
 
 def test_the_golden_files_of_before_are_read_as_they_are():
@@ -195,7 +202,7 @@ def test_every_format_tells_of_doubt(tables, against):
     assert json.loads(gate_formats.badge(gate))["color"] == "red"
     older = against(tables(), tables(0.7, facts=NO_GRADIENT), older=True)
     lines = [*gate_formats.github_annotations(older, "golden.csv")]
-    assert [line.split()[0] for line in lines] == ["::warning"] * 4 + ["::notice"] * 3
+    assert [line.split()[0] for line in lines] == ["::warning"] * 4 + ["::notice"] * 4
     assert json.loads(gate_formats.badge(older))["color"] == "yellow"
     assert not ET.fromstring(gate_formats.junit(older)).findall("testcase/failure")
 
@@ -241,3 +248,21 @@ def _validate(path) -> str:
     result = CliRunner().invoke(main, ["check", "--validate", str(path)])
     assert result.exit_code == 0
     return " ".join(result.output.split())
+
+
+def test_a_mean_over_other_attack_seeds_is_told_though_it_passes(tables, against):
+    gate = against(tables(seeds=(3, 4)), tables(seeds=(4,)))
+    assert verdicts(gate) == ["ok", "ok"]
+    (remark,) = gate.remarks
+    assert remark.startswith("4 of 4 scores are means over other attack seeds than then: over 4")
+    assert "over 3, 4 in the golden file" in remark
+    assert not against(tables(seeds=(4, 3)), tables(seeds=(3, 4))).remarks
+
+
+def test_points_of_a_minimum_norm_attack_know_its_seeds(row, frame):
+    nearest = {"attack_params": '{"norm": "linf"}', "budget_kind": "min-norm", "budget": 0.5}
+    clean = {"attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+    rows = [row(attack="clean", **clean), row(seed=2), row(attack="alma", seed=5, **nearest)]
+    scores = scores_by_case(build_tables(frame(rows), depth="cases"))
+    seeds = {key[3].partition(":")[0]: point.seeds for key, point in scores.items()}
+    assert seeds == {"clean": (0,), "pgd": (2,), "alma": (5,)}
