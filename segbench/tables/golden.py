@@ -2,10 +2,10 @@
 
 A golden row names an attack with all its parameters, so that a changed default is a missing row
 and never a silent comparison of two different attacks. The code of an attack is not part of it: one
-that was edited under the same name, with the same parameters, is compared. Weights are not part of it: whether newly
-trained weights are as good is what the gate is for. The worst over attacks has no row: it is of
-whichever attacks the workspace holds, so that one more would lower it and one fewer raise it; each
-of its attacks has rows of its own.
+that was edited under the same name, with the same parameters, is compared. Weights are not part of
+it: whether newly trained weights are as good is what the gate is for. The worst over attacks has no
+row: it is of whichever attacks the workspace holds, so that one more would lower it and one fewer
+raise it; each of its attacks has rows of its own.
 
 A row says what spoke against its number, marks and the signs of a stuck attack, each by itself: a
 score that has become doubtful since is no better than it was, however high it is.
