@@ -9,7 +9,6 @@ import click
 
 from segbench.cli.options import workspace_option
 from segbench.errors import UserError
-from segbench.metrics.permutation import LEVEL
 from segbench.plugins.naming import CLEAN
 from segbench.store.workspace import Workspace
 
@@ -44,6 +43,8 @@ def command(first: str, second: str, workspace: Workspace) -> None:
 
 def _shown(lines: DataFrame) -> Iterator[str]:
     """A block per data set, in it one per attack, a line per budget."""
+    from segbench.metrics.permutation import LEVEL
+
     if lines.empty:
         raise UserError("these two networks share no case under the same attack; nothing is paired")
     for (dataset, split), part in lines.groupby(["dataset", "split"], sort=True):
@@ -78,6 +79,8 @@ def _shown(lines: DataFrame) -> Iterator[str]:
 
 
 def _cells(point: dict[Any, Any]) -> Iterator[str]:
+    from segbench.metrics.permutation import LEVEL
+
     told = point["p_holm"] <= LEVEL
     yield "clean" if point["eps"] == "0" else str(point["eps"])
     yield f"{point['difference']:+.3f}{'*' if told else ''}{'°' if point['doubt'] else ''}"
