@@ -134,6 +134,7 @@ def row() -> Callable[..., Row]:
             "class_name": "lung",
             "attack": "pgd",
             "attack_params": '{"restarts": 1, "steps": 40}',
+            "attack_sha256": "ef" * 32,
             "budget_kind": "linf",
             "budget": 8 / 255,
             "seed": 0,

@@ -21,6 +21,7 @@ from segbench.plugins.attack import NamedAttack, load_attack
 from segbench.plugins.naming import WITHIN, attack_spec, quantized_attack
 from segbench.plugins.spec import Spec
 from segbench.store import rowfile
+from segbench.store.records import digest
 
 if TYPE_CHECKING:
     from segbench.evaluation.request import Options
@@ -72,6 +73,20 @@ def transfer_facts(attack: NamedAttack, workspace: Workspace) -> dict[str, Any]:
     return attack_facts(attack) | {"parameters": _described(attack, workspace)[1]}
 
 
+def attack_hash(attack: NamedAttack, workspace: Workspace) -> str:
+    """SHA-256 (hex) of what an attack does that its name and parameters do not say.
+
+    Its code and that of the attack it runs, their libraries' versions, and the weights of the
+    network that a transfer takes its images from.
+    """
+    facts = {"source": attack.plugin.source, "libraries": attack.libraries}
+    if isinstance(attack.attack, RunsAnother | TransferAttack):
+        facts[WITHIN] = attack_hash(load_attack(attack.attack.attack), workspace)
+    if isinstance(attack.attack, TransferAttack):
+        facts["weights"] = find_source(attack.attack.source, workspace).card.weights_sha256
+    return digest(facts)
+
+
 def cell_constants(
     subject: Subject, cell: Cell, workspace: Workspace, *, quantized: bool = False
 ) -> dict[str, str | float | int]:
@@ -90,6 +105,7 @@ def cell_constants(
         "split": subject.data.split,
         "attack": label,
         "attack_params": json.dumps(parameters, sort_keys=True),
+        "attack_sha256": attack_hash(cell.attack, workspace) if cell.attack else "",
         "budget_kind": cell.budget.kind,
         "budget": cell.budget.eps,
         "seed": cell.seed,

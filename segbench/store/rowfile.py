@@ -39,6 +39,7 @@ COLUMNS: Mapping[str, str] = {
     "class_name": "string",
     "attack": "string",
     "attack_params": "string",  # JSON, every field of the attack
+    "attack_sha256": "string",  # its code, and that of what it runs; "" of no attack
     "budget_kind": "string",
     "budget": "double",
     "seed": "int64",
@@ -80,6 +81,7 @@ CERTIFIED = ("smoothed_jaccard", "abstained", "abstained_inside", "coarse")
 """What only the rows of certificates have; NaN in all others."""
 
 LATER: Mapping[str, str | float] = {
+    "attack_sha256": "",
     "gradient_check": "",
     "late_gain": float("nan"),
     "member": "",

@@ -18,6 +18,7 @@ from segbench.errors import UserError
 from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
 from segbench.tables import certified
+from segbench.tables.attack_code import describe_code
 from segbench.tables.averages import CASE, CURVE, SUBJECT, cases_of
 from segbench.tables.background import describe_unscored
 from segbench.tables.boundaries import Units, mixed_units, units_of
@@ -149,6 +150,7 @@ class _Cases:
         overlaps: at which lesions were counted.
         images: see ``describe_confined`` and ``describe_rounded``.
         strayed: what the latter says of images outside their budget.
+        edited: see ``describe_code``.
         diagnosed: what ``segbench diagnose`` says of the networks.
         only: see ``build_tables``, here as the tables name them.
     """
@@ -163,6 +165,7 @@ class _Cases:
     overlaps: Sequence[float]
     images: Sequence[str]
     strayed: Sequence[str]
+    edited: Sequence[str]
     diagnosed: Told
     only: Collection[str] | None
     seeds: Mapping[tuple[str, str], list[int]]
@@ -245,6 +248,7 @@ def _doubts(
         *describe_unscored(cases)[0],
         *judged.stuck,
         *own.strayed,
+        *own.edited,
         *describe_falling(own.cases, SUBJECT, own.only),
         *describe_marks(summary, cases),
         *describe_unlike(fields, SUBJECT),
@@ -291,6 +295,7 @@ def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
         overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
         images=[*describe_confined(named), *reading],
         strayed=strayed,
+        edited=[*describe_code(named)],
         diagnosed=describe_diagnoses(rows, named, given.diagnoses),
         only=None if given.only is None else {*named["model"].astype("str")},
         seeds=seeds_of(named),

@@ -11,7 +11,7 @@ from segbench.api import Tables
 from segbench.tables.averages import SUBJECT
 from segbench.tables.golden import MARKS, golden_table
 from segbench.tables.golden_cases import Key, Scores, scores_by_case
-from segbench.tables.golden_gaps import describe_gaps, describe_seeds
+from segbench.tables.golden_gaps import describe_attacks, describe_gaps
 from segbench.tables.golden_pairs import TESTED
 from segbench.tables.stuck import SIGNS, judge_alone
 from segbench.tables.verdicts import FAILURES, MARKED, NOISE, compare_golden
@@ -69,7 +69,7 @@ def hold_gate(
     now = scores_by_case(tables) if then else None
     comparison = compare_golden(golden_table(tables), golden, tolerance, now=now, then=then)
     remarks = [*_reasons(tables, comparison), *_few(comparison), *describe_gaps(golden, then)]
-    return Gate(comparison, [*remarks, *describe_seeds(now or {}, then or {})])
+    return Gate(comparison, [*remarks, *describe_attacks(now or {}, then or {})])
 
 
 def _reasons(tables: Tables, comparison: DataFrame) -> Sequence[str]:

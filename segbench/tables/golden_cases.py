@@ -3,8 +3,9 @@
 Beside ``golden.csv`` lies ``golden.cases.jsonl``: a line for each data set with its cases and their
 groups and contents, then a line for each point and metric with the scores of these cases in that
 order, rounded to four decimals. A changed score changes one line; ``null`` stands for a case that
-has none. A content is the start of the SHA-256 that rows know a case by, and ``seeds`` are those of
-the attack that a score is the mean over; older files hold neither.
+has none. A content is the start of the SHA-256 that rows know a case by, ``seeds`` are those of the
+attack that a score is the mean over, and ``code`` the start of the SHA-256 of what it does; older
+files do not hold them all.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from segbench.tables.texts import by_key, distinct
 
 METRICS = ("jaccard", "dice")
 _DECIMALS = 4
-_DIGITS = 16  # hexadecimal, of a content
+_DIGITS = 16  # hexadecimal, of a content and of an attack's code
 Key = tuple[str, str, str, str, str, float, str]  # golden.KEY
 
 
@@ -37,8 +38,8 @@ Key = tuple[str, str, str, str, str, float, str]  # golden.KEY
 class Scores:
     """One point's scores of one metric: ``values`` (N,) of the cases ``case_ids`` and groups.
 
-    And their ``contents``, empty where nobody noted them, and the attack's ``seeds`` in ascending
-    order, none where they are not known.
+    And their ``contents``, empty where nobody noted them, and the attack's ``seeds`` and ``code``,
+    each in ascending order, none where they are not known.
     """
 
     case_ids: tuple[str, ...]
@@ -46,6 +47,7 @@ class Scores:
     values: NDArray[np.float64]
     contents: tuple[str, ...]
     seeds: tuple[int, ...] = ()
+    code: tuple[str, ...] = ()
 
 
 def rounded(values: ArrayLike) -> NDArray[np.float64]:
@@ -72,7 +74,7 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
     values = {metric: cases[metric].to_numpy(np.float64) for metric in METRICS}
     lines = cases[keys].iloc[starts].astype(dict.fromkeys(keys[:-1], "str"))
     subjects = cases[["network_sha256", "dataset_fingerprint"]].iloc[starts].astype("str")
-    contents, seeds = _contents(tables.rows), _seeds(tables.rows)
+    contents, attacks = _contents(tables.rows), _attacks(tables.rows)
     found: dict[Key, Scores] = {}
     for key, subject, start, stop in zip(
         lines.itertuples(index=False, name=None),
@@ -83,7 +85,7 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
     ):
         own, (_, version), split = names[start:stop], subject, key[2]
         point = *subject, *key[2:4]
-        drawn = seeds.get((*point, *key[4:]), seeds.get((*point, KIND), set()))
+        seeds, code = attacks.get((*point, *key[4:]), attacks.get((*point, KIND), (set(), set())))
         there = tuple(contents.get((version, split, name), "") for name in own)
         texts: Any = [plain(text) for text in key[:-1]]
         for metric in METRICS:
@@ -91,7 +93,12 @@ def scores_by_case(tables: Tables) -> dict[Key, Scores]:
             if np.isnan(scores).all():
                 continue
             found[(*texts, float(key[-1]), metric)] = Scores(
-                tuple(own), tuple(groups[start:stop]), scores, there, tuple(sorted(drawn))
+                tuple(own),
+                tuple(groups[start:stop]),
+                scores,
+                there,
+                tuple(sorted(seeds)),
+                tuple(sorted(code)),
             )
     return found
 
@@ -102,14 +109,20 @@ def _contents(rows: DataFrame) -> dict[tuple[str, str, str], str]:
     return {tuple(own): content[:_DIGITS] for *own, content in distinct(rows, keys)}
 
 
-def _seeds(rows: DataFrame) -> dict[tuple[Any, ...], set[int]]:
-    """The attack seeds of every point; of a minimum-norm attack, with its kind, of all points."""
+def _attacks(rows: DataFrame) -> dict[tuple[Any, ...], tuple[set[int], set[str]]]:
+    """The attack's seeds and code of every point; of a minimum-norm attack, of its kind.
+
+    Of what an older segbench stored the code is not known.
+    """
     keys = ["network_sha256", "dataset_fingerprint", "split", "attack", "attack_params"]
-    found: dict[tuple[Any, ...], set[int]] = {}
-    for line in distinct(rows, [*keys, "budget_kind", "budget", "seed"]):
-        *subject, attack, params, kind, budget, seed = line
+    found: dict[tuple[Any, ...], tuple[set[int], set[str]]] = {}
+    for line in distinct(rows, [*keys, "budget_kind", "budget", "seed", "attack_sha256"]):
+        *subject, attack, params, kind, budget, seed, code = line
         at = (kind,) if kind == KIND else (kind, budget)
-        found.setdefault((*subject, attack_spec(attack, params), *at), set()).add(int(seed))
+        key = (*subject, attack_spec(attack, params), *at)
+        seeds, codes = found.setdefault(key, (set(), set()))
+        seeds.add(int(seed))
+        codes |= {str(code)[:_DIGITS]} - {""}
     return found
 
 
@@ -158,7 +171,8 @@ def read_cases(path: Path) -> dict[Key, Scores] | None:
             kind, budget = line["budget"]
             key = (str(line["model"]), *where, str(line["attack"]), str(kind), float(budget))
             seeds = tuple(sorted(int(seed) for seed in line.get("seeds", ())))
-            found[(*key, str(line["metric"]))] = _scores(line["values"], cases, seeds)
+            code = tuple(sorted(str(own) for own in line.get("code", ())))
+            found[(*key, str(line["metric"]))] = _scores(line["values"], cases, seeds, code)
         except (ValueError, KeyError, TypeError, UnboundLocalError) as error:
             raise UserError(
                 f"line {number} of {path} is not one of a golden file's cases ({error}); "
@@ -176,6 +190,7 @@ def _line(key: Key, scores: Scores, names: list[str]) -> dict[str, Any]:
         "budget": [key[4], key[5]],
         "metric": key[6],
         "seeds": scores.seeds,
+        "code": scores.code,
         "values": [None if math.isnan(value) else value for value in rounded(values).tolist()],
     }
 
@@ -185,7 +200,10 @@ def _case(name: str, group: str, content: str = "") -> tuple[str, str, str]:
 
 
 def _scores(
-    values: list[float | None], cases: list[tuple[str, str, str]], seeds: tuple[int, ...]
+    values: list[float | None],
+    cases: list[tuple[str, str, str]],
+    seeds: tuple[int, ...],
+    code: tuple[str, ...],
 ) -> Scores:
     """The cases that have a score, which lies in [0, 1]."""
     there = [
@@ -196,4 +214,4 @@ def _scores(
     if any(not 0 <= value <= 1 for *_, value in there):
         raise ValueError("a score is not between 0 and 1")
     names, groups, contents, scores = zip(*there, strict=True) if there else ((), (), (), ())
-    return Scores(tuple(names), tuple(groups), np.array(scores, np.float64), contents, seeds)
+    return Scores(tuple(names), tuple(groups), np.array(scores, np.float64), contents, seeds, code)

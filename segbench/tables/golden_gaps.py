@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 
 from pandas import DataFrame
 
+from segbench.plugins.naming import CLEAN
 from segbench.tables.golden import MARKS, UNKNOWN, row_key
 from segbench.tables.golden_cases import Key, Scores
+from segbench.tables.texts import few
 
 _UPDATE = "`segbench check --update` writes"
 _SAME = "other data under the same names pass for the same"
@@ -59,13 +61,39 @@ def describe_nameless(then: Mapping[Key, Scores]) -> Iterator[str]:
         )
 
 
-def describe_seeds(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> Iterator[str]:
-    """Which scores are means over other attack seeds than then, and of which that is not known.
+def describe_attacks(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> Iterator[str]:
+    """What of the attacks behind scores is not what it was then, and of which that is not known.
 
     Args:
         now: today's scores by case.
         then: the golden file's.
     """
+    yield from _describe_seeds(now, then)
+    yield from _describe_code(now, then)
+
+
+def _describe_code(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> Iterator[str]:
+    """Which scores are of an attack whose code is another than then, or is not known."""
+    pairs = {key: (now[key].code, then[key].code) for key in then if key in now and key[3] != CLEAN}
+    others = {key for key, pair in pairs.items() if all(pair) and pair[0] != pair[1]}
+    if others:
+        which = few(sorted({key[3] for key in others}))
+        yield (
+            f"{len(others)} of {len(pairs)} attacked scores are of attacks whose code, or "
+            f"libraries, are others than then ({which}), so that a rise or a fall may be theirs "
+            "and not the network's; attack with the same code, or write the file anew with "
+            "`segbench check --update`"
+        )
+    if unknown := sum(not all(pair) for pair in pairs.values()):
+        yield (
+            f"of {unknown} of {len(pairs)} attacked scores the attack's code is not known, now or "
+            f"then, so that a weakened attack passes for the same; {_UPDATE} it, of attacks that "
+            "this version of segbench computed"
+        )
+
+
+def _describe_seeds(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> Iterator[str]:
+    """Which scores are means over other attack seeds than then, and of which that is not known."""
     pairs = [(now[key].seeds, then[key].seeds) for key in then if key in now]
     others = Counter(pair for pair in pairs if all(pair) and pair[0] != pair[1])
     for own, count in others.items():

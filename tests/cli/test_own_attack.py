@@ -71,6 +71,24 @@ def test_an_attack_of_ones_own_runs_is_said_to_and_is_computed_anew_after_an_edi
     assert "2 scores computed, 2 found" in out
 
 
+def test_the_gate_says_that_an_attack_was_edited(segbench, workspace: Path, tmp_path: Path) -> None:
+    mine, golden = write(tmp_path / "attacks"), tmp_path / "golden.csv"
+
+    def check(*options: str) -> str:
+        segbench("attack", "-a", f"{mine}:Brighten", "--eps", "4/255", "--limit", "2",
+                 "--workspace", workspace)  # fmt: skip
+        result = segbench("check", "--golden", golden, *options, "--workspace", workspace)
+        assert result.exit_code == 0, result.output
+        return " ".join(f"{result.stdout} {result.stderr}".split())
+
+    check("--update")
+    assert "code" not in check()
+    mine.write_text(ATTACK.replace("self.share *", "0 *"))
+    said = check()
+    assert "of attacks whose code, or libraries, are others than then" in said
+    assert "Brighten" in said
+
+
 def test_two_files_of_one_name_are_two_attacks(segbench, workspace: Path, tmp_path: Path) -> None:
     texts = [f"{write(tmp_path / name)}:Brighten" for name in ("a", "b")]
     result = segbench(

@@ -15,6 +15,7 @@ from toys import Silence
 from segbench.data import load_dataset
 from segbench.errors import UserError
 from segbench.evaluation import worker
+from segbench.evaluation.cell import attack_hash
 from segbench.evaluation.grid import Grid, take_cases
 from segbench.evaluation.model_run import run_model
 from segbench.evaluation.request import DataSource, Options, select_data
@@ -152,6 +153,14 @@ def test_a_source_and_its_attack_may_be_written_in_any_way(workspace: Workspace)
     folder = find_source(WIDE, workspace).name
     after = run(workspace, transfers(folder, attack="pgd:steps=4,restarts=1"))
     pd.testing.assert_frame_equal(after, before)  # the time that it took included
+
+
+def test_what_a_transfer_does_hangs_on_its_source_and_on_its_attack(workspace: Workspace) -> None:
+    wide, narrow = transfers(WIDE, NARROW)
+    (other,) = transfers(WIDE, attack="ifgsm")
+    assert len({attack_hash(attack, workspace) for attack in (wide, narrow, other)}) == 3
+    rows = run(workspace, [wide])
+    assert set(rows["attack_sha256"]) == {"", attack_hash(wide, workspace)}
 
 
 def test_a_source_that_is_not_one_checkpoint_is_refused(workspace: Workspace) -> None:

@@ -62,7 +62,7 @@ def against(tmp_path):
             lines = [json.loads(line) for line in case_file(path).read_text().splitlines()]
             lines[0]["cases"] = [case[:2] for case in lines[0]["cases"]]
             for line in lines[1:]:
-                del line["seeds"]
+                del line["seeds"], line["code"]
             case_file(path).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         return hold_gate(after, read_golden(path), read_cases(case_file(path)), 0.01)
 
@@ -159,8 +159,9 @@ def test_an_older_golden_file_fails_nobody_and_says_what_it_cannot_tell(tables, 
     assert any("known by name alone" in said for said in gate.remarks)
     quiet = against(tables(), tables(contents="f"), older=True)
     assert verdicts(quiet) == ["ok", "ok"]
-    assert len(quiet.remarks) == 3
-    assert "over which attack seeds 4 of 4 scores are means" in quiet.remarks[-1]
+    assert len(quiet.remarks) == 4
+    assert "over which attack seeds 4 of 4 scores are means" in quiet.remarks[-2]
+    assert "of 4 of 4 attacked scores the attack's code is not known" in quiet.remarks[-1]
 
 
 def test_the_golden_files_of_before_are_read_as_they_are():
@@ -257,6 +258,25 @@ def test_a_mean_over_other_attack_seeds_is_told_though_it_passes(tables, against
     assert remark.startswith("4 of 4 scores are means over other attack seeds than then: over 4")
     assert "over 3, 4 in the golden file" in remark
     assert not against(tables(seeds=(4, 3)), tables(seeds=(3, 4))).remarks
+
+
+def test_a_weakened_attack_of_the_same_name_is_told_though_its_scores_are_better(tables, against):
+    weaker = {"attack_sha256": "12" * 32}
+    gate = against(tables(), tables(jaccard=0.9, facts=weaker))
+    assert verdicts(gate) == ["better", "better"]
+    (remark,) = gate.remarks
+    assert remark.startswith("2 of 4 attacked scores are of attacks whose code, or libraries, are")
+    assert "pgd:restarts=1,steps=40" in remark
+    assert not against(tables(facts=weaker), tables(facts=weaker)).remarks
+    (unknown,) = against(tables(), tables(facts={"attack_sha256": ""})).remarks
+    assert "of 2 of 4 attacked scores the attack's code is not known" in unknown
+
+
+def test_clean_scores_have_no_attack_whose_code_could_be_unknown(row, frame, against):
+    clean = {"attack": "clean", "attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+    rows = [row(case_id=f"c{n}", group_id=f"g{n}", attack_sha256="", **clean) for n in range(CASES)]
+    scores = build_tables(frame(rows), depth="cases")
+    assert not against(scores, scores).remarks
 
 
 def test_points_of_a_minimum_norm_attack_know_its_seeds(row, frame):
