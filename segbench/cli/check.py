@@ -142,6 +142,7 @@ def _update(golden: Path, workspace: Workspace) -> str:
     with importing():
         from segbench.tables.golden import KEY, golden_table, write_golden
         from segbench.tables.golden_cases import case_file, scores_by_case, write_cases
+        from segbench.tables.golden_names import is_told_apart
         from segbench.tables.load import load_tables
 
     tables = load_tables(workspace, strict=True, depth="cases")
@@ -150,6 +151,8 @@ def _update(golden: Path, workspace: Workspace) -> str:
     empty = len(tables.cases[[*KEY[:-1]]].drop_duplicates())
     empty -= len(current[[*KEY[:-1]]].drop_duplicates())
     write_cases(case_file(golden), scores_by_case(tables))
+    told_apart = current[["model", "dataset"]].map(is_told_apart)
+    shared = int(told_apart.any(axis="columns").sum())
     marks = sorted({word.partition("=")[0] for own in current["marks"] for word in own.split()})
     doubtful = int((current["marks"] != "").sum())
     warned = (
@@ -158,6 +161,12 @@ def _update(golden: Path, workspace: Workspace) -> str:
     return (
         f"wrote {len(current)} reference scores to {golden}, and their cases to {case_file(golden)}"
         + (warned if doubtful else "")
+        + (
+            f"; {shared} of them bear a hash in their names, as two networks or data sets share "
+            "one, and are not found again once these are trained or edited anew"
+            if shared
+            else ""
+        )
         + (f"; {empty} points have none, as no label of theirs has foreground" if empty else "")
     )
 

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from segbench.api import plain
 from segbench.tables.gate import Gate
-from segbench.tables.verdicts import FAILURES, MARKED, UNCHANGED
+from segbench.tables.verdicts import FAILURES, MARKED, NEW, UNCHANGED
 
 _ANNOTATIONS = 10  # GitHub shows no more of a step
 _SUMMARY_BYTES = 1_000_000  # it takes 1 MiB
@@ -22,7 +22,7 @@ def github_annotations(gate: Gate, golden: str) -> Iterator[str]:
     lines += [
         (_level(str(line["verdict"])), str(line["sentence"]))
         for line in gate.comparison.to_dict("records")
-        if line["verdict"] not in (UNCHANGED, "new")
+        if line["verdict"] not in (UNCHANGED, NEW)
     ]
     lines.sort(key=lambda line: _LEVELS.index(line[0]))
     room = len(lines) if len(lines) <= _ANNOTATIONS else _ANNOTATIONS - 1
@@ -59,9 +59,13 @@ def github_summary(gate: Gate) -> str:
 
 
 def junit(gate: Gate) -> str:
-    """A test suite with a case for every score; failures are those that close the gate."""
-    count = len(gate.comparison)
-    head = f'<testsuite name="segbench check" tests="{count}" failures="{gate.failed}">'
+    """A test suite with a case for every score; failures are those that close the gate.
+
+    New scores, which nothing is compared with, are skipped.
+    """
+    new = int((gate.comparison["verdict"] == NEW).sum())
+    counts = f'tests="{len(gate.comparison)}" failures="{gate.failed}" skipped="{new}"'
+    head = f'<testsuite name="segbench check" {counts}>'
     cases = []
     for line in gate.comparison.to_dict("records"):
         suite = f"{line['dataset']} {line['split']}"
@@ -70,6 +74,8 @@ def junit(gate: Gate) -> str:
         said = _attribute(str(line["sentence"]))
         if line["verdict"] in FAILURES:
             inside = f"<failure type={_attribute(str(line['verdict']))} message={said}/>"
+        elif line["verdict"] == NEW:
+            inside = f"<skipped message={said}/>"
         else:
             inside = f"<system-out>{escape(plain(str(line['sentence'])))}</system-out>"
         cases.append(f"{start}>{inside}</testcase>")

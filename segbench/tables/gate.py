@@ -9,12 +9,13 @@ from pandas import DataFrame
 
 from segbench.api import Tables
 from segbench.tables.averages import SUBJECT
-from segbench.tables.golden import MARKS, golden_table
+from segbench.tables.golden import KEY, MARKS, golden_table, row_key
 from segbench.tables.golden_cases import Key, Scores, scores_by_case
 from segbench.tables.golden_gaps import describe_attacks, describe_gaps
+from segbench.tables.golden_names import same_by_contents
 from segbench.tables.golden_pairs import TESTED
 from segbench.tables.stuck import SIGNS, judge_alone
-from segbench.tables.verdicts import FAILURES, MARKED, NOISE, compare_golden
+from segbench.tables.verdicts import FAILURES, MARKED, NEW, NOISE, compare_golden
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +44,16 @@ class Gate:
     @property
     def verdict(self) -> str:
         """All of it in a few words."""
-        count = len(self.comparison)
+        new = int((self.comparison["verdict"] == NEW).sum())
+        count = len(self.comparison) - new
+        beside = f"; {new} more {'are' if new > 1 else 'is'} new and not compared" if new else ""
+        scores = f"{count} score{'s' * (count != 1)}"
         if self.failed:
-            return f"{self.failed} of {count} scores fail"
+            return f"{self.failed} of {scores} fail{beside}"
         lower = int((self.comparison["verdict"] == NOISE).sum())
         doubts = f", {self.marked} of them not to be trusted" if self.marked else ""
         doubts += f", {lower} of them lower, which may be chance" if lower else ""
-        return f"no regression in {count} scores{doubts}"
+        return f"no regression in {scores}{doubts}{beside}"
 
 
 def hold_gate(
@@ -66,17 +70,37 @@ def hold_gate(
     Raises:
         UserError: as ``compare_golden``.
     """
-    now = scores_by_case(tables) if then else None
-    comparison = compare_golden(golden_table(tables), golden, tolerance, now=now, then=then)
-    remarks = [*_reasons(tables, comparison), *_few(comparison), *describe_gaps(golden, then)]
-    return Gate(comparison, [*remarks, *describe_attacks(now or {}, then or {})])
+    current, now = golden_table(tables), scores_by_case(tables) if then else {}
+    keys = [row_key(row) for row in golden.to_dict("records")]
+    today = [row_key(row) for row in current.to_dict("records")]
+    named = same_by_contents(keys, today, now, then or {})
+    current, now = _under_golden_names(current, now, named)
+    comparison = compare_golden(current, golden, tolerance, now=now, then=then)
+    reasons = _reasons(tables, comparison, named)
+    remarks = [*reasons, *_few(comparison), *describe_gaps(golden, then)]
+    return Gate(comparison, [*remarks, *describe_attacks(now, then or {})])
 
 
-def _reasons(tables: Tables, comparison: DataFrame) -> Sequence[str]:
+def _under_golden_names(
+    current: DataFrame, now: Mapping[Key, Scores], named: Mapping[Key, Key]
+) -> tuple[DataFrame, dict[Key, Scores]]:
+    """Today's scores, those under other names by the names of the golden file."""
+    golden = {own: key for key, own in named.items()}
+    rows = current.to_dict("records")
+    for row in rows:
+        key = row_key(row)
+        row.update(zip(KEY, golden.get(key, key), strict=True))
+    return DataFrame(rows, columns=current.columns), {
+        golden.get(key, key): scores for key, scores in now.items()
+    }
+
+
+def _reasons(tables: Tables, comparison: DataFrame, named: Mapping[Key, Key]) -> Sequence[str]:
     """Why attacks on the networks that are newly marked are held to be stuck."""
-    compared = comparison["verdict"] != "new"
+    compared = comparison["verdict"] != NEW
     stuck = comparison[MARKS].map(_is_stuck).astype(bool)
-    models = {*comparison.loc[compared & stuck, "model"]}
+    keys = [row_key(row) for row in comparison[compared & stuck].to_dict("records")]
+    models = {named.get(key, key)[0] for key in keys}
     return judge_alone(tables.cases, SUBJECT, models).stuck if models else ()
 
 
@@ -87,11 +111,12 @@ def _is_stuck(marks: str) -> bool:
 def _few(comparison: DataFrame) -> Iterator[str]:
     """How many scores rest on fewer groups than tell a fall from chance."""
     untested = comparison[(comparison["groups"] > 0) & comparison["p"].isna()]
+    compared = int((comparison["verdict"] != NEW).sum())
     if len(untested):
         ends = dict.fromkeys((int(untested["groups"].min()), int(untested["groups"].max())))
         many = "1 group" if [*ends] == [1] else f"{' to '.join(map(str, ends))} groups"
         yield (
-            f"{len(untested)} of {len(comparison)} scores rest on {many}, and fewer than {TESTED} "
+            f"{len(untested)} of {compared} scores rest on {many}, and fewer than {TESTED} "
             "groups' worth of cases cannot tell a large fall from chance: the tolerance alone "
             "decides on these, so that chance may close the gate"
         )

@@ -18,9 +18,10 @@ from collections.abc import Hashable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
+from warnings import catch_warnings, simplefilter
 
 from pandas import DataFrame, Series, read_csv
-from pandas.errors import EmptyDataError, ParserError
+from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
 from segbench.api import Tables, csv_text, distrusted, plain
 from segbench.atomic import write_atomically
@@ -114,7 +115,8 @@ def read_golden(path: Path) -> DataFrame:
         MachineError: it may not be read.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file, catch_warnings():
+            simplefilter("error", ParserWarning)  # of a row that is longer than the header
             golden = read_csv(
                 file, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
             )
@@ -132,7 +134,7 @@ def read_golden(path: Path) -> DataFrame:
         ) from None
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
-    except (EmptyDataError, ParserError, ValueError, OverflowError) as error:
+    except (EmptyDataError, ParserError, ParserWarning, ValueError, OverflowError) as error:
         raise UserError(
             f"{path} is not a golden file ({_first_line(error)}); expected CSV with the columns "
             f"{','.join(_TYPES)}"

@@ -150,15 +150,17 @@ def read_cases(path: Path) -> dict[Key, Scores] | None:
     """The scores of a case file; None where there is none.
 
     Raises:
-        UserError: it is not such a file.
+        UserError: it is not such a file, or says one thing twice.
         MachineError: it may not be read.
     """
     try:
         lines = read_regular(path).decode().splitlines()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise MachineError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a golden file's cases ({error.reason})") from None
     found: dict[Key, Scores] = {}
     cases: list[tuple[str, str, str]] = []
     for number, text in enumerate(lines, 1):
@@ -167,13 +169,19 @@ def read_cases(path: Path) -> dict[Key, Scores] | None:
             if "cases" in line:
                 cases = [_case(*case) for case in line["cases"]]
                 where = str(line["dataset"]), str(line["split"])
+                if len({name for name, *_ in cases}) < len(cases):
+                    raise ValueError("a case is named twice")
                 continue
             kind, budget = line["budget"]
             key = (str(line["model"]), *where, str(line["attack"]), str(kind), float(budget))
             seeds = tuple(sorted(int(seed) for seed in line.get("seeds", ())))
             code = tuple(sorted(str(own) for own in line.get("code", ())))
-            found[(*key, str(line["metric"]))] = _scores(line["values"], cases, seeds, code)
-        except (ValueError, KeyError, TypeError, UnboundLocalError) as error:
+            point = (*key, str(line["metric"]))
+            if point in found:
+                raise ValueError("the same scores are there twice; keep one")
+            found[point] = _scores(line["values"], cases, seeds, code)
+        except (ValueError, KeyError, TypeError, UnboundLocalError, OverflowError,
+                RecursionError) as error:  # fmt: skip
             raise UserError(
                 f"line {number} of {path} is not one of a golden file's cases ({error}); "
                 "`segbench check --update` writes it anew"
@@ -213,5 +221,7 @@ def _scores(
     ]
     if any(not 0 <= value <= 1 for *_, value in there):
         raise ValueError("a score is not between 0 and 1")
-    names, groups, contents, scores = zip(*there, strict=True) if there else ((), (), (), ())
+    if not there:
+        raise ValueError("no case has a score")
+    names, groups, contents, scores = zip(*there, strict=True)
     return Scores(tuple(names), tuple(groups), np.array(scores, np.float64), contents, seeds, code)

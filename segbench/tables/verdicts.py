@@ -13,7 +13,7 @@ begun to hide its gradient leaves every attack more than before.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -25,7 +25,9 @@ from segbench.metrics.stats import Interval
 from segbench.plugins.spec import parse
 from segbench.tables.golden import KEY, MARKS, ROUNDING, UNKNOWN, row_key, row_name
 from segbench.tables.golden_cases import Key, Scores
+from segbench.tables.golden_names import namesakes
 from segbench.tables.golden_pairs import pair_scores
+from segbench.tables.texts import few
 
 LEVEL = 0.05
 """How often the whole gate may fail where nothing has fallen."""
@@ -37,6 +39,9 @@ by another attack."""
 UNCHANGED = "ok"
 MARKED = "marked"
 """Not to be trusted today, and of then an older golden file does not say."""
+
+NEW = "new"
+"""Measured, but not in the golden file: it is compared with nothing."""
 
 NOISE = "noise"
 """A fall beyond the tolerance that cannot be told from chance."""
@@ -91,10 +96,12 @@ def compare_golden(
     measured = {row_key(row): row for row in current.to_dict("records")}
     pairs = [(measured.pop(row_key(row), None), row) for row in golden.to_dict("records")]
     names = {(key[:3], parse_name(key[3]), key[4:]) for key in measured}  # in no golden row
+    lacking = [row_key(expected) for row, expected in pairs if not row]
+    others = {key: namesakes(key, measured) for key in lacking}
     keys = [row_key(expected) if row else None for row, expected in pairs]
     intervals, chances = pair_scores(keys, now or {}, then or {})
     lines = [
-        _compare(row, expected, interval, float(chance), tolerance, names, today)
+        _compare(row, expected, interval, float(chance), tolerance, names, others, today)
         for (row, expected), interval, chance in zip(pairs, intervals, holm(chances), strict=True)
     ]
     lines += [_new(row) for row in measured.values()]
@@ -109,10 +116,15 @@ def require_agreement(golden: DataFrame, then: Mapping[Key, Scores]) -> None:
         then: its scores by case.
 
     Raises:
-        UserError: a mean is not that of its cases.
+        UserError: a mean is not that of its cases, or of as many.
     """
     for row in golden.to_dict("records"):
         scores = then.get(row_key(row))
+        if scores is not None and len(scores.values) != row["cases"]:
+            raise UserError(
+                f"the golden file has {row['cases']} cases of {row_name(row)}, its case file "
+                f"{len(scores.values)}; `segbench check --update` writes both"
+            )
         if scores is not None and abs(float(scores.values.mean()) - row["value"]) > _AGREE:
             raise UserError(
                 f"the golden file says {row['value']:.4f} of {row_name(row)}, its cases "
@@ -153,6 +165,7 @@ def _compare(
     chance: float,
     tolerance: float,
     names: set[Any],
+    others: Mapping[Key, list[Key]],
     today: date | None,
 ) -> dict[str, Any]:
     """One line of the comparison."""
@@ -171,6 +184,8 @@ def _compare(
     if isinstance(interval, Interval) and row:
         line |= {"high": interval.high, "groups": interval.groups}
     verdict, why = _verdict(line, interval, tolerance, names)
+    if verdict == "MISSING" and (bearers := others.get(row_key(golden))):
+        why = _not_under_its_name(row_key(golden), bearers)
     if verdict == "REGRESSION":
         verdict, why = _acknowledged(golden, why, today)
     new = ""
@@ -214,6 +229,17 @@ def _verdict(
     )
 
 
+def _not_under_its_name(key: Key, bearers: Iterable[Key]) -> str:
+    """A golden row whose names now stand for several things, or stood for several then."""
+    names = (pair for bearer in bearers for pair in zip(bearer, key, strict=True))
+    apart = {str(own) for own, name in names if own != name}
+    return (
+        "in the golden file, but not measured under these names, which several networks or data "
+        f"sets share, now or then; measured is {few(sorted(apart))}; keep each in a "
+        "workspace of its own, or write the file anew with `segbench check --update`"
+    )
+
+
 def _acknowledged(golden: Row, why: str, today: date | None) -> tuple[str, str]:
     """A regression that was reviewed passes until its day; from then on it says so."""
     reason, until = golden.get("acknowledged", ""), golden.get("until", "")
@@ -253,7 +279,7 @@ def _new(row: Row) -> dict[str, Any]:
         "cases": row["cases"],
         "golden_cases": 0,
         MARKS: marks,
-        "verdict": "new",
+        "verdict": NEW,
         "sentence": f"{row_name(row)}: measured, but not in the golden file"
         + (f"; marked {marks}, so do not trust it." if marks else "."),
     }

@@ -188,6 +188,56 @@ def test_a_gate_without_cases_says_that_it_cannot_tell_data_apart(tables):
     assert any("no cases lie beside the golden file" in remark for remark in gate.remarks)
 
 
+def test_new_scores_are_counted_apart_as_they_are_compared_with_nothing(tables):
+    gate = hold_gate(tables(), golden_table(tables()).iloc[:1], None, 0.01)
+    assert gate.verdict == "no regression in 1 score; 3 more are new and not compared"
+    assert json.loads(gate_formats.badge(gate))["message"] == gate.verdict
+    suite = ET.fromstring(gate_formats.junit(gate))
+    assert (suite.get("tests"), suite.get("skipped"), suite.get("failures")) == ("4", "3", "0")
+    assert len(suite.findall("testcase/skipped")) == 3
+    worse = hold_gate(tables(0.5), golden_table(tables()).iloc[:1], None, 0.01)
+    assert worse.verdict == "1 of 1 score fail; 3 more are new and not compared"
+
+
+def _two(row, frame, name: str, jaccard: float = 0.6):
+    """A network on a data set; and once more, where the name is of another network or data set."""
+    rows = [
+        row(case_id=f"c{n}", group_id=f"g{n}", case_sha256=f"{content}{n:016x}", jaccard=jaccard,
+            dice=jaccard, **(other if content else {}))
+        for content, other in (("", {}), ("5", {name: "5e" * 32}))
+        for n in range(CASES)
+    ]  # fmt: skip
+    if name == "network_sha256":
+        rows = [line | {"case_sha256": line["case_sha256"][-16:]} for line in rows]
+    return build_tables(frame(rows[:CASES]), depth="cases"), build_tables(
+        frame(rows), depth="cases"
+    )
+
+
+def test_a_second_data_set_of_the_name_leaves_the_first_what_it_is(row, frame, against):
+    alone, both = _two(row, frame, "dataset_fingerprint")
+    worse = _two(row, frame, "dataset_fingerprint", 0.5)
+    for before, after in ((alone, both), (both, alone)):
+        gate = against(before, after)
+        compared = gate.comparison[gate.comparison["verdict"] == "ok"]
+        assert sorted(compared["metric"]) == ["dice", "jaccard"]
+    assert against(alone, both).failed == 0
+    assert set(against(both, alone).comparison["verdict"]) == {"ok", "MISSING"}
+    assert against(alone, worse[1]).failed == 2
+    assert {*against(alone, worse[1]).comparison["verdict"]} == {"REGRESSION", "new"}
+
+
+def test_which_of_two_networks_of_a_name_it_was_is_not_guessed(row, frame, against):
+    alone, both = _two(row, frame, "network_sha256")
+    missing = against(alone, both).comparison.query("verdict == 'MISSING'")
+    assert len(missing) == 2
+    for sentence in missing["sentence"]:
+        assert (
+            "not measured under these names, which several networks or data sets share" in sentence
+        )
+        assert "unet@jsrt#0 (5e5e5e5e)" in sentence
+
+
 def test_every_format_tells_of_doubt(tables, against):
     gate = against(tables(), tables(0.7, facts=NO_GRADIENT))
     lines = [*gate_formats.github_annotations(gate, "golden.csv")]
@@ -203,7 +253,7 @@ def test_every_format_tells_of_doubt(tables, against):
     assert json.loads(gate_formats.badge(gate))["color"] == "red"
     older = against(tables(), tables(0.7, facts=NO_GRADIENT), older=True)
     lines = [*gate_formats.github_annotations(older, "golden.csv")]
-    assert [line.split()[0] for line in lines] == ["::warning"] * 4 + ["::notice"] * 4
+    assert [line.split()[0] for line in lines] == ["::warning"] * 4 + ["::notice"] * 5
     assert json.loads(gate_formats.badge(older))["color"] == "yellow"
     assert not ET.fromstring(gate_formats.junit(older)).findall("testcase/failure")
 

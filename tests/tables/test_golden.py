@@ -119,6 +119,7 @@ def test_a_tolerance_that_passes_anything_or_nothing_is_refused(golden, toleranc
         (b"\xff\xfe\x00", "is not a golden file"),
         (HEADER, "holds no rows"),
         (HEADER + LINE + LINE, "twice"),
+        (HEADER + LINE.rstrip() + ",known,2027-01-31\n", "is not a golden file"),
         *(
             (HEADER + LINE.replace("0.5", value), "expected a mean score between 0 and 1")
             for value in ("nan", "-inf", "inf", "-5", "-0.0001", "1.0001", "1e300")

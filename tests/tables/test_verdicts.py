@@ -18,7 +18,7 @@ from segbench.tables.gate_power import SINGLE, SPREADS, simulate_gate
 from segbench.tables.golden import golden_table, read_golden, write_golden
 from segbench.tables.golden_cases import case_file, read_cases, scores_by_case, write_cases
 from segbench.tables.golden_pairs import TESTED
-from segbench.tables.verdicts import compare_golden
+from segbench.tables.verdicts import compare_golden, require_agreement
 
 HOSTILE = ["<b>|", "\x1b[2J", "a\nb", "100%", "::error::x", "\u202ex", "]]>"]
 
@@ -146,15 +146,41 @@ def test_the_case_file_changes_in_the_lines_of_what_changed(store, tmp_path):
         texts.append(path.read_text().splitlines())
     assert sum(a != b for a, b in zip(*texts, strict=True)) == 2  # of jaccard, and of dice
     assert len(texts[0]) == 3
-    assert max(map(len, texts[0][1:])) < 40 * 7 + 140
+    assert max(map(len, texts[0][1:])) < 40 * 7 + 180
 
 
-@pytest.mark.parametrize("text", ["{", '{"model": "a"}', "[]", '{"cases": 3}'])
+def _scored(values: str = "[0.5]", seeds: str = "[0]", budget: str = "0.5") -> str:
+    line = f'"metric":"dice","seeds":{seeds},"values":{values}'
+    return f'{{"model":"m","attack":"a","budget":["linf",{budget}],{line}}}'
+
+
+DATA = '{"dataset":"d","split":"s","cases":[["a","g"]]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"model": "a"}', "[]", '{"cases": 3}', "[" * 100_000,
+     '{"dataset":"d","split":"s","cases":[["a","g"],["a","g"]]}', f"{DATA}\n{_scored('[null]')}",
+     f"{DATA}\n{_scored(seeds='[Infinity]')}", f"{DATA}\n{_scored(budget='1' + '0' * 400)}",
+     f"{DATA}\n{_scored(f'[1{400 * chr(48)}]')}", f"{DATA}\n{_scored()}\n{_scored()}"],
+)  # fmt: skip
 def test_a_bad_case_file_is_named_with_its_line(tmp_path, text):
     path = tmp_path / "a.cases.jsonl"
     path.write_text(text + "\n")
-    with pytest.raises(UserError, match=r"line 1 of .* is not one of a golden file's cases"):
+    with pytest.raises(UserError, match=r"line \d of .* is not one of a golden file's cases"):
         read_cases(path)
+
+
+def test_a_case_file_that_is_no_text_is_bad_input(tmp_path):
+    path = tmp_path / "a.cases.jsonl"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="is not a golden file's cases"):
+        read_cases(path)
+
+
+def test_a_golden_file_and_its_cases_agree_on_how_many_there_are(store, tmp_path):
+    with pytest.raises(UserError, match=r"has 40 cases of dice .*, its case file 39"):
+        require_agreement(golden_table(store()), scores_by_case(store(cases=39)))
 
 
 def test_the_gate_raises_few_false_alarms_and_misses_no_fall():
