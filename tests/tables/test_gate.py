@@ -209,9 +209,7 @@ def _two(row, frame, name: str, jaccard: float = 0.6):
     ]  # fmt: skip
     if name == "network_sha256":
         rows = [line | {"case_sha256": line["case_sha256"][-16:]} for line in rows]
-    return build_tables(frame(rows[:CASES]), depth="cases"), build_tables(
-        frame(rows), depth="cases"
-    )
+    return tuple(build_tables(frame(part), depth="cases") for part in (rows[:CASES], rows))
 
 
 def test_a_second_data_set_of_the_name_leaves_the_first_what_it_is(row, frame, against):
