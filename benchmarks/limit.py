@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import click
 import torch
+from measured import held_memory, peak_memory
 from rich.console import Console
 from rich.table import Table
 from setting import Setting
@@ -109,20 +109,14 @@ def held_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    Path("/proc/self/clear_refs").write_text("5")
-    return _resident("VmRSS")
+    return held_memory()
 
 
 def peak_bytes(device: torch.device) -> int:
     """The most that the process held since."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _resident("VmHWM")
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+    return peak_memory()
 
 
 def step_flops(network: Network, images: Tensor, goal: Goal) -> int:

@@ -14,13 +14,12 @@ tests/models/test_nlce.py, values and gradients.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import torch
+from measured import MIB, held_memory, peak_memory
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -29,7 +28,6 @@ from segbench_models.nlce import NLCE, NonLocal
 
 CHANNELS = 256
 STRIDE = 4
-MIB = 2**20
 
 
 @click.command()
@@ -76,15 +74,9 @@ def _measure(contender: str, side: int) -> float:
     features = torch.rand(1, CHANNELS, side // STRIDE, side // STRIDE)
     with torch.no_grad():
         nlce(features[..., :8, :8])  # what the first call alone needs is not the formula's
-        before = _resident()
+        before = held_memory()
         nlce(features)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-
-
-def _resident() -> float:
-    """The resident memory of this process, MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / MIB
+    return (peak_memory() - before) / MIB
 
 
 class Naive(torch.nn.Module):

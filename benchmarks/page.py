@@ -50,14 +50,13 @@ def write_grid(folder: Path, networks: int, attacks: int, points: int, cases: in
 def falling(cells: Sequence[Mapping[str, Any]], rows: int) -> NDArray[np.float64]:
     """What is left of each row at each cell's budget: exp(-rate x eps), and some chance."""
     frail = np.random.default_rng(0).gamma(4, 0.25, rows)
-    shares = np.ones((len(cells), rows))
+    shares = np.empty((len(cells), rows))
     for place, cell in enumerate(cells):
-        if cell["budget"]:
-            pair = f"{cell['network_sha256']} {cell['attack_params']}"
-            seed = int(hashlib.sha256(pair.encode()).hexdigest()[:8], 16)
-            rate = np.random.default_rng(seed).uniform(20, 60)
-            chance = np.random.default_rng([seed, place]).normal(0, _CHANCE, rows)
-            shares[place] = np.clip(np.exp(-rate * cell["budget"] * frail) + chance, 0, 1)
+        pair = f"{cell['network_sha256']} {cell['attack_params']}"
+        seed = int(hashlib.sha256(pair.encode()).hexdigest()[:8], 16)
+        rate = np.random.default_rng(seed).uniform(20, 60)
+        chance = np.random.default_rng([seed, place]).normal(0, _CHANCE, rows)
+        shares[place] = np.clip(np.exp(-rate * cell["budget"] * frail) + chance, 0, 1)
     return shares
 
 

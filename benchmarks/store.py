@@ -3,22 +3,19 @@
     python benchmarks/store.py
     python benchmarks/store.py --cells 1000 --keep DIR      leaves the store there, to profile
 
-One network without weights is attacked once; its rows are then repeated, with other scores, under
-the key of every cell of a grid of ten such networks, ten attacks, and as many (eps, seed) as make
-up the number. They lie in compacted files, as a run leaves them. So the store holds what a grid of
-that size would have left, and no attack is waited for. Seconds of processor are what counts: they
-are the same on a machine that others use too.
+One network without weights is attacked once; its rows are then repeated under the key of every cell
+of a grid of ten such networks, ten attacks, and as many (eps, seed) as make up the number, the
+attacked ones with other scores. They lie in compacted files, as a run leaves them. So the store
+holds what a grid of that size would have left, and no attack is waited for. Seconds of processor
+are what counts: they are the same on a machine that others use too.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow as pa
+from measured import Cost, cost_of
 from numpy.typing import NDArray
 from ours import Silent
 from pandas import DataFrame
@@ -56,15 +54,6 @@ def build():
 NETWORKS, ATTACKS, SEEDS = 10, 10, 20
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of a command: seconds of wall clock and of processor, and the largest resident set in MiB."""
-
-    wall: float
-    processor: float
-    memory: float
-
-
 def write_grid(folder: Path, cells: int, cases: int) -> Path:
     """A grid file of that many attacked cells beside its networks."""
     networks = [folder / f"net{number}.py" for number in range(NETWORKS)]
@@ -86,7 +75,7 @@ def write_grid(folder: Path, cells: int, cases: int) -> Path:
 
 
 Shares = Callable[[Sequence[Mapping[str, Any]], int], NDArray[np.float64]]
-"""Of each cell and row what is left of the row's score, (cells, rows)."""
+"""Of each attacked cell and row what is left of the row's score, (cells, rows)."""
 
 
 def at_random(cells: Sequence[Mapping[str, Any]], rows: int) -> NDArray[np.float64]:
@@ -110,46 +99,34 @@ def fill(grid: Path, workspace: Workspace, shares: Shares = at_random) -> int:
                 cell_constants(work.subject, cell, workspace) | {"cell": view.key}
                 for cell, [view] in work.cells
             ]
-        write_cells(workspace, clean, cells[:1], shares)
+        # A network is asked about a stored case before its rows count: clean ones are as they are.
+        write_cells(workspace, clean, cells[:1], np.ones((1, len(clean))))
         for start in range(1, len(cells), SHARDS_OF_A_FILE):
-            write_cells(workspace, attacked, cells[start : start + SHARDS_OF_A_FILE], shares)
+            part = cells[start : start + SHARDS_OF_A_FILE]
+            write_cells(workspace, attacked, part, shares(part, len(attacked)))
         count += len(cells)
     return count
 
 
 def write_cells(
-    workspace: Workspace, rows: DataFrame, cells: Sequence[Mapping[str, Any]], shares: Shares
+    workspace: Workspace,
+    rows: DataFrame,
+    cells: Sequence[Mapping[str, Any]],
+    left: NDArray[np.float64],
 ) -> None:
-    """A compacted file of those rows under each cell, with other scores."""
+    """A compacted file of those rows under each cell, with what is left of their scores."""
     repeated = {name: np.tile(rows[name].to_numpy(), len(cells)) for name in rows}
     for name in repeated.keys() & cells[0].keys():
         repeated[name] = np.repeat([cell[name] for cell in cells], len(rows))
-    repeated["jaccard"] = repeated["jaccard"] * shares(cells, len(rows)).ravel()
+    repeated["jaccard"] = repeated["jaccard"] * left.ravel()
     columns = [pa.array(repeated[field.name], field.type) for field in rowfile.schema()]
     table = pa.table(columns, schema=rowfile.schema())
     rowfile.write(workspace.results, "run-00001", table, {"compacted": "run-00001"})
 
 
 def timed(*command: str) -> Cost:
-    """What a command costs in a process of its own.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    begun = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", "segbench", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        assert process.stdout is not None
-        output = process.stdout.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(output)
-    seconds = time.perf_counter() - begun
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    """What a command of segbench costs."""
+    return cost_of([sys.executable, "-m", "segbench", *command])
 
 
 def measure(folder: Path, cells: int, cases: int) -> dict[str, Cost]:

@@ -5,7 +5,7 @@
     python benchmarks/tile_memory.py 3000x4000 --tiles 512 --only tiled
 
 With `--boundary` its boundary metrics too, of predictions that are noise: nothing has more surface.
-Each size is a process of its own: `segbench attack` by PGD, one step unless said, on one generated
+Each line is a command of its own: `segbench attack` by PGD, one step unless said, on one generated
 case (a volume, or a picture in colour), of a network with two layers of 16 channels unless said.
 Its peak is the resident memory that the system has counted.
 """
@@ -13,15 +13,12 @@ Its peak is the resident memory that the system has counted.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from measured import cost_of
 
 NET = """
 import torch
@@ -74,17 +71,12 @@ def measure(
             command += ["--tiles", tiles, "--overlap", str(overlap)]
         if boundary:
             command += ["--boundary"]
-        start = time.perf_counter()
-        environment = {**os.environ, "SEGBENCH_CONFIG_DIR": text}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"segbench attack ended with {done.returncode}: {done.stderr[-2000:]}")
-        seconds = time.perf_counter() - start
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, seconds
+        cost = cost_of(command, folder, {"SEGBENCH_CONFIG_DIR": text})
+    return cost.memory / 1024, cost.wall
 
 
 def main() -> None:
-    """Print a line for each size, smallest first: a process's peak never falls."""
+    """Print a line for each size, whole and by tiles."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sizes", nargs="+", help="such as 128x128x128 or 3000x4000")
     parser.add_argument("--tiles", default="64")
@@ -93,25 +85,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="channels of the network")
     parser.add_argument("--boundary", action="store_true", help="measure hd95 and nsd as well")
     parser.add_argument("--only", choices=["tiled", "whole"])
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.one is not None:
-        sides = tuple(map(int, asked.sizes[0].split("x")))
-        settings = asked.overlap, asked.steps, asked.width, asked.boundary
-        peak, seconds = measure(sides, asked.one, *settings)
-        print(f"{peak:.2f} {seconds:.0f}")
-        return
+    settings = asked.overlap, asked.steps, asked.width, asked.boundary
     print(f"{'size':>14} {'how':>12} {'peak GiB':>9} {'seconds':>8}")
     for size in asked.sizes:
         for how, tiles in (("whole", ""), ("tiled", asked.tiles)):
             if asked.only in (None, how):
-                own = [sys.executable, __file__, size, "--one", tiles]
-                for name in ("overlap", "steps", "width"):
-                    own += [f"--{name}", str(getattr(asked, name))]
-                own += ["--boundary"] if asked.boundary else []
-                done = subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True)
-                peak, seconds = done.stdout.split()
-                print(f"{size:>14} {tiles or 'whole':>12} {peak:>9} {seconds:>8}", flush=True)
+                peak, seconds = measure(tuple(map(int, size.split("x"))), tiles, *settings)
+                print(f"{size:>14} {tiles or 'whole':>12} {peak:>9.2f} {seconds:>8.0f}", flush=True)
 
 
 if __name__ == "__main__":
