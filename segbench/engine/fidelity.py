@@ -6,6 +6,7 @@ zero, which hides a weakness and does not cure it. Such a copy must not serve.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,9 @@ from segbench.engine.handed import handed, input_gradient, laid_out
 if TYPE_CHECKING:
     from segbench.api import Goal, Loss
     from segbench.engine.prepare import Door, GradientCopy
+
+NOT_FINITE = "NaN or infinite"
+"""What is said of a gradient that cannot be compared."""
 
 _MOST_LOST, _LEAST_SIGNS, _LEAST_COSINE = 0.05, 0.8, 0.9
 
@@ -44,6 +48,8 @@ class Fidelity:
         return self.lost <= _MOST_LOST and alike
 
     def __str__(self) -> str:
+        if math.isnan(self.cosine):
+            return NOT_FINITE
         return f"cosine {self.cosine:.3f}, signs {self.signs:.1%}, lost {self.lost:.1%}"
 
 
@@ -57,13 +63,13 @@ def compare_gradients(
     """
     reference = _gradient(exact, image, door, lambda logits: loss(logits, goal))
     if not reference.any():
-        return compare(*(_gradient(one, image, door, _weighted) for one in (copy, exact)))
+        return compare(*(_gradient(one, image, door, weighted) for one in (copy, exact)))
     return compare(_gradient(copy, image, door, lambda logits: loss(logits, goal)), reference)
 
 
 def repeats(copy: GradientCopy, images: Tensor, door: Door) -> bool:
     """Whether a copy gives the same gradient twice, to the bit; images (B, C, *spatial)."""
-    first, second = (_gradient(copy, images, door, _weighted).nan_to_num() for _ in range(2))
+    first, second = (_gradient(copy, images, door, weighted).nan_to_num() for _ in range(2))
     return torch.equal(first, second)
 
 
@@ -100,6 +106,6 @@ def _gradient(
         return input_gradient(total, leaf) if total.requires_grad else torch.zeros_like(leaf)
 
 
-def _weighted(logits: Tensor) -> Tensor:
-    """Weights that differ per logit, so that no sign error can cancel."""
+def weighted(logits: Tensor, goal: Goal | None = None) -> Tensor:
+    """A sum per case, with weights that differ per logit, so that no sign error can cancel."""
     return (logits.flatten(1) * torch.linspace(-1, 1, logits[0].numel()).to(logits)).sum(1)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -62,7 +63,8 @@ class Network(Answers):
         alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
             is prepared, and of a network that is asked about one case at a time anyway.
         used: the copies that gradients came from since this was last cleared, by name, each with
-            how its gradients compare with those that it stands for.
+            how its gradients compare, on the probe, with those that it stands for.
+        fidelities: how they compare on a case, by the loss and its content.
     """
 
     device: torch.device
@@ -74,9 +76,11 @@ class Network(Answers):
     largest_batch: int | None = None
     alone: Alone | None = None
     used: dict[str, str] = field(default_factory=dict)
+    fidelities: dict[str, dict[str, Fidelity]] = field(default_factory=dict, repr=False)
     _copies: dict[str, tuple[GradientCopy, Fidelity | None]] = field(
         default_factory=dict, repr=False
     )
+    _only_exact: bool = field(default=False, repr=False)
     _saved: dict[torch.Size, int] = field(default_factory=dict, repr=False)
     _met: Case | None = field(default=None, repr=False)
     _first: Case | None = field(default=None, repr=False)
@@ -97,6 +101,7 @@ class Network(Answers):
         if isinstance(self.module, MeetsCases):
             (self._met,) = cases
             self.module.meet(self._met)
+            self.fidelities.clear()  # the same image under other prompts is another question
 
     @contextmanager
     def _meeting_first(self) -> Iterator[None]:
@@ -142,6 +147,8 @@ class Network(Answers):
         self._probe, self._logits, self._begun = probe, logits, self._parameters()
         self._truth = (self.as_labels(logits) if truth is None else truth)[:1]
         self._copies.clear()
+        self.fidelities.clear()
+        vars(self).pop("_exact", None)
         self._first = self._met
         self.gradient = self._recorded(copy)
         if self.device.type == "cuda" and not self._repeats():
@@ -177,7 +184,7 @@ class Network(Answers):
 
     def _repeats(self) -> bool:
         """Whether its gradient is the same twice; not asked of one that is known to be unsteady."""
-        if self.samples > 1 or not _UNSTEADY.isdisjoint(self.marks):
+        if not self.is_steady:
             return True
         try:
             return repeats(self.gradient, self._probe[:1], self.canonical)
@@ -190,12 +197,40 @@ class Network(Answers):
         It is compared, once for each loss, with the fp32 one that it stands for, on the first of
         the probe images, with that loss.
         """
+        if self._only_exact:
+            self.used[self._exact.name] = ""
+            return self._exact
         key = loss_key(loss)
         if key not in self._copies:
             self._copies[key] = self._compared(loss, goal)
         copy, fidelity = self._copies[key]
         self.used[copy.name] = "" if fidelity is None else str(fidelity)
         return copy
+
+    @contextmanager
+    def in_fp32(self) -> Iterator[None]:
+        """Within it gradients are the fp32 copy's, whatever the loss."""
+        before, self._only_exact = self._only_exact, True
+        try:
+            yield
+        finally:
+            self._only_exact = before
+
+    @cached_property
+    def _exact(self) -> GradientCopy:
+        """The fp32 copy, as its device runs it fastest."""
+        exact = self.gradient.exact
+        return self.gradient if exact is None else self._recorded(exact)
+
+    @property
+    def reference(self) -> GradientCopy:
+        """The fp32 copy to be asked now and then: without a recording, which holds its memory."""
+        return self._exact if self.device.type == "cpu" else self.gradient.exact or self.gradient
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it answers the same image alike every time."""
+        return self.samples == 1 and _UNSTEADY.isdisjoint(self.marks)
 
     def watchable(self) -> GradientCopy:
         """The fp32 copy whose layers can be looked into."""
@@ -211,23 +246,13 @@ class Network(Answers):
         exact = self.gradient.exact
         if exact is None:
             return self.gradient, None
-        image, logits = self._probe[:1], self._logits[:1]
-        weights = goal.weights
-        if weights is not None:  # N numbers for each label
-            weights = weights.new_ones(1, weights.shape[1], *self._truth.shape[1:])
-        aim = replace(
-            goal,
-            labels=self._truth,
-            truth=self._truth,
-            weights=weights,
-            start=logits,
-            targeted=False,
-        )
+        image = self._probe[:1]
+        aim = away(replace(goal, truth=self._truth), self._logits[:1])
         with self._meeting_first():
             fidelity = compare_gradients(self.gradient, exact, image, self.canonical, loss, aim)
         if fidelity.faithful:
             return self.gradient, fidelity
-        return self._recorded(exact), fidelity
+        return self._exact, fidelity
 
     def _recorded(self, copy: GradientCopy) -> GradientCopy:
         """A copy as its device runs it fastest."""
@@ -301,7 +326,7 @@ class Network(Answers):
             ChangedNetworkError: it has, so that what it gave since belongs to no one network.
         """
         same = self._parameters() == self._begun
-        if same and self.samples == 1 and _UNSTEADY.isdisjoint(self.marks):
+        if same and self.is_steady:
             with self._meeting_first():
                 logits = self.exact_logits(self._probe)
             same = bool((logits - self._logits).abs().amax() <= _DRIFT * self._logits.abs().amax())
@@ -316,6 +341,14 @@ class Network(Answers):
         """What every parameter sums to; an in-place change of one of them shows."""
         sums = [p.detach().double().sum() for p in self.module.parameters() if not p.is_complex()]
         return torch.stack(sums).tolist() if sums else []
+
+
+def away(goal: Goal, start: Tensor) -> Goal:
+    """The same goal led away from the truth, by a network that answered ``start`` to it."""
+    weights = goal.weights
+    if weights is not None:  # N numbers for each label
+        weights = weights.new_ones(len(goal.truth), weights.shape[1], *goal.truth.shape[1:])
+    return replace(goal, labels=goal.truth, weights=weights, start=start, targeted=False)
 
 
 def freeze(module: nn.Module) -> nn.Module:

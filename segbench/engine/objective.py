@@ -43,7 +43,12 @@ class NetworkObjective:
         """
         self.forwards += len(images) * self.network.samples
         self.backwards += len(images) * self.network.samples
-        copy = None if goal.layer else self.network.copy_for(loss, goal)
+        return self.answer(
+            None if goal.layer else self.network.copy_for(loss, goal), images, loss, goal
+        )
+
+    def answer(self, copy: GradientCopy | None, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
+        """What a copy answers; None for one whose layers are looked into. It is not counted."""
         parts = self._in_parts(images, lambda at: self._gradient(images[at], loss, goal, at, copy))
         if len(parts) == 1:
             return parts[0]

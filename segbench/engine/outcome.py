@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -20,6 +23,9 @@ class Outcome:
         late_gain: by how much the lowest score of each case fell in the last half of its steps, in
             the run that gained most; NaN of fewer than 16 steps, or where it was done before. Of a
             whole attack what it said of the climb that found the image, NaN where it said nothing.
+        precisions: of each case the copies that its gradients came from (``bf16 folded``); "" where
+            it asked for none. [] of an attack that is none.
+        checks: of each case how they compare with those of fp32; "" of fp32.
     """
 
     images: Tensor
@@ -29,3 +35,18 @@ class Outcome:
     displacement: Tensor | None = None
     late_gain: list[float] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
+    precisions: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
+
+    def with_cases(self, places: Sequence[int], other: Outcome) -> Outcome:
+        """With some cases, in that order, as another outcome has them."""
+        index = torch.tensor(places, device=self.images.device)
+        changes: dict[str, Any] = {}
+        for name in (one.name for one in fields(self)):
+            own, new = getattr(self, name), getattr(other, name)
+            if isinstance(own, Tensor):
+                changes[name] = own.index_copy(0, index, new)
+            elif own:
+                changed = dict(enumerate(own)) | dict(zip(places, new, strict=True))
+                changes[name] = [changed[place] for place in range(len(own))]
+        return replace(self, **changes)

@@ -34,6 +34,7 @@ from segbench.engine.objective import NetworkObjective, remaining
 from segbench.engine.outcome import Outcome
 from segbench.engine.returned import check_plan, check_state
 from segbench.engine.subsets import select, select_context, select_goal
+from segbench.engine.trust import Trust
 from segbench.engine.whole import within
 from segbench.errors import UserError
 
@@ -52,7 +53,9 @@ class StepRun:
         budget: Budget,
         noise: CaseNoise,
         region: Tensor | None,
+        trust: Trust,
     ) -> None:
+        self.trust = trust
         self.network, self.attack, self.noise = network, attack, noise
         self.plan: Plan = check_plan(attack.plan(budget))
         self.leaving = self.plan.stop_early or self.plan.keep == "nearest"
@@ -60,7 +63,7 @@ class StepRun:
         self.objective = NetworkObjective(network)
         self.forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         self.backwards, self.zeros = self.forwards.clone(), self.forwards.clone()
-        self.at_fault = self.forwards.bool()
+        self.at_fault, self.low = self.forwards.bool(), False
         self.movable = ~self.at_fault if region is None else region.flatten(1).any(1)
         self.gained = torch.full_like(self.forwards, torch.nan, dtype=torch.float64)
         self.nearest: Nearest | None = None
@@ -75,6 +78,9 @@ class StepRun:
         """All restarts; per case the image with the lowest score, the first among equals.
 
         Of a minimum-norm attack the nearest one.
+
+        Raises:
+            AllMisledError: by gradients of low precision, every case.
         """
         context, alive = self.context, self.everyone
         best = self._one_restart(context, alive)
@@ -123,8 +129,12 @@ class StepRun:
         state = self._projected(state, context, 0)
         for step in range(self.plan.steps):
             loss = partial(self.attack.loss, progress=step / self.plan.steps)
+            if step == 0 and self.attack.needs == "gradients":
+                self.trust.note(alive.tolist(), loss, _goal(context, state))
             feedback = self._ask(state.images, loss, _goal(context, state), context.region)
             self._count(alive, state, feedback)
+            if step % COMPACT_EVERY == 0 or step == self.plan.steps - 1:
+                self._examine(alive, state.images, loss, _goal(context, state), feedback)
             if step == 0 and self.attack.needs != "labels":
                 started = dataclasses.replace(context.goal, start=feedback.logits)
                 context = dataclasses.replace(context, goal=started)
@@ -238,6 +248,14 @@ class StepRun:
         value = loss(logits, goal)
         return Feedback(-value if goal.targeted else value, nothing, logits)
 
+    def _examine(
+        self, cases: Tensor, images: Tensor, loss: Loss, goal: Goal, feedback: Feedback
+    ) -> None:
+        """Whether gradients of low precision lead somewhere; one host read."""
+        self.low = self.attack.needs == "gradients" and self.trust.is_low(loss, goal)
+        if self.low:
+            self.trust.examine(cases.tolist(), images, loss, goal, feedback)
+
     def _count(self, cases: Tensor, state: State, feedback: Feedback) -> None:
         """Count an answer, and note whose answer is not finite; nothing is read by the host."""
         gradients = self.attack.needs == "gradients"
@@ -252,7 +270,9 @@ class StepRun:
         self.at_fault[cases] |= ~answer.isfinite() & asked.isfinite()
 
     def _refuse_faults(self) -> None:
-        if self.at_fault.any():
+        if self.low:
+            self.trust.doubt(self.at_fault)
+        elif self.at_fault.any():
             case = self.noise.case_ids[int(self.at_fault.nonzero()[0])]
             raise UserError(
                 f"model {self.network.name} gives a NaN or infinite loss or gradient on case {case}"

@@ -24,10 +24,12 @@ def select_goal(goal: Goal, index: Tensor) -> Goal:
     """The goal of the cases at ``index`` (int64, one axis)."""
     start = None if goal.start is None else goal.start[index]
     clean = None if goal.clean_features is None else goal.clean_features[index]
+    weights = None if goal.weights is None else goal.weights[index]
     return dataclasses.replace(
         goal,
         labels=goal.labels[index],
         truth=goal.truth[index],
+        weights=weights,
         start=start,
         clean_features=clean,
     )

@@ -14,6 +14,7 @@ from segbench.engine import ball
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
+from segbench.engine.trust import Trust
 from segbench.errors import ContractError, UserError
 
 
@@ -24,6 +25,7 @@ class CaseObjective(NetworkObjective):
     image is elsewhere, the network sees the clean one, and the gradient there is 0.
 
     Attributes:
+        trust: of all cases, where their gradients came from.
         clean: the clean images (B, C, *spatial) of the cases.
         region: bool (B, 1, *spatial), where they may change; None for everywhere.
         costs: int64 (3, all cases): forwards, backwards, and gradients that were zero everywhere.
@@ -32,9 +34,15 @@ class CaseObjective(NetworkObjective):
     """
 
     def __init__(
-        self, network: Network, noise: CaseNoise, clean: Tensor, region: Tensor | None = None
+        self,
+        network: Network,
+        noise: CaseNoise,
+        clean: Tensor,
+        region: Tensor | None = None,
+        trust: Trust | None = None,
     ) -> None:
         super().__init__(network)
+        self.trust = trust or Trust(network, clean, noise.contents, region)
         self.noise, self.clean, self.region = noise, clean, region
         cases = len(noise.case_ids)
         self.costs = torch.zeros(3, cases, dtype=torch.int64)
@@ -44,7 +52,9 @@ class CaseObjective(NetworkObjective):
     def select(self, index: Tensor) -> CaseObjective:
         """The same door for some of the cases (int64, one axis)."""
         region = None if self.region is None else self.region[index]
-        chosen = CaseObjective(self.network, self.noise.select(index), self.clean[index], region)
+        chosen = CaseObjective(
+            self.network, self.noise.select(index), self.clean[index], region, self.trust
+        )
         chosen.costs, chosen.members = self.costs, self.members
         chosen.late_gain = self.late_gain
         chosen._index = self._index[index.cpu()]
@@ -55,9 +65,15 @@ class CaseObjective(NetworkObjective):
 
         Raises:
             UserError: loss or gradient is NaN or infinite; the case is named.
+            AllMisledError: in low precision alone, of each case.
         """
-        feedback = super().value_and_grad(self._seen(images), loss, goal)
-        feedback = within(feedback, self.region)
+        places, seen = self._index.tolist(), self._seen(images)
+        if len(places) == 1:
+            places *= len(images)
+        self.trust.note(places, loss, goal)
+        feedback = within(super().value_and_grad(seen, loss, goal), self.region)
+        if len(images) == len(places):  # else nobody knows which is whose
+            feedback = self.trust.examine(places, seen, loss, goal, feedback)
         height = ball.flat_norm(feedback.gradient, torch.inf)
         self._note(images, feedback.loss + height, "loss or gradient", backwards=1)
         if len(images) == len(self._index):

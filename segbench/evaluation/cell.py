@@ -45,6 +45,7 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "seed": cell.seed,
         "data": subject.data.spec,
         "precision": options.precision if attack else "fp32",
+        **({"gradients": "by case"} if _may_be_low(attack, options) else {}),
         **({"region": region} if region else {}),
         # Which is refused; once the prompts stayed where the truth was.
         **({"prompts": "moved"} if warped and takes_prompts(subject.module) else {}),
@@ -52,6 +53,14 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         **axes_facts(subject.axes),
         **({"certificate": cell.certificate.facts} if cell.certificate else {}),
     }
+
+
+def _may_be_low(attack: NamedAttack | None, options: Options) -> bool:
+    """Whether gradients may be of low precision.
+
+    Once such a precision was the network's, and a case that it misled was attacked with nothing.
+    """
+    return attack is not None and attack.attack.needs == "gradients" and options.precision == "auto"
 
 
 def attack_facts(attack: NamedAttack) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from segbench.engine import ball
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
-from segbench.engine.objective import NetworkObjective
 from segbench.engine.returned import check_images, check_loss
+from segbench.engine.trust import Trust
 from segbench.engine.whole import within
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import collate
@@ -138,13 +138,15 @@ class Fit:
     ) -> Feedback:
         """The network's answer to a mini-batch, ``size`` cases at a time."""
         loss = partial(self.attack.loss, progress=progress)
-        objective, parts = NetworkObjective(self.network), []
+        contents, parts = self._noise(context).contents, []
         for start in range(0, len(images), self.size):
             at = slice(start, start + self.size)
             self.network.meet(cases[at])
             whole = context.goal
             goal = Goal(whole.labels[at], whole.truth[at], whole.targeted, whole.ignore_index)
-            parts.append(objective.value_and_grad(images[at], loss, goal))
+            region = None if context.region is None else context.region[at]
+            trust = Trust(self.network, context.images[at], contents[at], region)
+            parts.append(trust.answer(images[at], loss, goal))
             check_loss(parts[-1].loss, len(images[at]))
         feedback = Feedback(
             torch.cat([part.loss for part in parts]),

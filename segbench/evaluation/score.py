@@ -72,7 +72,6 @@ def attack_cases(
     if network.one_by_one:
         torch.manual_seed(noise.torch_seed())
     network.meet(_prompted(network, batch.cases, cell))
-    network.used.clear()
     start = time.perf_counter()
     region = cell_region(cell, batch)
     outcome = _attacked(network, batch, cell, noise, region, fitted)
@@ -86,9 +85,9 @@ def attack_cases(
         torch.tensor(outcome.backwards),
         torch.full((len(batch.cases),), seconds, dtype=torch.float64),
         torch.tensor(outcome.zeros).double() / torch.tensor(outcome.backwards),
-        _precision(network, cell),
+        _precisions(network, cell, outcome),
         network.marks,
-        "; ".join(sorted({check for check in network.used.values() if check})),
+        tuple(outcome.checks or [""] * len(batch.cases)),
         outcome.displacement,
         _per_case(outcome.late_gain, len(batch.cases)),
         tuple(outcome.members or [""] * len(batch.cases)),
@@ -220,6 +219,7 @@ def _case_facts(
     spent, zeros = attacked.seconds.tolist(), attacked.zero_gradients.tolist()
     late = _per_case(attacked.late_gain, len(batch.cases)).tolist()
     members = attacked.members or [""] * len(batch.cases)
+    checks = attacked.gradient_checks or [""] * len(batch.cases)
     marks = " ".join(dict.fromkeys((*network.marks, *attacked.marks)))
     return [
         {
@@ -234,8 +234,8 @@ def _case_facts(
             "late_gain": late[b],
             "member": members[b],
             "seconds": spent[b] + seconds,
-            "precision": attacked.precision,
-            "gradient_check": attacked.gradient_check,
+            "precision": attacked.precisions[b],
+            "gradient_check": checks[b],
             "device": network.hardware,
             "marks": marks,
             **_UNCERTIFIED,
@@ -294,11 +294,12 @@ def _per_case(numbers: Sequence[float] | Tensor | None, cases: int) -> Tensor:
     return torch.as_tensor(numbers, dtype=torch.float64)
 
 
-def _precision(network: Network, cell: Cell) -> str:
-    """Of the gradients that the images came from; without any, of the answers."""
+def _precisions(network: Network, cell: Cell, outcome: Outcome) -> tuple[str, ...]:
+    """Of the gradients that each image came from; without any, of the answers."""
+    cases = len(outcome.images)
     if cell.attack is None or cell.attack.attack.needs != "gradients":
-        return "fp32"
-    return " + ".join(sorted(network.used)) or network.gradient.name
+        return ("fp32",) * cases
+    return tuple(name or network.gradient.name for name in outcome.precisions or [""] * cases)
 
 
 def refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:

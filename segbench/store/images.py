@@ -32,7 +32,7 @@ _SUFFIX = ".safetensors"
 _TENSORS = ("images", "forwards", "backwards", "seconds", "zero_gradients")
 _MOVES, _LATE = "displacement", "late_gain"
 _LABELS = ("labels", "clean_labels")
-_NAMES = ("contents", "case_ids", "members")
+_NAMES = ("contents", "case_ids", "members", "precisions", "gradient_checks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,10 @@ class Attacked:
         images: float32 (B, C, *spatial) in [0, 1].
         forwards: per case (B,), as are ``backwards`` and ``seconds``.
         zero_gradients: the share (B,) of its gradients that were zero in every pixel; NaN of none.
-        precision: of the gradients that made them.
+        precisions: of the gradients that made each of them.
         marks: why the network that made them may not be trusted.
-        gradient_check: how gradients of lower precision compare with those of fp32; "" of fp32.
+        gradient_checks: of each case how gradients of lower precision compare with those of fp32;
+            "" where there were none such. () of older files that do not say.
         displacement: (B, dims, *spatial) in pixels, by which image and truth were moved, or None.
         late_gain: (B,), see ``engine.outcome.Outcome``; None of older files.
         members: which member of a suite found each; "" where it was no suite. () of older files.
@@ -62,9 +63,9 @@ class Attacked:
     backwards: Tensor
     seconds: Tensor
     zero_gradients: Tensor
-    precision: str
+    precisions: tuple[str, ...]
     marks: tuple[str, ...] = ()
-    gradient_check: str = ""
+    gradient_checks: tuple[str, ...] = ()
     displacement: Tensor | None = None
     late_gain: Tensor | None = None
     members: tuple[str, ...] = ()
@@ -126,9 +127,9 @@ def keep_images(
         "contents": json.dumps(attacked.contents),
         "case_ids": json.dumps(attacked.case_ids),
         "members": json.dumps(attacked.members),
-        "precision": attacked.precision,
+        "precisions": json.dumps(attacked.precisions),
         "marks": " ".join(attacked.marks),
-        "gradient_check": attacked.gradient_check,
+        "gradient_checks": json.dumps(attacked.gradient_checks),
     }
     tensors = attacked.tensors
     name = digest({"contents": attacked.contents})[:16]
@@ -159,17 +160,18 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
         raise damaged(path, "it is gone")
     tensors, facts = loaded
     try:
+        contents = tuple(json.loads(facts["contents"]))
         whole = Attacked(
-            contents=tuple(json.loads(facts["contents"])),
+            contents=contents,
             case_ids=tuple(json.loads(facts["case_ids"])),
             images=tensors["images"],
             forwards=tensors["forwards"],
             backwards=tensors["backwards"],
             seconds=tensors["seconds"],
             zero_gradients=tensors["zero_gradients"],
-            precision=facts["precision"],
+            precisions=_of_each(facts, "precision", len(contents)),
             marks=tuple(facts["marks"].split()),
-            gradient_check=facts.get("gradient_check", ""),
+            gradient_checks=_of_each(facts, "gradient_check", len(contents)),
             displacement=tensors.get(_MOVES),
             late_gain=tensors.get(_LATE),
             members=tuple(json.loads(facts.get("members", "[]"))),
@@ -179,6 +181,13 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
         return whole if contents is None else whole.pick([places[c] for c in contents])
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, f"it does not hold those images: {type(error).__name__}") from None
+
+
+def _of_each(facts: Mapping[str, str], name: str, cases: int) -> tuple[str, ...]:
+    """What a file says of each case; an older one says it once, of all of them."""
+    if f"{name}s" in facts:
+        return tuple(json.loads(facts[f"{name}s"]))
+    return (facts[name] if name == "precision" else facts.get(name, ""),) * cases
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,16 @@ def _precisions(where: str, cases: DataFrame) -> Iterator[str]:
     no_gradient = (cases["precision"] == "fp32") & (cases["backwards"] == 0)
     attacked = cases[(cases["budget"] > 0) & ~no_gradient]
     if attacked["precision"].nunique() > 1:
-        names = attacked[["precision", "model", "attack"]].drop_duplicates()
+        names = ["model", "attack", "precision"]
+        own = attacked[[*names, "case_id"]].drop_duplicates()
+        whole = own[["model", "attack", "case_id"]].drop_duplicates()
+        cases_of = Counter(zip(whole["model"], whole["attack"], strict=True))
+        counts = Counter(own[names].itertuples(index=False, name=None))
         found: dict[str, set[str]] = {}
-        for precision, model, attack in names.itertuples(index=False, name=None):
-            found.setdefault(precision, set()).add(f"{model} under {attack}")
+        for (model, attack, precision), count in counts.items():
+            total = cases_of[model, attack]
+            share = "" if count == total else f" ({count} of {total} cases)"
+            found.setdefault(precision, set()).add(f"{model} under {attack}{share}")
         usual, *others = sorted(found, key=lambda precision: (-len(found[precision]), precision))
         parts = [f"{key} for {few(sorted(found[key]))}" for key in sorted(others)]
         yield (

@@ -67,7 +67,10 @@ def test_what_a_key_is_made_of() -> None:
         "seed": 0,
         "data": DATA,
         "precision": "auto",
+        "gradients": "by case",
     }
+    for exact in (facts(attack, precision="fp32"), facts("noise"), facts(None)):
+        assert "gradients" not in exact
     # A transfer has to name a source, and a search its corruption.
     own = [name for name in names("attacks") if name not in ("transfer", "worst")]
     for text in ("corruption/noise", *own):

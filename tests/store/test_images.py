@@ -180,6 +180,6 @@ def test_groups_of_one_run_that_begin_with_one_case_are_both_kept(tmp_path: Path
     for contents in (("aa" * 32, "bb" * 32), ("aa" * 32, "cc" * 32)):
         costs = [torch.zeros(2) for _ in range(4)]
         images = torch.zeros(2, 1, 4, 4)
-        group = Attacked(contents, ("a", "b"), images, *costs, "fp32")
+        group = Attacked(contents, ("a", "b"), images, *costs, ("fp32", "fp32"))
         keep_images(workspace, "key", 1, {}, group)
     assert set(kept_cases(workspace, "key")) == {"aa" * 32, "bb" * 32, "cc" * 32}

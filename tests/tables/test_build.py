@@ -295,6 +295,12 @@ def test_a_long_list_of_another_precision_is_cut(row, frame):
     assert len(note) < 200
 
 
+def test_cases_of_another_precision_within_one_curve_are_counted(row, frame):
+    rows = [row(case_id=f"c{n}", precision="fp32" if n == 3 else "bf16") for n in range(5)]
+    (note,) = [n for n in build_tables(frame(rows)).notes if "mixed precision" in n]
+    assert note.endswith("fp32 for unet@jsrt#0 under pgd (1 of 5 cases); bf16 for the others.")
+
+
 def test_a_network_that_was_trained_again_is_noted_and_left_out_of_the_gate(row, frame):
     rows = frame([row(), row(model="nlcen", weights_sha256="22" * 32)])
     current = {"unet@jsrt#0": "33" * 32, "nlcen": "22" * 32}
