@@ -25,6 +25,8 @@ THREAT = ["dataset_fingerprint", "split", "budget_kind", "where", "budget"]
 """What networks must share for one to be ahead of the other."""
 
 _FOUND = ["model", "dataset", "split", "budget_kind", "where", "budget"]
+MOST = 0.5
+"""Of the steps on a case: where as many met no gradient, the case was hardly attacked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class Signs:
         behind: how much less others leave, over the cases that others have met (P,).
         zero: the share of steps that met a zero gradient, of cases that have something left; of
             others none did, since where nothing is left to do a gradient may well be zero (P,).
+        blind: how much of what it leaves is of cases of which most steps met a zero gradient (P,).
         searched: the share of cases whose worst image was found without gradients (P,).
         late: what the last half of the steps gained, of cases that have something left (P,).
         left: what is left of those (P,).
@@ -55,6 +58,7 @@ class Signs:
     rise: Array
     behind: Array
     zero: Array
+    blind: Array
     searched: Array
     late: Array
     left: Array
@@ -94,12 +98,20 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         rise=_mean(score - smaller, point, count),
         behind=_mean(_behind(cases, lowest), point, count),
         zero=_mean(np.where(score > 0, cases["zero_gradients"], 0.0), point, count),
+        blind=_mean(blind_scores(cases), point, count),
         searched=_mean(np.where(cases["member"] == SEARCH, 1.0, 0.0), point, count),
         late=_mean(np.where(score > 0, late, np.nan), point, count),
         left=_mean(left, point, count),
         left_of_all=_mean(score, point, count),
         late_of_all=_mean(late, point, count),
     )
+
+
+def blind_scores(cases: DataFrame) -> Array:
+    """Each case's score where most of its attack's steps met a zero gradient, of others 0 (N,)."""
+    score = cases[SELECTING].to_numpy(np.float64)
+    hardly = cases["zero_gradients"].to_numpy(np.float64) > MOST
+    return np.asarray(np.where(hardly | np.isnan(score), score, 0.0))
 
 
 Leads = Mapping[tuple[int, int], Mapping[str, float]]

@@ -31,6 +31,9 @@ BEHIND = 0.05
 ZERO = 0.1
 """Of an attack's steps: a gradient that is zero in every pixel leads nowhere."""
 
+BLIND = 0.005
+"""Of a mean: what is left of cases of which most steps met such a gradient, be they a few."""
+
 SEARCHED = 0.25
 """Of an attack's cases: a search without gradients found their worst image, and no climb did."""
 
@@ -189,7 +192,7 @@ class _Curves:
         signs = self._signs
         if (rise := signs.rise[point]) > RISE:
             yield f"rise={rise:.2g}"
-        if (zero := signs.zero[point]) > ZERO:
+        if (zero := signs.zero[point]) > ZERO or signs.blind[point] > BLIND:
             yield f"zero-gradients={zero:.2g}"
         if (searched := signs.searched[point]) > SEARCHED:
             yield f"searched={searched:.2g}"
@@ -239,7 +242,7 @@ class _Curves:
         signs = self._signs
         with np.errstate(invalid="ignore"):
             found = (signs.rise > RISE) | (signs.zero > ZERO) | (signs.searched > SEARCHED)
-            found |= self._is_idle & signs.largest()
+            found |= (signs.blind > BLIND) | (self._is_idle & signs.largest())
             if behind:
                 found |= signs.behind > BEHIND
         found |= np.array([self._ahead(point) is not None for point in range(len(found))], bool)
@@ -280,13 +283,18 @@ class _Curves:
                 yield f"at {names[point]} others leave {gap:.3f} less"
 
     def _zero_gradients(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
-        """Budgets at which many of its steps met a gradient that was zero everywhere."""
+        """Budgets at which many steps, or most of some cases, met a gradient that was zero."""
         for point in points:
-            share = self._signs.zero[point]
+            share, blind = self._signs.zero[point], self._signs.blind[point]
             if share > ZERO:
                 yield (
                     f"at {names[point]} {share:.0%} of its steps met a gradient that is zero "
                     "everywhere"
+                )
+            elif blind > BLIND:
+                yield (
+                    f"at {names[point]} {blind:.3f} of its mean is of cases of which most steps "
+                    "met a gradient that is zero everywhere"
                 )
 
     def _searched(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:

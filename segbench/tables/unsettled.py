@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
+import numpy as np
 from pandas import DataFrame
 
 from segbench.api.objective import SEARCH
 from segbench.plugins.naming import CLEAN
 from segbench.tables.averages import SUBJECT
 from segbench.tables.falling import falling_points
-from segbench.tables.stuck import LATE, LEFT, RISE, SEARCHED, ZERO, threats
+from segbench.tables.signs import blind_scores
+from segbench.tables.stuck import BLIND, LATE, LEFT, RISE, SEARCHED, ZERO, threats
 from segbench.tables.texts import by_key
 from segbench.tables.worst import SELECTING, rounding
 
@@ -70,6 +72,8 @@ def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
     """Whether an attack shows no sign of being stuck at a budget, beside all that was found."""
     own = curve[curve["budget"] == budget]
     if own["zero_gradients"].where(own[SELECTING] > 0, 0).mean() > ZERO or _is_idle(own):
+        return False
+    if np.nansum(blind_scores(own)) > BLIND * own[SELECTING].notna().sum():
         return False
     if (own["member"] == SEARCH).mean() > SEARCHED:
         return False

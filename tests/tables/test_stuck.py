@@ -84,6 +84,24 @@ def test_gradients_that_are_zero_everywhere_are_a_sign(share, marked, row, frame
     assert any("at 8/255 50% of its steps" in sign for sign in _signs(tables)) == bool(marked)
 
 
+@pytest.mark.parametrize(
+    ("score", "share", "marked"),
+    [(0.9, 1.0, {"pgd"}), (0.9, 0.4, set()), (0.05, 1.0, set()), (0.0, 1.0, set())],
+)
+def test_one_case_of_twenty_that_met_no_gradient_is_a_sign(score, share, marked, row, frame):
+    """Its clean score would stand in the mean, and 1 of 20 is no large share of steps."""
+    rows = [
+        row(case_id=f"c{n}", group_id=f"g{n}", jaccard=score if n == 7 else 0.3,
+            zero_gradients=share * (n == 7))
+        for n in range(20)
+    ]  # fmt: skip
+    tables = build_tables(frame(rows))
+    assert _marked(tables) == marked
+    said = "at 8/255 0.045 of its mean is of cases of which most steps met a gradient that is zero"
+    assert any(said in sign for sign in _signs(tables)) == bool(marked)
+    assert (unsettled_budgets(tables.cases) != {}) == bool(marked)
+
+
 @pytest.mark.parametrize(("member", "marked"), [("reach", set()), ("search", {"standard"})])
 def test_a_search_that_beats_every_climb_is_a_sign(member, marked, row, frame):
     tables = build_tables(frame(_curve(row, "standard", {8: 0.6}, member=member)))
