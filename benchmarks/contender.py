@@ -54,12 +54,9 @@ class Peer:
     def __init__(self, name: str, setting: Setting) -> None:
         self.setting, self.attack = setting, PEERS[name]
         data = setting.data()
-        device = torch.device(setting.device)
         self.classes = len(data.dataset.class_names)
-        self.network = setting.reference().load(data.dataset).module.to(device).eval()
-        cases = [data.dataset.load(entry.case_id) for entry in data.entries]
-        self.images = torch.stack([torch.from_numpy(case.image) for case in cases]).to(device)
-        self.labels = torch.stack([torch.from_numpy(case.labels) for case in cases]).to(device)
+        self.network = setting.module(data)
+        self.images, self.labels = setting.tensors(data)
         self.batch = 1
         self.note = ""
 
@@ -102,10 +99,11 @@ class Peer:
         return time.perf_counter() - start, torch.cat(parts)
 
     def _jaccard(self, found: Tensor) -> float:
+        """As tables average it: over the classes that a case has, then over the cases with any."""
         with torch.no_grad():
             predicted = torch.cat([self.network(image[None]).argmax(1) for image in found])
         scores = regions.score_regions(predicted, self.labels, self.classes)
-        return float(regions.case_score(scores).mean())
+        return float(scores.jaccard.nanmean(1).nanmean())
 
 
 def _synchronize(tensor: Tensor) -> None:

@@ -22,6 +22,7 @@ import torch
 from measured import held_memory, peak_memory
 from rich.console import Console
 from rich.table import Table
+from script import Script
 from setting import Setting
 from torch import Tensor
 from torch.nn import functional as F
@@ -149,13 +150,11 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     """A row of the table, and where the time of its step goes."""
     data, device = setting.data(), choose_device(setting.device)
     precision = choose_precision(device, policy)
-    module = setting.reference().load(data.dataset).module
+    module = setting.module(data)
     keep_freed_memory()
     require_ieee_fp32()
     network = Network("network", module, len(data.dataset.class_names), device, precision)
-    cases = [data.dataset.load(entry.case_id) for entry in data.entries]
-    images = torch.stack([torch.from_numpy(case.image) for case in cases]).to(device)
-    truth = torch.stack([torch.from_numpy(case.labels) for case in cases]).to(device)
+    images, truth = setting.tensors(data)
     before = held_bytes(device)
     network.prepare(images[:2])
     size = batch or choose_batch_size(network, images[:1])
@@ -190,7 +189,7 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     console.print(f"{network.gradient.name}: {listed}")
 
 
-@click.command(help=__doc__)
+@click.command(cls=Script, help=__doc__)
 @click.option("--network", default="unet32", show_default=True)
 @click.option("--dataset", default="phantom-cxr", show_default=True, help="Or volumes (3-D).")
 @click.option("--size", default=256, show_default=True)

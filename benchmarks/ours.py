@@ -20,8 +20,8 @@ from segbench.evaluation.run import run_grid
 from segbench.networks import ModelReference
 from segbench.plugins.attack import load_attack
 from segbench.plugins.spec import parse_eps
-from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
+from segbench.tables.load import load_tables
 
 
 class Silent:
@@ -48,9 +48,18 @@ class Silent:
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds, gradients taken (one case, one step each) and the mean attacked Jaccard."""
+    """What a run took, and what it left.
+
+    Attributes:
+        seconds: of wall clock.
+        processor: seconds of this process, all its threads together.
+        gradients: taken, one case and one step each.
+        jaccard: attacked, as tables average it: over the classes that a case has, then over the
+            cases that have any.
+    """
 
     seconds: float
+    processor: float
     gradients: int
     jaccard: float
     precision: str
@@ -71,19 +80,20 @@ def timed_grid(
     eps: tuple[str, ...],
     options: Options,
 ) -> Timed:
-    """A whole run of a grid, in a workspace of its own; the score is that of the attacked rows."""
-    start = time.perf_counter()
+    """A whole run of a grid, in a workspace of its own."""
+    start, processor = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         grid = Grid([load_attack(text) for text in attacks], [parse_eps(text) for text in eps])
         pairs = [(reference, data) for reference in references]
         run_grid(pairs, grid, workspace, options, Silent())
         seconds = time.perf_counter() - start
-        rows = read_rows(workspace)
-    cases = rows.drop_duplicates(["model", "attack", "budget", "case_id"])
-    attacked = rows[rows["attack"] != "clean"]
+        processor = time.process_time() - processor
+        cases = load_tables(workspace, every=True, depth="cases").cases
+    attacked = cases[cases["attack"] != "clean"]
     return Timed(
         seconds,
+        processor,
         int(cases["backwards"].sum()),
         float(attacked["jaccard"].mean()),
         ", ".join(sorted(set(attacked["precision"]))),

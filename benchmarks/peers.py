@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,6 +28,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from script import Script
 from setting import Setting
 
 NAMES = ("segbench", "segbench fp32", "hand loop", "torchattacks", "ART", "foolbox", "adv-lib",
@@ -106,21 +108,20 @@ class Process:
 
 def race(names: tuple[str, ...], setting: Setting, rounds: int, threads: int) -> list[Process]:
     """All contenders, one after another, ``rounds`` times over; those that cannot run are named."""
-    ready = []
-    for name in names:
-        process = Process.start(name, setting, threads)
-        answer = process.answer()
-        if "skipped" in answer:
-            console.print(f"{name} is left out: {answer['skipped']}")
-            process.stop()
-            continue
-        process.note = answer["ready"]
-        ready.append(process)
-    for _ in range(rounds):
-        for process in ready:
-            process.run()
-    for process in ready:
-        process.stop()
+    ready = list[Process]()
+    with ExitStack() as started:
+        for name in names:
+            process = Process.start(name, setting, threads)
+            started.callback(process.stop)
+            answer = process.answer()
+            if "skipped" in answer:
+                console.print(f"{name} is left out: {answer['skipped']}")
+                continue
+            process.note = answer["ready"]
+            ready.append(process)
+        for _ in range(rounds):
+            for process in ready:
+                process.run()
     return ready
 
 
@@ -146,7 +147,7 @@ def show(processes: list[Process], title: str) -> None:
     console.print(table)
 
 
-@click.command(help=__doc__)
+@click.command(cls=Script, help=__doc__)
 @click.option("--network", default="unet32", show_default=True, help="Of networks.py, or as -m.")
 @click.option("--weights", type=click.Path(exists=True), help="Weights of a path.py:factory.")
 @click.option("--workspace", default="runs", show_default=True, help="Where -m finds checkpoints.")
@@ -168,6 +169,9 @@ def main(names: tuple[str, ...], rounds: int, threads: int, **options: Any) -> N
     from segbench.engine.precision import choose_device, device_name
 
     setting = Setting(**options)
+    data = setting.data()  # what is wrong with it is said here, once
+    setting.cases_of_a_loop(data)
+    setting.reference().load(data.dataset)
     title = (
         f"{setting.network}, {setting.dataset} at {setting.size}, {setting.cases} images, "
         f"PGD-{setting.steps} at {setting.eps}, {threads} threads, "

@@ -12,6 +12,7 @@ import click
 from ours import Timed, timed_grid
 from rich.console import Console
 from rich.table import Table
+from script import Script
 from setting import Setting
 
 from segbench.engine.precision import Policy
@@ -20,7 +21,7 @@ from segbench.evaluation.request import Options
 console = Console(highlight=False, width=120)
 
 
-@click.command(help=__doc__)
+@click.command(cls=Script, help=__doc__)
 @click.option("--network", default="unet32", show_default=True)
 @click.option("--weights", help="Of a network of your own.")
 @click.option("--workspace", default="runs", show_default=True)

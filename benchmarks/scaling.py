@@ -14,15 +14,14 @@ over all runs below by least squares; wall-clock and processor seconds are shown
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
-from typing import Any
 
 import click
 import numpy as np
 from ours import timed_grid
 from rich.console import Console
 from rich.table import Table
+from script import Script
 from setting import Setting
 
 from segbench.evaluation.request import Options
@@ -31,17 +30,17 @@ console = Console(highlight=False, width=120)
 CASES, EPS, STEPS, MODELS = (4, 16, 64, 128), (1, 4, 16), (1, 4, 16), (1, 2, 4)
 
 
-def measure(setting: Setting, eps_values: int, models: int, batch: int | None) -> tuple[Any, Any]:
+def measure(
+    setting: Setting, eps_values: int, models: int, batch: int | None
+) -> tuple[float, float]:
     """(wall-clock, processor) seconds of one run."""
     data = setting.data()
     attack = f"pgd:steps={setting.steps}"
     eps = tuple(f"{k + 1}/255" for k in range(eps_values))
-    wall, processor = time.perf_counter(), time.process_time()
     options = Options(device=setting.device, batch_size=batch)
     # A workspace takes each network once: its rows are the same.
-    for _ in range(models):
-        timed_grid([setting.reference()], data, (attack,), eps, options)
-    return time.perf_counter() - wall, time.process_time() - processor
+    runs = [timed_grid([setting.reference()], data, (attack,), eps, options) for _ in range(models)]
+    return sum(run.seconds for run in runs), sum(run.processor for run in runs)
 
 
 def fit(runs: list[tuple[int, int, int, int]], seconds: list[float]) -> dict[str, float]:
@@ -58,7 +57,7 @@ def fit(runs: list[tuple[int, int, int, int]], seconds: list[float]) -> dict[str
     return dict(zip(("start", "load", "cell", "case", "step"), solution.tolist(), strict=True))
 
 
-@click.command(help=__doc__)
+@click.command(cls=Script, help=__doc__)
 @click.option("--network", default="pixel", show_default=True)
 @click.option("--size", default=224, show_default=True)
 @click.option("--cases", default=32, show_default=True, help="Where cases are not varied.")

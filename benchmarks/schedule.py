@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from script import Script
 
 from segbench.cli.pace import duration
 from segbench.evaluation.costs import Costs, Kind
@@ -51,7 +52,7 @@ def said(name: str, schedule: Schedule) -> str:
     )
 
 
-@click.command(help=__doc__)
+@click.command(cls=Script, help=__doc__)
 @click.option("--workspace", type=Path, default=Path("runs"), show_default=True)
 @click.option("--devices", default=8, show_default=True)
 @click.option("--cells", default=1000, show_default=True)

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import click
 from pandas import DataFrame
+from script import Script
 
 from segbench.api import Tables
 from segbench.cli.evaluation import evaluate
 from segbench.cli.options import workspace_option
-from segbench.errors import UserError
 from segbench.evaluation.records import validated
 from segbench.evaluation.request import Request
 from segbench.plugins.attack import NamedAttack, load_attack
@@ -231,7 +231,7 @@ def _numbers(text: str) -> list[int]:
     return [int(item) for item in text.split(",") if item]
 
 
-@click.command(help=__doc__)
+@click.command(cls=Script, help=__doc__)
 @click.option("-m", "--model", multiple=True, help="[default: every checkpoint]")
 @click.option("-a", "--attack", multiple=True, type=click.Choice(list(ATTACKS)), help="[all]")
 @click.option("--dataset")
@@ -278,10 +278,7 @@ def main(
     if not show:
         evaluate(validated(Request, asked), workspace)
     specs = attack_specs(list(ATTACKS), COLUMNS, list(STANDARD))
-    try:
-        tables = load_tables(workspace, every=True)
-    except UserError as error:
-        raise click.UsageError(str(error)) from error
+    tables = load_tables(workspace, every=True)
     table, spent = scores(tables.cases, specs), scores(tables.cases, specs, "backwards")
     text = "\n".join([*report(table, spent, specs), *optimality(tables, specs)])
     out.write_text(text + "\n")
