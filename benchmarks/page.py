@@ -5,7 +5,7 @@
 
 The rows are generated as in ``store.py``, but fall with eps as attacked scores do: every case by a
 rate of its own, every network and attack by theirs, with some chance. Seconds of processor are what
-counts: they are the same on a machine that others use too.
+counts: on a machine that others use too they grow least.
 """
 
 from __future__ import annotations

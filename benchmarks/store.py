@@ -7,7 +7,7 @@ One network without weights is attacked once; its rows are then repeated under t
 of a grid of ten such networks, ten attacks, and as many (eps, seed) as make up the number, the
 attacked ones with other scores. They lie in compacted files, as a run leaves them. So the store
 holds what a grid of that size would have left, and no attack is waited for. Seconds of processor
-are what counts: they are the same on a machine that others use too.
+are what counts: on a machine that others use too they grow least.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def scores(cases: DataFrame, specs: Specs, of: str = "jaccard") -> DataFrame:
     for key, text in specs.items():
         attack = load_attack(text)
         same = cases["attack"].map(lambda label, attack=attack: is_by(label, attack))
-        own = cases[same & (cases["attack_params"] == attack.parameters_text)]
+        own = cases[same.astype(bool) & (cases["attack_params"] == attack.parameters_text)]
         columns[key] = own[own["budget_kind"] == "linf"].set_index(KEYS)[of]
     return DataFrame(columns)
 
