@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from segbench.store.garbage import importing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from segbench.api import Dataset
     from segbench.cli.display import AttackProgress
@@ -46,20 +46,21 @@ def evaluate(request: Request, workspace: Workspace) -> None:
         if request.until_settled:
             records = settle(pairs, request, workspace, records[0], listener)
     show_summary(load_tables(workspace, run=records, depth="summary"))
-    console.print(_outcome(records[-1], listener, workspace), soft_wrap=True)
-    for record in records:
-        refuse_failures(record)
+    console.print(_outcome(records, listener, workspace), soft_wrap=True)
+    refuse_failures(*records)
 
 
-def _outcome(record: RunRecord, listener: AttackProgress, workspace: Workspace) -> str:
+def _outcome(records: Sequence[RunRecord], listener: AttackProgress, workspace: Workspace) -> str:
+    """How many scores all runs together have computed, and found."""
     from segbench.atomic import shown
+    from segbench.store.runs import run_ids
 
-    if not record.number:
+    if not records[0].number:
         return (
             f"{workspace} cannot be written, so nothing was recorded; all {listener.found} "
             "scores were found in it"
         )
-    computed = f"{record.run_id}: {listener.computed} scores computed"
+    computed = f"{run_ids(records)}: {listener.computed} scores computed"
     return f"{computed}, {listener.found} found in {shown(workspace.results)}"
 
 

@@ -41,11 +41,22 @@ def plan(request: Request, workspace: Workspace) -> Iterator[str]:
         UserError, MachineError: see ``foresee``.
     """
     from segbench.atomic import shown
+    from segbench.evaluation.settle import most_added
 
     seen = foresee(request, workspace)
-    if not seen.pieces:
+    if seen.pieces:
+        yield from _table(seen)
+    else:
         yield f"nothing is missing: {seen.found} scores are in {shown(workspace.results)}"
-        return
+    cases = sum(len(plan.known) for plan in seen.plans)
+    if request.until_settled and (most := most_added(request, cases)):
+        yield (
+            "--until-settled: `standard` and then its thorough form may follow on what is in "
+            f"doubt, with at most {most} scores more; they are not in this sum"
+        )
+
+
+def _table(seen: Forecast) -> Iterator[str]:
     names = [f"{line.model}, {line.attack}" for line in seen.lines]
     width = max(map(len, ("network, attack", *names)))
     heads = f"{'pieces':>6}  {'scores':>8}  {'gradients':>10}  {'time':>9}  measured on"

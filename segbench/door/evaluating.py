@@ -24,7 +24,7 @@ from segbench.evaluation.run import run_grid
 from segbench.evaluation.settle import settle
 from segbench.plugins import registry
 from segbench.plugins.report import write_report
-from segbench.store.runs import RunRecord
+from segbench.store.runs import RunRecord, joined
 from segbench.store.workspace import Workspace, open_workspace
 from segbench.tables.load import load_tables
 from segbench.tables.texts import plain_texts
@@ -43,11 +43,16 @@ class Result:
 
     Attributes:
         tables: everything a report may show; see :class:`segbench.api.Tables`.
-        run: the record of the run: what was asked, with what, and what failed.
+        runs: the record of the run, and of each that ``until_settled`` has added, as they are kept.
     """
 
     tables: Tables
-    run: RunRecord
+    runs: Sequence[RunRecord]
+
+    @property
+    def run(self) -> RunRecord:
+        """The record of all runs as one: what was asked, with what, and what failed in any."""
+        return joined(self.runs)
 
     @property
     def curves(self) -> DataFrame:
@@ -145,7 +150,7 @@ def evaluate(
         records = [run_grid(pairs, grid, store, request, told)]
         if request.until_settled:
             records = settle(pairs, request, store, records[0], told)
-        return Result(load_tables(store, run=records), records[-1])
+        return Result(load_tables(store, run=records), tuple(records))
 
 
 @contextmanager

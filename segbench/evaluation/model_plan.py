@@ -5,7 +5,7 @@ A plan outlives its network: the memory of many networks is not needed to plan f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -161,7 +161,13 @@ class Missing:
     damaged: Sequence[str]
 
 
-def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None, index: RowIndex) -> Missing:
+def find_missing(
+    work: ModelWork,
+    plan: ModelPlan,
+    part: Part | None,
+    index: RowIndex,
+    recent: Collection[int] = (),
+) -> Missing:
     """What of a plan, or of a part of it, is still to be computed.
 
     Args:
@@ -169,9 +175,10 @@ def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None, index: Row
         plan: of it.
         part: None for all of it.
         index: of the work's store, for all networks that are asked of.
+        recent: the runs whose rows are not computed anew where everything else is.
     """
     damaged: list[str] = []
-    done = _done(work, plan, index, damaged)
+    done = _done(work, plan, index, damaged, recent)
     counts = np.array([len(views) for _, views in plan.cells])
     starts = np.cumsum(counts) - counts
     over = np.logical_and.reduceat(done.all(1), starts)  # of a hundred thousand nothing is made
@@ -199,11 +206,16 @@ def find_missing(work: ModelWork, plan: ModelPlan, part: Part | None, index: Row
 
 
 def _done(
-    work: ModelWork, plan: ModelPlan, index: RowIndex, damaged: list[str]
+    work: ModelWork,
+    plan: ModelPlan,
+    index: RowIndex,
+    damaged: list[str],
+    recent: Collection[int],
 ) -> NDArray[np.bool_]:
     """Whether each view of every cell has all that is asked for of each case, (views, cases)."""
     cases, options = plan.known.values(), work.options
-    if options.fresh:
+    runs = recent if options.fresh else None
+    if runs is not None and not runs:
         return np.zeros((len(work.keys), len(cases)), bool)
     wanted = {}
     if options.boundary:
@@ -212,10 +224,11 @@ def _done(
         wanted["lesion_overlap"] = [options.lesions] * len(cases)
     contents, scored = [case.sha256 for case in cases], _scored_views(work)
     # Certificates, which come last, have what all have and no more.
-    done = index.finished(work.keys[:scored], contents, wanted, damaged)
+    done = index.finished(work.keys[:scored], contents, wanted, damaged, runs)
     if scored == len(work.keys):
         return done
-    return np.concatenate([done, index.finished(work.keys[scored:], contents, None, [])])
+    proved = index.finished(work.keys[scored:], contents, None, [], runs)
+    return np.concatenate([done, proved])
 
 
 def _scored_views(work: ModelWork) -> int:
@@ -247,6 +260,6 @@ def _lacking(
     unkept: set[str] = set()
     if place in plan.kept:
         key = plan.cells[place][1][0].key
-        kept = {} if work.options.fresh else kept_cases(work.workspace, key)
+        kept = kept_cases(work.workspace, key)
         unkept = {name for name in own if plan.known[name].sha256 not in kept}
     return {name: lack for name, lack in lacking.items() if lack or name in unkept}

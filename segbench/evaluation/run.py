@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import product
 from typing import Any
@@ -31,7 +31,15 @@ from segbench.evaluation.work_off import work_off
 from segbench.networks import ModelReference
 from segbench.store.compaction import Compactor, compact_run
 from segbench.store.index import RowIndex
-from segbench.store.runs import Failure, RunRecord, begin_run, now, write_run
+from segbench.store.runs import (
+    Failure,
+    RunRecord,
+    begin_run,
+    joined,
+    now,
+    run_ids,
+    write_run,
+)
 from segbench.store.workspace import Workspace, check_writable
 
 _DARK = 1 / 8  # of a file's range: what no image reaches is hardly what was meant
@@ -46,6 +54,7 @@ def run_grid(
     listener: Listener,
     argv: Sequence[str] = (),
     part: Part | None = None,
+    recent: Collection[int] = (),
 ) -> RunRecord:
     """Evaluate the grid on each model and its data; the run's record, which is stored too.
 
@@ -57,6 +66,7 @@ def run_grid(
         options: how to compute, or the whole request that it is part of; the record has all of it.
         argv: the command, where it was one.
         part: what of the grid is to be computed; None for all, or what the options say.
+        recent: the runs whose rows are not computed anew where everything else is.
 
     Raises:
         UserError, MachineError: no network can be used at all. Where one of several networks, or
@@ -80,7 +90,7 @@ def run_grid(
     record = begin_run(workspace, record)
     run = _Run(workspace, record, grid, options, listener, alone=len(models) == 1)
     try:
-        run.evaluate(models, part)
+        run.evaluate(models, part, recent)
         run.refuse_nothing()
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -98,20 +108,21 @@ def _asked_part(options: Options) -> Part | None:
     return SharePart(parse_shard(options.shard)) if options.shard else None
 
 
-def refuse_failures(record: RunRecord) -> None:
-    """Say what a finished run has left out, if anything.
+def refuse_failures(*records: RunRecord) -> None:
+    """Say what finished runs, of one request, have left out, if anything.
 
     Raises:
         MachineError: some cases have no rows; they are named.
     """
-    failures = record.failures
-    if not failures:
+    records = tuple(record for record in records if record.failures)
+    if not records:
         return
+    failures = joined(records).failures
     named = [_name(one) for one in failures[:_LISTED]]
     more = f"; and {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
     raise MachineError(
-        f"{record.run_id} left out {len(failures)} of what was asked for, and finished the rest; "
-        f"the same command asks for what is missing alone ({'; '.join(named)}{more})"
+        f"{run_ids(records)} left out {len(failures)} of what was asked for, and finished the "
+        f"rest; the same command asks for what is missing alone ({'; '.join(named)}{more})"
     )
 
 
@@ -149,21 +160,24 @@ class _Run:
         self._start = time.monotonic()
 
     def evaluate(
-        self, models: Sequence[tuple[ModelReference, DataSource]], part: Part | None
+        self,
+        models: Sequence[tuple[ModelReference, DataSource]],
+        part: Part | None,
+        recent: Collection[int],
     ) -> None:
         """Compute what is missing: network by network here, or of all at once in a pool."""
         if not isinstance(self.options, Request) or self.options.executor == "local":
             place = place_of(choose_device(self.options.device), torch.get_num_threads())
             for number, (reference, data) in enumerate(models):
                 with self._noting(reference.name), self._opened(reference, data) as work:
-                    run = self._plan(work, number, part)
+                    run = self._plan(work, number, part, recent)
                     self._work_off([run], Local(work, place))
                     self._finish(run)
             return
         with closing(open_executor(self.options, self.workspace, self.record.number)) as executor:
             for number, (reference, data) in enumerate(models):
                 with self._noting(reference.name), self._opened(reference, data) as work:
-                    self._plan(work, number, part)
+                    self._plan(work, number, part, recent)
             self._work_off(self.runs, executor)
         for run in self.runs:
             with self._noting(run.plan.name):
@@ -195,13 +209,15 @@ class _Run:
             left_out = Failure(model=name, attack="", budget="", case_id="", reason=str(error))
             self.left_out.append(left_out)
 
-    def _plan(self, work: ModelWork, number: int, part: Part | None) -> ModelRun:
+    def _plan(
+        self, work: ModelWork, number: int, part: Part | None, recent: Collection[int]
+    ) -> ModelRun:
         """One network's part, which the record names before anything of it is computed.
 
         Where nothing is, its end names it; the keys of a hundred thousand cells are megabytes.
         """
         plan = plan_model(work, number)
-        missing = find_missing(work, plan, part, self.index)
+        missing = find_missing(work, plan, part, self.index, recent)
         require_same_answers(work, plan, self.index)
         run = ModelRun(plan, missing, self.index, self.listener)
         self.runs.append(run)

@@ -4,7 +4,8 @@ The signs are those of ``tables/unsettled.py``: a curve that rises, gradients th
 everywhere or gain nothing any more, a search that beats every climb, and scores that were still
 falling. What is spent is the standard suite, then its thorough form, in the norm and on the part of
 the image that is in doubt; no score is replaced, since the worst over attacks takes whatever is
-lower. What leads to a target, or has a budget of another kind, is not judged, which is said.
+lower. Where everything is to be computed anew, what this very request has computed is not. What
+leads to a target, or has a budget of another kind, is not judged, which is said.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from segbench.evaluation.grid import Grid
+from segbench.evaluation.grid import Grid, expand_grid
 from segbench.evaluation.request import DataSource, Listener, Request
 from segbench.evaluation.run import run_grid
 from segbench.networks import ModelReference
 from segbench.plugins.attack import NamedAttack, load_attack, load_attacks
 from segbench.plugins.naming import eps_names
 from segbench.plugins.spec import Spec, parse
-from segbench.plugins.where import WHERE
+from segbench.plugins.where import WHERE, where_of
 from segbench.store.runs import RunRecord
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
@@ -64,10 +65,36 @@ def settle(
                 )
                 grid = Grid([load_attack(again)], eps, request.seeds)
                 more = replace(request, attacks=(again,), eps=tuple(eps), certify=None)
+                recent = [record.number for record in records]
+                pair = [(reference, data)]
                 records.append(
-                    run_grid([(reference, data)], grid, workspace, more, listener, first.argv)
+                    run_grid(pair, grid, workspace, more, listener, first.argv, recent=recent)
                 )
     return records
+
+
+def most_added(request: Request, cases: int) -> int:
+    """How many scores ``settle`` may ask for beyond those of the request, at most.
+
+    Args:
+        request: with ``until_settled``.
+        cases: of all networks together.
+
+    Raises:
+        UserError: an attack cannot be made, or it and the eps values cannot go together.
+    """
+    attacks = load_attacks(request.attacks)
+    judged = [attack for attack in attacks if _is_judged(attack)]
+    threats = {(attack.attack.budget_kind, where_of(attack.parameters_text)) for attack in judged}
+    stronger = [load_attack(_confined(text, *threat)) for text in STRONGER for threat in threats]
+    asked, all_cells = (
+        {(cell.label, cell.budget, cell.seed) for cell in expand_grid(grid) if cell.attack}
+        for grid in (
+            Grid(attacks, request.eps, request.seeds),
+            Grid(stronger, request.eps, request.seeds),
+        )
+    )
+    return len(all_cells - asked) * cases * (2 if request.quantize else 1)
 
 
 def _is_judged(attack: NamedAttack) -> bool:

@@ -58,6 +58,7 @@ class RowIndex:
         cases: Sequence[str],
         wanted: Mapping[str, Sequence[float]] | None = None,
         damaged: list[str] | None = None,
+        runs: Collection[int] | None = None,
     ) -> NDArray[np.bool_]:
         """Whether each cell has rows of each case, (cells, cases); reads no scores.
 
@@ -67,6 +68,7 @@ class RowIndex:
             wanted: of columns of ``ON_REQUEST`` the value for each case; rows that were measured at
                 another one do not count. Of several runs that measured it the latest does.
             damaged: see ``read_each``.
+            runs: whose rows count, by their numbers; None for those of all.
 
         Raises:
             UserError: a file there is not ours or is damaged, and ``damaged`` is None.
@@ -77,7 +79,8 @@ class RowIndex:
         rows = self._rows({*keys}, damaged)
         row = _places(rows.cells, keys)[rows.cell]
         column = _places(rows.cases, contents)[rows.case]
-        own = np.flatnonzero((row >= 0) & (column >= 0))
+        counts = True if runs is None else np.isin(rows.found["run"], [*runs])
+        own = np.flatnonzero((row >= 0) & (column >= 0) & counts)
         done[row[own], column[own]] = True
         for name, found in measured.items():
             at = rows.found[name]

@@ -158,6 +158,32 @@ class RunRecord(_Record):
         )
 
 
+def joined(records: Sequence[RunRecord]) -> RunRecord:
+    """One record of several runs that one request led to, in their order.
+
+    What was asked for and with what is the first one's, how it ended the last one's. All that any
+    of them has come to is there, every failure once, and ``seconds`` are those of all.
+    """
+    first, last = records[0], records[-1]
+    failures = dict.fromkeys(failure for record in records for failure in record.failures)
+    return first.model_copy(
+        update={
+            **{name: getattr(last, name) for name in ("status", "reason", "finished")},
+            "seconds": round(sum(record.seconds for record in records), 3),
+            "asked": tuple(asked for record in records for asked in record.asked),
+            "failures": tuple(failures),
+        }
+    )
+
+
+def run_ids(records: Sequence[RunRecord]) -> str:
+    """``run-00012``, ``run-00012 to run-00014``, or each where another run came between them."""
+    numbers = [record.number for record in records]
+    names = [record.run_id for record in records]
+    in_turn = numbers == [*range(numbers[0], numbers[0] + len(numbers))]
+    return f"{names[0]} to {names[-1]}" if in_turn and len(names) > 1 else ", ".join(names)
+
+
 def begin_run(workspace: Workspace, record: RunRecord) -> RunRecord:
     """The record with the next free number, written; no two runs of a workspace share one.
 

@@ -24,7 +24,8 @@ FALLING = 0.01
 def falling_points(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """The budgets at which a mean was still falling by more than ``FALLING``.
 
-    Of each case the row with the lowest score of all attacks at that budget counts. A case at the
+    Of each case the row with the lowest score of all attacks at that budget counts, of equal ones
+    the one that gained the least, since it came to rest there. A case at the
     worst score has come to its end; one that is lower at a smaller budget, and so at this one,
     waits for nothing here; and of a row that does not say what its last half gained nothing is
     known.
@@ -63,10 +64,10 @@ def _searched(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
 
 
 def _lowest(rows: DataFrame, curve: Sequence[str]) -> DataFrame:
-    """Of each case at each budget the row with the lowest score."""
-    rows = rows.reset_index(drop=True)
+    """Of each case at each budget the row with the lowest score; of equals the one at rest."""
+    rows = rows.sort_values([SELECTING, "late_gain"], kind="stable", ignore_index=True)
     number = number_of(rows, [*curve, "budget", "case_id"])
-    return rows.iloc[rows[SELECTING].groupby(number).idxmin()].reset_index(drop=True)
+    return rows.iloc[first_of(number)].reset_index(drop=True)
 
 
 def _lower_before(rows: DataFrame, curve: Sequence[str]) -> Series[bool]:

@@ -45,10 +45,11 @@ class Signs:
             others none did, since where nothing is left to do a gradient may well be zero (P,).
         blind: how much of what it leaves is of cases of which most steps met a zero gradient (P,).
         searched: the share of cases whose worst image was found without gradients (P,).
-        late: what the last half of the steps gained, of cases that have something left (P,).
+        late: what the last half of the steps gained, of cases that have something left and say so
+            (P,).
         left: what is left of those (P,).
-        left_of_all: what is left of all (P,).
-        late_of_all: the same of what was gained (P,).
+        left_of_all: what is left of all that say so (P,).
+        late_of_all: what the last half gained of those (P,).
     """
 
     curve: Codes
@@ -89,7 +90,7 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
     before = np.append(-1, np.where(curve[1:] == curve[:-1], np.arange(count - 1), -1))[:count]
     smaller = _matched(score, point, case, before[point], case)
     smaller = np.where(cases["rounded"].to_numpy(bool), np.nan, smaller)
-    left = np.where(score > 0, score, np.nan)
+    noted = np.where(np.isnan(late), np.nan, score)
     return Signs(
         curve=curve,
         budget=cases["budget"].to_numpy(np.float64)[row],
@@ -101,8 +102,8 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         blind=_mean(blind_scores(cases), point, count),
         searched=_mean(np.where(cases["member"] == SEARCH, 1.0, 0.0), point, count),
         late=_mean(np.where(score > 0, late, np.nan), point, count),
-        left=_mean(left, point, count),
-        left_of_all=_mean(score, point, count),
+        left=_mean(np.where(score > 0, noted, np.nan), point, count),
+        left_of_all=_mean(noted, point, count),
         late_of_all=_mean(late, point, count),
     )
 

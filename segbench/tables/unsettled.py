@@ -26,11 +26,12 @@ def unsettled_budgets(
 ) -> Mapping[tuple[str, str, str], set[float]]:
     """(model, norm, where) -> the budgets at which nothing found can be believed yet.
 
-    Those to which a curve rises from the lowest score of any smaller budget, those at which
-    every attack met zero gradients, gained nothing any more, or did no better than a search without
+    Those at which of some case every attack leaves more than the lowest score of any smaller
+    budget, met zero gradients, gained nothing any more, or did no better than a search without
     gradients, and those at which the lowest score was still falling. An attack that shows no sign
-    settles what others leave stuck, if none of them found less than it did. One that takes no
-    gradient can show none: it settles nothing, unless it is alone.
+    settles what others leave stuck, if none of them found less than it did, and of no other cases
+    than its own. One that takes no gradient can show none: it settles nothing, unless it is alone.
+    A case at the worst score needs none.
 
     What leads to a target and what searches the least distance is not after the lowest score within
     a budget: it neither settles one nor leaves it in doubt. Its images count where they lie lower.
@@ -50,7 +51,12 @@ def unsettled_budgets(
         for budget in sorted(set(judged["budget"].tolist())):
             there = [curve for curve in curves if (curve["budget"] == budget).any()]
             led = [curve for curve in there if _takes_gradients(curve, budget)]
-            if not any(_is_sound(curve, part, budget) for curve in led or there):
+            doubtful = _open_cases(judged, part, budget)
+            for curve in led or there:
+                own = doubtful & _cases(curve, budget)
+                if own and _is_sound(curve, part, budget):
+                    doubtful -= own
+            if doubtful:
                 found[str(model), str(norm), str(where)].add(budget)
     points = falling_points(bounded, SUBJECT)[["model", "budget_kind", "where", "budget"]]
     for model, norm, where, budget in points.itertuples(index=False, name=None):
@@ -62,6 +68,18 @@ def _bounded(cases: DataFrame) -> DataFrame:
     """The rows whose images lie within a ball of a norm that is judged."""
     rows = cases[cases["budget_kind"].isin(JUDGED) & (cases["attack"] != CLEAN)]
     return rows[by_key(rows, ["attack_params"], rounding) == ""]
+
+
+def _open_cases(judged: DataFrame, part: DataFrame, budget: float) -> set[str]:
+    """The cases that were met at a budget, and of which something is left there."""
+    lowest = part[part["budget"] <= budget].groupby("case_id", observed=True)[SELECTING].min()
+    return _cases(judged, budget) & {str(case) for case in lowest.index[lowest > 0]}
+
+
+def _cases(rows: DataFrame, budget: float) -> set[str]:
+    """Those with a score at a budget."""
+    own = rows[(rows["budget"] == budget) & rows[SELECTING].notna()]
+    return {str(case) for case in own["case_id"]}
 
 
 def _takes_gradients(curve: DataFrame, budget: float) -> bool:
@@ -89,6 +107,6 @@ def _gap(own: DataFrame, other: DataFrame) -> float:
 
 
 def _is_idle(own: DataFrame) -> bool:
-    """Of the rows of one attack and budget; False where nobody noted what was gained."""
-    left = own[own[SELECTING] > 0]
+    """Of the rows of one attack and budget that say what was gained; False where none does."""
+    left = own[own[SELECTING].gt(0) & own["late_gain"].notna()]
     return bool(left["late_gain"].mean() < LATE and left[SELECTING].mean() > LEFT)

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +224,45 @@ def test_a_case_that_fails_is_named_and_the_others_have_scores(tmp_path: Path) -
     assert said[0].filename == __file__
     assert set(result.cases["case_id"]) == {"0000", "0001", "0003"}
     assert {failure.case_id for failure in result.run.failures} == {"0002"}
+
+
+def test_what_failed_in_any_run_is_handed_out_with_what_until_settled_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once each, in a record that has asked for all that the tables show."""
+
+    class Flat(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return 8 * (images > 0.5).float() - 4 + 0 * images
+
+    own = tmp_path / "picky_attack.py"
+    own.write_text(
+        "from dataclasses import dataclass\n"
+        "from segbench_attacks.fgsm import FGSM\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Picky(FGSM):\n"
+        "    def init(self, context):\n"
+        "        if (context.images[:, 0, 0, 0] == 1).any():\n"
+        "            raise RuntimeError('not this one')\n"
+        "        return super().init(context)\n"
+    )
+    monkeypatch.setattr("segbench.evaluation.settle.STRONGER", ("fgsm", "pgd:steps=2"))
+    images, _ = curved_scene(3)
+    images[2, 0, 0, 0] = 1
+    data, asked = (
+        (images, (images[:, 0] > 0.5).long()),
+        {"eps": [0.01], "device": "cpu", "attacks": [f"{own}:Picky"]},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        result = segbench.evaluate(Flat(), data, until_settled=True, **asked)
+    assert [len(run.failures) for run in result.runs] == [1, 0, 0]
+    assert [failure.case_id for failure in result.run.failures] == ["0002"]
+    assert result.run.failures == result.runs[0].failures
+    assert (result.run.run_id, result.run.state) == ("run-00001", "done")
+    assert result.run.options["attacks"].keys() == {"picky_attack:Picky"}
+    cells = {cell for asked in result.run.asked for cell in asked.cells}
+    assert cells == set(result.tables.rows["cell"])
 
 
 def test_reports_are_written_of_what_was_found(run: Run, tmp_path: Path) -> None:

@@ -76,3 +76,12 @@ def test_a_case_that_is_lower_within_a_smaller_ball_waits_for_nothing(row, frame
 def test_images_rounded_to_their_files_levels_count_for_nothing(row, frame):
     rows = _rows(row, "pgd", 4, [(0.1, 0.2)] * 3, attack_params='{"quantized": true}')
     assert not _said(build_tables(frame(rows)))
+
+
+def test_of_equal_scores_the_one_that_came_to_rest_counts_whatever_it_is_called(row, frame):
+    for first, second in (("apgd", "pgd"), ("pgd", "apgd")):
+        falling = _rows(row, first, 4, [(0.3, 0.2)] * 3)
+        rest = _rows(row, second, 4, [(0.3, 0.0)] * 3)
+        unknown = _rows(row, second, 4, [(0.3, math.nan)] * 3)
+        assert not _said(build_tables(frame(falling + rest)))
+        assert "by 0.200, so" in _said(build_tables(frame(falling + unknown)))[0]

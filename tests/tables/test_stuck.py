@@ -209,3 +209,14 @@ def test_of_some_networks_is_said_what_shows_beside_all(row, frame):
     assert _marked(beside_c) == {"standard"}
     of_curves = [w for w in whole.warnings if w.startswith(("a ", "c "))]
     assert [w for w in alone.warnings if " under " in w and "jsrt test:" not in w] == of_curves
+
+
+def test_what_was_gained_and_what_is_left_are_of_the_same_cases(row, frame):
+    """Of a case that was not there in the last half nobody knows what it would have gained."""
+    rows = _curve(row, "pgd", {8: 0.6}, late_gain=float("nan"))
+    rows[0] |= {"jaccard": 0.02, "late_gain": 0.0}
+    assert _marked(build_tables(frame(rows))) == set()
+    rows[0] |= {"jaccard": 0.3}
+    tables = build_tables(frame(rows))
+    assert _marked(tables) == {"pgd"}
+    assert "the last half of its steps gained 0.0000, and 0.300 was left" in _signs(tables)[0]

@@ -102,3 +102,43 @@ def test_what_others_beat_settles_nothing(row, doubtful):
 
 def test_where_nobody_noted_a_gain_an_attack_is_sound(row, doubtful):
     assert doubtful(_curve(row, "square", {0.1: 0.6}, late_gain=math.nan)) == {}
+
+
+def _of(rows, cases):
+    return [one for one in rows if one["case_id"] in cases]
+
+
+def test_an_attack_settles_a_budget_for_the_cases_that_it_has_alone(row, doubtful):
+    """Whichever it failed on, did not meet, or was stopped on, is as stuck as others leave it."""
+    lost = _curve(row, "fgsm", {0.1: 0.6, 0.2: 0.6})
+    lost = [{**one, "zero_gradients": 1.0 if one["case_id"] == "c" else 0.0} for one in lost]
+    sound = _curve(row, "pgd", {0.1: 0.6, 0.2: 0.6})
+    assert doubtful(lost + sound) == {}
+    assert doubtful(lost + _of(sound, "ab")) == {(WHO, "linf", ""): {0.1, 0.2}}
+    at_one = [one for one in sound if one["budget"] == 0.1 or one["case_id"] != "c"]
+    assert doubtful(lost + at_one) == {(WHO, "linf", ""): {0.2}}
+    assert (
+        doubtful(lost + _of(sound, "ab") + _of(_curve(row, "apgd", {0.1: 0.6, 0.2: 0.6}), "c"))
+        == {}
+    )
+    blind = _curve(row, "noise", {0.1: 0.6, 0.2: 0.6}, late_gain=math.nan, zero_gradients=math.nan)
+    assert doubtful(lost + _of(sound, "ab") + blind) == {(WHO, "linf", ""): {0.1, 0.2}}
+
+
+@pytest.mark.parametrize("case", [{"jaccard": 0.0}, {"jaccard": math.nan}])
+def test_a_case_of_which_nothing_is_left_needs_no_attack_to_settle_it(case, row, doubtful):
+    lost = _curve(row, "fgsm", {0.1: 0.6}, zero_gradients=1.0)
+    rows = [*lost[:2], {**lost[2], **case}, *_of(_curve(row, "pgd", {0.1: 0.6}), "ab")]
+    assert doubtful(rows) == {}
+    assert doubtful([*rows[:2], lost[2], *rows[3:]]) == {(WHO, "linf", ""): {0.1}}
+    below = [{**lost[2], "attack": "pgd", "budget": 0.05, "jaccard": 0.0, "zero_gradients": 0.0}]
+    assert doubtful([*rows[:2], lost[2], *rows[3:], *below]) == {}
+
+
+def test_what_is_left_is_of_the_cases_whose_gain_was_noted(row, doubtful):
+    """Of a case that left before the last half nothing is known, and it says nothing of others."""
+    rows = _curve(row, "pgd", {0.1: 0.6}, late_gain=math.nan)
+    rows[0] |= {"jaccard": 0.02, "late_gain": 0.0}
+    assert doubtful(rows) == {}
+    rows[0] |= {"jaccard": 0.3}
+    assert doubtful(rows) == {(WHO, "linf", ""): {0.1}}
