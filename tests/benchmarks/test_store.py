@@ -50,4 +50,4 @@ def test_each_prints_its_table(script, tmp_path: Path) -> None:
     assert len(lines) == 4, printed.output
     small = ["--networks", "2", "--attacks", "1", "--points", "2", "--cases", "2", "--rounds", "1"]
     printed = CliRunner().invoke(script("page").main, small, catch_exceptions=False)
-    assert "2 networks x 1 attacks x 2 eps x 2 cases" in printed.output
+    assert "2 networks x 1 attacks x 2 eps x 2 cases" in " ".join(printed.output.split())
