@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
+from brief import shorten_suites
 from torch import Tensor, nn
 
 from segbench.api import BringsBudgets, Budget, Goal, MinimumNorm, StepAttack
@@ -40,7 +41,7 @@ OTHER_AIMS = (
 )  # fmt: skip
 MEMBERS = [f"corruption/{name}" for name in CORRUPTIONS]
 MEMBERS += [f"worst/{name}" for name in CHANGES]
-SEARCHES = ("worst:attack=corruption/gamma,queries=8", "worst:attack=corruption/motion,queries=9")
+SEARCHES = ("worst:attack=corruption/gamma,queries=6", "worst:attack=corruption/motion,queries=7")
 ART = (
     "art/FastGradientMethod",
     "art/FastGradientMethod:norm=2",
@@ -52,7 +53,13 @@ ART = (
 )
 OWN = ("fspgd", "worst")  # test_fspgd.py: it aims at no label; and SEARCHES
 BETWEEN = [f"version={number}" for number in range(2, max(PROGRAMMES))]
-BRIEF = 20  # steps
+BRIEF = 12  # steps
+BRIEF_OF = {
+    "square": 20,  # queries
+    "sea": 5,  # once per loss
+    "rse": 4,  # and so, or per member and more
+    "worst": 2,  # ten times at the highest severity
+}
 ENOUGH = 40  # steps, for an optimum on a linear network
 FP32 = Precision("fp32", "the tests compare numbers")
 
@@ -97,8 +104,8 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 def at_most(attack: NamedAttack, steps: int) -> NamedAttack:
     """The same attack in few steps, for laws that do not depend on their number."""
-    if attack.plugin.name in ("sea", "rse") and steps == BRIEF:
-        steps //= 4  # they take them once per loss, or per member and more
+    if steps == BRIEF:
+        steps = BRIEF_OF.get(attack.plugin.name.partition("/")[0], steps)
     if (getattr(attack.attack, "steps", None) or 0) <= steps:
         return attack
     given = spec.parse(attack.label)
@@ -107,6 +114,12 @@ def at_most(attack: NamedAttack, steps: int) -> NamedAttack:
         less["below"] = "0.4"  # random labels may be below the default from the start
         less |= {key: "0.004" for key in ("step_size", "tau") if hasattr(attack.attack, key)}
     return load_attack(str(spec.Spec(given.name, {**given.params, **less})))
+
+
+@pytest.fixture
+def brief_suites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard attack in few steps; all that it does it does there too."""
+    shorten_suites(monkeypatch)
 
 
 def whole_band(attack: NamedAttack) -> NamedAttack:

@@ -19,6 +19,8 @@ from segbench.evaluation.score import evaluate_batch
 from segbench.metrics import regions
 from segbench.plugins.attack import NamedAttack, load_attack
 
+pytestmark = pytest.mark.usefixtures("brief_suites")
+
 IGNORE = 255
 LED_BY_SCORE = ("apgd", "sea", "standard", "rse")
 
@@ -104,8 +106,8 @@ def assert_in_ball_and_box(attack: NamedAttack, found: Tensor, images: Tensor, e
 
 
 SCENES = {
-    "two classes": ((3, 1, 8, 8), 2),
-    "four classes, three channels": ((3, 3, 8, 8), 4),
+    "two classes": ((2, 1, 8, 8), 2),
+    "four classes, three channels": ((2, 3, 8, 8), 4),
     "three dimensions": ((2, 1, 4, 5, 6), 3),
     "one pixel wide": ((2, 2, 9, 1), 2),
     "one pixel high": ((2, 2, 1, 9), 2),
@@ -144,8 +146,7 @@ def test_whatever_is_ascended_the_result_lies_in_ball_and_box(
     assert not torch.equal(found, images)
 
 
-@pytest.mark.parametrize("mask", [0, 1])
-@pytest.mark.parametrize("gray", [None, 0.0, 1.0])
+@pytest.mark.parametrize(("gray", "mask"), [(None, 0), (None, 1), (0.0, 1), (1.0, 0)])
 def test_no_loss_breaks_on_constant_images_and_empty_or_full_masks(
     other_aim: NamedAttack, gray: float | None, mask: int, prepared: Any, run: Any
 ) -> None:
@@ -155,8 +156,7 @@ def test_no_loss_breaks_on_constant_images_and_empty_or_full_masks(
     assert_in_ball_and_box(other_aim, found, images, 8 / 255)
 
 
-@pytest.mark.parametrize("mask", [0, 1])
-@pytest.mark.parametrize("gray", [None, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("gray", "mask"), [(None, 0), (None, 1), (0.0, 0), (0.5, 1), (1.0, 1)])
 def test_constant_images_and_empty_or_full_masks_are_attacked_like_any(
     attack: NamedAttack, gray: float | None, mask: int, prepared: Any, run: Any
 ) -> None:
@@ -174,7 +174,7 @@ def test_constant_images_and_empty_or_full_masks_are_attacked_like_any(
 
 
 def test_inputs_are_left_untouched(any_attack: NamedAttack, prepared: Any, run: Any) -> None:
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     network = prepared(Curved(), images)
     before = {name: value.clone() for name, value in network.module.state_dict().items()}
     copies = images.clone(), truth.clone()
@@ -188,7 +188,7 @@ def test_inputs_are_left_untouched(any_attack: NamedAttack, prepared: Any, run: 
 def test_a_budget_of_zero_is_the_identity(any_attack: NamedAttack, prepared: Any, run: Any) -> None:
     if isinstance(any_attack.attack, BringsBudgets):
         return  # it has none
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     images[0, 0, 0, :4] = torch.tensor([0.0, 1.0, 2.0**-149, 1 - 2.0**-24])
     found = run(prepared(Curved(), images), any_attack, images, truth, eps="0").images
     assert torch.equal(found, images)
@@ -197,7 +197,7 @@ def test_a_budget_of_zero_is_the_identity(any_attack: NamedAttack, prepared: Any
 def test_the_global_random_state_changes_nothing(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     network = prepared(Curved(), images)
     torch.manual_seed(1)
     first = run(network, any_attack, images, truth)
@@ -210,12 +210,12 @@ def test_the_global_random_state_changes_nothing(
 def test_batch_mates_and_their_order_change_nothing(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
-    images, truth = scene(5, 1, 8, 8)
+    images, truth = scene(3, 1, 8, 8)
     network = prepared(Curved(), images)
-    together = run(network, any_attack, images, truth, names="abcde")
-    backwards = run(network, any_attack, images.flip(0), truth.flip(0), names="edcba")
+    together = run(network, any_attack, images, truth, names="abc")
+    backwards = run(network, any_attack, images.flip(0), truth.flip(0), names="cba")
     torch.testing.assert_close(backwards.images.flip(0), together.images, atol=1e-6, rtol=0)
-    for b, name in enumerate("abcde"):
+    for b, name in enumerate("abc"):
         alone = run(network, any_attack, images[b : b + 1], truth[b : b + 1], names=name)
         torch.testing.assert_close(alone.images[0], together.images[b], atol=1e-6, rtol=0)
         assert alone.forwards == [together.forwards[b]] == [backwards.forwards[-1 - b]]
@@ -235,7 +235,7 @@ class Garbled(Curved):
 def test_ignored_pixels_contribute_nothing(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     truth[..., :4] = IGNORE
     plain, garbled = prepared(Curved(), images), prepared(Garbled(), images)
     found = run(plain, any_attack, images, truth, ignore_index=IGNORE).images
@@ -269,7 +269,7 @@ class ZeroAndZ(Sigmoid):
 def test_one_sigmoid_is_attacked_as_the_two_class_network(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     sigmoid, both = prepared(Sigmoid(), images), prepared(ZeroAndZ(), images)
     if getattr(any_attack.attack, "loss_", None) in ("logit-norm", "metric-logit-norm"):
         return  # which says that it is for several classes: test_chosen_losses.py
@@ -302,7 +302,7 @@ def test_independent_sigmoids_are_attacked_together(
 
 
 def test_a_targeted_goal_is_approached(attack: NamedAttack, prepared: Any, run: Any) -> None:
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     network = prepared(Curved(), images)
     target = 1 - network.as_labels(network.exact_logits(images))
     found = run(network, attack, images, truth, target=target, targeted=True).images
@@ -329,7 +329,7 @@ class Overflowing(Curved):
 def test_a_network_that_answers_nan_is_refused_with_the_case(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     network = prepared(Overflowing(), images)
     images[1] = 0.9
     if asks(any_attack):
@@ -341,7 +341,7 @@ def test_a_network_that_answers_nan_is_refused_with_the_case(
         budget = Budget(any_attack.attack.budget_kind, Fraction(8, 255))
     cases = [
         Case(name, name, image.numpy(), mask.numpy(), ("background", "disc"))
-        for name, image, mask in zip("abc", images, truth, strict=True)
+        for name, image, mask in zip("ab", images, truth, strict=True)
     ]
     with pytest.raises(UserError, match=r"net .*case b$"):
         evaluate_batch(network, collate(cases, network), Cell(any_attack, budget))
@@ -357,7 +357,7 @@ class Kinked(Curved):
 def test_a_gradient_that_is_not_finite_is_the_networks_fault(
     attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
-    images, truth = scene(3, 1, 8, 8)
+    images, truth = scene(2, 1, 8, 8)
     network = prepared(Kinked(), images)
     images.clamp_min_(0.2)[1] = 0
     if getattr(attack.attack, "random_start", False) or attack.attack.needs != "gradients":
