@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import distribution
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
@@ -54,8 +54,8 @@ class OnePixel(nn.Module):
 class Watched(APGD):
     """APGD from a given start; what it asks is noted."""
 
-    start: Any = None
-    asked: Any = None
+    start: Any = field(default=None, repr=False)
+    asked: Any = field(default=None, repr=False)  # or each step would write it out
 
     def init(self, context: Context) -> State:
         make = begin_sparse if self.norm == "l1" else begin

@@ -94,15 +94,15 @@ def from_zero(attack: NamedAttack) -> NamedAttack:
 def inner(channels: int) -> Tensor:
     """Images further than eps from the box and, for ``Gains``, from any change of label."""
     generator = torch.Generator().manual_seed(2)
-    noise = torch.rand(3, channels, SIDE, SIDE, generator=generator)
+    noise = torch.rand(2, channels, SIDE, SIDE, generator=generator)
     return 0.2 + 0.2 * noise if channels == 1 else 0.2 + noise.argsort(1) * 0.25
 
 
 def edged(channels: int) -> Tensor:
     """Every third pixel lies nearer to the box than eps, or on it."""
     images = inner(channels)
-    images.view(3, -1)[:, ::6] = 0.3 * EPS
-    images.view(3, -1)[:, 3::6] = 1.0
+    images.view(2, -1)[:, ::6] = 0.3 * EPS
+    images.view(2, -1)[:, 3::6] = 1.0
     return images
 
 

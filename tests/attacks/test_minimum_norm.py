@@ -75,7 +75,7 @@ def test_where_all_pixels_turn_at_once_the_distance_is_that_to_the_plane(
     name: str, norm: str, dims: int, prepared: Any
 ) -> None:
     generator = torch.Generator().manual_seed(2)
-    images = 0.4 + 0.2 * torch.rand(3, 1, *[SIDE] * dims, generator=generator)
+    images = 0.4 + 0.2 * torch.rand(2, 1, *[SIDE] * dims, generator=generator)
     module = Plane(0.0, dims)
     module.level = float((images.flatten(1) @ module.v).min()) - 0.02 * float(module.v.abs().sum())
     network = prepared(module, images)
@@ -118,7 +118,7 @@ def test_where_pixels_turn_one_by_one_the_nearest_ones_do(
 ) -> None:
     """Up to what is gained by turning background alone, which the closed form does not know."""
     generator = torch.Generator().manual_seed(3)
-    images = 0.35 + 0.3 * torch.rand(3, 1, SIDE, SIDE, generator=generator)
+    images = 0.35 + 0.3 * torch.rand(2, 1, SIDE, SIDE, generator=generator)
     shift = 0.01 + 0.05 * torch.rand(1, 1, SIDE, SIDE, generator=generator)
     sign = torch.where(torch.rand(1, 1, SIDE, SIDE, generator=generator) < 0.5, -1.0, 1.0)
     images = images[:1] + 0.002 * torch.arange(3.0)[:, None, None, None]
@@ -136,7 +136,7 @@ def test_a_case_that_is_below_from_the_start_or_never_falls_keeps_its_image(
     name: str, prepared: Any
 ) -> None:
     generator = torch.Generator().manual_seed(4)
-    images = 0.45 + 0.1 * torch.rand(3, 1, SIDE, SIDE, generator=generator)
+    images = 0.45 + 0.1 * torch.rand(2, 1, SIDE, SIDE, generator=generator)
     network = prepared(Levels(torch.full((1, 1, SIDE, SIDE), 0.5), 2), images)
     labels = network.as_labels(network.exact_logits(images))
     labels[0] = 1 - labels[0]  # all wrong
@@ -248,7 +248,7 @@ class Restarted(DAG):
 
 def test_restarts_keep_the_nearest_and_not_the_lowest_score(prepared: Any) -> None:
     generator = torch.Generator().manual_seed(2)
-    images = 0.4 + 0.2 * torch.rand(3, 1, SIDE, SIDE, generator=generator)
+    images = 0.4 + 0.2 * torch.rand(2, 1, SIDE, SIDE, generator=generator)
     module = Plane(0.0)
     module.level = float((images.flatten(1) @ module.v).min()) - 0.02 * float(module.v.abs().sum())
     network = prepared(module, images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -39,7 +39,7 @@ class Wavy(nn.Module):
 class Watched(SEA):
     """SEA whose every question is noted, and that never ends early."""
 
-    asked: Any = None
+    asked: Any = field(default=None, repr=False)  # or each step would write it out
 
     def plan(self, budget: Budget) -> Any:
         return replace(super().plan(budget), stop_early=False)
@@ -51,7 +51,7 @@ class Watched(SEA):
 
 
 def scene(prepared: Any, outputs: int = 3) -> tuple[Network, Tensor, Tensor]:
-    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(16))
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(16))
     network = prepared(Wavy(outputs), images, max(outputs, 2))
     return network, images, network.as_labels(network.exact_logits(images))
 
@@ -73,7 +73,7 @@ def test_iterates_lie_in_balls_of_2_then_1_5_then_1_eps(norm: Any, prepared: Any
             assert distance.min() > 1.5 * eps  # a fresh start for every loss
     inside = torch.stack([scores(network, s, labels) for s, _, step in asked if step % 10 >= 6])
     assert (scores(network, outcome.images, labels) <= inside.amin(0)).all()
-    assert outcome.backwards == [40] * 4
+    assert outcome.backwards == [40] * 2
 
 
 def test_a_ball_starts_from_the_least_accurate_iterate_of_the_one_before(
@@ -88,7 +88,7 @@ def test_a_ball_starts_from_the_least_accurate_iterate_of_the_one_before(
             stage = asked[run_start + first : run_start + last]
             counts = torch.stack([(z.argmax(1) == labels).sum((1, 2)) for _, z, _ in stage])
             after = asked[run_start + last][0]
-            for b in range(4):
+            for b in range(2):
                 least = [i for i in range(3) if counts[i, b] == counts[:, b].amin()]
                 limit = share * float(EPS)
                 starts = [stage[i][0][b].clamp(images[b] - limit, images[b] + limit) for i in least]
@@ -126,7 +126,7 @@ def test_on_one_sigmoid_the_margin_takes_the_last_place() -> None:
 def test_the_released_losses_are_three_runs(prepared: Any, run: Any) -> None:
     network, images, labels = scene(prepared)
     outcome = run(network, load_attack("sea:steps=10,preset=eccv2024"), images, labels, eps="0.001")
-    assert outcome.backwards == [30] * 4
+    assert outcome.backwards == [30] * 2
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

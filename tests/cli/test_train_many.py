@@ -51,8 +51,7 @@ class Interrupting:
         self.epochs, self.stop_at = [], epochs
 
 
-@pytest.mark.parametrize("old", ["2", "1"])
-@pytest.mark.parametrize("again", [("--resume",), ("--force", "--resume")])
+@pytest.mark.parametrize(("old", "again"), [("2", ("--resume",)), ("1", ("--force", "--resume"))])
 @pytest.mark.parametrize(("stop_at", "left"), [(1, [0, 1, 1]), (2, [1, 1]), (3, [1]), (4, [])])
 def test_a_forced_command_goes_on_with_resume_and_does_nothing_twice(
     segbench, tmp_path: Path, monkeypatch, old: str, again: tuple[str, ...], stop_at: int,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from brief import shorten_suites
 from torch import Tensor, nn
 from toys import Ready, Silence
 
@@ -23,7 +24,7 @@ from segbench.store.runs import read_runs
 from segbench.store.workspace import Workspace
 from segbench.tables.load import load_tables
 
-DATA = "phantom-cxr:size=32,test_cases=3"
+DATA = "phantom-cxr:size=32,test_cases=2"
 
 
 class Dark(nn.Module):
@@ -49,8 +50,9 @@ class Saturated(Dark):
     ],
 )
 def test_only_what_is_in_doubt_is_attacked_again_and_only_there(
-    kind: Any, runs: int, where: str, tmp_path: Path
+    kind: Any, runs: int, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_suites(monkeypatch, 4)
     asked = {
         "attacks": [f"pgd:steps=4{where}"],
         "eps": ["16/255"],

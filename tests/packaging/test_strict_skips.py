@@ -45,7 +45,8 @@ def test_every_skip_that_is_not_expected_is_named_and_fails_the_run(
     for number, line in enumerate(said):
         assert f"test_skips{number}.py" in line
         assert "because; let it run" in line
-    for expected, options in (("because", ["--strict-skips"]), ("another reason", [])):
+    ways: list[tuple[str, list[str]]] = [("because", ["--strict-skips"]), ("another reason", [])]
+    for expected, options in ways if workers == "0" else ways[:1]:
         assert run(tmp_path, expected, *options, "-n", workers).returncode == 0
 
 
