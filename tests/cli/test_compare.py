@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from segbench.cli import main
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
@@ -18,11 +20,15 @@ def attack(segbench, workspace, *more):
     assert result.exit_code == 0, result.output
 
 
-@pytest.fixture
-def two(segbench, workspace):
-    """A workspace with two networks under one attack."""
-    models = workspace / "models"
-    (first,) = models.iterdir()
+@pytest.fixture(scope="module")
+def two(trained, tmp_path_factory):
+    """A workspace with two networks under one attack; copy it before changing it."""
+
+    def segbench(*args):
+        return CliRunner().invoke(main, [*map(str, args)])
+
+    workspace = shutil.copytree(trained, tmp_path_factory.mktemp("two") / "runs")
+    (first,) = (workspace / "models").iterdir()
     data = first.name.partition("@")[2].partition("#")[0]
     spec = "phantom-cxr:size=32,train_cases=24,test_cases=6"
     assert data.startswith("phantom-cxr")

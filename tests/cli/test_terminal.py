@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from brief import shorten_suites
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -88,6 +89,7 @@ def test_no_name_is_read_as_markup_or_reaches_the_terminal_raw(
     segbench: Callable[..., Result], hostile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segbench.diagnosis.battery.STEPS", 2)
+    shorten_suites(monkeypatch)
     at = ("--workspace", hostile / "runs")
     own = ("--dataset", "folder", "--data-root", hostile / "data")
     golden = hostile / "golden.csv"
