@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -132,16 +133,21 @@ def whole_band(attack: NamedAttack) -> NamedAttack:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``attack`` runs for every variant, ``linf_attack`` for those in L-inf."""
-    for fixture, kinds in ARGUMENTS.items():
+    for fixture in ARGUMENTS:
         if fixture in metafunc.fixturenames:
-            others = [load_attack(f"pgd:loss={name},steps=6") for name in OTHER_AIMS]
-            every = [] if fixture == "other_aim" else [*variants()]
-            every += others if fixture in ("any_attack", "other_aim") else []
-            chosen = [a for a in every if not kinds or is_gradient_attack(a, kinds)]
-            chosen = [
-                whole_band(at_most(a, ENOUGH)) if kinds else at_most(a, BRIEF) for a in chosen
-            ]
-            metafunc.parametrize(fixture, [*map(_as_long, chosen)], ids=lambda attack: attack.label)
+            metafunc.parametrize(fixture, attacks_of(fixture), ids=lambda attack: attack.label)
+
+
+@cache
+def attacks_of(fixture: str) -> tuple[Any, ...]:
+    """What that argument stands for, made once for all tests that take it."""
+    kinds = ARGUMENTS[fixture]
+    others = [load_attack(f"pgd:loss={name},steps=6") for name in OTHER_AIMS]
+    every = [] if fixture == "other_aim" else [*variants()]
+    every += others if fixture in ("any_attack", "other_aim") else []
+    chosen = [a for a in every if not kinds or is_gradient_attack(a, kinds)]
+    chosen = [whole_band(at_most(a, ENOUGH)) if kinds else at_most(a, BRIEF) for a in chosen]
+    return (*map(_as_long, chosen),)
 
 
 def _as_long(attack: NamedAttack) -> Any:
