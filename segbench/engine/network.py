@@ -64,7 +64,7 @@ class Network(Answers):
             is prepared, and of a network that is asked about one case at a time anyway.
         used: the copies that gradients came from since this was last cleared, by name, each with
             how its gradients compare, on the probe, with those that it stands for.
-        fidelities: how they compare on a case, by the loss and its content.
+        fidelities: how they compare on a case, by the loss, its content and where it may change.
     """
 
     device: torch.device
@@ -231,6 +231,11 @@ class Network(Answers):
     def is_steady(self) -> bool:
         """Whether it answers the same image alike every time."""
         return self.samples == 1 and _UNSTEADY.isdisjoint(self.marks)
+
+    @property
+    def repeats_draws(self) -> bool:
+        """Whether it answers alike where it draws alike: all that it draws is declared."""
+        return _UNSTEADY.isdisjoint(self.marks)
 
     def watchable(self) -> GradientCopy:
         """The fp32 copy whose layers can be looked into."""

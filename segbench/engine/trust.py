@@ -9,6 +9,7 @@ in fp32, from the start; the case alone decides that, whatever its company, orde
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -49,6 +50,9 @@ class Trust:
         self._objective = NetworkObjective(network)
         self._names: list[set[str]] = [set() for _ in contents]
         self._checks: list[set[str]] = [set() for _ in contents]
+        self._keys = [*contents]
+        if region is not None:  # what a gradient is compared on is a part of the question
+            self._keys = [f"{own} {_digest(region[n])}" for n, own in enumerate(contents)]
 
     @property
     def names(self) -> list[str]:
@@ -69,8 +73,10 @@ class Trust:
         copy = self.network.watchable() if goal.layer else self.network.copy_for(loss, goal)
         said = self.network.used[copy.name]
         checks: Mapping[int, Fidelity] = {}
-        if copy.exact is not None and self.network.is_steady and len(goal.truth) == len(places):
+        if copy.exact is not None and self.network.repeats_draws:
             checks = self._on_clean_images(places, loss, goal)
+        elif said:
+            said = f"{said} on the first case"
         for place in places:
             self._names[place].add(copy.name)
             self._checks[place].add(str(checks.get(place, said)))
@@ -161,33 +167,64 @@ class Trust:
         Asked once for each case and loss.
         """
         known = self.network.fidelities.setdefault(loss_key(loss), {})
-        first = {self.contents[place]: n for n, place in reversed([*enumerate(places)])}
-        new = sorted(n for content, n in first.items() if content not in known)
+        first = {self._keys[place]: n for n, place in reversed([*enumerate(places)])}
+        new = sorted(n for key, n in first.items() if key not in known)
         half = max(1, len(self.contents) // 2)  # in fp32 a case takes twice the memory
         for start in range(0, len(new), half):
             rows = torch.tensor(new[start : start + half], device=self.clean.device)
             some = [places[n] for n in rows.tolist()]
-            found = self._compared(self.clean[some], loss, select_goal(goal, rows))
-            known.update({self.contents[p]: f for p, f in zip(some, found, strict=True)})
-        return {place: known[self.contents[place]] for place in places}
+            found = self._compared(some, loss, select_goal(goal, rows))
+            known.update({self._keys[p]: f for p, f in zip(some, found, strict=True)})
+        return {place: known[self._keys[place]] for place in places}
 
-    def _compared(self, images: Tensor, loss: Loss, goal: Goal) -> list[Fidelity]:
-        """Of each case, on its clean image; by a weighted sum of logits where the loss has none."""
+    def _compared(self, places: Sequence[int], loss: Loss, goal: Goal) -> list[Fidelity]:
+        """Of each case, on its clean image, where it may change.
+
+        By a weighted sum of logits where the loss has no gradient there.
+        """
+        images = self.clean[list(places)]
         aim = away(goal, self._objective.scores(images))
-        exact, ours = (self._gradients(images, loss, aim, low) for low in (False, True))
+        there = self._changeable(places, images)
+        seed = _seed(self._keys[places[0]])  # a network that draws is asked about one case
+        exact, ours = (
+            self._gradients(images, loss, aim, low, seed) * there for low in (False, True)
+        )
         blank = (ball.flat_norm(exact, torch.inf) == 0).nonzero()[:, 0]
         if len(blank):
+            some = select_goal(aim, blank)
             for gradients, low in ((exact, False), (ours, True)):
-                gradients[blank] = self._gradients(
-                    images[blank], weighted, select_goal(aim, blank), low
-                )
+                asked = self._gradients(images[blank], weighted, some, low, seed)
+                gradients[blank] = asked * there[blank]
         return [compare(own, its) for own, its in zip(ours, exact, strict=True)]
 
-    def _gradients(self, images: Tensor, loss: Loss, goal: Goal, low: bool) -> Tensor:
-        """(B, C, *spatial), of the copy of low precision or of the fp32 one; nothing is counted."""
+    def _changeable(self, places: Sequence[int], images: Tensor) -> Tensor:
+        """bool (B, 1, *spatial): where a case may change; everywhere where it may nowhere."""
+        everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
+        if self.region is None:
+            return everywhere
+        movable = ball.per_case(self._movable(places, images), images)
+        return self.region[list(places)].where(movable, everywhere)
+
+    def _gradients(
+        self, images: Tensor, loss: Loss, goal: Goal, low: bool, seed: int | None = None
+    ) -> Tensor:
+        """(B, C, *spatial), of the copy of low precision or of the fp32 one; nothing is counted.
+
+        ``seed`` is that of what a network draws meanwhile; None to go on where it is.
+        """
         copy = self.network.gradient if low else self.network.reference
         with same_draws(self.network.device):
+            if seed is not None:
+                torch.manual_seed(seed)
             return self._objective.answer(copy, images, loss, goal).gradient
+
+
+def _digest(region: Tensor) -> str:
+    return hashlib.sha256(region.cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def _seed(key: str) -> int:
+    return int(hashlib.sha256(key.encode()).hexdigest()[:15], 16)
 
 
 @contextmanager

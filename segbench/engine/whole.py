@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -63,20 +64,23 @@ class CaseObjective(NetworkObjective):
     def value_and_grad(self, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
         """Loss per case, gradient, logits; see ``NetworkObjective``.
 
+        Of several images of a case at once they are those of fp32: low precision is judged by
+        image and case.
+
         Raises:
             UserError: loss or gradient is NaN or infinite; the case is named.
             AllMisledError: in low precision alone, of each case.
         """
         places, seen = self._index.tolist(), self._seen(images)
-        if len(places) == 1:
-            places *= len(images)
-        self.trust.note(places, loss, goal)
-        feedback = within(super().value_and_grad(seen, loss, goal), self.region)
-        if len(images) == len(places):  # else nobody knows which is whose
+        one_each = len(images) == len(places)  # else nobody knows which is whose
+        with nullcontext() if one_each else self.network.in_fp32():
+            self.trust.note(places, loss, goal)
+            feedback = within(super().value_and_grad(seen, loss, goal), self.region)
+        if one_each:
             feedback = self.trust.examine(places, seen, loss, goal, feedback)
         height = ball.flat_norm(feedback.gradient, torch.inf)
         self._note(images, feedback.loss + height, "loss or gradient", backwards=1)
-        if len(images) == len(self._index):
+        if one_each:
             nowhere = (height == 0).cpu() & self._movable()
             self.costs[2, self._index] += self.network.samples * nowhere
         return feedback

@@ -97,6 +97,8 @@ class ImageStore:
         batch = collate(cases, self.worker.network)
         clean, region = batch.images.cpu(), cell_region(cell, batch)
         try:
+            if attacked.contents != tuple(case.sha256 for case in cases):
+                raise MachineError("they are of other cases")
             if attacked.images.shape != clean.shape or attacked.images.dtype != clean.dtype:
                 raise MachineError(f"they have the shape {tuple(attacked.images.shape)}")
             _check_moves(cell, attacked, clean)

@@ -160,24 +160,24 @@ def load_images(path: Path, contents: Sequence[str] | None = None) -> Attacked:
         raise damaged(path, "it is gone")
     tensors, facts = loaded
     try:
-        contents = tuple(json.loads(facts["contents"]))
+        held = tuple(json.loads(facts["contents"]))
         whole = Attacked(
-            contents=contents,
+            contents=held,
             case_ids=tuple(json.loads(facts["case_ids"])),
             images=tensors["images"],
             forwards=tensors["forwards"],
             backwards=tensors["backwards"],
             seconds=tensors["seconds"],
             zero_gradients=tensors["zero_gradients"],
-            precisions=_of_each(facts, "precision", len(contents)),
+            precisions=_of_each(facts, "precision", len(held)),
             marks=tuple(facts["marks"].split()),
-            gradient_checks=_of_each(facts, "gradient_check", len(contents)),
+            gradient_checks=_of_each(facts, "gradient_check", len(held)),
             displacement=tensors.get(_MOVES),
             late_gain=tensors.get(_LATE),
             members=tuple(json.loads(facts.get("members", "[]"))),
             **{name: tensors.get(name) for name in _LABELS},
         )
-        places = {content: place for place, content in enumerate(whole.contents)}
+        places = {content: place for place, content in enumerate(held)}
         return whole if contents is None else whole.pick([places[c] for c in contents])
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, f"it does not hold those images: {type(error).__name__}") from None

@@ -174,8 +174,8 @@ def read_cases(path: Path) -> dict[Key, Scores] | None:
                 continue
             kind, budget = line["budget"]
             key = (str(line["model"]), *where, str(line["attack"]), str(kind), float(budget))
-            seeds = tuple(sorted(int(seed) for seed in line.get("seeds", ())))
-            code = tuple(sorted(str(own) for own in line.get("code", ())))
+            seeds = tuple(sorted(int(seed) for seed in _list(line.get("seeds", []))))
+            code = tuple(sorted(_text(own) for own in _list(line.get("code", []))))
             point = (*key, str(line["metric"]))
             if point in found:
                 raise ValueError("the same scores are there twice; keep one")
@@ -201,6 +201,18 @@ def _line(key: Key, scores: Scores, names: list[str]) -> dict[str, Any]:
         "code": scores.code,
         "values": [None if math.isnan(value) else value for value in rounded(values).tolist()],
     }
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def _case(name: str, group: str, content: str = "") -> tuple[str, str, str]:

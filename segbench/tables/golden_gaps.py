@@ -79,10 +79,10 @@ def _describe_code(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> Ite
     if others:
         which = few(sorted({key[3] for key in others}))
         yield (
-            f"{len(others)} of {len(pairs)} attacked scores are of attacks whose code, or "
-            f"libraries, are others than then ({which}), so that a rise or a fall may be theirs "
-            "and not the network's; attack with the same code, or write the file anew with "
-            "`segbench check --update`"
+            f"{len(others)} of {len(pairs)} attacked scores are of attacks whose code, libraries "
+            f"or, of a transfer, source network are others than then ({which}), so that a rise or "
+            "a fall may be theirs and not the network's; attack with the same, or write the file "
+            "anew with `segbench check --update`"
         )
     if unknown := sum(not all(pair) for pair in pairs.values()):
         yield (

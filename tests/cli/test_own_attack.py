@@ -85,7 +85,7 @@ def test_the_gate_says_that_an_attack_was_edited(segbench, workspace: Path, tmp_
     assert "code" not in check()
     mine.write_text(ATTACK.replace("self.share *", "0 *"))
     said = check()
-    assert "of attacks whose code, or libraries, are others than then" in said
+    assert "of attacks whose code, libraries or, of a transfer, source network are others" in said
     assert "Brighten" in said
 
 

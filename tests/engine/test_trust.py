@@ -79,12 +79,14 @@ def prepared(module: nn.Module, precision: Precision) -> Network:
     return network
 
 
-def attacked(network: Network, attack: Attack, cases: slice = slice(0, 5)) -> Outcome:
+def attacked(
+    network: Network, attack: Attack, cases: slice = slice(0, 5), region: Tensor | None = None
+) -> Outcome:
     clean = images()
     truth = network.as_labels(network.exact_logits(clean))[cases]
     noise = CaseNoise(0, tuple("abcde"[cases]), torch.device("cpu"))
     budget = Budget(attack.budget_kind, Fraction(8, 255))
-    return attack_batch(network, attack, clean[cases], Goal(truth, truth), budget, noise)  # type: ignore[arg-type]
+    return attack_batch(network, attack, clean[cases], Goal(truth, truth), budget, noise, region)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,72 @@ def test_a_gradient_that_is_lost_on_the_way_is_found_again(name: str) -> None:
     assert [known["d"].faithful for known in low.fidelities.values()] == [True]
     assert mixed.precisions == ["fp32"]
     assert torch.equal(mixed.images, whole.images)
+
+
+class Spot(Body):
+    """A tanh at its end within a square of a bright image, and nowhere else."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        square = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+        square[:, :, 5:10, 5:11] = True
+        return torch.where(square, self.pushed(images), torch.tanh(0.3 * self.body(images)))
+
+
+def test_a_confined_attack_is_judged_by_the_gradient_where_it_may_change() -> None:
+    """Of all pixels few have lost theirs; of those that it may change nearly all."""
+    region = torch.zeros(5, 1, 16, 16, dtype=torch.bool)
+    region[:, :, 6:9, 6:10] = region[:, :, 6:7, 10:11] = True
+    network = prepared(Spot(), BF16)
+    assert attacked(network, ATTACKS["pgd"]).precisions[TRAP] == "bf16"
+    for name in ("pgd", "whole"):
+        mixed = attacked(network, ATTACKS[name], region=region)
+        whole = attacked(prepared(Spot(), FP32), ATTACKS[name], region=region)
+        assert mixed.precisions[TRAP] == "fp32"
+        assert torch.equal(mixed.images[TRAP], whole.images[TRAP])
+    assert attacked(network, ATTACKS["pgd"]).precisions[TRAP] == "bf16"
+
+
+class Drawn(MostlySaturated):
+    """It says that it draws noise, and that two draws are to be averaged."""
+
+    eot_samples = 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images + 0.01 * torch.randn_like(images))
+
+
+def test_a_case_of_a_network_that_draws_is_judged_by_its_own_gradients() -> None:
+    said = set()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        trapped = attacked(prepared(Drawn(), BF16), ATTACKS["pgd"], slice(TRAP, TRAP + 1))
+        assert trapped.precisions == ["fp32"]
+        said |= {*trapped.checks}
+    assert len(said) == 1  # whatever it has drawn before
+    assert attacked(prepared(Drawn(), BF16), ATTACKS["pgd"], slice(0, 1)).precisions == ["bf16"]
+
+
+@dataclass(frozen=True)
+class Pairs(Ascent):
+    """The same of two images of each case at once, of which the first is kept."""
+
+    def run(
+        self, objective: Objective, images: Tensor, goal: Goal, budget: Budget, noise: Noise
+    ) -> Tensor:
+        both = Goal(torch.cat([goal.labels] * 2), torch.cat([goal.truth] * 2))
+        pairs = super().run(objective, torch.cat([images] * 2), both, budget, noise)
+        return pairs[: len(images)]
+
+
+def test_of_several_images_of_a_case_at_once_gradients_are_those_of_fp32() -> None:
+    """In a batch nobody knows whose image is whose, and alone it is no other attack."""
+    together = attacked(prepared(Saturated(), BF16), Pairs())
+    alone = attacked(prepared(Saturated(), BF16), Pairs(), slice(TRAP, TRAP + 1))
+    exact = attacked(prepared(Saturated(), FP32), Pairs())
+    assert together.precisions == ["fp32"] * 5
+    assert alone.precisions == ["fp32"]
+    assert torch.equal(together.images, exact.images)
+    assert torch.equal(alone.images[0], exact.images[TRAP])
 
 
 class Masked(Body):

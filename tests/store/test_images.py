@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,39 @@ def run(root: Path, options: Options, grid: Grid = GRID) -> tuple[list[str], int
     keys = run_model(Ready(Dark, "dark"), data, grid, Workspace(root), options, count)
     rows = read_rows(Workspace(root))
     return keys, count.computed, rows.sort_values(["attack_params", "budget", "case_id"])
+
+
+def test_cases_are_loaded_in_the_order_that_was_asked_for(tmp_path: Path) -> None:
+    keys, _, _ = run(tmp_path, replace(KEPT, batch_size=3))
+    (path,) = set(kept_cases(Workspace(tmp_path), keys[-1]).values())
+    whole = load_images(path)
+    assert len(whole.contents) == 3
+    for places in ((2, 0, 1), (1,)):
+        some = load_images(path, [whole.contents[n] for n in places])
+        assert some.contents == tuple(whole.contents[n] for n in places)
+        assert torch.equal(some.images, whole.images[list(places)])
+    with pytest.raises(UserError, match="does not hold those images"):
+        load_images(path, ["0" * 64])
+
+
+@pytest.mark.parametrize(
+    ("attack", "budget"), [("corruption/contrast", Fraction(1)), ("pgd:steps=3", Fraction(4, 255))]
+)
+def test_one_of_the_kept_cases_is_scored_again(
+    tmp_path: Path, attack: str, budget: Fraction
+) -> None:
+    """And not the one that lies first in the file, nor is the file refused."""
+    grid, three = Grid([load_attack(attack)], [budget]), replace(KEPT, batch_size=3)
+    _, _, rows = run(tmp_path, three, grid)
+    data = select_data(DATA, load_dataset(DATA), "test", None)
+    last = replace(data, entries=data.entries[-1:])
+    workspace, again = Workspace(tmp_path), replace(three, boundary=True)
+    run_model(Ready(Dark, "dark"), last, grid, workspace, again, Silence())
+    found = read_rows(workspace).query("nsd_tolerance >= 0 and attack != 'clean'")
+    before = rows[(rows["attack"] != "clean") & (rows["case_id"] == last.entries[0].case_id)]
+    assert {*found["case_id"]} == {last.entries[0].case_id}
+    told = ["budget", "jaccard", "linf"]
+    assert found[told].to_numpy().tolist() == before[told].to_numpy().tolist()
 
 
 def test_kept_images_are_those_that_were_scored(tmp_path: Path) -> None:

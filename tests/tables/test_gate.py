@@ -313,7 +313,7 @@ def test_a_weakened_attack_of_the_same_name_is_told_though_its_scores_are_better
     gate = against(tables(), tables(jaccard=0.9, facts=weaker))
     assert verdicts(gate) == ["better", "better"]
     (remark,) = gate.remarks
-    assert remark.startswith("2 of 4 attacked scores are of attacks whose code, or libraries, are")
+    assert remark.startswith("2 of 4 attacked scores are of attacks whose code, libraries or")
     assert "pgd:restarts=1,steps=40" in remark
     assert not against(tables(facts=weaker), tables(facts=weaker)).remarks
     (unknown,) = against(tables(), tables(facts={"attack_sha256": ""})).remarks
