@@ -115,9 +115,12 @@ def test_torchattacks_has_the_same_bumps(side: int) -> None:
 def test_rows_name_the_precision_of_gradients_only_where_there_were_any(
     text: str | None, precision: str
 ) -> None:
-    network: Any = SimpleNamespace(gradient=SimpleNamespace(name="bf16"), used={})
+    network: Any = SimpleNamespace(gradient=SimpleNamespace(name="bf16"))
     cell = Cell(load_attack(text) if text else None, Budget("linf", Fraction(8, 255)))
-    assert evaluate._precision(network, cell) == precision
+    asked = "bf16" if text == "pgd" else ""
+    outcome: Any = SimpleNamespace(images=torch.zeros(2), precisions=[asked, "fp32" * bool(asked)])
+    told = (precision, "fp32" if asked else precision)
+    assert evaluate._precisions(network, cell, outcome) == told
 
 
 class Threshold(nn.Module):
