@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pandas import DataFrame
 
 from segbench.plugins.naming import CLEAN
+from segbench.tables import certified
 from segbench.tables.golden import MARKS, UNKNOWN, row_key
 from segbench.tables.golden_cases import Key, Scores
 from segbench.tables.texts import few
@@ -73,8 +74,12 @@ def describe_attacks(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> I
 
 
 def _describe_code(now: Mapping[Key, Scores], then: Mapping[Key, Scores]) -> Iterator[str]:
-    """Which scores are of an attack whose code is another than then, or is not known."""
-    pairs = {key: (now[key].code, then[key].code) for key in then if key in now and key[3] != CLEAN}
+    """Which scores are of an attack whose code is another than then, or is not known.
+
+    Clean scores and certificates are of none.
+    """
+    attacked = (key for key in then if key in now and key[3] != CLEAN and key[4] != certified.KIND)
+    pairs = {key: (now[key].code, then[key].code) for key in attacked}
     others = {key for key, pair in pairs.items() if all(pair) and pair[0] != pair[1]}
     if others:
         which = few(sorted({key[3] for key in others}))
