@@ -53,6 +53,10 @@ class Fidelity:
         return f"cosine {self.cosine:.3f}, signs {self.signs:.1%}, lost {self.lost:.1%}"
 
 
+NO_NUMBER = Fidelity(math.nan, math.nan, math.nan)
+"""Of a gradient that is NaN or infinite."""
+
+
 def compare_gradients(
     copy: GradientCopy, exact: GradientCopy, image: Tensor, door: Door, loss: Loss, goal: Goal
 ) -> Fidelity:

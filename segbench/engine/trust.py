@@ -19,7 +19,14 @@ from torch import Tensor
 
 from segbench.api import Feedback, Goal, Loss
 from segbench.engine import ball
-from segbench.engine.fidelity import NOT_FINITE, Fidelity, compare, loss_key, weighted
+from segbench.engine.fidelity import (
+    NO_NUMBER,
+    NOT_FINITE,
+    Fidelity,
+    compare,
+    loss_key,
+    weighted,
+)
 from segbench.engine.network import Network, away
 from segbench.engine.objective import NetworkObjective
 from segbench.engine.subsets import select_goal
@@ -40,6 +47,8 @@ class Trust:
 
     Attributes:
         misled: the place of each case that must be attacked anew, and how its gradients compare.
+        met: how gradients of low precision compared with fp32's, wherever they were held against
+            them.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class Trust:
     ) -> None:
         self.network, self.clean, self.contents, self.region = network, clean, contents, region
         self.misled: dict[int, str] = {}
+        self.met: set[Fidelity] = set()
         self._objective = NetworkObjective(network)
         self._names: list[set[str]] = [set() for _ in contents]
         self._checks: list[set[str]] = [set() for _ in contents]
@@ -75,6 +85,7 @@ class Trust:
         checks: Mapping[int, Fidelity] = {}
         if copy.exact is not None and self.network.repeats_draws:
             checks = self._on_clean_images(places, loss, goal)
+            self.met |= {*checks.values()}
         elif said:
             said = f"{said} on the first case"
         for place in places:
@@ -105,7 +116,9 @@ class Trust:
         asked = ball.flat_norm(images, torch.inf).isfinite()
         rows = [n for n in (lost & asked).nonzero()[:, 0].tolist() if places[n] not in self.misled]
         dark = [n for n in rows if finite[n]]
-        self.misled |= {places[n]: NOT_FINITE for n in rows if n not in dark}
+        if len(dark) < len(rows):
+            self.misled |= {places[n]: NOT_FINITE for n in rows if n not in dark}
+            self.met.add(NO_NUMBER)
         if dark:
             some = torch.tensor(dark, device=images.device)
             exact = self._gradients(images[some], loss, select_goal(goal, some), low=False)
@@ -115,6 +128,7 @@ class Trust:
                 n: compare(feedback.gradient[n], own) for n, own in zip(dark, exact, strict=True)
             }
             self.misled |= {places[n]: str(f) for n, f in found.items() if not f.faithful}
+            self.met |= {*found.values()}
         self._go_on()
         loss_there = feedback.loss.where(finite, 0)
         gradient = feedback.gradient.where(ball.per_case(finite, feedback.gradient), 0)
@@ -130,6 +144,8 @@ class Trust:
             self.examine(everyone, images, loss, goal, feedback)
         if not self.misled:
             return feedback
+        for place in self.misled:
+            self._names[place] = {self.network.reference.name}
         places = torch.tensor(sorted(self.misled), device=images.device)
         exact = self._objective.answer(
             self.network.reference, images[places], loss, select_goal(goal, places)

@@ -46,8 +46,9 @@ class Fits:
         count = attack.schedule().cases
         if count not in self._contents:
             self._contents[count] = self._hash_cases(cell, count)
-        # Rows of one that was fitted on their own case once bore no mark of it.
-        return {"fitted_on": self._contents[count], "marked": True}
+        # Rows of one that was fitted on their own case once bore no mark of it, and all of them
+        # once named the network's precision in place of the fit's.
+        return {"fitted_on": self._contents[count], "marked": True, "gradients_of": "fit"}
 
     def learnt(self, attack: NamedAttack | None) -> frozenset[str]:
         """The contents of the cases that an attack is fitted on, be it a transfer's; else none."""
@@ -70,7 +71,7 @@ class Fits:
         if not isinstance(attack, FittedAttack):
             return None
         facts = cell_facts(self.subject, cell, self.options) | self.facts(cell) | {"fit": True}
-        del facts["marked"]  # what is learnt is the same
+        del facts["marked"], facts["gradients_of"]  # what is learnt is the same
         key = cell_key(facts)
         if key not in self._fits:
             dataset = self.subject.data.dataset

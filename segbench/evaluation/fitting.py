@@ -40,7 +40,28 @@ if TYPE_CHECKING:
     from segbench.store.workspace import Workspace
 
 _ORDER = 2**40  # draws of the order of cases, far from those of any attack
-Fitted = Mapping[str, Tensor]
+_UNKNOWN = "unknown"  # the precision of a fit that was kept before it was told
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What an attack has learnt, and by which gradients.
+
+    Attributes:
+        tensors: what it learnt, as ``FittedAttack`` names it.
+        precisions: the copies that the gradients of any epoch came from, ``bf16 folded``.
+        check: how those of low precision compared with fp32's where they did worst in the epoch
+            that was last; "" where there were none.
+    """
+
+    tensors: Mapping[str, Tensor]
+    precisions: frozenset[str] = frozenset()
+    check: str = ""
+
+    @property
+    def precision(self) -> str:
+        """The same copies in one text."""
+        return " + ".join(sorted(self.precisions))
 
 
 def fit_path(workspace: Workspace, key: str) -> Path:
@@ -86,12 +107,11 @@ class Fit:
             ) from error
 
     def _run(self, path: Path) -> Fitted:
-        fitted: Fitted
         done, fitted = _load(path, self.network.device)
         epochs = self.attack.schedule().epochs
         if not done:
             start = self.attack.start(self.cases[0].image.shape, self.cell.budget)
-            fitted = {name: value.to(self.network.device) for name, value in start.items()}
+            fitted = Fitted({name: value.to(self.network.device) for name, value in start.items()})
         for epoch in range(done, epochs):
             self.busy(f"fitting on {len(self.cases)} cases, epoch {epoch + 1} of {epochs}")
             fitted = self._one_epoch(fitted, epoch)
@@ -102,18 +122,21 @@ class Fit:
         schedule = self.attack.schedule()
         order = self._order(epoch)
         steps = math.ceil(len(order) / schedule.batch)
+        tensors, trusts = fitted.tensors, list[Trust]()
         for step in range(steps):
             chosen = order[step * schedule.batch : (step + 1) * schedule.batch]
             progress = (epoch * steps + step) / (schedule.epochs * steps)
             context = self._context([self.cases[n] for n in chosen], epoch)
             if self.network.one_by_one:
                 torch.manual_seed(self._noise(context).torch_seed(_ORDER + epoch + 1))
-            images = check_images(self.attack.apply(fitted, context), context.images, "apply")
+            images = check_images(self.attack.apply(tensors, context), context.images, "apply")
             images = ball.confined(images, context.images, context.region)
-            asked = self._ask(images, context, progress, [self.cases[n] for n in chosen])
+            asked, told = self._ask(images, context, progress, [self.cases[n] for n in chosen])
             feedback = within(asked, context.region)
-            fitted = self.attack.learn(fitted, context, feedback, progress)
-        return fitted
+            tensors = self.attack.learn(tensors, context, feedback, progress)
+            trusts += told
+        names = {name for trust in trusts for name in trust.names if name}
+        return Fitted(tensors, fitted.precisions | names, _worst_check(trusts))
 
     def _order(self, epoch: int) -> list[int]:
         """The cases in the order of the epoch."""
@@ -135,10 +158,10 @@ class Fit:
 
     def _ask(
         self, images: Tensor, context: Context, progress: float, cases: Sequence[Case]
-    ) -> Feedback:
-        """The network's answer to a mini-batch, ``size`` cases at a time."""
+    ) -> tuple[Feedback, list[Trust]]:
+        """What the network answers about a mini-batch, ``size`` cases at a time, and by whom."""
         loss = partial(self.attack.loss, progress=progress)
-        contents, parts = self._noise(context).contents, []
+        contents, parts, trusts = self._noise(context).contents, [], []
         for start in range(0, len(images), self.size):
             at = slice(start, start + self.size)
             self.network.meet(cases[at])
@@ -147,6 +170,7 @@ class Fit:
             region = None if context.region is None else context.region[at]
             trust = Trust(self.network, context.images[at], contents[at], region)
             parts.append(trust.answer(images[at], loss, goal))
+            trusts.append(trust)
             check_loss(parts[-1].loss, len(images[at]))
         feedback = Feedback(
             torch.cat([part.loss for part in parts]),
@@ -159,19 +183,31 @@ class Fit:
             raise UserError(
                 f"model {self.network.name} gives a NaN or infinite loss or gradient on case {case}"
             )
-        return feedback
+        return feedback, trusts
+
+
+def _worst_check(trusts: Sequence[Trust]) -> str:
+    """How gradients compared with fp32's where they did worst; else what is said of them."""
+    met = {fidelity for trust in trusts for fidelity in trust.met}
+    if met:
+        return str(min(met, key=lambda fidelity: np.nan_to_num(fidelity.cosine, nan=-2)))
+    return "; ".join(sorted({check for trust in trusts for check in trust.checks if check}))
 
 
 def _keep(path: Path, fitted: Fitted, epochs: int) -> None:
-    save_tensors(path, fitted, {"epochs": str(epochs)})
+    told = {"precision": fitted.precision, "gradient_check": fitted.check}
+    save_tensors(path, fitted.tensors, {"epochs": str(epochs), **told})
 
 
-def _load(path: Path, device: torch.device) -> tuple[int, dict[str, Tensor]]:
+def _load(path: Path, device: torch.device) -> tuple[int, Fitted]:
     """How many epochs have been done, and what they found; 0 and nothing where there is no file."""
     loaded = load_tensors(path)
     if loaded is None:
-        return 0, {}
+        return 0, Fitted({})
     tensors, facts = loaded
     if not facts.get("epochs", "").isdecimal():
         raise damaged(path, "it does not hold a fitted attack")
-    return int(facts["epochs"]), {name: tensor.to(device) for name, tensor in tensors.items()}
+    names = facts.get("precision", _UNKNOWN).split(" + ")
+    moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+    fitted = Fitted(moved, frozenset(filter(None, names)), facts.get("gradient_check", ""))
+    return int(facts["epochs"]), fitted

@@ -9,7 +9,7 @@ network, and scored again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from segbench.engine.returned import check_images
 from segbench.engine.warp import warped_labels
 from segbench.errors import MachineError, UserError
 from segbench.evaluation.batch import Batch
+from segbench.evaluation.fitting import Fitted
 from segbench.evaluation.goals import goal_of
 from segbench.evaluation.grid import Cell
 from segbench.evaluation.prompted import takes_prompts
@@ -58,7 +59,7 @@ def attack_cases(
     network: Network,
     batch: Batch,
     cell: Cell,
-    fitted: Mapping[str, Tensor] | None = None,
+    fitted: Fitted | None = None,
 ) -> Attacked:
     """The adversarial images of some cases, checked to lie in ball, box and region.
 
@@ -260,7 +261,7 @@ def _attacked(
     cell: Cell,
     noise: CaseNoise,
     region: Tensor | None,
-    fitted: Mapping[str, Tensor] | None,
+    fitted: Fitted | None,
 ) -> Outcome:
     nothing = [0] * len(batch.cases)
     if cell.attack is None:
@@ -272,9 +273,10 @@ def _attacked(
         if isinstance(attack, FittedAttack):
             assert fitted is not None
             context = Context(batch.images, goal, cell.budget, noise, region=region)
-            found = check_images(attack.apply(fitted, context), batch.images, "apply")
+            found = check_images(attack.apply(fitted.tensors, context), batch.images, "apply")
             projected = ball.project(found, batch.images, cell.budget, region)
-            return Outcome(projected, nothing, nothing, nothing)
+            names, checks = ([own] * len(found) for own in (fitted.precision, fitted.check))
+            return Outcome(projected, nothing, nothing, nothing, precisions=names, checks=checks)
         return attack_batch(network, attack, batch.images, goal, cell.budget, noise, region)
     except (UserError, MachineError):
         raise

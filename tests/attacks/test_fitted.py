@@ -30,6 +30,7 @@ from segbench.evaluation.work import open_work
 from segbench.plugins.attack import load_attack
 from segbench.store import rowfile
 from segbench.store.rows import read_rows
+from segbench.store.tensors import save_tensors
 from segbench.store.workspace import Workspace
 
 SIDE, EPS = 6, 8 / 255
@@ -87,20 +88,20 @@ def context(fit: Fit, restart: int = 0) -> Context:
 
 
 def test_uap_reaches_the_corner_that_is_best_for_all(fit: Any, tmp_path: Path) -> None:
-    found = fit(f"uap:{BRIEF}").run(tmp_path / "fit")["delta"]
+    found = fit(f"uap:{BRIEF}").run(tmp_path / "fit").tensors["delta"]
     torch.testing.assert_close(found, -EPS * Linear().v.sign().view(1, SIDE, SIDE))
 
 
 def test_uap_in_l2_comes_within_a_hundredth_of_the_best_loss(fit: Any, tmp_path: Path) -> None:
     training = fit(f"uap:norm=l2,{BRIEF}", eps="1/2")
-    found = training.run(tmp_path / "fit")["delta"].flatten()
+    found = training.run(tmp_path / "fit").tensors["delta"].flatten()
     assert found.norm() <= 0.5 * (1 + 1e-6)
     best = 0.5 * Linear().v.norm()
     assert -(found @ Linear().v) >= 0.99 * best
 
 
 def test_a_patch_is_black_and_white_against_the_weights(fit: Any, tmp_path: Path) -> None:
-    found = fit(f"patch:area=0.25,position=centre,{BRIEF}").run(tmp_path / "fit")["patch"]
+    found = fit(f"patch:area=0.25,position=centre,{BRIEF}").run(tmp_path / "fit").tensors["patch"]
     under = Linear().v.view(SIDE, SIDE)[1:4, 1:4]
     torch.testing.assert_close(found[0], (under < 0).float())
 
@@ -109,15 +110,15 @@ def test_a_patch_is_black_and_white_against_the_weights(fit: Any, tmp_path: Path
 def test_a_patch_changes_one_square_of_its_area(position: str, fit: Any, tmp_path: Path) -> None:
     training = fit(f"patch:area=0.12,position={position},{BRIEF}")
     fitted, clean = training.run(tmp_path / "fit"), context(training)
-    images = training.attack.apply(fitted, clean)
+    images = training.attack.apply(fitted.tensors, clean)
     changed = (images != clean.images).flatten(1)
     assert (changed.double().mean(1) <= 0.12).all()
     places = [tuple(np.argwhere(one[0].numpy()).min(0)) for one in images != clean.images]
     for image, (row, column) in zip(images, places, strict=True):
         square = image[:, row : row + 2, column : column + 2]
-        assert torch.equal(square, fitted["patch"])
+        assert torch.equal(square, fitted.tensors["patch"])
     assert len(set(places)) > 1 if position == "random" else len(set(places)) == 1
-    again = training.attack.apply(fitted, clean)
+    again = training.attack.apply(fitted.tensors, clean)
     assert torch.equal(images, again)
     ball.check(images, clean.images, training.cell.budget, "patch", clean.noise.case_ids)
 
@@ -146,9 +147,9 @@ def test_a_training_does_not_depend_on_how_it_is_computed(
 ) -> None:
     name = "patch" if text.startswith("patch") else "delta"
     torch.manual_seed(1)
-    once = fit(text).run(tmp_path / "once")[name]
+    once = fit(text).run(tmp_path / "once").tensors[name]
     torch.manual_seed(2)
-    pieces = fit(text, size=3).run(tmp_path / "pieces")[name]
+    pieces = fit(text, size=3).run(tmp_path / "pieces").tensors[name]
     torch.testing.assert_close(pieces, once, atol=1e-6, rtol=0)
 
 
@@ -176,10 +177,13 @@ def test_a_killed_training_goes_on_and_a_finished_one_is_read(
     assert told == [f"fitting on 7 cases, epoch {n} of 5" for n in epochs]
     read = fit(text).run(tmp_path / "fit")
     assert epochs == [3, 4, 5]
-    for name, value in whole.items():
-        assert torch.equal(resumed[name], value)
-        assert torch.equal(read[name], value)
+    for name, value in whole.tensors.items():
+        assert torch.equal(resumed.tensors[name], value)
+        assert torch.equal(read.tensors[name], value)
+    assert resumed.precision == read.precision == whole.precision == "fp32"
     path = tmp_path / "fit"
+    save_tensors(path, read.tensors, {"epochs": "5"})
+    assert fit(text).run(path).precision == "unknown", "it was kept before it was told"
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(UserError, match="fit is damaged"):
         fit(text).run(path)
@@ -187,13 +191,13 @@ def test_a_killed_training_goes_on_and_a_finished_one_is_read(
 
 def test_the_seed_decides_where_a_patch_lies(fit: Any, tmp_path: Path) -> None:
     text = f"patch:area=0.25,{BRIEF}"
-    found = [fit(text, seed=seed).run(tmp_path / str(seed))["patch"] for seed in (0, 1)]
+    found = [fit(text, seed=seed).run(tmp_path / str(seed)).tensors["patch"] for seed in (0, 1)]
     assert not torch.equal(*found)
 
 
 def test_a_budget_of_zero_is_the_identity(fit: Any, tmp_path: Path) -> None:
     training = fit(f"uap:{BRIEF}", eps="0")
-    images = training.attack.apply(training.run(tmp_path / "fit"), context(training))
+    images = training.attack.apply(training.run(tmp_path / "fit").tensors, context(training))
     assert torch.equal(images, context(training).images)
 
 

@@ -123,8 +123,8 @@ def test_images_lie_in_ball_and_box_whatever_the_batch_and_inputs_stay(
         assert torch.equal(applied(fit, fitted, [case])[0], one)
     torch.manual_seed(5)
     again = fit_of(fitted_attack, network, cases, size=1).run(tmp_path / "again")
-    for key, value in fitted.items():
-        torch.testing.assert_close(again[key], value, atol=1e-6, rtol=0)
+    for key, value in fitted.tensors.items():
+        torch.testing.assert_close(again.tensors[key], value, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("fitted_attack", ATTACKS, ids=lambda attack: attack.label)

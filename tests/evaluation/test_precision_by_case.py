@@ -49,7 +49,11 @@ class Saturated(nn.Module):
 
 
 def run(
-    root: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy = "auto", batch: int = 4
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: Policy = "auto",
+    batch: int = 4,
+    grid: Grid = GRID,
 ) -> pd.DataFrame:
     def chosen(device: torch.device, policy: Policy) -> Precision:
         return Precision("bf16" if policy == "auto" else "fp32", "the test asks for it")
@@ -57,7 +61,7 @@ def run(
     monkeypatch.setattr(subject, "choose_precision", chosen)
     data = select_data(DATA, load_dataset(DATA), "test", None)
     options = Options(policy, "cpu", batch, save_adversarial=True)
-    keys = run_model(Ready(Saturated), data, GRID, Workspace(root), options, Silence())
+    keys = run_model(Ready(Saturated), data, grid, Workspace(root), options, Silence())
     rows = read_rows(Workspace(root))
     attacked = rows[rows["attack"] != "clean"]
     for path in {p for key in keys[1:] for p in kept_cases(Workspace(root), key).values()}:
@@ -82,3 +86,18 @@ def test_rows_say_the_precision_of_their_own_case(
     for batch in (1, 3):
         again = run(tmp_path / str(batch), monkeypatch, batch=batch)
         pd.testing.assert_frame_equal(again[SAME], rows[SAME])
+
+
+@pytest.mark.parametrize("trapped", [False, True])
+def test_rows_of_a_fitted_attack_say_what_it_was_fitted_by(
+    trapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may be other than what the network is asked by where nothing misleads it."""
+    dataset = load_dataset(DATA)
+    first = dataset.load(dataset.entries("train")[0].case_id)
+    monkeypatch.setattr(Saturated, "middle", float(first.image.mean()) if trapped else 9.0)
+    grid = Grid([load_attack("uap:cases=2,epochs=2,batch=2")], [Fraction(2, 255)])
+    rows = run(tmp_path, monkeypatch, grid=grid)
+    assert {*rows["precision"]} == {"bf16 + fp32" if trapped else "bf16"}
+    lowest = "cosine 0.000, signs 0.0%, lost 100.0%" if trapped else "cosine 1.000, signs"
+    assert all(check.startswith(lowest) for check in rows["gradient_check"])
