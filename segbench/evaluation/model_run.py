@@ -171,7 +171,7 @@ def run_model(
 ) -> list[str]:
     """Evaluate a model's cells, skipping cases that the store has; the keys of all its cells.
 
-    Every piece is stored as soon as it is complete: interruption loses only the one in flight.
+    Cases are stored batch by batch: an interruption loses those in flight and a few seconds' work.
 
     Raises:
         UserError, MachineError: a case failed; every other one is stored.

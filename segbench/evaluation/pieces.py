@@ -26,6 +26,7 @@ class Piece:
         shape: of the cases' images, (C, *spatial).
         images: the key under which the cell's images may be kept. Several networks may ask for
             those of one; two pieces of one key and case at once would make them twice.
+        again: whether somebody was at it before; what he stored is there.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Piece:
     fitted: bool = False
     shape: tuple[int, ...] = ()
     images: str = ""
+    again: bool = False
 
     @property
     def clean(self) -> bool:

@@ -11,7 +11,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segbench.evaluation.pieces import CASES_AT_ONCE, Piece
 
@@ -104,7 +104,8 @@ class Queue:
         """A piece that was taken waits again before all others, in parts; if it is wanted."""
         self.done(piece)
         line = self._lines[piece.model]
-        for part in [] if line.dropped else reversed(list(parts)):
+        for again in [] if line.dropped else reversed(list(parts)):
+            part = replace(again, again=True)
             (line.clean if part.clean else line.pieces).append(part)
             self._costs[part] = self._cost(part)
             line.left += self._costs[part]

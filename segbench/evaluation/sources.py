@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +30,10 @@ from segbench.store.workspace import Workspace
 
 _WARPED_APART = 1e-4  # of the pixel range: what two machines make of one interpolation
 
-Images = list[tuple[list[Case], Attacked]]
-"""Cases with their images, in groups that were made together."""
+_WORTH_STORING = 10.0  # seconds of work
+
+Images = Iterator[tuple[list[Case], Attacked]]
+"""Cases with their images, in groups that were made together, each made when it is asked for."""
 
 
 class ImageStore:
@@ -45,6 +47,7 @@ class ImageStore:
         self.worker, self.workspace, self.run, self.options = worker, workspace, run, options
         self._kept: tuple[str, dict[str, Path]] = ("", {})
         self._made = Sums()
+        self._pace = 0.0  # seconds that a case took of the last group; 0 of none
 
     def images(self, cell: Cell, key: str, cases: Sequence[Case], *, keep: bool) -> Images:
         """The images of some cases of one shape; what was kept is checked like what is fresh.
@@ -57,10 +60,25 @@ class ImageStore:
         groups: dict[Path | None, list[Case]] = {}
         for case in cases:
             groups.setdefault(kept.get(case.sha256), []).append(case)
-        return [
-            (some, self._load(path, cell, some) if path else self._make(cell, key, some, keep))
-            for path, some in groups.items()
-        ]
+        for path, some in groups.items():
+            if path:
+                yield some, self._load(path, cell, some)
+            else:
+                yield from self._make_all(cell, key, some, keep)
+
+    def _make_all(self, cell: Cell, key: str, cases: list[Case], keep: bool) -> Images:
+        """In groups that are worth storing: what is interrupted loses little.
+
+        How many cases that are is known by the time from one group to the next, scoring included.
+        """
+        while cases:
+            begun = time.monotonic()
+            few = cases[: max(1, int(_WORTH_STORING / self._pace))] if self._pace else cases
+            attacked = self._make(cell, key, few, keep)
+            made = len(attacked.contents)
+            yield cases[:made], attacked
+            self._pace = (time.monotonic() - begun) / made
+            cases = cases[made:]
 
     def missing(self, key: str, contents: Sequence[str]) -> set[str]:
         """Which of the cases have no kept images, or are to be made anew."""
@@ -77,8 +95,10 @@ class ImageStore:
         return self._kept[1]
 
     def _make(self, cell: Cell, key: str, cases: Sequence[Case], keep: bool) -> Attacked:
+        """Of the first of the cases, as many as were made in the time."""
         begun = time.monotonic()
-        attacked = self.worker.attack(cell, cases)
+        attacked = self.worker.attack(cell, cases, _WORTH_STORING)
+        cases = cases[: len(attacked.contents)]
         if cell.attack:
             seconds = time.monotonic() - begun
             gradients, forwards = attacked.backwards.sum(), attacked.forwards.sum()

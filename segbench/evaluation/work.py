@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -33,6 +33,7 @@ from segbench.evaluation.worker import Worker
 from segbench.networks import ModelReference
 from segbench.plugins.attack import NamedAttack
 from segbench.store.garbage import none_expected
+from segbench.store.index import RowIndex
 from segbench.store.records import digest
 from segbench.store.rows import append_shard
 from segbench.store.workspace import Workspace
@@ -105,7 +106,8 @@ class ModelWork:
             )
         ready = self._make_ready()
         begun = time.monotonic()
-        wanted = {name: [views[n] for n in places] for name, places in piece.lacking.items()}
+        lacking = self._left(piece) if piece.again else piece.lacking
+        wanted = {name: [views[n] for n in places] for name, places in lacking.items()}
         task = _Task(cell, views, wanted)
         errors: list[tuple[str, UserError | MachineError]] = []
         tried: set[str] = set()
@@ -131,6 +133,16 @@ class ModelWork:
         )
         return Outcome(piece, tuple(unread), tuple(errors), spent=spent)
 
+    def _left(self, piece: Piece) -> Mapping[str, Sequence[int]]:
+        """What a piece lacks, but for the rows that this run has stored."""
+        contents = [self.known[name].sha256 for name in piece.lacking]
+        done = RowIndex(self.workspace).finished(piece.keys, contents, runs=[self.run])
+        return {
+            name: [place for place in places if not done[place, column]]
+            for column, (name, places) in enumerate(piece.lacking.items())
+            if not places or not done[list(places), column].all()
+        }
+
     def _make_ready(self) -> float:
         """Seconds that it took to load the network and to prepare it; 0 if it was there."""
         if "_images" in vars(self):
@@ -146,6 +158,7 @@ class ModelWork:
         errors: list[tuple[str, UserError | MachineError]],
     ) -> None:
         """Store the rows of cases of one shape; halved until those that fail are alone."""
+        cases = [case for case in cases if case.case_id not in task.done]
         if not cases:
             return
         try:
@@ -153,6 +166,7 @@ class ModelWork:
         except ChangedNetworkError:
             raise  # no case's fault
         except (UserError, MachineError) as error:
+            cases = [case for case in cases if case.case_id not in task.done]
             if len(cases) == 1:
                 errors.append((cases[0].case_id, error))
                 return
@@ -202,6 +216,9 @@ class ModelWork:
                     if view is views[0]:
                         self.listener.gradients(int(attacked.pick(lacking).backwards.sum()))
                     self.listener.cases(len(lacking), 0)
+                    for n in lacking:
+                        task.wanted[some[n].case_id].remove(view)
+            task.done.update(case.case_id for case in some)
 
     @cached_property
     def _images(self) -> ImageStore:
@@ -221,11 +238,17 @@ class ModelWork:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """A cell to compute: ``wanted`` are the views that each of its cases lacks."""
+    """A cell to compute.
+
+    Attributes:
+        wanted: the views that each of its cases lacks.
+        done: the cases that are done.
+    """
 
     cell: Cell
     views: Sequence[View]
-    wanted: Mapping[str, Sequence[View]]
+    wanted: Mapping[str, list[View]]
+    done: set[str] = field(default_factory=set)
 
 
 @lru_cache(maxsize=1000)

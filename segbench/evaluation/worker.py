@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,12 +48,21 @@ class Worker:
             require_levels(probe[0])
         self.network = subject.prepare(probe, options)
 
-    def attack(self, cell: Cell, cases: Sequence[Case]) -> Attacked:
-        """The adversarial images of cases of one shape."""
+    def attack(self, cell: Cell, cases: Sequence[Case], seconds: float = inf) -> Attacked:
+        """The adversarial images of cases of one shape, or of the first of them.
+
+        Args:
+            cell: whose attack it is.
+            cases: as many as there are.
+            seconds: after which no further batch is begun.
+        """
         fitted = self.fits.fitted(cell, self.network, self._size(cases), self.busy)
-        return join(
-            [attack_cases(self.network, batch, cell, fitted) for _, batch in self._batches(cases)]
-        )
+        begun, made = time.monotonic(), list[Attacked]()
+        for _, batch in self._batches(cases):
+            made.append(attack_cases(self.network, batch, cell, fitted))
+            if time.monotonic() - begun > seconds:
+                break
+        return join(made)
 
     def score(
         self, cell: Cell, cases: Sequence[Case], attacked: Attacked, *, quantized: bool = False
