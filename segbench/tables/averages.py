@@ -26,7 +26,7 @@ SUBJECT = [
 CURVE = [*SUBJECT, "attack", "attack_params", "budget_kind"]
 CASE = [*CURVE, "budget", "case_id", "group_id"]
 _MEANS = [*METRICS, "linf", "l2", "forwards", "backwards", "zero_gradients", "late_gain", "seconds"]
-_WORDS = ("precision", "device", "marks", "member")
+_WORDS = ("precision", "device", "marks", "member", "attack_sha256")
 
 
 def cases_of(named: DataFrame) -> tuple[DataFrame, DataFrame, DataFrame]:

@@ -51,6 +51,8 @@ class Field:
         rows: (M, K, C), the place among the cases of what that left; -1 for none.
         clean: (M, C), likewise; none but for a norm, whose curves begin there.
         scores: of every row among the cases, (N,); ``UNSCORED`` where there is none.
+        codes: of every row among the cases, (N,), which code its attack had; -1 where none is
+            known.
     """
 
     of: str
@@ -60,6 +62,14 @@ class Field:
     rows: Codes
     clean: Codes
     scores: Array
+    codes: Codes
+
+    def is_one_code(self, members: Sequence[int], shared: Flags) -> bool:
+        """Whether no attack is of unlike code in what these networks share; see ``Lowest``."""
+        found = np.where(shared, self.codes[self.rows[members]], -1)
+        found = found.swapaxes(0, 1).reshape(len(self.met), -1)
+        lowest = np.where(found < 0, len(self.codes), found).min(1)
+        return not (found.max(1) > lowest).any()
 
     def lowest(self, members: Sequence[int]) -> Lowest:
         """What is left of each case by all that each of these networks met on it."""
@@ -177,13 +187,15 @@ def fields_of(cases: DataFrame, subject: Sequence[str], where: str = "") -> Iter
     keys = slim[[*subject]].iloc[first_of(slim["network"].to_numpy())].astype("str")
     names = [*keys.itertuples(index=False, name=None)]
     scores = cases[SELECTING].fillna(UNSCORED).to_numpy(np.float64)
+    codes, known = cases["attack_sha256"].factorize()
+    codes = np.where(np.asarray(known.astype("str") == "")[codes], -1, codes)
     counted = slim[_counts(slim, where)]
     places = [subject.index(name) for name in DATA]
     for _, data in counted.groupby(DATA, sort=True, observed=True):
         data = data.assign(case=data["case_id"].factorize(sort=True)[0])
         key = tuple(names[int(data["network"].iloc[0])][place] for place in places)
         for of in OF:
-            field = _field(of, key, data, names, scores)
+            field = _field(of, key, data, names, scores, codes)
             if field is not None:
                 yield field
 
@@ -210,6 +222,7 @@ def _field(
     data: DataFrame,
     names: Sequence[tuple[Any, ...]],
     scores: Array,
+    codes: Codes,
 ) -> Field | None:
     """What networks met of that kind; None where there is nothing."""
     is_clean = (data["attack"] == CLEAN).to_numpy()
@@ -228,4 +241,4 @@ def _field(
         start = data[is_clean & np.isin(data["network"].to_numpy(), networks)]
         place = np.searchsorted(networks, start["network"].to_numpy())
         clean[place, start["case"].to_numpy()] = start["row"].to_numpy()
-    return Field(of, key, [names[n] for n in networks.tolist()], met, rows, clean, scores)
+    return Field(of, key, [names[n] for n in networks.tolist()], met, rows, clean, scores, codes)

@@ -38,6 +38,7 @@ class Number:
         shared: whether by what all networks of the board met, on the cases that all have; else by
             all that this one met.
         alike: whether all networks of the board met the same.
+        one_code: whether no attack that all of them met is of unlike code.
         met: the attacks that it is made of, each with its parameters.
         even: whether all of these met every case at every budget.
         axis: the budgets of its curve, (P,), 0 for the clean images; of corruptions the largest.
@@ -50,6 +51,7 @@ class Number:
     board: int
     shared: bool
     alike: bool
+    one_code: bool
     met: Sequence[tuple[str, str]]
     even: bool
     axis: Sequence[float]
@@ -80,14 +82,17 @@ def score_numbers(fields: Iterable[Field]) -> Iterator[Number]:
         for board, members in enumerate(field.boards, 1):
             both = field.lowest(members)
             alike = bool(((field.rows[members] >= 0) == both.shared).all())
+            one_code = field.is_one_code(members, both.shared)
             wanted: Sequence[float] = ()
             if len(members) > 1:
                 wanted = both.budgets[both.points()[0]].tolist()
                 for place in range(len(members)):
-                    yield _number(field, members[place], _Side(board, True, alike), both, place)
+                    yield _number(
+                        field, members[place], _Side(board, True, alike, one_code), both, place
+                    )
             for member in members:
                 own = field.lowest([member])
-                yield _number(field, member, _Side(board, False, alike), own, 0, wanted)
+                yield _number(field, member, _Side(board, False, alike, one_code), own, 0, wanted)
 
 
 class _Side(NamedTuple):
@@ -96,6 +101,7 @@ class _Side(NamedTuple):
     board: int
     shared: bool
     alike: bool
+    one_code: bool
 
 
 def _number(
@@ -142,10 +148,11 @@ def headlines(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str
 
     Returns:
         ``subject``, ``of`` (``clean``, a norm, or ``severity``), ``board`` and whether all networks
-        of it met the same (``alike``), ``attack`` and the names of all ``attacks`` that the number
-        is made of, the budgets (``eps``) at which these were met and the ``largest`` of them,
-        ``value`` with ``low`` and ``high``, ``cases``, ``groups``, ``doubt`` of the interval, and
-        the ``marks`` that speak against the images that it is made of.
+        of it met the same (``alike``) and no attack by unlike code (``one_code``), ``attack`` and
+        the names of all ``attacks`` that the number is made of, the budgets (``eps``) at which
+        these were met and the ``largest`` of them, ``value`` with ``low`` and ``high``, ``cases``,
+        ``groups``, ``doubt`` of the interval, and the ``marks`` that speak against the images that
+        it is made of.
     """
     names = eps_names(budgets_of(cases))
     scores = cases["jaccard"].to_numpy(np.float64)
@@ -157,7 +164,7 @@ def headlines(numbers: Iterable[Number], cases: DataFrame, subject: Sequence[str
         measured = {name: getattr(found, name) for name in _MEASURED}
         facts |= {"value": found.mean} | measured
         lines.append(facts | {"marks": _marks(number, cases["marks"])})
-    facts_of = ["of", "board", "alike", "attack", "attacks", "eps", "largest"]
+    facts_of = ["of", "board", "alike", "one_code", "attack", "attacks", "eps", "largest"]
     return DataFrame(lines, columns=[*subject, *facts_of, "value", *_MEASURED, "marks"])
 
 
@@ -166,6 +173,7 @@ def _named(number: Number, names: Mapping[tuple[str, float], str]) -> dict[str, 
         "of": number.of,
         "board": number.board,
         "alike": number.alike,
+        "one_code": number.one_code,
         "attack": number.attack,
         "attacks": ", ".join(name for name, _ in number.met),
         "eps": _written([names[number.of, at] for at in number.budgets]),

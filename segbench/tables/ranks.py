@@ -86,7 +86,7 @@ def _ranked(
         "cases": scores.shape[1],
         "groups": int(group.max()) + 1,
     }
-    agreed = _agree(means, known)
+    sure = own[0].one_code and _agree(means, known)
     return [
         {
             "rank": int(ranks[n]),
@@ -94,7 +94,7 @@ def _ranked(
             "chance": float(chances[n][int(ranks[n]) - 1]),
             "first": float(chances[n][0]),
             "likely": [round(float(chance), 4) for chance in chances[n]],
-            "settled": bool(agreed and ranks[n] == 1 and chances[n][0] >= 1 - LEVEL),
+            "settled": bool(sure and ranks[n] == 1 and chances[n][0] >= 1 - LEVEL),
             "by_case": int(by_case[n]),
         }
         | table

@@ -38,8 +38,10 @@ class Signs:
         budget: (P,).
         row: the place (P,) of one of its rows among the cases.
         of: the point (N,) of each of the cases.
-        rise: how much more it leaves than the next smaller budget, over their common cases; of
-            images rounded to their file's levels nothing, whose balls do not hold each other (P,).
+        rise: how much more it leaves than that smaller budget of its curve beside which this is
+            most, over their common cases; of images rounded to their file's levels nothing, whose
+            balls do not hold each other (P,).
+        origin: the point of that budget; -1 of none (P,).
         behind: how much less others leave, over the cases that others have met (P,).
         zero: the share of steps that met a zero gradient, of cases that have something left; of
             others none did, since where nothing is left to do a gradient may well be zero (P,).
@@ -57,6 +59,7 @@ class Signs:
     row: Codes
     of: Codes
     rise: Array
+    origin: Codes
     behind: Array
     zero: Array
     blind: Array
@@ -87,16 +90,17 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
     case = cases["case_id"].to_numpy(np.int64)
     score = cases[SELECTING].to_numpy(np.float64)
     late = cases["late_gain"].to_numpy(np.float64)
-    before = np.append(-1, np.where(curve[1:] == curve[:-1], np.arange(count - 1), -1))[:count]
-    smaller = _matched(score, point, case, before[point], case)
-    smaller = np.where(cases["rounded"].to_numpy(bool), np.nan, smaller)
+    rise, origin = _rises(
+        np.where(cases["rounded"].to_numpy(bool), np.nan, score), point, case, curve
+    )
     noted = np.where(np.isnan(late), np.nan, score)
     return Signs(
         curve=curve,
         budget=cases["budget"].to_numpy(np.float64)[row],
         row=row,
         of=point,
-        rise=_mean(score - smaller, point, count),
+        rise=rise,
+        origin=origin,
         behind=_mean(_behind(cases, lowest), point, count),
         zero=_mean(np.where(score > 0, cases["zero_gradients"], 0.0), point, count),
         blind=_mean(blind_scores(cases), point, count),
@@ -106,6 +110,21 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         left_of_all=_mean(noted, point, count),
         late_of_all=_mean(late, point, count),
     )
+
+
+def _rises(score: Array, point: Codes, case: Codes, curve: Codes) -> tuple[Array, Codes]:
+    """Of each point (P,) the largest rise from a smaller budget of its curve, and from which."""
+    count = len(curve)
+    before = np.append(-1, np.where(curve[1:] == curve[:-1], np.arange(count - 1), -1))[:count]
+    rise, origin, smaller = np.full(count, np.nan), np.full(count, -1), before
+    while (smaller >= 0).any():
+        there = smaller[point] >= 0
+        other = _matched(score, point, case, smaller[point[there]], case[there])
+        own = _mean(score[there] - other, point[there], count)
+        origin = np.where(own > np.where(np.isnan(rise), -np.inf, rise), smaller, origin)
+        rise = np.fmax(rise, own)
+        smaller = np.where(smaller >= 0, before[smaller], -1)
+    return rise, origin
 
 
 def blind_scores(cases: DataFrame) -> Array:

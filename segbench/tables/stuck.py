@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -266,13 +265,14 @@ class _Curves:
         return own, other, others[other]
 
     def _rises(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
-        """Neighbours of which the larger budget left more, over their common cases."""
-        for small, large in pairwise(points):
-            rise = self._signs.rise[large]
+        """Budgets that leave more than a smaller one, over their common cases."""
+        for point in points:
+            rise = self._signs.rise[point]
             if rise > RISE:
+                small = names[int(self._signs.origin[point])]
                 yield (
-                    f"it leaves {rise:.3f} more at {names[large]} than at {names[small]}, which is "
-                    "no wider"
+                    f"it leaves {rise:.3f} more at {names[point]} than at {small}, which is no "
+                    "wider"
                 )
 
     def _behind(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:

@@ -42,6 +42,21 @@ def test_a_curve_that_rises_is_marked_and_says_by_how_much_and_what_to_do(row, f
     assert any("under pgd" in note and "is marked stuck" in note for note in tables.notes)
 
 
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({2: 0.3, 4: 0.35, 8: 0.33}, "0.050 more at 4/255 than at 2/255, which is no wider; it "
+         "leaves 0.030 more at 8/255 than at 2/255"),
+        ({1: 0.5, 2: 0.504, 4: 0.508, 8: 0.512}, "0.008 more at 4/255 than at 1/255, which is no "
+         "wider; it leaves 0.012 more at 8/255 than at 1/255"),
+    ],
+)  # fmt: skip
+def test_a_rise_is_from_any_smaller_budget(row, frame, scores, said):
+    """Not from the next smaller one alone, which may have risen itself, nor by small steps."""
+    (sign,) = _signs(build_tables(frame(_curve(row, "pgd", scores))))
+    assert f"under pgd: it leaves {said}" in sign
+
+
 def test_a_curve_of_rounded_images_may_rise_since_its_balls_do_not_hold_each_other(row, frame):
     rows = _curve(row, "pgd:quantized=true", {2: 0.3, 8: 0.31}, attack_params='{"quantized": true}')
     tables = build_tables(frame(rows))

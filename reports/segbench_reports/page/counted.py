@@ -56,6 +56,7 @@ class Board:
         lines: of ``Tables.compared``, the network that keeps most first.
         known: network -> its line of ``Tables.headlines``.
         alike: whether all met the same and nothing else, so that the two say the same.
+        one_code: whether no attack that all met is of unlike code.
         curves: network -> its points by what all met; the clean one first.
     """
 
@@ -63,6 +64,7 @@ class Board:
     lines: Sequence[Mapping[Any, Any]]
     known: Mapping[str, Mapping[Any, Any]]
     alike: bool
+    one_code: bool
     curves: Mapping[str, Sequence[Value]]
 
 
@@ -76,9 +78,9 @@ def boards(tables: Tables, dataset: str, split: str, kind: str) -> Iterator[Boar
         lines = ordered.to_dict("records")
         of_board = known[known["board"] == number].to_dict("records")
         own = {str(line["model"]): line for line in of_board}
-        alike = bool(lines[0]["alike"])
+        alike, one_code = bool(lines[0]["alike"]), bool(lines[0]["one_code"])
         curves = {str(line["model"]): whole[str(line["model"])] for line in lines}
-        yield Board(int(str(number)), lines, own, alike, curves)
+        yield Board(int(str(number)), lines, own, alike, one_code, curves)
 
 
 @dataclass(frozen=True)

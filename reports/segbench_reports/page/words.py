@@ -219,12 +219,14 @@ def _sure(tables: Tables, board: Board, kind: str, dataset: str, split: str) -> 
         groups = f"resamples of the {line['groups']} groups"
         under = "" if board.alike else ", under what all of them met"
         order = "so its place is not settled"
-        if line["settled"]:
+        if not board.one_code:
+            order = "but one attack was of unlike code, so its place is not settled"
+        elif line["settled"]:
             order = f"so its place is sure on these cases{under}"
         elif line["first"] >= 1 - LEVEL:
             order = "but others keep more of what is known, so its place is not settled"
         yield f"It comes first in {line['first']:.0%} of {groups}, {order}."
-        if not line["settled"] and line["first"] >= 1 - LEVEL:
+        if board.one_code and not line["settled"] and line["first"] >= 1 - LEVEL:
             first = max(board.known.values(), key=lambda one: one["value"])
             known = f"{model} is {_known(board.known[model], kind)}"
             yield f"The lowest known of {known}, of {first['model']} {_known(first, kind)}."
