@@ -5,9 +5,7 @@ Thousands of points are a few arrays; only the few that are said to be stuck are
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,48 +130,6 @@ def blind_scores(cases: DataFrame) -> Array:
     score = cases[SELECTING].to_numpy(np.float64)
     hardly = cases["zero_gradients"].to_numpy(np.float64) > MOST
     return np.asarray(np.where(hardly | np.isnan(score), score, 0.0))
-
-
-Leads = Mapping[tuple[int, int], Mapping[str, float]]
-"""(threat, network) -> attack -> how far the network is ahead of every other."""
-
-
-def find_leads(cases: DataFrame) -> tuple[Leads, Codes]:
-    """How far each network is ahead of the best other under each attack, over their common cases.
-
-    Nothing where there is one network alone.
-
-    Returns:
-        the leads, of networks by number; and the number (N,) of the threat of each of the cases.
-    """
-    threat, group = number_of(cases, THREAT), number_of(cases, [*THREAT, "attack"])
-    model = cases["model"].cat.codes.to_numpy(np.int64)
-    case = cases["case_id"].to_numpy(np.int64)
-    scores = DataFrame({"g": group, "c": case, "m": model, "s": cases[SELECTING].to_numpy()})
-    each = scores.dropna().groupby(["g", "c", "m"])["s"].mean()
-    scores = DataFrame({"s": each}).reset_index()
-    rivals = scores.groupby("g")["m"].transform("nunique")
-    common = scores[scores.groupby(["g", "c"])["m"].transform("size") == rivals]
-    mean = common.groupby(["g", "m"])["s"].mean()
-    means = DataFrame({"s": mean}).reset_index().sort_values(["g", "s"])
-    group_of, leads = means["g"].to_numpy(np.int64), _ahead_of_rivals(means)
-    first = np.unique(group, return_index=True)[1]
-    attack = cases["attack"].iloc[first].astype("str").to_numpy()
-    found: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
-    for g, m, lead in zip(group_of.tolist(), means["m"].tolist(), leads.tolist(), strict=True):
-        if not math.isnan(lead):
-            found[int(threat[first[g]]), m][str(attack[g])] = lead
-    return found, threat
-
-
-def _ahead_of_rivals(means: DataFrame) -> Array:
-    """By how much each mean is above the highest other of its group; sorted by group and mean."""
-    group, mean = means["g"].to_numpy(np.int64), means["s"].to_numpy(np.float64)
-    place = np.arange(len(group))
-    highest = np.searchsorted(group, group, side="right") - 1
-    rival = np.where(place == highest, place - 1, highest)
-    alone = (rival < 0) | (group[rival] != group)
-    return np.where(alone, np.nan, mean - mean[rival])
 
 
 def _behind(cases: DataFrame, lowest: DataFrame) -> Array:

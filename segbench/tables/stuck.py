@@ -17,7 +17,8 @@ from pandas import Categorical, CategoricalDtype, DataFrame, Series
 
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
-from segbench.tables.signs import find_leads, find_signs
+from segbench.tables.leads import Leads
+from segbench.tables.signs import find_signs
 from segbench.tables.texts import budgets_of, by_key, compact
 from segbench.tables.worst import KINDS, SELECTING, rounding
 
@@ -40,10 +41,6 @@ LATE, LEFT = 1e-4, 0.05
 """Of a mean: what the last half of an attack's steps gained, and what it left. A search that still
 has so much to win, and for half of its steps wins less than a pixel, goes nowhere. Honest networks
 of width 8 to 16 lie above 4e-4 at 0.5/255 already, and above 0.01 from 2/255 on."""
-
-LEAD = 0.15
-"""Of a mean: by how much one network is ahead of every other under one attack, and under every
-other attack at the same budget by less than half as much."""
 
 STUCK = "stuck"
 """The mark of a curve with such a sign."""
@@ -170,9 +167,9 @@ class _Curves:
 
     def __init__(self, bounded: DataFrame, keys: list[str], lowest: DataFrame) -> None:
         self._signs = find_signs(bounded, keys, lowest)
-        self._leads, threat = find_leads(bounded)
+        self._leads = Leads(bounded)
         row = self._signs.row
-        self._threat = threat[row].tolist()
+        self._threat = self._leads.threat[row].tolist()
         self._model = bounded["model"].cat.codes.to_numpy()[row].tolist()
         self._attack = bounded["attack"].iloc[row].astype("str").tolist()
 
@@ -254,15 +251,7 @@ class _Curves:
 
     def _ahead(self, point: int) -> tuple[float, str, float] | None:
         """Own lead, and another attack with the largest other; None where that is no sign."""
-        under = self._leads.get((self._threat[point], self._model[point]), {})
-        own = under.get(self._attack[point], 0.0)
-        if own < LEAD:
-            return None
-        others = {attack: lead for attack, lead in under.items() if attack != self._attack[point]}
-        if not others or 2 * max(others.values()) >= own:
-            return None
-        other = max(others, key=lambda attack: others[attack])
-        return own, other, others[other]
+        return self._leads.ahead(self._threat[point], self._model[point], self._attack[point])
 
     def _rises(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
         """Budgets that leave more than a smaller one, over their common cases."""

@@ -190,6 +190,19 @@ def test_a_network_that_is_ahead_throughout_or_by_little_is_none(of_one, of_othe
     assert not any("ahead" in sign for sign in _signs(tables))
 
 
+@pytest.mark.parametrize("under_fgsm", ["c", "d"])
+def test_leads_under_two_attacks_are_of_the_cases_that_met_both(under_fgsm, row, frame):
+    """That of one attack on hard cases and of another on easy ones is no sign of either."""
+    left = {"a": 0.9, "b": 0.9, "c": 0.5, "d": 0.5}
+    rows = [
+        row(model=f"{model}@jsrt#0", attack=attack, case_id=c, group_id=c, jaccard=level)
+        for attack, cases in (("pgd", "abc"), ("fgsm", under_fgsm))
+        for c in cases
+        for model, level in (("a", left[c]), ("b", 0.4))
+    ]
+    assert not any("ahead" in sign for sign in _signs(build_tables(frame(rows))))
+
+
 def test_attacks_on_a_part_of_the_image_are_judged_apart(row, frame):
     inside = {"attack_params": '{"where": "inside"}'}
     rows = _curve(row, "pgd", {4: 0.2, 8: 0.1})
