@@ -48,7 +48,7 @@ def settle(
         )
     records = [first]
     for text in STRONGER:
-        tables = load_tables(workspace, run=records)
+        tables = load_tables(workspace, run=records, depth="cases")
         doubtful = unsettled_budgets(tables.cases, set(tables.distances["attack"]))
         for reference, data in pairs:
             for model, norm, where in sorted(doubtful):

@@ -87,9 +87,9 @@ def build_tables(
         runs: from ``read_runs``, for the provenance.
         diagnoses: from ``read_diagnoses``: their findings, and marks on rows not to be trusted.
         damaged: sentences about files that could not be read.
-        depth: how much is computed: ``cases`` alone, for the gate; ``curves``, but no pairs of
-            networks; of them a ``summary`` of Jaccard with its notes, for a terminal; or all, for a
-            report. What is not computed is empty.
+        depth: how much is computed: ``cases`` and ``distances`` alone, for the gate; ``curves``,
+            but no pairs of networks; of them a ``summary`` of Jaccard with its notes, for a
+            terminal; or all, for a report. What is not computed is empty.
         trainings: SHA-256 of weights -> how they were trained, and what that took.
         pictures: finds those of the rows, which have the names that the tables show.
         only: names that rows bear; the tables are of these networks. The others are judged along:
@@ -177,7 +177,7 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
     own = _named_cases(rows, given, depth)
     if depth == "cases":
         nothing = DataFrame()
-        return Tables(rows, own.cases, nothing, nothing, nothing, nothing, nothing)
+        return Tables(rows, own.cases, nothing, nothing, own.distances, nothing, nothing)
     worst = worst_cases(own.cases, SUBJECT)
     judged = judge(own.cases, worst, SUBJECT, own.only)
     worst = worst.assign(marks=judged.cases["marks"].iloc[worst[ROW]].array)

@@ -18,7 +18,7 @@ LINE = "unet,jsrt,test,pgd:steps=40,linf,0.03,jaccard,0.5,12\n"
 
 @pytest.fixture
 def golden(grid_rows, frame):
-    return golden_table(build_tables(frame(grid_rows())))
+    return golden_table(build_tables(frame(grid_rows()), depth="cases"))
 
 
 def _verdicts(current, golden, tolerance=0.01):
@@ -35,7 +35,7 @@ def test_the_table_holds_every_point_once_and_names_attacks_completely(golden):
 
 
 def test_golden_values_are_the_curves_means(grid_rows, frame):
-    tables = build_tables(frame(grid_rows()))
+    tables = build_tables(frame(grid_rows()), depth="summary")
     golden = golden_table(tables).query("metric == 'jaccard' and budget > 0")
     curves = tables.curves.query("metric == 'jaccard' and budget > 0")
     curves = curves[curves["attack"].isin(["ifgsm", "pgd"])]  # the worst of both is not gated
@@ -43,8 +43,10 @@ def test_golden_values_are_the_curves_means(grid_rows, frame):
 
 
 def test_names_do_not_depend_on_what_else_is_stored(row, frame):
-    alone = golden_table(build_tables(frame([row()])))
-    beside = golden_table(build_tables(frame([row(), row(attack_params='{"steps": 10}')])))
+    alone = golden_table(build_tables(frame([row()]), depth="cases"))
+    beside = golden_table(
+        build_tables(frame([row(), row(attack_params='{"steps": 10}')]), depth="cases")
+    )
     key = ["attack", "metric"]
     assert alone.set_index(key).index.isin(beside.set_index(key).index).all()
 
@@ -97,8 +99,8 @@ def test_missing_rows_fail_and_new_ones_do_not(golden):
 
 
 def test_a_changed_default_is_another_attack_and_never_compared(row, frame):
-    before = golden_table(build_tables(frame([row(attack_params='{"steps": 40}')])))
-    after = golden_table(build_tables(frame([row(attack_params='{"steps": 10}')])))
+    before = golden_table(build_tables(frame([row(attack_params='{"steps": 40}')]), depth="cases"))
+    after = golden_table(build_tables(frame([row(attack_params='{"steps": 10}')]), depth="cases"))
     assert _verdicts(after, before) == ["OTHER-ATTACK"] * 2 + ["new"] * 2
 
 

@@ -23,7 +23,7 @@ def _curve(make, attack, found, **given):
 @pytest.fixture
 def doubtful(frame):
     def found(rows):
-        tables = build_tables(frame(rows))
+        tables = build_tables(frame(rows), depth="cases")
         return dict(unsettled_budgets(tables.cases, set(tables.distances["attack"])))
 
     return found

@@ -40,7 +40,8 @@ def store(row, frame):
                     )
                     for n, score in enumerate(scores)
                 ]
-            )
+            ),
+            depth="cases",
         )
 
     return make
@@ -208,9 +209,9 @@ def test_no_name_breaks_out_of_what_a_machine_reads(store, tmp_path, name):
 
 
 def test_annotations_are_ten_and_the_summary_has_its_limit(grid_rows, frame, tmp_path, monkeypatch):
-    before = build_tables(frame(grid_rows()))
+    before = build_tables(frame(grid_rows()), depth="cases")
     worse = [r | {"jaccard": r["jaccard"] - 0.1, "dice": r["dice"] - 0.1} for r in grid_rows()]
-    compared = _compare(before, build_tables(frame(worse)), tmp_path)
+    compared = _compare(before, build_tables(frame(worse), depth="cases"), tmp_path)
     lines = [*gate_formats.github_annotations(Gate(compared), "golden.csv")]
     assert len(compared) == 20
     assert len(lines) == 10
