@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from segbench.api import Case, Context, Feedback, FittedAttack, Goal
 from segbench.engine import ball
+from segbench.engine.fidelity import Fidelity
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
@@ -122,7 +123,7 @@ class Fit:
         schedule = self.attack.schedule()
         order = self._order(epoch)
         steps = math.ceil(len(order) / schedule.batch)
-        tensors, trusts = fitted.tensors, list[Trust]()
+        tensors, told = fitted.tensors, _Told()
         for step in range(steps):
             chosen = order[step * schedule.batch : (step + 1) * schedule.batch]
             progress = (epoch * steps + step) / (schedule.epochs * steps)
@@ -131,12 +132,10 @@ class Fit:
                 torch.manual_seed(self._noise(context).torch_seed(_ORDER + epoch + 1))
             images = check_images(self.attack.apply(tensors, context), context.images, "apply")
             images = ball.confined(images, context.images, context.region)
-            asked, told = self._ask(images, context, progress, [self.cases[n] for n in chosen])
-            feedback = within(asked, context.region)
+            cases = [self.cases[n] for n in chosen]
+            feedback = within(self._ask(images, context, progress, cases, told), context.region)
             tensors = self.attack.learn(tensors, context, feedback, progress)
-            trusts += told
-        names = {name for trust in trusts for name in trust.names if name}
-        return Fitted(tensors, fitted.precisions | names, _worst_check(trusts))
+        return Fitted(tensors, fitted.precisions | told.names, told.check)
 
     def _order(self, epoch: int) -> list[int]:
         """The cases in the order of the epoch."""
@@ -157,11 +156,16 @@ class Fit:
         return context.noise
 
     def _ask(
-        self, images: Tensor, context: Context, progress: float, cases: Sequence[Case]
-    ) -> tuple[Feedback, list[Trust]]:
-        """What the network answers about a mini-batch, ``size`` cases at a time, and by whom."""
+        self,
+        images: Tensor,
+        context: Context,
+        progress: float,
+        cases: Sequence[Case],
+        told: _Told,
+    ) -> Feedback:
+        """The network's answer to a mini-batch, ``size`` cases at a time."""
         loss = partial(self.attack.loss, progress=progress)
-        contents, parts, trusts = self._noise(context).contents, [], []
+        contents, parts = self._noise(context).contents, []
         for start in range(0, len(images), self.size):
             at = slice(start, start + self.size)
             self.network.meet(cases[at])
@@ -170,7 +174,7 @@ class Fit:
             region = None if context.region is None else context.region[at]
             trust = Trust(self.network, context.images[at], contents[at], region)
             parts.append(trust.answer(images[at], loss, goal))
-            trusts.append(trust)
+            told.note(trust)
             check_loss(parts[-1].loss, len(images[at]))
         feedback = Feedback(
             torch.cat([part.loss for part in parts]),
@@ -183,15 +187,29 @@ class Fit:
             raise UserError(
                 f"model {self.network.name} gives a NaN or infinite loss or gradient on case {case}"
             )
-        return feedback, trusts
+        return feedback
 
 
-def _worst_check(trusts: Sequence[Trust]) -> str:
-    """How gradients compared with fp32's where they did worst; else what is said of them."""
-    met = {fidelity for trust in trusts for fidelity in trust.met}
-    if met:
-        return str(min(met, key=lambda fidelity: np.nan_to_num(fidelity.cosine, nan=-2)))
-    return "; ".join(sorted({check for trust in trusts for check in trust.checks if check}))
+@dataclass
+class _Told:
+    """What an epoch's answers came from; of their images it keeps nothing."""
+
+    names: set[str] = field(default_factory=set)
+    _met: set[Fidelity] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set)
+
+    @property
+    def check(self) -> str:
+        """How gradients compared with fp32's where they did worst; else what is said of them."""
+        if self._met:
+            return str(min(self._met, key=lambda one: np.nan_to_num(one.cosine, nan=-2)))
+        return "; ".join(sorted(self._said))
+
+    def note(self, trust: Trust) -> None:
+        """Take in what a mini-batch, or a part of it, was told."""
+        self.names |= {*trust.names} - {""}
+        self._met |= trust.met
+        self._said |= {*trust.checks} - {""}
 
 
 def _keep(path: Path, fitted: Fitted, epochs: int) -> None:
