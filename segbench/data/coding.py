@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segbench.data.faults import BadFileError
 
 IGNORE_INDEX = -100  # torch's own, see api.BringsLoss
-ALL_IGNORED = "holds nothing but the ignored value"
+NOTHING_VALID = "marks nothing as valid"
 COLOUR = 1 << 24  # set in values that stand for a colour, see rasters.read_mask
 
 
@@ -26,6 +26,7 @@ class Coding:
         ignore: the file values that are neither trained on nor scored.
         regions: for structures that may overlap, the labels that each of names[1:] is made of; ()
             where labels are the classes themselves.
+        outside: the ignored values that are outside the valid region, and so not attacked either.
         notes: what was found out, in sentences for the user.
     """
 
@@ -33,6 +34,7 @@ class Coding:
     values: tuple[tuple[int, int], ...]
     ignore: tuple[int, ...] = ()
     regions: tuple[tuple[int, ...], ...] = ()
+    outside: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -57,6 +59,12 @@ class Coding:
             )
         table = np.array([known[value] for value in present.tolist()], dtype=np.int64)
         return table[inverse]
+
+
+def all_ignored(values: Iterable[int], *, within: bool) -> str:
+    """What is wrong with a mask of ignored ``values`` alone, or of such ``within`` its region."""
+    said = f"holds nothing but the ignored value {list_values(values)}"
+    return f"{said} within its valid region" if within else said
 
 
 def count_values(raw: NDArray[np.integer]) -> dict[int, int]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from segbench.api import Case, Entry
 from segbench.atomic import require_regular
-from segbench.data.coding import ALL_IGNORED, IGNORE_INDEX, Coding, list_values
+from segbench.data.coding import IGNORE_INDEX, NOTHING_VALID, Coding, all_ignored
 from segbench.data.faults import BadFileError, short_name
 from segbench.data.regrid import OWN_GRID, Regrid
 from segbench.data.sources import PairSource, Source
@@ -24,7 +24,7 @@ from segbench.errors import UserError
 from segbench.plugins.registry import suggest
 
 FORMAT = 1  # part of the fingerprint: raise it when the same files become different arrays
-READING = 3  # raise it where only files that were read wrongly do: all cases are looked at again
+READING = 4  # raise it where only files that were read wrongly do: all cases are looked at again
 NOT_FINGERPRINTED = ("root", "split")  # where files lie; who is in which split is hashed itself
 LATER = (
     *("nsd_tolerance", "images", "masks", "rois", "table", "values", "regions", "range", "bits"),
@@ -96,11 +96,6 @@ class FileDataset(ABC):
         }
 
     @property
-    def ignored_is_outside(self) -> bool:
-        """Whether what is ignored is outside the valid region, and so not attacked either."""
-        return False
-
-    @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits, train and test first."""
         return tuple(self._sources)
@@ -131,11 +126,14 @@ class FileDataset(ABC):
             picture = source.picture()
             raw = source.raw_mask()
             labels = coding.encode(raw, source.mask)
-            valid = ~np.isin(raw, coding.ignore) if self.ignored_is_outside else source.valid()
+            valid = ~np.isin(raw, coding.outside) if coding.outside else source.valid()
             if valid is not None:
+                if not valid.any():
+                    raise BadFileError(source.roi or source.mask, NOTHING_VALID)
                 labels[~valid] = IGNORE_INDEX
             if (labels == IGNORE_INDEX).all():
-                raise BadFileError(source.mask, f"{ALL_IGNORED} {list_values(coding.ignore)}")
+                ignored = [value for value in coding.ignore if value not in coding.outside]
+                raise BadFileError(source.mask, all_ignored(ignored, within=valid is not None))
         except OSError as error:
             raise BadFileError(source.image, f"or its mask cannot be read ({error})") from None
         return Case(

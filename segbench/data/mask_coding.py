@@ -19,7 +19,7 @@ _FEW = 0.05  # a class that only so small a share of the files holds may be a sl
 _ENOUGH = 5  # files, of which a share can be told
 
 
-def infer_coding(survey: Survey, names: tuple[str, ...], ignore: int | None) -> Coding:
+def infer_coding(survey: Survey, names: tuple[str, ...], ignored: tuple[int, ...]) -> Coding:
     """The coding of masks whose values nobody has explained.
 
     {0, 1} and {0, 255} are two classes; 0..K-1 are K classes; other values with a 0, the
@@ -31,7 +31,7 @@ def infer_coding(survey: Survey, names: tuple[str, ...], ignore: int | None) -> 
         UserError: values that can mean several things, fewer than two, more than twenty, or names
             that do not fit; the files are named.
     """
-    found = [number for number in survey.found if number != ignore]
+    found = [number for number in survey.found if number not in ignored]
     coded = _coded(found, len(names))
     if len(coded) > MAX_VALUES:
         raise UserError(
@@ -43,8 +43,8 @@ def infer_coding(survey: Survey, names: tuple[str, ...], ignore: int | None) -> 
         raise UserError(_names_do_not_fit(survey, coded, names))
     _refuse_rare(survey, found, named=bool(names))
     pairs = tuple((survey.value(number), index) for index, number in enumerate(coded))
-    ignored = () if ignore is None else (survey.value(ignore),)
-    coding = Coding(names or _default_names(coded), pairs, ignored)
+    void = tuple(survey.value(number) for number in ignored)
+    coding = Coding(names or _default_names(coded), pairs, void)
     return _noted(coding, survey)
 
 
@@ -99,7 +99,7 @@ def structure_coding(survey: Survey, names: Sequence[str], classes: tuple[str, .
         _structures_found(survey, labelled),
         "the structures overlap: a network needs a sigmoid for each",
     )
-    return Coding(labelled, overlap.labels, (), overlap.regions, notes)
+    return Coding(labelled, overlap.labels, (), overlap.regions, notes=notes)
 
 
 def refuse_values(values: str, regions: str, ignored: str) -> None:

@@ -22,11 +22,11 @@ def read_all_masks(
     faults: Faults,
     *,
     volumes: bool,
-    why_bad: Callable[[NDArray[np.integer]], str],
+    why_bad: Callable[[Pair, NDArray[np.integer]], str],
 ) -> Survey:
     """The values of every pair's mask; of several masks, a bit for each.
 
-    ``why_bad`` says what is wrong with a mask that can be read, "" where nothing is.
+    ``why_bad`` says what is wrong with a pair's mask that can be read, "" where nothing is.
 
     Raises:
         UserError: masks that cannot be used, all of them named, or of palettes and numbers both.
@@ -41,7 +41,7 @@ def read_all_masks(
             continue
         found.append(MaskValues(pair.mask, count_values(mask), indices))
         values |= found[-1].counts.keys()
-        if reason := why_bad(mask):
+        if reason := why_bad(pair, mask):
             faults.add(pair.mask, reason)
         if len(values) > 2 * MAX_VALUES:  # not a coding; the rest need not be read
             break

@@ -87,7 +87,8 @@ def pairs_by_table(root: Path, path: Path, faults: Faults) -> list[Pair]:
         for each in pair.files:
             if not each.exists():
                 faults.add(each, f"is named in line {number} of {path.name} and is not there")
-    _refuse_half_a_split(pairs, path)
+    _refuse_half("split", {name: pair.split for name, pair in pairs.items()}, path)
+    _refuse_half("roi", {name: pair.roi for name, pair in pairs.items()}, path)
     return [pairs[name] for name in sorted(pairs)]
 
 
@@ -96,16 +97,20 @@ def _row_pair(root: Path, row: Mapping[str, str | None], where: str) -> Pair:
     images, masks = (_paths(root, said[name]) for name in ("image", "mask"))
     if not images or not masks:
         raise UserError(f"{where} has no {'mask' if images else 'image'}")
-    roi = _paths(root, said.get("roi", ""))
+    rois = _paths(root, said.get("roi", ""))
+    if len(rois) > 1:
+        raise UserError(f"{where} gives {len(rois)} files as roi; expected one mask of what counts")
     name = said.get("case_id") or stem_of(images[0])
     group, split = said.get("patient") or None, said.get("split") or None
-    return Pair(normal(name), images, masks, roi[0] if roi else None, group, split)
+    return Pair(normal(name), images, masks, rois[0] if rois else None, group, split)
 
 
-def _refuse_half_a_split(pairs: Mapping[str, Pair], path: Path) -> None:
-    without = [name for name, pair in pairs.items() if pair.split is None]
-    if without and len(without) < len(pairs):
-        raise UserError(f"the table {path} gives no split to {', '.join(without[:8])}")
+def _refuse_half(column: str, said: Mapping[str, object], path: Path) -> None:
+    """Refuse a column that is filled for some cases alone."""
+    without = [name for name, value in said.items() if value is None]
+    if without and len(without) < len(said):
+        more = f" and {len(without) - 8} more" if len(without) > 8 else ""
+        raise UserError(f"the table {path} gives no {column} to {', '.join(without[:8])}{more}")
 
 
 def _paths(root: Path, text: str) -> tuple[Path, ...]:

@@ -61,6 +61,11 @@ class Source(Protocol):
         ...
 
     @property
+    def roi(self) -> Path | None:
+        """The file that ``valid`` is read from, where there is one."""
+        ...
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """All files that it is read from."""
         ...
@@ -105,6 +110,11 @@ class PairSource:
     def mask(self) -> Path:
         """The first mask file."""
         return self.pair.mask
+
+    @property
+    def roi(self) -> Path | None:
+        """The mask of the valid region."""
+        return self.pair.roi
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -41,11 +41,12 @@ class ValueMap:
 
 
 def read_values(
-    values: str, regions: str, names: Sequence[str], ignore: int | None, folder: Path
+    values: str, regions: str, names: Sequence[str], ignored: tuple[int, ...], folder: Path
 ) -> ValueMap | None:
     """The map that the options give; None where they give none.
 
-    ``values`` is a list (``+`` between classes, ``&`` within one) or a file in ``folder``.
+    ``values`` is a list (``+`` between classes, ``&`` within one) or a file in ``folder``, which
+    may ignore values beside ``ignored``.
 
     Raises:
         UserError: it is neither, a value is given twice, or names do not fit.
@@ -61,7 +62,7 @@ def read_values(
         said = {**said, "regions": _parse_regions(regions)}
     if not said:
         return None
-    ignored = _values(said.get("ignore", []), "ignore") + (() if ignore is None else (ignore,))
+    ignored = (*_values(said.get("ignore", []), "ignore"), *ignored)
     dropped = _values(said.get("drop", []), "drop")
     classes = {
         str(name): _values(given, str(name)) for name, given in (said.get("classes") or {}).items()

@@ -140,7 +140,7 @@ def test_every_command_runs(
 def test_the_values_file_of_the_page_is_one(tmp_path: Path) -> None:
     (code,) = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
     (tmp_path / "values.toml").write_text(code)
-    given = read_values("values.toml", "", (), None, tmp_path)
+    given = read_values("values.toml", "", (), (), tmp_path)
     assert given
     assert given.names == ("background", "lung", "heart")
 

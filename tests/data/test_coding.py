@@ -35,15 +35,15 @@ def survey(*masks: Mapping[int, int] | set[int]) -> Survey:
 def test_values_are_coded_as_people_code_them(
     values: set[int], names: tuple[str, ...], targets: dict[int, int]
 ) -> None:
-    coding = infer_coding(survey(values), (), None)
+    coding = infer_coding(survey(values), (), ())
     assert (coding.names, dict(coding.values)) == (names, targets)
 
 
 def test_given_names_fix_the_number_of_classes_even_if_one_never_occurs() -> None:
-    coding = infer_coding(survey({0, 2}), ("background", "a", "b"), None)
+    coding = infer_coding(survey({0, 2}), ("background", "a", "b"), ())
     assert dict(coding.values) == {0: 0, 1: 1, 2: 2}
     with pytest.raises(UserError, match="names 3 classes, but the masks have 4"):
-        infer_coding(survey({0, 1, 2, 3}), ("background", "a", "b"), None)
+        infer_coding(survey({0, 1, 2, 3}), ("background", "a", "b"), ())
 
 
 AMBIGUOUS = [
@@ -68,15 +68,15 @@ def test_what_can_be_two_things_is_refused_with_the_option_and_the_files(
     masks: list[set[int]], ignore: int | None, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        infer_coding(survey(*masks), (), ignore)
+        infer_coding(survey(*masks), (), () if ignore is None else (ignore,))
 
 
 def test_without_a_0_names_alone_do_not_say_which_value_is_the_background() -> None:
     cropped = survey({1, 2})
     with pytest.raises(UserError, match="1, 2 and no 0"):
-        infer_coding(cropped, ("background", "lung"), None)
+        infer_coding(cropped, ("background", "lung"), ())
     for text, targets in (("1+2", {1: 0, 2: 1}), ("2+1", {1: 1, 2: 0}), ("0+1+2", {1: 1, 2: 2})):
-        given = read_values(text, "", (), None, Path())
+        given = read_values(text, "", (), (), Path())
         assert given
         assert targets.items() <= dict(explained_coding(cropped, given).values).items()
 
@@ -84,20 +84,20 @@ def test_without_a_0_names_alone_do_not_say_which_value_is_the_background() -> N
 def test_names_for_all_labels_leave_no_doubt_where_some_do_not_occur() -> None:
     """Crops in which there is no background, or but one class, of masks of 0 to 2."""
     for values in ({1, 2}, {1}, {2}):
-        coding = infer_coding(survey(values), ("background", "a", "b"), None)
+        coding = infer_coding(survey(values), ("background", "a", "b"), ())
         assert dict(coding.values) == {0: 0, 1: 1, 2: 2}
-    assert dict(infer_coding(survey({255}), ("background", "a"), None).values) == {0: 0, 255: 1}
+    assert dict(infer_coding(survey({255}), ("background", "a"), ()).values) == {0: 0, 255: 1}
 
 
 def test_the_options_that_a_refusal_names_settle_it() -> None:
     mixed = survey({0, 1}, {0, 255})
-    ignored = infer_coding(mixed, (), 255)
+    ignored = infer_coding(mixed, (), (255,))
     assert (dict(ignored.values), ignored.ignore) == ({0: 0, 1: 1}, (255,))
     for text, targets in (("0+1&255", {0: 0, 1: 1, 255: 1}), ("0+1+255", {0: 0, 1: 1, 255: 2})):
-        given = read_values(text, "", (), None, Path())
+        given = read_values(text, "", (), (), Path())
         assert given
         assert dict(explained_coding(mixed, given).values) == targets
-    given = read_values("0+255", "", (), None, Path())
+    given = read_values("0+255", "", (), (), Path())
     assert given
     assert explained_coding(survey({255}), given).names == ("background", "foreground")
     with pytest.raises(UserError, match=r"do not say what 1 is: 1 is in masks/m0\.png"):
@@ -110,18 +110,18 @@ def palette(number: int, colours: Mapping[int, int]) -> MaskValues:
 
 def test_palettes_that_agree_keep_the_order_of_their_indices() -> None:
     one, two = palette(0, {0: 0, RED: 1}), palette(1, {0: 0, GREEN: 2, RED: 1})
-    coding = infer_coding(survey_masks([one, two]), (), None)
+    coding = infer_coding(survey_masks([one, two]), (), ())
     assert dict(coding.values) == {0: 0, RED: 1, GREEN: 2}  # not in the order of their colours
     assert coding.names == ("background", "class 1", "class 2")
     void = palette(2, {0: 0, COLOUR + 0xE0E0C0: 255})
-    assert infer_coding(survey_masks([one, two, void]), (), 255).ignore == (COLOUR + 0xE0E0C0,)
+    assert infer_coding(survey_masks([one, two, void]), (), (255,)).ignore == (COLOUR + 0xE0E0C0,)
 
 
 @pytest.mark.parametrize(
     "other", [{0: 0, GREEN: 1}, {0: 0, RED: 2}, {0: 1, GREEN: 0}], ids=["index", "colour", "both"]
 )
 def test_palettes_that_differ_are_read_as_colours(other: Mapping[int, int]) -> None:
-    coding = infer_coding(survey_masks([palette(0, {0: 0, RED: 1}), palette(1, other)]), (), None)
+    coding = infer_coding(survey_masks([palette(0, {0: 0, RED: 1}), palette(1, other)]), (), ())
     assert all(name.startswith("colour #") for name in coding.names[1:])
     assert dict(coding.values) == {v: n for n, v in enumerate(sorted({0, RED, *other}))}
     assert any("palettes of the masks differ" in note for note in coding.notes)
@@ -141,7 +141,7 @@ CSV = "value,class\n0,back\n255,lung\n254,lung\n#ff0000,heart\n7,ignore\n9,drop\
 @pytest.mark.parametrize(("name", "text"), [("v.toml", TOML), ("v.csv", CSV)])
 def test_a_file_merges_drops_ignores_names_and_orders(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
-    given = read_values(name, "", (), None, tmp_path)
+    given = read_values(name, "", (), (), tmp_path)
     assert given
     coding = explained_coding(survey({0, 254, 255, 7, 9, RED}), given)
     assert coding.names == ("back", "lung", "heart")
@@ -164,11 +164,11 @@ def test_a_map_that_is_none_is_refused(
     values: str, regions: str, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=words):
-        read_values(values, regions, (), None, tmp_path)
+        read_values(values, regions, (), (), tmp_path)
 
 
 def test_regions_are_sets_of_labels_and_one_region_is_a_class() -> None:
-    given = read_values("", "whole={1,2,4}; core={1,4}", (), None, Path())
+    given = read_values("", "whole={1,2,4}; core={1,4}", (), (), Path())
     assert given
     coding = explained_coding(survey({0, 1, 2, 4}), given)
     label = dict(coding.values)
@@ -177,7 +177,7 @@ def test_regions_are_sets_of_labels_and_one_region_is_a_class() -> None:
         {label[1], label[2], label[4]},
         {label[1], label[4]},
     ]
-    one = read_values("", "whole={1,2}", (), None, Path())
+    one = read_values("", "whole={1,2}", (), (), Path())
     assert one
     assert (one.regions, dict(one.labels)) == ((), {0: 0, 1: 1, 2: 1})
 
@@ -196,7 +196,7 @@ def test_structures_of_files_of_their_own_are_classes_unless_they_overlap() -> N
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
 def test_encoding_maps_every_pixel_and_ignores_the_ignored(dtype: type) -> None:
     raw = np.random.default_rng(0).choice([0, 100, 250], (11, 13)).astype(dtype)
-    coding = infer_coding(survey({0, 100, 250}), (), ignore=250)
+    coding = infer_coding(survey({0, 100, 250}), (), ignored=(250,))
     labels = coding.encode(raw, MASK)
     assert labels.dtype == np.int64
     assert (coding.ignore_index, len(coding.names)) == (IGNORE_INDEX, 2)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segbench.api import Dataset
 from segbench.data import load_dataset
 from segbench.data.faults import Faults
 from segbench.data.pairing import find_pairs
@@ -229,3 +230,77 @@ def test_a_mask_value_can_say_what_does_not_count(tmp_path: Path) -> None:
     assert case.valid is not None
     np.testing.assert_array_equal(case.valid, raw != 2)
     np.testing.assert_array_equal(case.labels, np.where(raw == 2, case.ignore_index, raw))
+
+
+@pytest.mark.parametrize("spec", ["ignore=1,rois=2", "values=v.toml,rois=2", "values=v.csv,rois=2"])
+def test_what_is_ignored_is_attacked_and_what_is_outside_is_not(spec: str, tmp_path: Path) -> None:
+    """Whoever ignores a value: it was kept from attacks where a file did."""
+    raw = np.arange(72).reshape(8, 9) % 4
+    for n in range(2):
+        files(tmp_path, [f"{n}.png"], [])
+        save(tmp_path / "masks" / f"{n}.png", raw)
+    (tmp_path / "v.toml").write_text("ignore = [1]\n[classes]\nbackground = 0\na = 3\n")
+    (tmp_path / "v.csv").write_text("value,class\n0,background\n3,a\n1,ignore\n")
+    case = load_dataset(f"folder:{spec}", tmp_path).load("0")
+    assert case.valid is not None
+    np.testing.assert_array_equal(case.valid, raw != 2)
+    assert ((case.labels == case.ignore_index) == np.isin(raw, (1, 2))).all()
+
+
+def test_one_value_is_either_ignored_or_outside(tmp_path: Path) -> None:
+    files(tmp_path, ["0.png"], ["0.png"])
+    (tmp_path / "v.toml").write_text("ignore = [7]\n[classes]\nbackground = 0\na = 255\n")
+    for spec, words in (
+        ("ignore=7,rois=7", "ignore=7 and rois=7 both; give one of the two"),
+        ("values=v.toml,rois=7", "values= gives 7 two meanings"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_dataset(f"folder:{spec}", tmp_path)
+
+
+@pytest.mark.parametrize("spec", ["rois=fov", "rois=fov,ignore=7", "rois=7"])
+def test_images_that_nothing_of_is_valid_are_named_at_once(spec: str, tmp_path: Path) -> None:
+    """With what marks them: it was the mask, and values that it does not hold."""
+    empty = {"b.png", "c.png"}
+    for name in ("a.png", "b.png", "c.png"):
+        files(tmp_path, [name], [])
+        save(tmp_path / "fov" / name, np.full((8, 9), 255 * (name not in empty)))
+        outside = spec == "rois=7" and name in empty
+        save(tmp_path / "masks" / name, np.full((8, 9), 7) if outside else np.eye(8, 9))
+    folder = "masks" if spec == "rois=7" else "fov"
+    words = "; ".join(rf"{folder}/{name} marks nothing as valid" for name in sorted(empty))
+    with pytest.raises(UserError, match=f"{words}$"):
+        load_dataset(f"folder:{spec}", tmp_path)
+
+
+def test_an_image_that_is_ignored_wherever_it_is_valid_is_named(tmp_path: Path) -> None:
+    mask, inside = np.eye(8, 9), np.zeros((8, 9))
+    inside[:, 5:] = 255
+    for name in ("a.png", "b.png"):
+        files(tmp_path, [name], [])
+        save(tmp_path / "fov" / name, inside)
+        save(tmp_path / "masks" / name, np.where(inside > 0, 7, mask) if name == "b.png" else mask)
+    words = r"masks/b\.png holds nothing but the ignored value 7 within its valid region$"
+    with pytest.raises(UserError, match=words):
+        load_dataset("folder:rois=fov,ignore=7", tmp_path)
+
+
+def test_a_table_gives_every_case_one_region_or_none_any(tmp_path: Path) -> None:
+    """Of several the first was taken, whether or not the rest were there."""
+    files(tmp_path, ["0.png", "1.png"], ["0.png", "1.png"])
+    for n in range(2):
+        save(tmp_path / "fov" / f"{n}.png", np.eye(8, 9))
+    table = tmp_path / "cases.csv"
+
+    def load(*rois: str) -> Dataset:
+        rows = [f"images/{n}.png,masks/{n}.png,{roi}\n" for n, roi in enumerate(rois)]
+        table.write_text("image,mask,roi\n" + "".join(rows))
+        return load_dataset("folder:table=cases.csv", tmp_path)
+
+    assert load("fov/0.png", "fov/1.png").load("0").valid is not None
+    assert load("", "").load("0").valid is None
+    words = r"line 3 of .*cases\.csv gives 2 files as roi; expected one"
+    with pytest.raises(UserError, match=words):
+        load("fov/0.png", "fov/1.png;fov/absent.png")
+    with pytest.raises(UserError, match=r"cases\.csv gives no roi to 1$"):
+        load("fov/0.png", "")

@@ -328,6 +328,45 @@ def test_slices_of_which_nothing_is_scored_are_counted_and_volumes_are_not(tmp_p
         load_dataset("folder:ignore=9,mode=volumes", tmp_path)
 
 
+@pytest.mark.parametrize("spec", ["rois=fov", "rois=9", "rois=fov,ignore=8", "rois=9,ignore=8"])
+def test_slices_of_which_nothing_is_valid_are_left_out_and_told_of(
+    spec: str, tmp_path: Path
+) -> None:
+    """They are no cases; a slice that is valid somewhere, and ignored there, is a fault."""
+    make(tmp_path)
+    inside = np.ones((6, 7, 5), np.uint8)
+    for n in range(3):
+        write(tmp_path / "fov" / f"v{n}.nii.gz", inside)
+    inside[..., [0, 3]] = 0
+    inside[:3] = 0
+    labels = RANDOM.integers(0, 3, (6, 7, 5)).astype(np.uint8)
+    if "rois=9" in spec:
+        labels[inside == 0] = 9
+    write(tmp_path / "fov" / "v1.nii.gz", inside)
+    write(tmp_path / "masks" / "v1.nii.gz", labels)
+    data = load_dataset(f"folder:{spec}", tmp_path)
+    own = [e for split in data.splits for e in data.entries(split) if e.group_id == "v1"]
+    assert [entry.case_id for entry in own] == ["v1_z001", "v1_z002", "v1_z004"]
+    assert all(data.load(entry.case_id).valid is not None for entry in own)
+    file = "masks/v1.nii.gz" if "rois=9" in spec else "fov/v1.nii.gz"
+    said = "2 slices are left out, in which nothing is marked as valid; the first is v1_z000"
+    assert f"{said} ({file})" in data.notes
+    assert load_dataset(f"folder:{spec},mode=volumes", tmp_path).load("v1").valid is not None
+    if "ignore" in spec:
+        labels[3:, :, 2] = 8
+        write(tmp_path / "masks" / "v1.nii.gz", labels)
+        with pytest.raises(UserError) as caught:
+            load_dataset(f"folder:{spec}", tmp_path)
+        words = "masks/v1.nii.gz holds nothing but the ignored value 8 within its valid region in 1"
+        assert f"{words} slice, the first 2" in str(caught.value)
+    labels[:], inside[:] = 9 if "rois=9" in spec else labels, 0
+    write(tmp_path / "fov" / "v1.nii.gz", inside)
+    write(tmp_path / "masks" / "v1.nii.gz", labels)
+    for mode in ("slices", "volumes"):
+        with pytest.raises(UserError, match=rf"{file} marks nothing as valid$"):
+            load_dataset(f"folder:{spec},mode={mode}", tmp_path)
+
+
 # ------------------------------------------------------------------------------ damage and bombs
 
 

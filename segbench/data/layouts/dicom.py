@@ -116,17 +116,18 @@ class Dicom(VolumeLayout):
     def read_coding(self) -> Coding:
         """What the segmentations are called, or the values of all mask files suggest."""
         survey = self._survey()
+        ignored = () if self.ignore is None else (self.ignore,)
         try:
             if self._structures:
-                ignored = "" if self.ignore is None else f"ignore={self.ignore}"
-                refuse_values(self.values, self.regions, ignored)
+                said = "" if self.ignore is None else f"ignore={self.ignore}"
+                refuse_values(self.values, self.regions, said)
                 return structure_coding(survey, self._structures, self.classes)
             given: ValueMap | None = read_values(
-                self.values, self.regions, self.classes, self.ignore, self._folder
+                self.values, self.regions, self.classes, ignored, self._folder
             )
             if given:
                 return explained_coding(survey, given)
-            return infer_coding(survey, self.classes, self.ignore)
+            return infer_coding(survey, self.classes, ignored)
         except UserError as error:
             raise UserError(f"{self._folder}: {error}") from None
 

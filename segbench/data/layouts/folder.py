@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.data.coding import ALL_IGNORED, Coding
+from segbench.data.coding import NOTHING_VALID, Coding, all_ignored
 from segbench.data.endings import is_volume
 from segbench.data.faults import Faults
 from segbench.data.layouts.volumes import VolumeLayout
@@ -24,13 +24,16 @@ from segbench.data.mask_reading import read_all_masks
 from segbench.data.pairing import Pair, find_pairs
 from segbench.data.patterns import pairs_by_pattern, pairs_by_table, structure_names
 from segbench.data.raster_source import raster_sources
+from segbench.data.rasters import read_mask
 from segbench.data.regrid import ScoreOn
 from segbench.data.resize import check_size
 from segbench.data.scale import Scale, parse_range
 from segbench.data.sources import Source
 from segbench.data.splits import group_rule
+from segbench.data.valid import with_valid
 from segbench.data.values import ValueMap, read_values
 from segbench.data.volume_source import Mode, volume_sources
+from segbench.data.volumes import read_label_volume
 from segbench.errors import UserError
 
 
@@ -151,29 +154,34 @@ class Folder(VolumeLayout):
                 scale=scale,
             )
         self._faults.raise_any()
+        sources = with_valid(sources, self._valid_of, self._faults)
+        self._faults.raise_any()
         return self._divided(sources, pairs, group_of)
 
     def read_coding(self) -> Coding:
         """The coding that is given, or that the values of all masks together suggest."""
         apart = any(len(pair.masks) > 1 for pair in self._pairs)
         if apart:
-            rule = "rois" if self.ignored_is_outside else "ignore"
-            ignored = "" if self._ignore is None else f"{rule}={self._ignore}"
-            refuse_values(self.values, self.regions, ignored)
+            given = [] if self.ignore is None else [f"ignore={self.ignore}"]
+            given += [] if self._outside is None else [f"rois={self._outside}"]
+            refuse_values(self.values, self.regions, " and ".join(given))
         survey = read_all_masks(
             self._pairs,
             Faults(self._folder),
             volumes=self._holds_volumes,
-            why_bad=self._all_ignored,
+            why_bad=self._nothing_scored,
         )
         try:
             if apart:
                 return structure_coding(survey, structure_names(self.masks), self.classes)
             if self._value_map:
-                return explained_coding(survey, self._value_map)
-            return infer_coding(survey, self.classes, self._ignore)
+                coding = explained_coding(survey, self._value_map)
+            else:
+                coding = infer_coding(survey, self.classes, self._ignored)
         except UserError as error:
             raise UserError(f"{self._pairs[0].mask.parent}: {error}") from None
+        outside = () if self._outside is None else (survey.value(self._outside),)
+        return replace(coding, outside=outside)
 
     @property
     def splits_by_rule(self) -> bool:
@@ -181,28 +189,51 @@ class Folder(VolumeLayout):
         return not self.split and not any(pair.split for pair in self._pairs)
 
     @property
-    def ignored_is_outside(self) -> bool:
-        """Whether ``rois`` is a mask value."""
-        return self.rois.lstrip("-").isdigit()
-
-    def _all_ignored(self, mask: NDArray[np.integer]) -> str:
-        """What is wrong with a mask of a case whose every pixel is ignored; "" where none is."""
-        ignored = [] if self._ignore is None else [self._ignore]
-        if self._value_map:
-            ignored = list(self._value_map.ignore)
-        if not ignored:
-            return ""
-        unknown, said = np.isin(mask, ignored), f"{ALL_IGNORED} {'+'.join(map(str, ignored))}"
-        if self._holds_volumes and self.mode == "slices":
-            empty = np.flatnonzero(unknown.all(axis=(0, 1)))
-            return f"{said} in {len(empty)} slices, the first {empty[0]}" if empty.size else ""
-        return said if unknown.all() else ""
+    def _outside(self) -> int | None:
+        """The mask value that ``rois`` is, where it is one."""
+        return int(self.rois) if self.rois.lstrip("-").isdigit() else None
 
     @property
-    def _ignore(self) -> int | None:
-        if self.ignore is not None and self.ignored_is_outside:
+    def _ignored(self) -> tuple[int, ...]:
+        """The values that options ignore."""
+        if self.ignore is not None and self.ignore == self._outside:
             raise UserError(f"ignore={self.ignore} and rois={self.rois} both; give one of the two")
-        return int(self.rois) if self.ignored_is_outside else self.ignore
+        return tuple(value for value in (self.ignore, self._outside) if value is not None)
+
+    def _valid_of(self, source: Source) -> NDArray[np.bool_] | None:
+        """Where a case is valid, by its own file, or as a slice by its mask's values."""
+        if self._outside is None or not self._in_slices:
+            return source.valid()
+        inside: NDArray[np.bool_] = source.raw_mask() != self._outside
+        return inside
+
+    def _nothing_scored(self, pair: Pair, mask: NDArray[np.integer]) -> str:
+        """What is wrong with a mask of a case of which nothing is scored; "" where nothing is."""
+        ignored = self._value_map.ignore if self._value_map else self._ignored
+        ignored = tuple(value for value in ignored if value != self._outside)
+        valid = None if self._outside is None else mask != self._outside
+        if ignored and pair.roi:
+            valid = (read_label_volume if self._holds_volumes else read_mask)(pair.roi) != 0
+        if not ignored and valid is None:
+            return ""
+        if valid is not None and not self._in_slices and not valid.any():
+            return NOTHING_VALID
+        known = ~np.isin(mask, ignored)
+        if valid is not None:
+            known &= valid
+        said = all_ignored(ignored, within=valid is not None)
+        if not self._in_slices:
+            return "" if known.any() else said
+        empty = ~known.any((0, 1))
+        if valid is not None:
+            empty &= valid.any((0, 1))  # others are no cases
+        found = np.flatnonzero(empty)
+        count = "1 slice" if found.size == 1 else f"{found.size} slices"
+        return f"{said} in {count}, the first {found[0]}" if found.size else ""
+
+    @property
+    def _in_slices(self) -> bool:
+        return self._holds_volumes and self.mode == "slices"
 
     @property
     def _ends(self) -> tuple[float, float] | None:
@@ -212,7 +243,7 @@ class Folder(VolumeLayout):
 
     @cached_property
     def _value_map(self) -> ValueMap | None:
-        return read_values(self.values, self.regions, self.classes, self._ignore, self._folder)
+        return read_values(self.values, self.regions, self.classes, self._ignored, self._folder)
 
     @cached_property
     def _pairs(self) -> list[Pair]:
@@ -221,7 +252,7 @@ class Folder(VolumeLayout):
             if self.images or self.masks or self.rois:
                 raise UserError("table= names all files; leave images=, masks= and rois= out")
             return pairs_by_table(root, root / self.table, faults)
-        rois = "" if self.ignored_is_outside else self.rois
+        rois = self.rois if self._outside is None else ""
         if self.images or self.masks:
             return pairs_by_pattern(root, self.images, self.masks, rois, faults)
         return find_pairs(root / "images", root / "masks", faults, root / rois if rois else None)

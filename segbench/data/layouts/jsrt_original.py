@@ -61,6 +61,10 @@ class OriginalSource:
         """All files."""
         return (self.image, *self.masks)
 
+    @property
+    def roi(self) -> None:
+        """There is none."""
+
     def valid(self) -> None:
         """Everything counts."""
 
