@@ -122,3 +122,26 @@ class Silence:
     def gradients(self, count: int) -> None: ...
 
     def warn(self, sentence: str) -> None: ...
+
+
+SHIFT = """
+from dataclasses import dataclass
+from fractions import Fraction
+import torch
+from segbench.api import Budget
+
+@dataclass(frozen=True)
+class Shift:
+    needs = "labels"
+    budget_kind = "severity"
+
+    @property
+    def budgets(self):
+        return [Budget("severity", Fraction(n)) for n in (1, 2)]
+
+    def warp(self, objective, images, goal, budget, noise):
+        moves = torch.zeros(len(images), images.dim() - 2, *images.shape[2:])
+        moves[:, -1] = float(budget.value)
+        return moves
+"""
+"""A stranger's warp, by whole pixels."""

@@ -46,6 +46,7 @@ from segbench.api.objective import Budget, BudgetKind, Feedback, Goal, Loss, Noi
 from segbench.api.report import (
     RIVALS,
     TELLING,
+    UNSCORED,
     Picture,
     Report,
     Tables,
@@ -59,6 +60,7 @@ from segbench.api.texts import plain
 __all__ = [
     "RIVALS",
     "TELLING",
+    "UNSCORED",
     "Attack",
     "BringsBudgets",
     "BringsLoss",

@@ -41,8 +41,9 @@ class Picture:
         kind: ``worst``, ``median`` or ``best`` of its cell's cases.
         planes: of a volume three planes through the structure, of an image the one: each a mapping
             of ``clean``, ``adversarial`` (uint8 (H, W) or (H, W, 3)), ``label``, ``clean_labels``,
-            ``adversarial_labels``, ``adversarial_label`` (uint8 (H, W), classes; the last is the
-            truth of the adversarial image, another than ``label`` where an attack moves it) and
+            ``adversarial_labels``, ``adversarial_label`` (uint8 (H, W), classes, and UNSCORED
+            where nothing is scored, in truth and answer alike; the last is the truth of the
+            adversarial image, another than ``label`` where an attack moves it) and
             ``change`` (int8 (H, W): the largest change of any channel, in units of ``scale`` /
             127).
         scale: the largest change there is, in fractions of [0, 1].
@@ -67,6 +68,9 @@ def _nothing() -> DataFrame:
 
     return DataFrame()
 
+
+UNSCORED = 255
+"""In the labels of a picture: what is ignored, or outside the valid region."""
 
 RIVALS = ["attack", "attack_params", "over"]
 """What lines of a summary, or points of curves, have in common where one may be the best of them.

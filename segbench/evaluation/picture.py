@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segbench.api import Case
+from segbench.api import UNSCORED, Case
+from segbench.engine.network import Network
 from segbench.engine.objective import NetworkObjective
-from segbench.engine.warp import warped_labels
+from segbench.evaluation.batch import Batch, collate
+from segbench.evaluation.score import moved_along
 from segbench.evaluation.worker import Worker
 from segbench.store.images import Attacked
 from segbench.store.pictures import Kept, keep_picture, wanted
@@ -19,6 +21,8 @@ from segbench.store.workspace import Workspace
 
 SIDE = 160
 """Pixels; longer images are shown every so many-th pixel."""
+
+_LABELS = ("label", "adversarial_label", "clean_labels", "adversarial_labels")
 
 
 def keep_telling(
@@ -57,26 +61,17 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _kept(worker: Worker, case: Case, made: Attacked) -> Kept:
-    network = worker.network
-    truth, attacked = case.labels, made.images.to(network.device)
-    if case.ignore_index is not None:
-        truth = np.where(truth == case.ignore_index, 0, truth)
-    shown = truth
-    if made.displacement is not None:
-        moves = made.displacement.cpu()
-        shown = warped_labels(torch.from_numpy(truth)[None], moves)[0].numpy()
-
-    def answer(images: torch.Tensor) -> NDArray[np.uint8]:
-        labels = network.as_labels(NetworkObjective(network).scores(images))[0]
-        return _flat(labels.cpu().numpy(), truth.ndim)
-
+    network, batch = worker.network, collate([case], worker.network)
+    attacked = made.images.to(network.device)
+    truth, answer = _outlines(network, batch, batch.images)
+    shown, changed = _outlines(network, moved_along(network, batch, made), attacked)
     whole = {
         "clean": case.image,
         "adversarial": attacked[0].cpu().numpy(),
         "label": truth,
         "adversarial_label": shown,
-        "clean_labels": answer(torch.from_numpy(case.image)[None].to(network.device)),
-        "adversarial_labels": answer(attacked),
+        "clean_labels": answer,
+        "adversarial_labels": changed,
     }
     change = whole["adversarial"] - case.image
     largest = float(max(change.max(), -change.min()))
@@ -89,13 +84,32 @@ def _kept(worker: Worker, case: Case, made: Attacked) -> Kept:
     return Kept(case.sha256, planes, largest, facts)
 
 
+def _outlines(
+    network: Network, batch: Batch, images: torch.Tensor
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The truth of a batch's one case and the answer to an image of it, both (*spatial).
+
+    Each as it is scored: as classes, and UNSCORED where the truth is ignored.
+    """
+    case, truth = batch.cases[0], batch.truth[0].cpu().numpy()
+    labels = network.as_labels(NetworkObjective(network).scores(images))[0].cpu().numpy()
+    dims = case.labels.ndim
+    if case.ignore_index is None:
+        return _flat(truth, dims), _flat(labels, dims)
+    unscored = truth == case.ignore_index
+    where = unscored if truth.ndim == dims else unscored[0]
+    found = (_flat(np.where(unscored, 0, one), dims) for one in (truth, labels))
+    known, answer = (np.where(where, np.uint8(UNSCORED), one) for one in found)
+    return known, answer
+
+
 def _planes(whole: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
     """The image, or of a volume three planes through the middle of its structure."""
     truth = whole["label"]
     if truth.ndim == 2:
         yield whole
         return
-    inside = truth > 0
+    inside = (truth > 0) & (truth != UNSCORED)
     for axis in range(3):
         counts = inside.sum(tuple({0, 1, 2} - {axis}))
         places = np.arange(len(counts))
@@ -109,10 +123,7 @@ def _views(plane: Mapping[str, NDArray[Any]], largest: float) -> dict[str, NDArr
     return {
         "clean": _bytes(plane["clean"]),
         "adversarial": _bytes(plane["adversarial"]),
-        "label": plane["label"].astype(np.uint8),
-        "adversarial_label": plane["adversarial_label"].astype(np.uint8),
-        "clean_labels": plane["clean_labels"],
-        "adversarial_labels": plane["adversarial_labels"],
+        **{name: plane[name] for name in _LABELS},
         "change": np.round(127 * change / (largest or 1.0)).astype(np.int8),
     }
 
@@ -130,11 +141,14 @@ def _widest(change: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _flat(labels: NDArray[Any], dims: int) -> NDArray[np.uint8]:
-    """Overlapping structures (S, *spatial) as classes 1 to S, the last one on top."""
+    """Overlapping structures (S, *spatial) as classes 1 to S, the last one on top.
+
+    Of more than 254 classes some share a number, and none has 0 or UNSCORED.
+    """
     if labels.ndim > dims:
         numbers = np.arange(1, len(labels) + 1).reshape(-1, *(1,) * dims)
         labels = (labels * numbers).max(0)
-    return labels.astype(np.uint8)
+    return np.where(labels > 0, (labels - 1) % (UNSCORED - 1) + 1, 0).astype(np.uint8)
 
 
 def _small(views: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

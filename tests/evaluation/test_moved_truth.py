@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from toys import Gains, Mixed, Ready, Silence
+from toys import SHIFT, Gains, Mixed, Ready, Silence
 
 import segbench
 from segbench.api import Budget, Case
@@ -27,27 +27,6 @@ from segbench.store.pictures import kept_pictures, load_picture, pictured_cells
 from segbench.store.rows import read_rows
 from segbench.store.tensors import load_tensors, save_tensors
 from segbench.store.workspace import Workspace
-
-SHIFT = """
-from dataclasses import dataclass
-from fractions import Fraction
-import torch
-from segbench.api import Budget
-
-@dataclass(frozen=True)
-class Shift:
-    needs = "labels"
-    budget_kind = "severity"
-
-    @property
-    def budgets(self):
-        return [Budget("severity", Fraction(n)) for n in (1, 2)]
-
-    def warp(self, objective, images, goal, budget, noise):
-        moves = torch.zeros(len(images), images.dim() - 2, *images.shape[2:])
-        moves[:, -1] = float(budget.value)
-        return moves
-"""
 
 
 def run(root: Path, text: str, **options: Any) -> pd.DataFrame:

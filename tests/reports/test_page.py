@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pandas import concat
 
-from segbench.api import Picture, plain
+from segbench.api import UNSCORED, Picture, plain
 from segbench.plugins.naming import point_names
 from segbench.tables.build import build_tables
 from segbench_reports import page
@@ -292,6 +292,18 @@ def test_outlines_and_changes_have_the_colours_that_are_explained():
     assert drawn[150, 150].tolist() == drawn[99, 150].tolist() == [0, 0, 0]
     red, white, blue = pictures.diverging(np.array([[127, 0, -127]], np.int8))[0].tolist()
     assert (red[0] > red[2], white, blue[2] > blue[0]) == (True, [247, 247, 247], True)
+
+
+def test_no_outline_is_drawn_of_what_is_not_scored_nor_against_it():
+    """By the page and the gallery of figures alike; of half a square three sides."""
+    mask = np.zeros((300, 300), np.uint8)
+    mask[100:200, 100:200] = 1
+    mask[:, 150:] = UNSCORED
+    drawn = pictures.outlined(np.zeros_like(mask), [(mask, (0, 158, 115))]).any(-1)
+    assert drawn[100, 120]
+    assert drawn[150, 100]
+    assert not drawn[:, 150:].any()
+    assert not drawn[101:199, 149].any()
 
 
 def test_coordinates_are_those_of_the_values():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segbench.api import Picture
+from segbench.api import UNSCORED, Picture
 
 MOST = 60
 _SIDE = 220  # pixels that a picture has at least; smaller ones are repeated
@@ -93,9 +93,13 @@ def _enlarged(image: NDArray[Any]) -> Pixels:
 
 
 def _edge(labels: Pixels) -> NDArray[np.bool_]:
-    """Pixels of a class with a neighbour below or to the right, or the other way, of another."""
-    edge = np.zeros(labels.shape, bool)
-    across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
+    """Pixels of a class with a neighbour below or to the right, or the other way, of another.
+
+    What is not scored has no edge, and nothing has one against it.
+    """
+    edge, scored = np.zeros(labels.shape, bool), labels != UNSCORED
+    across = (labels[:, 1:] != labels[:, :-1]) & scored[:, 1:] & scored[:, :-1]
+    down = (labels[1:] != labels[:-1]) & scored[1:] & scored[:-1]
     edge[:, 1:] |= across & (labels[:, 1:] > 0)
     edge[:, :-1] |= across & (labels[:, :-1] > 0)
     edge[1:] |= down & (labels[1:] > 0)
