@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
@@ -25,13 +26,6 @@ from segbench.store.workspace import Workspace
 
 DATA = "phantom-cxr:size=32,train_cases=6,test_cases=2"
 MONAI = "monai/UNet:channels=4+8,strides=2,stride=2"
-
-
-def config_parser() -> Any:
-    """MONAI's, which takes seconds to come: not while tests are collected."""
-    from monai.bundle import ConfigParser
-
-    return ConfigParser()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +91,7 @@ def test_a_bundle_is_what_monai_and_segbench_load(
     images = torch.from_numpy(case.image)[None, :, :31, :29]
     with torch.no_grad():
         assert_close(bundle(images), original(images), atol=1e-5, rtol=1e-4)
-    parser = config_parser()
+    parser = ConfigParser()
     parser.read_config(str(out / "configs" / "inference.json"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI's, of its own defaults
@@ -165,7 +159,7 @@ def test_of_a_raw_file_a_bundle_makes_what_the_network_was_shown_and_answers_ali
     assert done.exit_code == 0, done.output
     (reference,) = resolve_models([MONAI], Workspace(runs))
     ours = reference.load(data).module.eval()
-    parser = config_parser()
+    parser = ConfigParser()
     parser.read_config(str(tmp_path / "bundle" / "configs" / "inference.json"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI's, of its own defaults
