@@ -253,6 +253,7 @@ def test_a_reader_that_leaves_changes_neither_status_nor_files(
     name: str, attacked: Path, broken_pipe: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segbench.diagnosis.battery.STEPS", 2)
+    shorten_suites(monkeypatch)
     status, line = lines(attacked)[name]
     before = files(attacked)
     with monkeypatch.context() as patch:
@@ -273,6 +274,7 @@ def test_a_poor_alphabet_changes_neither_status_nor_files(
     name: str, encoding: str, attacked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segbench.diagnosis.battery.STEPS", 2)
+    shorten_suites(monkeypatch)
     status, line = lines(attacked)[name]
     with monkeypatch.context() as patch:
         for stream in ("stdout", "stderr"):
