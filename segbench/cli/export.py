@@ -44,13 +44,18 @@ def command(
     """Write the images that attack --save-adversarial kept, in the depth and units of their files.
 
     Each file is read back and its distance from the clean image measured anew: whole numbers are
-    rounded towards the clean image, so a change of less than one level is gone. Voxels of a volume
-    outside its intensity window keep their file's own value plus the change; a reader with that
-    window does not see it, and they are counted. Of corruptions, motions and patches the image's
-    own values are written wherever it has changed. Where an image was moved its truth, which moved
-    with it, is written beside it, in a folder that ends in -truth. Of DICOM cases the network's
-    labels are written too, as segmentations (SEG), but no moved truth. written.csv lists every file
-    of images.
+    rounded towards the clean image, so a change of less than one level is gone. Values outside the
+    window of a volume, or the range= of a picture, keep their file's own value plus the change; a
+    reader with that window does not see it, and they are counted (outside). Of corruptions, motions
+    and patches the image's own values are written wherever it has changed; what the window clips
+    there, and everywhere in a case that was resized, is the window's end, and counted too
+    (clipped). A file that lies further from the kept image than rounding explains is named
+    (beyond).
+
+    Where an image was moved its truth, which moved with it, is written beside it, in a folder that
+    ends in -truth, in the mask values of the data. Of DICOM cases the network's labels are written
+    too, as segmentations (SEG), but no moved truth. written.csv lists every file of images, with
+    the options that read its truth.
 
     \b
     segbench attack --eps 2/255 --save-adversarial
@@ -88,6 +93,21 @@ def command(
             "is in the files, but a reader with those windows clips it away",
             soft_wrap=True,
         )
+    if clipped := sum(file.clipped for file in written):
+        messages.print(
+            f"{clipped} values of the data lie outside their intensity windows and are written as "
+            "the windows' ends, where cases were resized or no ball bounds a change: "
+            "distances are from the clipped images there, and written.csv counts them as clipped",
+            soft_wrap=True,
+        )
+    if beyond := [file for file in written if file.beyond > 0]:
+        worst = max(beyond, key=lambda file: file.beyond)
+        messages.print(
+            f"{len(beyond)} files lie further from the kept images than their rounding explains, "
+            f"{worst.case_id} under {worst.attack} by {worst.beyond:.2g} of [0, 1]: the numbers of "
+            "their sources do not go so far; written.csv names them under beyond",
+            soft_wrap=True,
+        )
     if moved := [file for file in written if file.moved]:
         _say_moved(moved, folder)
     _show(folder, written)
@@ -100,10 +120,16 @@ def _say_moved(moved: Sequence[Written], folder: Path) -> None:
     from segbench.cli.consoles import messages
 
     lacking = [file.case_id for file in moved if not file.truth]
+    options = sorted({file.truth_options for file in moved if file.truth})
+    ignored = sorted({file.truth_ignored for file in moved if file.truth_ignored})
     sentence = (
         f"{len(moved)} images were moved, and their truth with them: score them against the labels "
         f"that written.csv names under truth in {folder}, not against the masks of the data"
     )
+    if options:
+        sentence += f"; they are read with these options: {'; or '.join(options)}"
+    if ignored:
+        sentence += f"; ignored pixels are {', '.join(ignored)} there"
     if lacking:
         sentence += f"; none are written of {len(lacking)} of them, such as {lacking[0]}"
     messages.print(sentence, soft_wrap=True)

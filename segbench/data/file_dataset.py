@@ -158,6 +158,13 @@ class FileDataset(ABC):
         source = self._by_id[case_id]
         return source.pair.images if isinstance(source, PairSource) else (source.image,)
 
+    def mask_files(self, case_id: str) -> tuple[Path, ...]:
+        """The files of a case's truth: one that holds all, or one for each structure."""
+        source = self._by_id[case_id]
+        if isinstance(source, PairSource):
+            return source.pair.masks
+        return tuple(path for path in source.files if path != source.image)
+
     def fingerprint(self) -> str:
         """SHA-256 of the options, the splits and groups, and every file's content."""
         return self._fingerprint

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segbench.data.file_dataset import FileDataset
 from segbench.errors import UserError
 from segbench.store.runs import read_runs
 
@@ -21,7 +23,7 @@ class Contents:
     """
 
     def __init__(self, workspace: Workspace, spec: str, dataset: Dataset) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self._asked: dict[
             str, dict[str, None]
         ] = {}  # content -> names, as runs have asked for them
@@ -41,12 +43,12 @@ class Contents:
                 found = True
                 yield case
         if not found:
-            yield from map(self._dataset.load, self._all().get(content, ()))
+            yield from map(self.dataset.load, self._all().get(content, ()))
 
     def load(self, case_id: str) -> Case | None:
         """A case of the data set, None where it has none of that name."""
         try:
-            return self._dataset.load(case_id)
+            return self.dataset.load(case_id)
         except UserError:
             return None
 
@@ -54,7 +56,7 @@ class Contents:
         """Content -> names, of all cases that can be read."""
         if self._read is None:
             self._read = {}
-            names = [e.case_id for split in self._dataset.splits for e in self._entries(split)]
+            names = [e.case_id for split in self.dataset.splits for e in self._entries(split)]
             for name in dict.fromkeys(names):
                 if case := self.load(name):
                     self._read.setdefault(case.sha256, []).append(name)
@@ -62,6 +64,13 @@ class Contents:
 
     def _entries(self, split: str) -> tuple[Entry, ...]:
         try:
-            return tuple(self._dataset.entries(split))
+            return tuple(self.dataset.entries(split))
         except UserError:
             return ()  # a split that it does not have
+
+
+def image_files(dataset: Dataset, case: Case) -> tuple[Path, ...]:
+    """The files of a case's image, as far as its data set says; () of one that was generated."""
+    if isinstance(dataset, FileDataset):
+        return dataset.image_files(case.case_id)
+    return () if case.source is None else (case.source,)

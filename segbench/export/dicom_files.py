@@ -51,7 +51,7 @@ def write_series(
             content = pydicom.dcmread(path)
             if content.file_meta.TransferSyntaxUID.is_compressed:
                 content.decompress()
-        _derive(content, list(planes), series_uid, pydicom.uid.generate_uid())
+        _derive(content, list(planes), _span(case), series_uid, pydicom.uid.generate_uid())
         write_atomically(written_file(folder, path), dicom_bytes(content))
     return folder
 
@@ -147,6 +147,16 @@ def _radiograph(path: Path) -> Slice:
     return one
 
 
+def series_rounding(case: Case, source: Path) -> float:
+    """What rounding to a stored number moves a value by at most, in units of [0, 1]."""
+    return max(abs(_slope(one) / _span(case)) for one in _slices(case, source))
+
+
+def _slope(one: Slice) -> float:
+    """Units of the modality in one stored number."""
+    return float(one.header.get("RescaleSlope", 1))
+
+
 def _span(case: Case) -> float:
     """How many units of the modality [0, 1] is."""
     (scale,) = case.intensity or ()
@@ -161,17 +171,25 @@ def _turned(stored: NDArray[np.float64], series: Series) -> NDArray[np.float64]:
 
 
 def _derive(
-    content: Any, planes: Sequence[tuple[Slice, NDArray[np.float64]]], series_uid: str, uid: str
+    content: Any,
+    planes: Sequence[tuple[Slice, NDArray[np.float64]]],
+    span: float,
+    series_uid: str,
+    uid: str,
 ) -> None:
-    """Other pixels and identities, in place; the patient and the study are the same."""
+    """Other pixels and identities, in place; the patient and the study are the same.
+
+    ``planes`` are changes in units of the modality, of which [0, 1] is ``span``.
+    """
     stored = content.pixel_array.astype(np.int64)
     frames = stored.reshape(-1, *stored.shape[-2:])
     bits, signed = int(content.BitsStored), bool(content.PixelRepresentation)
     least = -(2 ** (bits - 1)) if signed else 0
     for one, change in planes:
-        moved = change / float(one.header.get("RescaleSlope", 1))
+        slope = _slope(one)
+        moved = change / slope
         level = np.rint(moved)
-        near = np.abs(moved - level) <= _FP32 * np.abs(level).clip(1) * 2**12
+        near = np.abs(moved - level) <= _FP32 * abs(span / slope)
         whole = np.where(near, level, np.trunc(moved)).astype(np.int64)
         frame = frames[one.frame or 0]
         frame[:] = np.clip(frame + whole, least, least + 2**bits - 1)

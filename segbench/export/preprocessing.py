@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.data.file_dataset import FileDataset
 from segbench.errors import UserError
+from segbench.export.contents import image_files
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from segbench.api import Case, Dataset
     from segbench.data.window import Window
 
@@ -66,7 +64,7 @@ def transformed(steps: Sequence[Mapping[str, Any]], dataset: Dataset, case: Case
     """What MONAI's transforms make (C, *spatial) of a case's files; of pixels where it has none."""
     from monai.bundle import ConfigParser
 
-    files = _files(dataset, case)
+    files = image_files(dataset, case)
     given: Any = [str(path) for path in files] if len(files) > 1 else str(*files)
     if not files:
         steps, given = steps[_LOADING:], _in_units(case)
@@ -134,12 +132,6 @@ def _compare(
 def _cases(dataset: Dataset) -> Iterator[Case]:
     return (dataset.load(entry.case_id) for name in dataset.splits
             for entry in dataset.entries(name))  # fmt: skip
-
-
-def _files(dataset: Dataset, case: Case) -> Sequence[Path]:
-    if isinstance(dataset, FileDataset):
-        return dataset.image_files(case.case_id)
-    return () if case.source is None else (case.source,)
 
 
 def _in_units(case: Case) -> NDArray[np.float32]:

@@ -17,15 +17,17 @@ from segbench.atomic import shown
 from segbench.data.dicom_tree import is_dicom
 from segbench.engine.warp import warped_labels
 from segbench.errors import UserError
+from segbench.export.contents import image_files
 from segbench.export.dicom_files import series_values
 from segbench.export.dicom_segmentation import write_predictions
-from segbench.export.image_files import read_change, write_image, write_labels
-from segbench.export.own_values import count_outside, own_values
+from segbench.export.image_files import beyond_rounding, read_change, write_image
+from segbench.export.own_values import file_values, outside, own_values
+from segbench.export.truth_files import Truth, write_truth
 from segbench.plugins.naming import eps_names, file_name, legal
 from segbench.store.images import Attacked, KeptCell, kept_cases, kept_cells, load_images
 
 if TYPE_CHECKING:
-    from segbench.api import Case
+    from segbench.api import Case, Dataset
     from segbench.export.contents import Contents
     from segbench.store.workspace import Workspace
 
@@ -38,14 +40,22 @@ _RELATIVE, _ROUNDING = 1e-6, 2.0**-24  # as the engine allows, see ball.py
 class Written:
     """One file, and how far it lies from the clean one: L-infinity and L2, in units of [0, 1].
 
+    Of a case that was resized the clean one is its image, as its window clips it.
+
     Attributes:
         kept_linf: the distance of the float32 image that was kept.
         excess: by how much the file leaves the ball of the budget, in its own norm; 0 inside, and
             NaN where the budget is no ball.
-        outside: how many values of a volume or series its window clips; a reader with that window
-            does not see their change. 0 where values were replaced, see ``own_values.py``.
+        outside: how many values of its files lie outside their window and are in the file with
+            their change on top; a reader with that window does not see their change.
+        clipped: how many such values are lost: those of a case that was resized, and where values
+            were replaced those that have changed, see ``own_values.py``.
+        beyond: by how much more than its rounding explains the file lies from the image that was
+            kept, in units of [0, 1]; 0 where that explains it.
         truth: of an image that was moved, where its truth moved with it, the file of that; "" of
             one that was not, or where no file holds it.
+        truth_ignored: the value of what is ignored there; "" where nothing is.
+        truth_options: of the data set that reads it, in words.
         moved: whether it was.
     """
 
@@ -60,7 +70,11 @@ class Written:
     l2: float
     excess: float
     outside: int
+    clipped: int
+    beyond: float
     truth: str
+    truth_ignored: str
+    truth_options: str
     moved: bool
 
 
@@ -122,7 +136,7 @@ def export_cell(
                 others[case_id] = "missing" if contents.load(case_id) is None else "not the same"
             for case in cases:
                 found.add(case.case_id)
-                yield _write(folder, cell, attacked, place, image, case)
+                yield _write(folder, cell, attacked, place, image, case, contents.dataset)
     for case_id in sorted(others.keys() - found):
         raise UserError(
             f"the images of {cell.model} under {cell.attack} were made on another {cell.dataset} "
@@ -138,12 +152,16 @@ def _write(
     place: int,
     image: NDArray[np.float32],
     case: Case,
+    dataset: Dataset,
 ) -> Written:
     """One image (C, *spatial) as a file of a case, read back and measured."""
     replaced = cell.budget_kind in _BOUNDLESS
-    path = write_image(folder, image, case, replaced=replaced)
+    files = image_files(dataset, case)
+    path = write_image(folder, image, case, files, replaced=replaced)
     _write_predictions(path, attacked, place, case, cell.model)
-    change = read_change(path, case, replaced=replaced)
+    change = read_change(path, case, files, replaced=replaced)
+    kept, lost = _beyond_window(case, files, image if replaced else None)
+    truth = _write_truth(folder, attacked, place, case, dataset)
     return Written(
         path,
         cell.model,
@@ -155,29 +173,45 @@ def _write(
         linf=_norm(change, np.inf),
         l2=_norm(change, 2.0),
         excess=_excess(change, cell),
-        outside=0 if replaced else _outside(case),
-        truth=_write_truth(folder, attacked, place, case),
+        outside=kept,
+        clipped=lost,
+        beyond=beyond_rounding(path, change, image, case),
+        truth=truth.path.relative_to(folder.parent.parent).as_posix() if truth else "",
+        truth_ignored=truth.ignored if truth else "",
+        truth_options=truth.read_with if truth else "",
         moved=attacked.displacement is not None,
     )
 
 
-def _write_truth(folder: Path, attacked: Attacked, place: int, case: Case) -> str:
-    """The truth that moved with an image, in a folder beside that of the images; its name there."""
+def _write_truth(
+    folder: Path, attacked: Attacked, place: int, case: Case, dataset: Dataset
+) -> Truth | None:
+    """The truth that moved with an image, in a folder beside that of the images."""
     if attacked.displacement is None:
-        return ""
+        return None
     moves = attacked.displacement[place][None]
     moved = warped_labels(torch.from_numpy(case.labels)[None], moves)[0].numpy()
-    beside = folder.with_name(f"{folder.name}-truth")
-    path = write_labels(beside, moved, case)
-    return path.relative_to(folder.parent.parent).as_posix() if path else ""
+    return write_truth(folder.with_name(f"{folder.name}-truth"), moved, case, dataset)
 
 
-def _outside(case: Case) -> int:
-    """How many of the values of a case's own files its window clips; 0 where it is no window."""
+def _beyond_window(
+    case: Case, files: Sequence[Path], replacing: NDArray[np.float32] | None
+) -> tuple[int, int]:
+    """How many values of a case's own files its window clips: of those written, and of those lost.
+
+    ``replacing`` is the image (C, *spatial) whose own values stand where it is not the clean one.
+    """
     if case.source is not None and is_dicom(case.source):
-        return count_outside(series_values(case, case.source), case)
-    own = own_values(case)
-    return 0 if own is None else count_outside(own, case)
+        own: NDArray[np.float64] | None = series_values(case, case.source)
+    else:
+        own = own_values(case, files)
+    if own is None:
+        values = file_values(case, files) if case.intensity else None
+        return 0, 0 if values is None else int(outside(values, case).sum())
+    beyond = outside(own, case)
+    if replacing is None:
+        return int(beyond.sum()), 0
+    return 0, int((beyond & (replacing != case.image)).sum())
 
 
 def _write_predictions(

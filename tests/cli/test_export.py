@@ -153,6 +153,97 @@ def test_of_a_corruption_the_file_shows_what_was_scored(segbench, tmp_path) -> N
         np.testing.assert_allclose(back, image, atol=1e-6)
 
 
+MEAN = """
+import torch
+
+class Dark(torch.nn.Module):
+    def forward(self, images):
+        bright = 8 * images.mean(1, keepdim=True) - 4
+        return torch.cat([bright, -bright], 1)
+"""
+
+
+def two_channels(root) -> None:
+    """Volumes of a byte channel and a signed one, each with values far beyond its others."""
+    random = np.random.default_rng(0)
+    for n in range(2):
+        mask = np.zeros((12, 14, 6), np.uint8)
+        mask[3:9, 4:10, 1:5] = 1
+        byte = (60 + 80.0 * mask + random.normal(0, 10, mask.shape)).clip(0, 255).astype(np.uint8)
+        signed = (700.0 * mask - 500 + random.normal(0, 200, mask.shape)).astype(np.int16)
+        signed[0, 0, :3] = 9000
+        files = {f"images/p{n}_0000": byte, f"images/p{n}_0001": signed, f"masks/p{n}": mask}
+        for name, values in files.items():
+            path = root / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+@pytest.mark.parametrize("options", ["", ",size=16"])
+def test_what_windows_clip_is_counted_as_kept_or_as_lost(options, segbench, tmp_path) -> None:
+    """Of every file of a case; kept with the change on top, or lost where cases were resized."""
+    root, out, runs = tmp_path / "data", tmp_path / "out", tmp_path / "runs"
+    (tmp_path / "net.py").write_text(MEAN)
+    two_channels(root)
+    spec = f"folder:mode=volumes,lower=1,upper=99{options}"
+    result = segbench("attack", "-m", f"{tmp_path}/net.py:Dark", "--dataset", spec, "--data-root",
+                      root, "-a", "fgsm", "--eps", "8/255", "-a", "corruption/noise:severities=2",
+                      "--save-adversarial", "--workspace", runs)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    result = segbench("export", "--out", out, "--workspace", runs)
+    assert result.exit_code == 0, result.output
+    files = pd.read_csv(out / "written.csv", keep_default_na=False)
+    data = open_dataset(spec, root)
+    assert len(files) == 4
+    for file in files.to_dict("records"):
+        case = data.load(file["case_id"])
+        own = [nibabel.load(path).get_fdata() for path in data.image_files(file["case_id"])]
+        beyond = np.stack([(values < scale.low) | (values > scale.high)
+                           for values, scale in zip(own, case.intensity, strict=True)])  # fmt: skip
+        assert (beyond.sum((1, 2, 3)) > 5).all()
+        lost = bool(options) or file["budget_kind"] == "severity"
+        assert (file["clipped"] > 0) == lost
+        assert (file["outside"] > 0) == (not lost)
+        if options or not lost:
+            assert file["outside"] + file["clipped"] == beyond.sum()
+        if not lost:
+            written = np.moveaxis(nibabel.load(out / file["path"]).get_fdata(), -1, 0)
+            for got, values, scale in zip(written, own, case.intensity, strict=True):
+                assert np.abs(got - values).max() <= 8 / 255 * (scale.high - scale.low)
+    assert (files["beyond"] == 0).all()
+    said = " ".join(result.stderr.split())
+    assert ("their change is in the files" in said) == (not options)
+    assert "are written as the windows' ends" in said
+    assert "than their rounding explains" not in said
+
+
+def test_of_moved_truth_it_is_said_how_it_is_read(segbench, tmp_path) -> None:
+    """Ignored pixels are a value that is named, and never what -100 is in a byte."""
+    root, out, runs = tmp_path / "data", tmp_path / "out", tmp_path / "runs"
+    (tmp_path / "net.py").write_text(NET)
+    random = np.random.default_rng(0)
+    for n in range(2):
+        values = np.kron(random.random((6, 7)), np.ones((4, 4)))
+        truth = np.where(values < 0.45, 20, 10)
+        truth[:3] = 99
+        for folder, pixels in (("images", 250 * values), ("masks", truth)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(root / folder / f"c{n}.png")
+    spec, severest = "folder:rois=99,values=10+20", "worst/pose:severities=5"
+    result = segbench("attack", "-m", f"{tmp_path}/net.py:Dark", "--dataset", spec, "--data-root",
+                      root, "-a", severest, "--save-adversarial", "--workspace", runs)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    result = segbench("export", "--out", out, "--workspace", runs)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "they are read with these options: the data set's own; ignored pixels are 99" in said
+    files = pd.read_csv(out / "written.csv", keep_default_na=False)
+    assert set(files["truth_options"]) == {"the data set's own"}
+    assert set(files["truth_ignored"].astype(str)) == {"99"}
+    for path in files["truth"]:
+        assert set(np.unique(np.asarray(Image.open(out / path))).tolist()) == {10, 20, 99}
+
+
 @pytest.mark.parametrize("kind", ["pictures", "volumes"])
 def test_of_an_image_that_moved_the_truth_is_written_that_it_was_scored_against(
     kind: str, segbench, tmp_path

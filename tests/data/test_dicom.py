@@ -340,6 +340,26 @@ def test_of_a_moved_case_the_series_is_what_the_image_shows(mode: str, tmp_path:
     assert np.abs(added - (image - case.image)).max() > 0.2
 
 
+@pytest.mark.parametrize("share", [0.5, 0.94, 0.99])
+@pytest.mark.parametrize("level", [3, 300, 600, 1900])
+def test_large_changes_too_are_rounded_towards_the_clean_numbers(
+    level: int, share: float, tmp_path: Path
+) -> None:
+    """A change of ``level`` numbers and a share of one is ``level`` of them, up and down."""
+    scene(tmp_path / "in")
+    case = load_dataset("dicom:window=-2000..2000", tmp_path / "in").load("p0")
+    change = (level + share) / 4000
+    up = case.image < 0.5
+    image = (case.image + np.where(up, change, -change)).astype(np.float32)
+    path = write_image(tmp_path / "out", image, case)
+    moved = 4000 * read_change(path, case)
+    inside = (image >= 0) & (image <= 1) & (np.abs(moved) > 0)
+    assert inside.any()
+    assert np.abs(moved).max() <= level + 1e-6
+    whole = write_image(tmp_path / "whole", case.image + np.float32(level / 4000), case)
+    np.testing.assert_allclose(np.rint(4000 * read_change(whole, case)).max(), level)
+
+
 def test_structures_in_files_of_their_own_are_put_together(tmp_path: Path) -> None:
     values, masks = RANDOM.integers(0, 9, SHAPE), RANDOM.random((2, *SHAPE)) > 0.5
     for n in range(2):

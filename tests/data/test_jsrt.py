@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw
 from segbench.data import load_dataset
 from segbench.data.layouts.jsrt import JSRT
 from segbench.errors import UserError
+from segbench.export.image_files import read_written, write_image
+from segbench.export.truth_files import write_truth
 
 NAMES = ("JPCLN001", "JPCLN002", "JPCNN001")
 BOXES = {"right lung": (200, 200, 440, 800), "left lung": (560, 200, 800, 700)}
@@ -131,3 +133,18 @@ def test_values_beyond_12_bits_are_refused(original: Path, tmp_path: Path) -> No
 def test_a_folder_without_jsrt_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no JSRT; expected \.IMG files"):
         JSRT(root=tmp_path)
+
+
+def test_an_image_of_the_original_release_is_written_as_a_picture(
+    original: Path, tmp_path: Path
+) -> None:
+    """In its 12 bits; its moved truth as labels, each lung having a mask of its own."""
+    data = load_dataset("jsrt:size=64", original)
+    case = data.load(NAMES[0])
+    path = write_image(tmp_path / "out", case.image, case, data.image_files(NAMES[0]))
+    assert path.suffix == ".png"
+    np.testing.assert_allclose(read_written(path, case), case.image, atol=1 / 4095)
+    truth = write_truth(tmp_path / "truth", case.labels, case, data)
+    assert truth is not None
+    assert truth.read_with == "folder:classes=background+lung,values=0+1"
+    np.testing.assert_array_equal(np.asarray(Image.open(truth.path)), case.labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segbench.api import Case, Intensity
+from segbench.data import load_dataset
 from segbench.data.layouts.folder import Folder
 from segbench.data.rasters import read_image
+from segbench.data.tiff_stacks import stack_bytes
 from segbench.data.volumes import read_voxels
 from segbench.errors import UserError
-from segbench.export.image_files import read_change, read_written, write_image
+from segbench.export.image_files import beyond_rounding, read_change, read_written, write_image
 from segbench.plugins.naming import file_name, legal
 
 RANDOM = np.random.default_rng(1)
@@ -203,6 +206,150 @@ def test_channels_of_a_volume_are_its_fourth_axis(tmp_path: Path) -> None:
     written: Any = nibabel.load(path)
     np.testing.assert_allclose(np.asarray(written.dataobj), voxels, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(written.affine, TURNED, atol=1e-6)
+
+
+KINDS = {
+    "uint8 and int16": ("u1", "i2", "i2"),
+    "uint8 and int8": ("u1", "i1", "i2"),
+    "uint16 and int16": ("u2", "i2", "i4"),
+    "int16 and float32": ("i2", "f4", "f4"),
+    "int32 and float32": ("i4", "f4", "f8"),
+}
+
+
+def channel(kind: str, low: float, high: float) -> np.ndarray:
+    """A volume with two voxels far beyond the others."""
+    values = np.linspace(low / 4, high / 4, 5 * 6 * 7)
+    values[[3, 100]] = low, high
+    return RANDOM.permutation(values).reshape(5, 6, 7).astype(kind)
+
+
+def several(root: Path, layout: str, kinds: tuple[str, str], ending: str) -> tuple[str, list[Any]]:
+    """A data set of two channels in files of their own: its spec, and the channels of case c0."""
+    ends = {"u1": (0, 255), "i1": (-128, 127), "u2": (0, 60_000), "i2": (-1081, 7460),
+            "i4": (-100_000, 90_000), "f4": (-3.5, 7.25)}  # fmt: skip
+    rooms = ("imagesTr", "labelsTr") if layout == "nnunet" else ("images", "masks")
+    first: list[Any] = []
+    for name in ("c0", "c1", "c2"):
+        stored = [channel(kind, *ends[kind]) for kind in kinds]
+        first = first or stored
+        mask = RANDOM.integers(0, 2, (5, 6, 7)).astype(np.uint8)
+        files = {rooms[0] + f"/{name}_{n:04d}": values for n, values in enumerate(stored)}
+        for file, values in (files | {f"{rooms[1]}/{name}": mask}).items():
+            path = root / f"{file}{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if ending == ".tif":
+                path.write_bytes(stack_bytes(values))
+            else:
+                nibabel.save(nibabel.Nifti1Image(values, TURNED), path)
+    if layout == "nnunet":
+        described = {"channel_names": {"0": "a", "1": "b"}, "labels": {"background": 0, "x": 1}}
+        (root / "dataset.json").write_text(json.dumps(described | {"file_ending": ending}))
+        return "nnunet", first
+    if layout == "table":
+        lines = [f"images/{n}_0000{ending};images/{n}_0001{ending},masks/{n}{ending}"
+                 for n in ("c0", "c1", "c2")]  # fmt: skip
+        (root / "cases.csv").write_text("\n".join(["image,mask", *lines]))
+        return "folder:mode=volumes,table=cases.csv", first
+    return "folder:mode=volumes", first
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("layout", ["folder", "table", "nnunet"])
+@pytest.mark.parametrize("kinds", KINDS.values(), ids=KINDS)
+def test_channels_of_unlike_files_each_keep_their_own_values(
+    kinds: tuple[str, str, str], layout: str, replaced: bool, tmp_path: Path
+) -> None:
+    """Within eps of each file, to a number of its type, also beyond its window."""
+    spec, stored = several(tmp_path / "in", layout, kinds[:2], ".nii.gz")
+    data = load_dataset(spec, tmp_path / "in")
+    (name,) = (e.case_id for s in data.splits for e in data.entries(s) if "c0" in e.case_id)
+    case, eps = data.load(name), 8 / 255
+    files = data.image_files(name)
+    sign = np.where(RANDOM.random(case.image.shape) < 0.5, -1, 1)
+    attacked = np.clip(case.image + sign * np.float32(eps), 0, 1).astype(np.float32)
+    attacked[:, :2] = case.image[:, :2]
+    path = write_image(tmp_path / "out", attacked, case, files, replaced=replaced)
+    written: Any = nibabel.load(path)
+    assert written.get_data_dtype() == kinds[2]
+    assert case.intensity is not None
+    for n, (own, scale) in enumerate(zip(stored, case.intensity, strict=True)):
+        turned = np.asarray(nibabel.as_closest_canonical(nibabel.Nifti1Image(own, TURNED)).dataobj)
+        got = np.asarray(nibabel.as_closest_canonical(written).dataobj)[..., n].astype(float)
+        span = scale.high - scale.low
+        level = 1 if np.dtype(kinds[2]).kind != "f" else 1e-6 * np.abs(own).max()
+        np.testing.assert_array_equal(got[:2], turned[:2])
+        inside = (turned >= scale.low) & (turned <= scale.high)
+        assert not inside.all()
+        far = np.abs(got - turned)[inside if replaced else ...].max()
+        assert far <= eps * span * (1 + 1e-6) + (level if kinds[n][0] == "f" or replaced else 0)
+    change = read_change(path, case, files, replaced=replaced)
+    assert not beyond_rounding(path, change, attacked, case)
+
+
+def test_channels_of_several_tiff_stacks_are_one_nifti(tmp_path: Path) -> None:
+    """A stack has no place for a second channel."""
+    spec, stored = several(tmp_path / "in", "nnunet", ("u1", "u2"), ".tif")
+    data = load_dataset(spec, tmp_path / "in")
+    case = data.load("c0")
+    path = write_image(tmp_path / "out", case.image, case, data.image_files("c0"))
+    assert path.name == "c0.nii.gz"
+    np.testing.assert_array_equal(read_voxels(path), np.stack(stored))
+
+
+def test_an_image_of_more_channels_than_its_source_is_never_wrapped(tmp_path: Path) -> None:
+    """A plug-in need not say which files the others are of."""
+    spec, stored = several(tmp_path / "in", "folder", ("u1", "i2"), ".nii")
+    case = load_dataset(spec, tmp_path / "in").load("c0")
+    path = write_image(tmp_path / "out", case.image, case)
+    np.testing.assert_allclose(read_written(path, case), case.image, atol=1e-6)
+    assert nibabel.load(path).get_data_dtype() == np.float32  # type: ignore[attr-defined]
+    assert stored[1].min() < 0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_of_a_picture_too_what_its_range_clips_keeps_the_files_values(
+    replaced: bool, suffix: str, tmp_path: Path
+) -> None:
+    pixels = RANDOM.integers(0, 30_000, (8, 7)).astype(np.uint16)
+    root = tmp_path / "data"
+    raster_folder(root, pixels, suffix)
+    data = Folder(root=root, range="8000..22000")
+    case = data.load("c1")
+    attacked = np.clip(case.image + np.float32(8 / 255), 0, 1)
+    attacked[:, :3] = case.image[:, :3]
+    path = write_image(tmp_path / "out", attacked, case, data.image_files("c1"), replaced=replaced)
+    change = read_change(path, case, data.image_files("c1"), replaced=replaced)
+    written = np.asarray(Image.open(path)).astype(int)
+    np.testing.assert_array_equal(written[:3], pixels[:3])
+    if replaced:
+        assert np.abs(read_written(path, case) - attacked).max() <= 1 / 14_000
+    else:
+        meant = 14_000 * (attacked[0].astype(float) - case.image[0])
+        assert ((meant - 1 < written - pixels) & (written - pixels <= meant + 0.004)).all()
+        np.testing.assert_allclose(change[0], (written - pixels) / 14_000, atol=1e-9)
+    assert not beyond_rounding(path, change, attacked, case)
+
+
+def test_what_the_numbers_of_a_file_do_not_reach_is_told(tmp_path: Path) -> None:
+    """A window from below the least number of a byte: what is changed to there stays at 0."""
+    voxels = RANDOM.integers(0, 200, (5, 6, 7)).astype(np.uint8)
+    data = volume_folder(
+        tmp_path / "data", voxels, mode="volumes", window="-100..300", lower=0.5, upper=99.5
+    )
+    case = data.load("v0")
+    attacked = case.image - np.float32(0.25)
+    attacked = np.clip(attacked, 0, 1)
+    path = write_image(tmp_path / "out", attacked, case, data.image_files("v0"))
+    written = read_voxels(path)
+    np.testing.assert_array_equal(
+        written, np.clip(read_voxels(data.image_files("v0")[0]) - 100.0, 0, None)
+    )
+    beyond = beyond_rounding(path, read_change(path, case), attacked, case)
+    assert beyond == pytest.approx((100 - float(voxels.min()) - 1) / 400, abs=1e-5)
+    clean = write_image(tmp_path / "clean", case.image, case)
+    assert not beyond_rounding(clean, read_change(clean, case), case.image, case)
 
 
 def test_what_no_file_holds_is_refused(tmp_path: Path) -> None:
