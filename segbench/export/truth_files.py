@@ -113,7 +113,7 @@ def _numbering(case: Case, dataset: Dataset) -> _Numbering:
     coding = dataset.coding
     of_label = {label: value for value, label in reversed(coding.values)}  # its first value
     ignored = coding.ignore[0] if coding.ignore else _free(value for value, _ in coding.values)
-    apart = case.valid is not None and not dataset.ignored_is_outside
+    apart = case.valid is not None and not coding.outside
     options = "the data set's own" + (" without rois=" if apart else "")
     palette = _Palette([], {}) if of_volume(case) else _palette(masks[0], coding)
     if palette.colours and not coding.ignore:
