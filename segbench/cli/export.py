@@ -67,6 +67,7 @@ def command(
     from segbench.export.write import choose_cells, export_cell
     from segbench.plugins.attack import load_attacks
     from segbench.plugins.spec import parse_eps_list
+    from segbench.store.images import kept_cases, latest_cases
 
     folder = out or workspace.root / "export"
     say_own_attacks(attack)
@@ -77,14 +78,23 @@ def command(
     contents = {name: Contents(workspace, name, dataset) for name, dataset in data.items()}
     written: list[Written] = []
     refused: list[UserError] = []
+    images = latest_cases(workspace, cells)
     for cell in cells:
         try:
-            written.extend(export_cell(workspace, cell, contents[cell.dataset], folder))
+            own = export_cell(cell, images[cell.key], contents[cell.dataset], folder)
+            written.extend(own)
         except UserError as error:  # after those that it could write
             refused.append(error)
     if refused and not written:
         raise refused[0]
     _list(folder, written)
+    kept = sum(len(kept_cases(workspace, cell.key)) for cell in cells)
+    if older := kept - sum(map(len, images.values())):
+        messages.print(
+            f"{older} kept images are left out, since the same attack at the same budget made the "
+            "same cases' once more, by other code or another precision",
+            soft_wrap=True,
+        )
     for name, dataset in sorted(data.items()):
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
     if outside := sum(file.outside for file in written):

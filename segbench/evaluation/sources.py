@@ -23,14 +23,12 @@ from segbench.evaluation.regions import cell_region
 from segbench.evaluation.request import DataSource, Options
 from segbench.evaluation.subject import Subject, load_subject
 from segbench.evaluation.transfer_source import find_source, source_cell
-from segbench.evaluation.worker import Worker
+from segbench.evaluation.worker import WORTH_STORING, Worker
 from segbench.store.images import Attacked, keep_images, kept_cases, load_images
 from segbench.store.rows import cell_key
 from segbench.store.workspace import Workspace
 
 _WARPED_APART = 1e-4  # of the pixel range: what two machines make of one interpolation
-
-_WORTH_STORING = 10.0  # seconds of work
 
 Images = Iterator[tuple[list[Case], Attacked]]
 """Cases with their images, in groups that were made together, each made when it is asked for."""
@@ -47,7 +45,6 @@ class ImageStore:
         self.worker, self.workspace, self.run, self.options = worker, workspace, run, options
         self._kept: tuple[str, dict[str, Path]] = ("", {})
         self._made = Sums()
-        self._pace = 0.0  # seconds that a case took of the last group; 0 of none
 
     def images(self, cell: Cell, key: str, cases: Sequence[Case], *, keep: bool) -> Images:
         """The images of some cases of one shape; what was kept is checked like what is fresh.
@@ -67,17 +64,11 @@ class ImageStore:
                 yield from self._make_all(cell, key, some, keep)
 
     def _make_all(self, cell: Cell, key: str, cases: list[Case], keep: bool) -> Images:
-        """In groups that are worth storing: what is interrupted loses little.
-
-        How many cases that are is known by the time from one group to the next, scoring included.
-        """
+        """In groups of whole batches that are worth storing: what is interrupted loses little."""
         while cases:
-            begun = time.monotonic()
-            few = cases[: max(1, int(_WORTH_STORING / self._pace))] if self._pace else cases
-            attacked = self._make(cell, key, few, keep)
+            attacked = self._make(cell, key, cases, keep)
             made = len(attacked.contents)
             yield cases[:made], attacked
-            self._pace = (time.monotonic() - begun) / made
             cases = cases[made:]
 
     def missing(self, key: str, contents: Sequence[str]) -> set[str]:
@@ -97,7 +88,7 @@ class ImageStore:
     def _make(self, cell: Cell, key: str, cases: Sequence[Case], keep: bool) -> Attacked:
         """Of the first of the cases, as many as were made in the time."""
         begun = time.monotonic()
-        attacked = self.worker.attack(cell, cases, _WORTH_STORING)
+        attacked = self.worker.attack(cell, cases, WORTH_STORING)
         cases = cases[: len(attacked.contents)]
         if cell.attack:
             seconds = time.monotonic() - begun

@@ -33,6 +33,7 @@ from segbench.evaluation.worker import Worker
 from segbench.networks import ModelReference
 from segbench.plugins.attack import NamedAttack
 from segbench.store.garbage import none_expected
+from segbench.store.images import Attacked
 from segbench.store.index import RowIndex
 from segbench.store.records import digest
 from segbench.store.rows import append_shard
@@ -191,34 +192,38 @@ class ModelWork:
             groups = self.sources.images(cell, cell.attack.attack, cases)
         else:
             groups = self._images.images(cell, views[0].key, cases, keep=self.keeps(cell))
-        for some, attacked in groups:
-            for view in views:
-                lacking = [n for n, case in enumerate(some) if view in task.wanted[case.case_id]]
-                if lacking:
-                    rows = self._images.worker.score(
-                        cell,
-                        [some[n] for n in lacking],
-                        attacked.pick(lacking),
-                        quantized=view.quantized,
-                    )
-                    self._images.worker.network.require_unchanged()
-                    constants = cell_constants(
-                        self.subject, cell, self.workspace, quantized=view.quantized
-                    )
-                    if cell.attack and self.options.pictures and not view.quantized:
-                        # Before the rows: what fails here has none, and is said to have failed.
-                        picked = attacked.pick(lacking)
-                        own = [some[n] for n in lacking]
-                        keep_telling(
-                            self._images.worker, self.workspace, view.key, own, picked, rows
-                        )
-                    append_shard(self.workspace, view.key, self.run, constants, rows)
-                    if view is views[0]:
-                        self.listener.gradients(int(attacked.pick(lacking).backwards.sum()))
-                    self.listener.cases(len(lacking), 0)
-                    for n in lacking:
-                        task.wanted[some[n].case_id].remove(view)
-            task.done.update(case.case_id for case in some)
+        for made, attacked in groups:
+            start = 0
+            while start < len(made):
+                some = made[start : start + self._images.worker.worth_scoring(made)]
+                begun = time.monotonic()
+                if self._score(task, some, attacked.part(start, start + len(some))):
+                    self._images.worker.scored(len(some), time.monotonic() - begun)
+                task.done.update(case.case_id for case in some)
+                start += len(some)
+
+    def _score(self, task: _Task, some: Sequence[Case], attacked: Attacked) -> int:
+        """Store the rows of some cases under their images; how many (case, view) pairs that were."""
+        cell, worker, pairs = task.cell, self._images.worker, 0
+        for view in task.views:
+            lacking = [n for n, case in enumerate(some) if view in task.wanted[case.case_id]]
+            if not lacking:
+                continue
+            own, picked = [some[n] for n in lacking], attacked.pick(lacking)
+            rows = worker.score(cell, own, picked, quantized=view.quantized)
+            worker.network.require_unchanged()
+            constants = cell_constants(self.subject, cell, self.workspace, quantized=view.quantized)
+            if cell.attack and self.options.pictures and not view.quantized:
+                # Before the rows: what fails here has none, and is said to have failed.
+                keep_telling(worker, self.workspace, view.key, own, picked, rows)
+            append_shard(self.workspace, view.key, self.run, constants, rows)
+            if view is task.views[0]:
+                self.listener.gradients(int(picked.backwards.sum()))
+            self.listener.cases(len(lacking), 0)
+            pairs += len(lacking)
+            for case in own:
+                task.wanted[case.case_id].remove(view)
+        return pairs
 
     @cached_property
     def _images(self) -> ImageStore:

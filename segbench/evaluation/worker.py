@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from segbench.evaluation.request import Options
 
 
+WORTH_STORING = 10.0
+"""Seconds of work."""
+
+
 class Worker:
     """One network on its data.
 
@@ -44,6 +48,7 @@ class Worker:
     ) -> None:
         self.subject, self.fits, self.options, self.busy = subject, fits, options, busy
         self._sizes: dict[tuple[int, ...], int] = {}
+        self._pace = inf  # seconds that a case takes to be scored
         if options.quantize:
             require_levels(probe[0])
         self.network = subject.prepare(probe, options)
@@ -79,6 +84,15 @@ class Worker:
             if row["case_sha256"] in learnt:
                 row["marks"] = f"{row['marks']} {FITTED}".strip()
         return rows
+
+    def worth_scoring(self, cases: Sequence[Case]) -> int:
+        """How many of these, in whole batches, are worth storing once they are scored."""
+        size = self._size(cases)
+        return max(size, int(WORTH_STORING / self._pace) // size * size)
+
+    def scored(self, cases: int, seconds: float) -> None:
+        """Remember how long it takes to score and to store one."""
+        self._pace = max(seconds / cases, 1e-6)
 
     def with_labels(self, cell: Cell, cases: Sequence[Case], attacked: Attacked) -> Attacked:
         """The same with what the network makes of the images, and of the clean ones."""

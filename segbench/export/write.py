@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ from segbench.export.image_files import beyond_rounding, read_change, write_imag
 from segbench.export.own_values import file_values, outside, own_values
 from segbench.export.truth_files import Truth, write_truth
 from segbench.plugins.naming import eps_names, file_name, legal
-from segbench.store.images import Attacked, KeptCell, kept_cases, kept_cells, load_images
+from segbench.store.images import Attacked, KeptCell, kept_cells, load_images
 
 if TYPE_CHECKING:
     from segbench.api import Case, Dataset
@@ -108,11 +108,17 @@ def choose_cells(
 
 
 def export_cell(
-    workspace: Workspace, cell: KeptCell, contents: Contents, out: Path
+    cell: KeptCell, images: Mapping[str, Path], contents: Contents, out: Path
 ) -> Iterator[Written]:
     """Write a cell's images under ``out``, one after another, each read back and measured.
 
     Each is written for every case that holds what it was made of, whatever it was called then.
+
+    Args:
+        cell: whose images they are.
+        images: ``Case.sha256`` -> the file that holds it; see ``latest_cases``.
+        contents: of the data set.
+        out: the folder.
 
     Raises:
         UserError: an image fits no file, or a case is gone, or was edited and not attacked since;
@@ -122,7 +128,7 @@ def export_cell(
     attack = legal(f"{cell.attack}-{_budget(cell)}")[:80]
     folder = out / file_name(cell.model) / f"{attack}-{cell.key[:8]}"
     kept: dict[Path, list[str]] = {}
-    for content, file in kept_cases(workspace, cell.key).items():
+    for content, file in images.items():
         kept.setdefault(file, []).append(content)
     found: set[str] = set()
     others: dict[str, str] = {}  # of cases that were edited since, perhaps attacked again

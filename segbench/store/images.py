@@ -227,6 +227,28 @@ def kept_cells(workspace: Workspace) -> list[KeptCell]:
     return sorted(found, key=lambda c: (c.model, c.dataset, c.attack, c.budget, c.seed, c.key))
 
 
+def latest_cases(workspace: Workspace, cells: Sequence[KeptCell]) -> dict[str, dict[str, Path]]:
+    """Key of each cell -> ``Case.sha256`` of its cases -> the file of their images.
+
+    Of cells that differ in nothing but their keys, such as one before and after its attack was
+    edited, a case is that one's which attacked it last.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    latest: dict[tuple[KeptCell, str], tuple[tuple[int, str], str]] = {}
+    for cell in cells:
+        found[cell.key] = kept_cases(workspace, cell.key)
+        for content, path in found[cell.key].items():
+            of = replace(cell, key=""), content
+            latest[of] = max(latest.get(of, ((-2, ""), "")), (_age(path), cell.key))
+    keys: dict[str, set[str]] = {}
+    for (_, content), (_, key) in latest.items():
+        keys.setdefault(key, set()).add(content)
+    return {
+        key: {content: path for content, path in own.items() if content in keys.get(key, ())}
+        for key, own in found.items()
+    }
+
+
 def _age(path: Path) -> tuple[int, str]:
     """The run it is of; a file of another kind is the oldest."""
     run = path.name.partition("-")[0]

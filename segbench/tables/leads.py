@@ -50,7 +50,7 @@ class Leads:
     def ahead(self, threat: int, model: int, attack: str) -> tuple[float, str, float] | None:
         """The lead of a network under an attack that it has under no other; None of no such lead.
 
-        Two attacks are compared on the networks and cases that met both.
+        Two attacks are compared on the networks and cases that met both, if it leads there.
 
         Returns:
             the lead, the other attack under which most of it is left, and what that is.
@@ -60,9 +60,9 @@ class Leads:
         found = list[tuple[float, str, float]]()
         for other in self._tables(threat):
             own = self._leads(threat, attack, other).get(model)
-            if other != attack and own is not None:
+            if other != attack and own is not None and own >= LEAD:  # else these tell nothing
                 found.append((own, other, self._leads(threat, other, attack)[model]))
-        if not found or any(own < LEAD or 2 * lead >= own for own, _, lead in found):
+        if not found or any(2 * lead >= own for own, _, lead in found):
             return None
         return max(found, key=lambda one: one[2])
 

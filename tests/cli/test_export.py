@@ -10,7 +10,7 @@ from PIL import Image
 
 from segbench.data import open_dataset
 from segbench.export.image_files import read_written
-from segbench.store.images import kept_cases, kept_cells, load_images
+from segbench.store.images import kept_cases, kept_cells, latest_cases, load_images
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
@@ -289,3 +289,18 @@ def test_of_an_image_that_moved_the_truth_is_written_that_it_was_scored_against(
         jaccard = (predicted & truth).sum() / (predicted | truth).sum()
         assert jaccard == pytest.approx(rows.loc[file["case_id"], "jaccard"], abs=0.003)
         assert (truth != data.load(file["case_id"]).labels).mean() > 0.02
+
+
+def test_of_images_that_were_made_twice_the_last_are_written(segbench, workspace, tmp_path) -> None:
+    """As before and after an edit of an attack; here by gradients of another precision."""
+    attack(segbench, workspace, "--limit", "4")
+    attack(segbench, workspace, "--limit", "2", "--precision", "fp32")
+    cells = kept_cells(Workspace(workspace))
+    assert len(cells) == 4
+    result = segbench("export", "--out", tmp_path / "out", "--workspace", workspace)
+    assert result.exit_code == 0, result.output
+    files = pd.read_csv(tmp_path / "out" / "written.csv")
+    assert len(files) == len(files.drop_duplicates(["model", "attack", "budget", "case_id"])) == 8
+    assert "4 kept images are left out" in " ".join(result.stderr.split())
+    sizes = {key: len(own) for key, own in latest_cases(Workspace(workspace), cells).items()}
+    assert sorted(sizes.values()) == [2, 2, 2, 2]

@@ -54,7 +54,8 @@ def scores(root: Path) -> pd.DataFrame:
 @pytest.fixture
 def at_case(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, BaseException], None]:
     """Has the attack on the case at that place raise something, every time that it is begun."""
-    monkeypatch.setattr(sources, "_WORTH_STORING", 0.0)
+    monkeypatch.setattr(sources, "WORTH_STORING", 0.0)
+    monkeypatch.setattr(worker, "WORTH_STORING", 0.0)
     plain, fourth = worker.attack_cases, load_dataset(DATA).entries("test")
 
     def fail(place: int, error: BaseException) -> None:
@@ -106,6 +107,49 @@ def test_a_case_that_fails_has_none_of_those_that_are_stored_computed_again(
     assert begun == [*names[:4], names[3], names[4]]
     rows = scores(tmp_path)
     assert {*rows[rows["attack"] != "clean"]["case_id"]} == {*names} - {names[3]}
+
+
+def test_no_batch_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a batch costs as much as a case, cutting it would make it no earlier."""
+    for module in (sources, worker):
+        monkeypatch.setattr(module, "WORTH_STORING", 0.0)
+    sizes: list[int] = []
+    for name in ("attack_cases", "score_cases"):
+        plain = getattr(worker, name)
+
+        def counted(network: Any, batch: Any, *more: Any, plain: Any = plain) -> Any:
+            sizes.append(len(batch.cases))
+            return plain(network, batch, *more)
+
+        monkeypatch.setattr(worker, name, counted)
+    assert run(tmp_path, replace(OPTIONS, batch_size=2)).computed == 10
+    assert sorted(sizes) == [1] * 4 + [2] * 8
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_is_slow_to_score_is_stored_as_it_is_scored(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its images were kept, all in one file, and its rows are gone."""
+    if kept:
+        run(tmp_path, replace(OPTIONS, save_adversarial=True))
+        for path in Workspace(tmp_path).results.rglob("*.parquet"):
+            path.unlink()
+    fourth = load_dataset(DATA).entries("test")[3].case_id
+    plain = worker.score_cases
+
+    def failing(network: Any, batch: Any, cell: Any, *more: Any) -> Any:
+        if cell.attack and fourth in batch.case_ids:
+            raise KeyboardInterrupt
+        return plain(network, batch, cell, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "WORTH_STORING", 0.0)
+        patched.setattr(worker, "score_cases", failing)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    again = run(tmp_path)
+    assert (again.computed, again.found) == (2, 5 + 3)
 
 
 def test_of_a_piece_whose_worker_died_only_what_is_not_stored_is_computed(tmp_path: Path) -> None:

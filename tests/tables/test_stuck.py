@@ -203,6 +203,24 @@ def test_leads_under_two_attacks_are_of_the_cases_that_met_both(under_fgsm, row,
     assert not any("ahead" in sign for sign in _signs(build_tables(frame(rows))))
 
 
+def test_an_attack_that_met_few_cases_takes_no_sign_from_another(row, frame):
+    """Where a network is ahead under neither of two attacks, they say nothing of each other."""
+    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.60})
+    for one in rows:
+        if one["case_id"] == "a" and one["attack"] == "pgd":
+            one["jaccard"] = 0.2
+    few = [
+        one | {"attack": "ifgsm", "jaccard": 0.2}
+        for one in rows
+        if one["case_id"] == "a" and one["attack"] == "pgd"
+    ]
+    (before,), (after,) = (
+        [sign for sign in _signs(build_tables(frame(some))) if "ahead" in sign]
+        for some in (rows, rows + few)
+    )
+    assert before == after
+
+
 def test_attacks_on_a_part_of_the_image_are_judged_apart(row, frame):
     inside = {"attack_params": '{"where": "inside"}'}
     rows = _curve(row, "pgd", {4: 0.2, 8: 0.1})
