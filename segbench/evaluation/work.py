@@ -203,7 +203,7 @@ class ModelWork:
                 start += len(some)
 
     def _score(self, task: _Task, some: Sequence[Case], attacked: Attacked) -> int:
-        """Store the rows of some cases under their images; how many (case, view) pairs that were."""
+        """Store the rows of some cases under their images; how many (case, view) pairs."""
         cell, worker, pairs = task.cell, self._images.worker, 0
         for view in task.views:
             lacking = [n for n, case in enumerate(some) if view in task.wanted[case.case_id]]

@@ -697,8 +697,10 @@ def test_a_killed_run_leaves_its_record_and_the_next_one_goes_on(
     (record,) = read_runs(Workspace(runs))
     assert record.status == "interrupted"
     assert record.asked[0].model == "net"
+    stored = len(read_rows(Workspace(runs)))
+    assert 0 < stored <= 4
     _, count = run(runs, data)
-    assert count.found == 4
+    assert count.found == stored
     whole = shutil.copytree(runs, tmp_path / "copy")
     assert len(read_rows(Workspace(Path(whole)))) == 8
 
