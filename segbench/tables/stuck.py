@@ -194,7 +194,7 @@ class _Curves:
             yield f"searched={searched:.2g}"
         if self._is_idle[point] and self._is_idle[largest]:
             yield "idle"
-        if found := self._ahead(point):
+        if self._ahead(largest) and (found := self._ahead(point)):
             yield f"alone={found[0]:.2g}"
 
     def budget(self, point: int) -> float:
@@ -241,7 +241,9 @@ class _Curves:
             found |= (signs.blind > BLIND) | (self._is_idle & signs.largest())
             if behind:
                 found |= signs.behind > BEHIND
-        found |= np.array([self._ahead(point) is not None for point in range(len(found))], bool)
+        found[
+            [point for point in np.flatnonzero(signs.largest()).tolist() if self._ahead(point)]
+        ] = True
         return found
 
     @cached_property
@@ -312,8 +314,11 @@ class _Curves:
                 )
 
     def _alone(self, points: Sequence[int], names: Mapping[int, str]) -> Iterator[str]:
-        """Budgets at which its network is far ahead of all others, under this attack alone."""
-        for point in points:
+        """Budgets at which its network is far ahead of all others, under this attack alone.
+
+        Only where the largest one is among them: what falls there was not stuck before.
+        """
+        for point in points if self._ahead(points[-1]) else ():
             found = self._ahead(point)
             if found:
                 own, other, lead = found

@@ -203,6 +203,27 @@ def test_leads_under_two_attacks_are_of_the_cases_that_met_both(under_fgsm, row,
     assert not any("ahead" in sign for sign in _signs(build_tables(frame(rows))))
 
 
+@pytest.mark.parametrize(("at_largest", "marked"), [(0.0, set()), (0.6, {"standard"})])
+def test_what_is_ahead_and_falls_at_the_largest_budget_was_not_stuck(
+    at_largest, marked, row, frame
+):
+    """The other network is the weak one, which an attack that is weaker hid."""
+    levels = {
+        ("a", "standard"): {2: 0.85, 8: at_largest}, ("b", "standard"): {2: 0.0, 8: 0.0},
+        ("a", "pgd"): {2: 0.88, 8: 0.7}, ("b", "pgd"): {2: 0.71, 8: 0.67},
+    }  # fmt: skip
+    rows = [
+        line
+        for (model, attack), scores in levels.items()
+        for line in _curve(row, attack, scores, model=f"{model}@jsrt#0")
+    ]
+    tables = build_tables(frame(rows))
+    assert any("ahead" in sign for sign in _signs(tables)) == bool(marked)
+    ours = tables.cases[tables.cases["model"] == "a@jsrt#0"]
+    assert {*ours.loc[ours["marks"].str.contains("stuck"), "attack"]} >= marked
+    assert marked or not ours["marks"].str.contains("stuck").any()
+
+
 def test_an_attack_that_met_few_cases_takes_no_sign_from_another(row, frame):
     """Where a network is ahead under neither of two attacks, they say nothing of each other."""
     rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.60})
