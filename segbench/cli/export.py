@@ -67,7 +67,7 @@ def command(
     from segbench.export.write import choose_cells, export_cell
     from segbench.plugins.attack import load_attacks
     from segbench.plugins.spec import parse_eps_list
-    from segbench.store.images import kept_cases, latest_cases
+    from segbench.store.images import latest_cases
 
     folder = out or workspace.root / "export"
     say_own_attacks(attack)
@@ -78,7 +78,7 @@ def command(
     contents = {name: Contents(workspace, name, dataset) for name, dataset in data.items()}
     written: list[Written] = []
     refused: list[UserError] = []
-    images = latest_cases(workspace, cells)
+    images, older = latest_cases(workspace, cells)
     for cell in cells:
         try:
             own = export_cell(cell, images[cell.key], contents[cell.dataset], folder)
@@ -88,8 +88,7 @@ def command(
     if refused and not written:
         raise refused[0]
     _list(folder, written)
-    kept = sum(len(kept_cases(workspace, cell.key)) for cell in cells)
-    if older := kept - sum(map(len, images.values())):
+    if older:
         messages.print(
             f"{older} kept images are left out, since the same attack at the same budget made the "
             "same cases' once more, by other code or another precision",
@@ -97,6 +96,18 @@ def command(
         )
     for name, dataset in sorted(data.items()):
         messages.print(f"{name}: {dataset.resize_rule}; files have that size", soft_wrap=True)
+    _say_values(written)
+    if moved := [file for file in written if file.moved]:
+        _say_moved(moved, folder)
+    _show(folder, written)
+    if refused:
+        raise refused[0]
+
+
+def _say_values(written: Sequence[Written]) -> None:
+    """Where the numbers in the files are not those of the kept images."""
+    from segbench.cli.consoles import messages
+
     if outside := sum(file.outside for file in written):
         messages.print(
             f"{outside} values lie outside the intensity windows of their files: their change "
@@ -118,11 +129,6 @@ def command(
             "their sources do not go so far; written.csv names them under beyond",
             soft_wrap=True,
         )
-    if moved := [file for file in written if file.moved]:
-        _say_moved(moved, folder)
-    _show(folder, written)
-    if refused:
-        raise refused[0]
 
 
 def _say_moved(moved: Sequence[Written], folder: Path) -> None:

@@ -227,11 +227,16 @@ def kept_cells(workspace: Workspace) -> list[KeptCell]:
     return sorted(found, key=lambda c: (c.model, c.dataset, c.attack, c.budget, c.seed, c.key))
 
 
-def latest_cases(workspace: Workspace, cells: Sequence[KeptCell]) -> dict[str, dict[str, Path]]:
+def latest_cases(
+    workspace: Workspace, cells: Sequence[KeptCell]
+) -> tuple[dict[str, dict[str, Path]], int]:
     """Key of each cell -> ``Case.sha256`` of its cases -> the file of their images.
 
     Of cells that differ in nothing but their keys, such as one before and after its attack was
     edited, a case is that one's which attacked it last.
+
+    Returns:
+        the files, and how many older images of the same cases there are beside them.
     """
     found: dict[str, dict[str, Path]] = {}
     latest: dict[tuple[KeptCell, str], tuple[tuple[int, str], str]] = {}
@@ -243,10 +248,11 @@ def latest_cases(workspace: Workspace, cells: Sequence[KeptCell]) -> dict[str, d
     keys: dict[str, set[str]] = {}
     for (_, content), (_, key) in latest.items():
         keys.setdefault(key, set()).add(content)
-    return {
+    images = {
         key: {content: path for content, path in own.items() if content in keys.get(key, ())}
         for key, own in found.items()
     }
+    return images, sum(map(len, found.values())) - len(latest)
 
 
 def _age(path: Path) -> tuple[int, str]:
