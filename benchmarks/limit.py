@@ -172,10 +172,10 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     flops = step_flops(network, images, goal)
     seconds = median(timed(step, device, repeats))
     rate = rates(
-        device, torch.bfloat16 if network.gradient.name.startswith("bf16") else torch.float32
+        device, torch.bfloat16 if network.copies.fast.name.startswith("bf16") else torch.float32
     )
     table.add_row(
-        network.gradient.name,
+        network.copies.fast.name,
         str(size),
         # What the first row's run freed serves the second one's, which then seems to need nothing.
         "" if table.row_count else f"{peak / 2**20:.0f} ({peak / kept:.2f})",
@@ -186,7 +186,7 @@ def show(setting: Setting, policy: Policy, batch: int | None, repeats: int, tabl
     )
     shares = where_time_goes(step, device)
     listed = ", ".join(f"{k} {v:.1%}" for k, v in sorted(shares.items(), key=lambda s: -s[1]))
-    console.print(f"{network.gradient.name}: {listed}")
+    console.print(f"{network.copies.fast.name}: {listed}")
 
 
 @click.command(cls=Script, help=__doc__)

@@ -126,9 +126,9 @@ class Examination:
         """Whether a gradient reaches the image at all, be it zero."""
         self.network.meet(self.batches[0].cases)
         leaf = self.batches[0].images[:1].clone().requires_grad_()
-        with torch.enable_grad(), self.network.gradient.autocast():
+        with torch.enable_grad(), self.network.copies.fast.autocast():
             return self.network.canonical(
-                self.network.gradient.module(handed(leaf)), leaf
+                self.network.copies.fast.module(handed(leaf)), leaf
             ).requires_grad
 
     @property
@@ -147,7 +147,7 @@ class Examination:
         network = self.network
         if DIFFERENCES in self.needless:
             return None
-        module = (network.gradient.exact or network.gradient).module
+        module = network.copies.unrecorded.module
         network.meet(self.batches[0].cases)
         return unforetold_share(
             network.exact_logits,

@@ -51,7 +51,7 @@ def diagnose_model(
         cases=len(cases),
         cases_sha256=_contents(subject, cases),
         eps=format_eps(eps),
-        precision=network.gradient.name,
+        precision=network.copies.fast.name,
         device=network.hardware,
         versions={"segbench": __version__, "torch": version("torch")},
         verdict=overall(checks),

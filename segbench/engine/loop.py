@@ -66,8 +66,8 @@ class _Task:
     def run(self) -> Outcome:
         """As fast as may be; cases that low precision misled are attacked anew in fp32."""
         network, trust = self.network, self._trust()
-        network.used.clear()
-        if network.gradient.exact is None or self.attack.needs != "gradients":
+        network.copies.used.clear()
+        if network.copies.fast.exact is None or self.attack.needs != "gradients":
             return self._outcome(trust)
         found = None
         with same_draws(network.device), suppress(AllMisledError):
@@ -76,7 +76,7 @@ class _Task:
             assert found is not None
             return found
         places = sorted(trust.misled)
-        with network.in_fp32():
+        with network.copies.in_fp32():
             some = self if len(places) == len(self.images) else self._of(places)
             again = some._outcome(some._trust())
         again = dataclasses.replace(again, checks=[trust.misled[place] for place in places])

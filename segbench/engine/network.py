@@ -1,4 +1,4 @@
-"""A network as the engine asks it: the original for decisions, a copy of it for gradients."""
+"""A network as the engine asks it: the original for decisions, copies of it for gradients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -17,16 +16,16 @@ from segbench.api.marks import HIDDEN_ROUTES, UNPOOLING, UNREPEATABLE
 from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
 from segbench.engine.behaviour import marks_of, paired
+from segbench.engine.copies import Copies
 from segbench.engine.differences import UNFORETOLD, unforetold_share
-from segbench.engine.features import find_layer, plain
-from segbench.engine.fidelity import Fidelity, compare_gradients, loss_key, repeats
+from segbench.engine.features import find_layer
+from segbench.engine.fidelity import Fidelity, compare_gradients, repeats
 from segbench.engine.front import (
     StraightThrough,
     declared_samples,
     has_stand_in,
     with_stand_ins,
 )
-from segbench.engine.graphs import Graphed
 from segbench.engine.handed import handed, laid_out
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
@@ -49,10 +48,11 @@ _DRIFT = 1e-4  # of the largest logit: rounding of kernels that are not determin
 
 @dataclass(eq=False)
 class Network(Answers):
-    """A frozen network in evaluation mode: the original for decisions, a copy for gradients.
+    """A frozen network in evaluation mode: the original for decisions, copies for gradients.
 
     Attributes:
         module: the original; every label, decision and score comes from it, in fp32.
+        copies: what gradients come from, once it is prepared.
         samples: draws that a gradient is the mean of; more than 1 only where declared.
         marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
             ``batch-dependent``, ``probabilities``, ``hidden-routes``), and what they were attacked
@@ -62,25 +62,18 @@ class Network(Answers):
         largest_batch: cases that fit in memory at once, None until a batch did not.
         alone: how cases are computed where none shares a batch, on a CPU; None elsewhere, before it
             is prepared, and of a network that is asked about one case at a time anyway.
-        used: the copies that gradients came from since this was last cleared, by name, each with
-            how its gradients compare, on the probe, with those that it stands for.
         fidelities: how they compare on a case, by the loss, its content and where it may change.
     """
 
     device: torch.device
     precision: Precision
-    gradient: GradientCopy = field(init=False)
+    copies: Copies = field(init=False)
     samples: int = field(init=False)
     marks: tuple[str, ...] = ()
     unseen: float | None = None
     largest_batch: int | None = None
     alone: Alone | None = None
-    used: dict[str, str] = field(default_factory=dict)
     fidelities: dict[str, dict[str, Fidelity]] = field(default_factory=dict, repr=False)
-    _copies: dict[str, tuple[GradientCopy, Fidelity | None]] = field(
-        default_factory=dict, repr=False
-    )
-    _only_exact: bool = field(default=False, repr=False)
     _saved: dict[torch.Size, int] = field(default_factory=dict, repr=False)
     _met: Case | None = field(default=None, repr=False)
     _first: Case | None = field(default=None, repr=False)
@@ -141,16 +134,16 @@ class Network(Answers):
                 f"model {self.name} does not fit in memory, not even with one image of shape "
                 f"{tuple(probe.shape[1:])}"
             ) from error
-        self.gradient = copy
         front = ("bpda",) if has_stand_in(self.module) else ()
         self.marks = (*self.marks, *front, *routes, *behaviour)
         self._probe, self._logits, self._begun = probe, logits, self._parameters()
         self._truth = (self.as_labels(logits) if truth is None else truth)[:1]
-        self._copies.clear()
         self.fidelities.clear()
-        vars(self).pop("_exact", None)
         self._first = self._met
-        self.gradient = self._recorded(copy)
+        # Not recorded: a stand-in, which may be the host's, and tiles, of which a graph would hold
+        # the memory of all.
+        recordable = not (self.one_by_one or "bpda" in self.marks or is_tiled(self.module))
+        self.copies = Copies(copy, self.device, recordable, self._compared)
         if self.device.type == "cuda" and not self._repeats():
             self.marks = (*self.marks, UNREPEATABLE)
         if self.device.type == "cpu" and not self.one_by_one:
@@ -187,45 +180,9 @@ class Network(Answers):
         if not self.is_steady:
             return True
         try:
-            return repeats(self.gradient, self._probe[:1], self.canonical)
+            return repeats(self.copies.fast, self._probe[:1], self.canonical)
         except (RuntimeError, MemoryError):
             return True  # it has no gradient, or no memory for it: an attack that needs it says so
-
-    def copy_for(self, loss: Loss, goal: Goal) -> GradientCopy:
-        """The copy to take a loss's gradients of: the fast one only where it has them.
-
-        It is compared, once for each loss, with the fp32 one that it stands for, on the first of
-        the probe images, with that loss.
-        """
-        if self._only_exact:
-            self.used[self._exact.name] = ""
-            return self._exact
-        key = loss_key(loss)
-        if key not in self._copies:
-            self._copies[key] = self._compared(loss, goal)
-        copy, fidelity = self._copies[key]
-        self.used[copy.name] = "" if fidelity is None else str(fidelity)
-        return copy
-
-    @contextmanager
-    def in_fp32(self) -> Iterator[None]:
-        """Within it gradients are the fp32 copy's, whatever the loss."""
-        before, self._only_exact = self._only_exact, True
-        try:
-            yield
-        finally:
-            self._only_exact = before
-
-    @cached_property
-    def _exact(self) -> GradientCopy:
-        """The fp32 copy, as its device runs it fastest."""
-        exact = self.gradient.exact
-        return self.gradient if exact is None else self._recorded(exact)
-
-    @property
-    def reference(self) -> GradientCopy:
-        """The fp32 copy to be asked now and then: without a recording, which holds its memory."""
-        return self._exact if self.device.type == "cpu" else self.gradient.exact or self.gradient
 
     @property
     def is_steady(self) -> bool:
@@ -237,37 +194,17 @@ class Network(Answers):
         """Whether it answers alike where it draws alike: all that it draws is declared."""
         return _UNSTEADY.isdisjoint(self.marks)
 
-    def watchable(self) -> GradientCopy:
-        """The fp32 copy whose layers can be looked into."""
-        exact = self.gradient.exact or self.gradient
-        self.used[exact.name] = ""
-        return replace(exact, module=plain(exact.module))
-
     def layer_named(self, layer: str) -> str:
         """The full name of a layer of that copy; see ``features.find_layer``."""
-        return find_layer(self.watchable().module, layer, self._probe[:1], self.name)
+        return find_layer(self.copies.watchable().module, layer, self._probe[:1], self.name)
 
-    def _compared(self, loss: Loss, goal: Goal) -> tuple[GradientCopy, Fidelity | None]:
-        exact = self.gradient.exact
-        if exact is None:
-            return self.gradient, None
-        image = self._probe[:1]
+    def _compared(
+        self, copy: GradientCopy, exact: GradientCopy, loss: Loss, goal: Goal
+    ) -> Fidelity:
+        """How a copy's gradients compare with those of another on the first of the probe images."""
         aim = away(replace(goal, truth=self._truth), self._logits[:1])
         with self._meeting_first():
-            fidelity = compare_gradients(self.gradient, exact, image, self.canonical, loss, aim)
-        if fidelity.faithful:
-            return self.gradient, fidelity
-        return self._exact, fidelity
-
-    def _recorded(self, copy: GradientCopy) -> GradientCopy:
-        """A copy as its device runs it fastest."""
-        if self.device.type == "cpu":
-            return replace(copy, module=PerThread(copy.module))
-        if self.device.type != "cuda" or self.one_by_one or "bpda" in self.marks:
-            return copy  # a stand-in may be the host's
-        if is_tiled(self.module):
-            return copy  # a graph of all tiles would hold the memory of all
-        return replace(copy, module=Graphed(copy.module))
+            return compare_gradients(copy, exact, self._probe[:1], self.canonical, loss, aim)
 
     def _first_answer(self, probe: Tensor) -> tuple[Tensor, Tensor]:
         """The probe images and their logits; the first alone where no two fit in memory."""
@@ -307,7 +244,7 @@ class Network(Answers):
         shape = image.shape[1:]
         if shape not in self._saved:
             try:
-                self._saved[shape] = self.gradient.saved_bytes(image)
+                self._saved[shape] = self.copies.fast.saved_bytes(image)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -44,7 +44,7 @@ class NetworkObjective:
         self.forwards += len(images) * self.network.samples
         self.backwards += len(images) * self.network.samples
         return self.answer(
-            None if goal.layer else self.network.copy_for(loss, goal), images, loss, goal
+            None if goal.layer else self.network.copies.of(loss, goal), images, loss, goal
         )
 
     def answer(self, copy: GradientCopy | None, images: Tensor, loss: Loss, goal: Goal) -> Feedback:
@@ -134,7 +134,7 @@ class NetworkObjective:
 
     def _watched(self, images: Tensor, layer: str) -> tuple[Any, Tensor]:
         """The answer to images, with gradient, and what the layer made of them on the way."""
-        copy = self.network.watchable()
+        copy = self.network.copies.watchable()
         with torch.enable_grad(), copy.autocast(), watched(copy.module, layer) as seen:
             answer = copy.module(handed(images))
         return answer, only(seen, layer, self.network.name, images)

@@ -80,8 +80,8 @@ class Trust:
         Raises:
             AllMisledError: none of the batch is to be followed.
         """
-        copy = self.network.watchable() if goal.layer else self.network.copy_for(loss, goal)
-        said = self.network.used[copy.name]
+        copy = self.network.copies.watchable() if goal.layer else self.network.copies.of(loss, goal)
+        said = self.network.copies.used[copy.name]
         checks: Mapping[int, Fidelity] = {}
         if copy.exact is not None and self.network.repeats_draws:
             checks = self._on_clean_images(places, loss, goal)
@@ -145,10 +145,10 @@ class Trust:
         if not self.misled:
             return feedback
         for place in self.misled:
-            self._names[place] = {self.network.reference.name}
+            self._names[place] = {self.network.copies.reference.name}
         places = torch.tensor(sorted(self.misled), device=images.device)
         exact = self._objective.answer(
-            self.network.reference, images[places], loss, select_goal(goal, places)
+            self.network.copies.reference, images[places], loss, select_goal(goal, places)
         )
         return Feedback(
             feedback.loss.index_copy(0, places, exact.loss),
@@ -158,7 +158,7 @@ class Trust:
 
     def is_low(self, loss: Loss, goal: Goal) -> bool:
         """Whether answers with that loss are of low precision."""
-        return not goal.layer and self.network.copy_for(loss, goal).exact is not None
+        return not goal.layer and self.network.copies.of(loss, goal).exact is not None
 
     def doubt(self, faults: Tensor) -> None:
         """Leave to fp32 the cases (B,) whose answers in low precision were not finite."""
@@ -228,7 +228,7 @@ class Trust:
 
         ``seed`` is that of what a network draws meanwhile; None to go on where it is.
         """
-        copy = self.network.gradient if low else self.network.reference
+        copy = self.network.copies.fast if low else self.network.copies.reference
         with same_draws(self.network.device):
             if seed is not None:
                 torch.manual_seed(seed)

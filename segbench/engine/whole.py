@@ -73,7 +73,7 @@ class CaseObjective(NetworkObjective):
         """
         places, seen = self._index.tolist(), self._seen(images)
         one_each = len(images) == len(places)  # else nobody knows which is whose
-        with nullcontext() if one_each else self.network.in_fp32():
+        with nullcontext() if one_each else self.network.copies.in_fp32():
             self.trust.note(places, loss, goal)
             feedback = within(super().value_and_grad(seen, loss, goal), self.region)
         if one_each:

@@ -301,7 +301,7 @@ def _precisions(network: Network, cell: Cell, outcome: Outcome) -> tuple[str, ..
     cases = len(outcome.images)
     if cell.attack is None or cell.attack.attack.needs != "gradients":
         return ("fp32",) * cases
-    return tuple(name or network.gradient.name for name in outcome.precisions or [""] * cases)
+    return tuple(name or network.copies.fast.name for name in outcome.precisions or [""] * cases)
 
 
 def refuse_nan(logits: Tensor, network: Network, batch: Batch) -> None:

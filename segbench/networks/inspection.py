@@ -57,7 +57,7 @@ def inspect_network(
     if stride or not model.shown:
         padding = f"images are padded to multiples of {stride}" if stride else "unknown"
         yield "stride", padding
-    yield "batch norm", _batch_norms(module, network.gradient.name)
+    yield "batch norm", _batch_norms(module, network.copies.fast.name)
     yield "gradients", _gradients(network, images[: network.largest_batch])
     yield "marks", ", ".join(network.marks) or "none"
     for sentence in (*model.said, *(adapted.said if adapted else ())):
@@ -143,12 +143,12 @@ def _gradients(network: Network, images: Tensor) -> str:
 
 def _precision(network: Network, model: LoadedModel, image: Tensor) -> str:
     """Whether gradients in bf16 would be fp32's, by cross-entropy."""
-    if network.gradient.exact is None:
+    if network.copies.fast.exact is None:
         return "fp32 alone" if model.exact else "fp32 alone: it does not answer in bf16"
     truth = network.as_labels(network.exact_logits(image))
-    copy = network.copy_for(_cross_entropy, Goal(truth, truth))
-    verdict = "would serve" if copy is network.gradient else "would NOT serve, so fp32 does"
-    return f"gradients in bf16 {verdict}: {network.used[copy.name]}"
+    copy = network.copies.of(_cross_entropy, Goal(truth, truth))
+    verdict = "would serve" if copy is network.copies.fast else "would NOT serve, so fp32 does"
+    return f"gradients in bf16 {verdict}: {network.copies.used[copy.name]}"
 
 
 def _cross_entropy(logits: Tensor, goal: Goal) -> Tensor:

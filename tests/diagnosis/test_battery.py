@@ -284,8 +284,8 @@ def test_a_gradient_that_is_zero_in_bf16_alone_hides_nothing(examine: Any) -> No
     fast, exact = examine(Flat(), "bf16"), examine(Flat())
     attack = load_attack("pgd:steps=8").attack
     np.testing.assert_allclose(fast.attacked(attack, EPS), exact.attacked(attack, EPS), atol=0.02)
-    assert {"fp32"} == {name.partition(" ")[0] for name in fast.network.used}
-    assert "lost" in str(fast.network.used)
+    assert {"fp32"} == {name.partition(" ")[0] for name in fast.network.copies.used}
+    assert "lost" in str(fast.network.copies.used)
     zero = "exactly zero gradients"
     assert verdicts(fast, until=[zero])[zero] == verdicts(exact, until=[zero])[zero]
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import Curved
 
-from segbench.api import Budget, Goal
-from segbench.engine.fidelity import compare, loss_key
+from segbench.api import Budget, Goal, Loss
+from segbench.engine.fidelity import Fidelity, compare, loss_key
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
 from segbench.engine.objective import NetworkObjective
 from segbench.engine.precision import Precision
+from segbench.engine.prepare import GradientCopy
 from segbench.plugins.attack import load_attack
 
 BF16, FP32 = Precision("bf16", "asked for"), Precision("fp32", "asked for")
@@ -53,19 +54,19 @@ def attacked(network: Network, truth: Tensor, spec: str) -> Tensor:
 @pytest.mark.parametrize("spec", ["pgd:steps=4", "segpgd:steps=4", "standard"])
 def test_a_network_whose_bf16_gradient_vanishes_gets_its_fp32_scores(spec: str) -> None:
     (low, truth), (exact, _) = prepared(Saturated(), BF16), prepared(Saturated(), FP32)
-    assert low.gradient.name == "bf16"
+    assert low.copies.fast.name == "bf16"
     found = attacked(low, truth, spec)
-    assert set(low.used) == {"fp32"}
+    assert set(low.copies.used) == {"fp32"}
     assert torch.equal(found, attacked(exact, truth, spec))
 
 
 def test_an_honest_network_keeps_its_bf16_and_says_how_good_it_is() -> None:
     network, truth = prepared(Curved(), BF16)
     attacked(network, truth, "pgd:steps=3")
-    ((name, check),) = network.used.items()
+    ((name, check),) = network.copies.used.items()
     assert name == "bf16"
     assert check == "cosine 1.000, signs 99.6%, lost 0.0%"
-    assert prepared(Curved(), FP32)[0].gradient.exact is None
+    assert prepared(Curved(), FP32)[0].copies.fast.exact is None
 
 
 def test_the_comparison_is_made_once_for_each_loss() -> None:
@@ -79,8 +80,13 @@ def test_the_comparison_is_made_once_for_each_loss() -> None:
         return F.cross_entropy(logits, goal.labels, reduction="none").flatten(1).sum(1)
 
     asked = []
-    original = network._compared
-    network._compared = lambda loss, goal: asked.append(loss) or original(loss, goal)  # type: ignore
+    copies, original = network.copies, network.copies.compare
+
+    def noted(copy: GradientCopy, exact: GradientCopy, loss: Loss, goal: Goal) -> Fidelity:
+        asked.append(loss)
+        return original(copy, exact, loss, goal)
+
+    copies.compare = noted
     for loss in (first, cross, first):
         objective.value_and_grad(IMAGES, loss, goal)
     assert asked == [first, cross]

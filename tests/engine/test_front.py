@@ -114,7 +114,7 @@ def test_decisions_and_scores_see_the_front_itself(prepared: Any) -> None:
     off = images + 0.05
     expected = network.canonical(module(off), off)
     assert torch.equal(NetworkObjective(network).scores(off), expected)
-    assert torch.equal(network.gradient.module(off), module(off))
+    assert torch.equal(network.copies.fast.module(off), module(off))
 
 
 class Blur(nn.Module):
@@ -141,7 +141,7 @@ def test_a_front_stays_fp32_and_whole_in_every_gradient_copy(precision: str, pre
     body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     defended = prepared(nn.Sequential(Blur(), body), images, precision=precision)
     bare = prepared(nn.Sequential(Blur().blur, body), images)
-    assert defended.gradient.name == f"{precision} folded"
+    assert defended.copies.fast.name == f"{precision} folded"
     goal = Goal(truth, truth)
 
     def loss(logits: Tensor, goal: Goal) -> Tensor:
@@ -152,10 +152,10 @@ def test_a_front_stays_fp32_and_whole_in_every_gradient_copy(precision: str, pre
     )
     torch.testing.assert_close(ours, wanted, atol=0.02 * float(wanted.abs().max()), rtol=0)
     seen: list[Tensor] = []
-    front = next(m for m in defended.gradient.module.modules() if isinstance(m, Blur))
+    front = next(m for m in defended.copies.fast.module.modules() if isinstance(m, Blur))
     front.register_forward_hook(lambda _m, _i, output: seen.append(output))
-    with defended.gradient.autocast():
-        defended.gradient.module(images)
+    with defended.copies.fast.autocast():
+        defended.copies.fast.module(images)
     assert torch.equal(seen[0], Blur()(images))
 
 

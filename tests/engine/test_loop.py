@@ -89,8 +89,8 @@ def test_restarts_are_chosen_by_the_original_and_not_by_the_copy(
     images, truth = textured(6)
     honest = prepared(Blobs(), images)
     lying = prepared(Blobs(), images)
-    copy = lying.gradient
-    lying.gradient = GradientCopy(Lying(copy.module), copy.name, copy.autocast)
+    copy = lying.copies.fast
+    lying.copies.fast = GradientCopy(Lying(copy.module), copy.name, copy.autocast)
     # Saturated by 1000, its loss has no gradient at background: it attacks otherwise and worse,
     # but no case may stop at its start.
     outcome = run(lying, PGD(steps=3), images, truth)
@@ -165,7 +165,7 @@ def test_a_case_that_does_not_fit_alone_is_the_machines_failure(
 ) -> None:
     images, truth = textured(3)
     network = prepared(Small(), images)
-    network.module.largest = network.gradient.module.largest = 0
+    network.module.largest = network.copies.fast.module.largest = 0
     with pytest.raises(MachineError, match="does not fit in memory"):
         run(network, PGD(steps=1), images, truth)
 
@@ -179,7 +179,7 @@ def test_another_error_of_the_network_is_not_taken_for_memory(
     def fail(*_: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    network.gradient.module.register_forward_pre_hook(fail)
+    network.copies.fast.module.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         run(network, PGD(steps=1), images, truth)
 
@@ -188,13 +188,13 @@ def test_every_question_is_counted(sharing: Any, run: Any, textured: Any) -> Non
     """One gradient is a forward and a backward; a prediction or a restart's score is a forward."""
     images, truth = textured(3)
     network, asked = sharing(Blobs(), images), {"exact": 0, "gradient": 0}
-    network.gradient = replace(network.gradient, module=Blobs().eval())
+    network.copies.fast = replace(network.copies.fast, module=Blobs().eval())
 
     def counting(name: str) -> Any:
         return lambda _m, inputs: asked.update({name: asked[name] + len(inputs[0])})
 
     network.module.register_forward_pre_hook(counting("exact"))
-    network.gradient.module.register_forward_pre_hook(counting("gradient"))
+    network.copies.fast.module.register_forward_pre_hook(counting("gradient"))
     attack = load_attack("pgd:steps=6,restarts=3,labels=prediction").attack
     outcome = run(network, attack, images, truth, eps=load_eps("36/255"))
     assert sum(outcome.backwards) == asked["gradient"]

@@ -118,7 +118,7 @@ def test_fp32_gradients_are_the_originals(name: str, prepared: Any, textured: An
     make, folds = NETWORKS[name]
     original = worn(make())
     network = prepared(original, images)
-    assert network.gradient.name == ("fp32 folded" if folds else "fp32")
+    assert network.copies.fast.name == ("fp32 folded" if folds else "fp32")
     goal = Goal(truth, truth)
     feedback = NetworkObjective(network).value_and_grad(images, cross_entropy, goal)
 
@@ -152,7 +152,7 @@ def test_bf16_gradients_point_where_fp32_ones_do(name: str, prepared: Any, textu
     goal, gradients = Goal(truth, truth), []
     for precision in ("fp32", "bf16"):
         network = prepared(worn(NETWORKS[name][0]()), images, precision=precision)
-        assert network.gradient.name.startswith(precision)
+        assert network.copies.fast.name.startswith(precision)
         feedback = NetworkObjective(network).value_and_grad(images, cross_entropy, goal)
         assert feedback.gradient.dtype == feedback.loss.dtype == torch.float32
         gradients.append(feedback.gradient.flatten(1))
@@ -190,7 +190,7 @@ def test_every_layer_that_the_image_enters_stays_in_fp32(prepared: Any, textured
     network = prepared(Residual(), images, precision="bf16")
     fp32, bf16 = torch.float32, torch.bfloat16
     expected = {"4x1x3": fp32, "4x1x1": fp32, "4x4x3": bf16, "2x4x1": bf16}
-    assert precisions(network.gradient.module, images) == expected
+    assert precisions(network.copies.fast.module, images) == expected
 
 
 class SharedEntrance(nn.Module):
@@ -221,11 +221,11 @@ def test_half_a_gray_level_reaches_the_first_activation_of_a_bright_pixel(
         parameter.data = parameter.data.abs() + 0.1
     network = prepared(module, images, precision="bf16")
     inside: list[Tensor] = []
-    first = next(m for m in network.gradient.module.modules() if isinstance(m, nn.Conv2d))
+    first = next(m for m in network.copies.fast.module.modules() if isinstance(m, nn.Conv2d))
     first.register_forward_hook(lambda _m, _i, out: inside.append(out))
-    with torch.no_grad(), network.gradient.autocast():
+    with torch.no_grad(), network.copies.fast.autocast():
         for some in (images, nudged):
-            network.gradient.module(some)
+            network.copies.fast.module(some)
     assert (inside[-1] > inside[0]).all()
     assert inside[0].dtype == torch.float32
 
@@ -249,7 +249,7 @@ def test_a_network_that_insists_on_fp32_gets_it(prepared: Any, run: Any, texture
 
     images, truth = textured()
     network = prepared(InsistsOnFp32(), images, precision="bf16")
-    assert network.gradient.name == "fp32"
+    assert network.copies.fast.name == "fp32"
     found = run(network, load_attack("fgsm").attack, images, truth).images
     assert not torch.equal(found, images)
 

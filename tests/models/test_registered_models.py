@@ -260,7 +260,7 @@ def test_an_accelerator_answers_as_the_cpu_does(
     objective, goal = NetworkObjective(network), Goal(*[(exact.argmax(1)).to(device)] * 2)
     first, again = (objective.value_and_grad(there, cross_entropy, goal) for _ in range(2))
     assert network.marks or torch.equal(first.gradient, again.gradient)
-    module = network.copy_for(cross_entropy, goal).module
+    module = network.copies.of(cross_entropy, goal).module
     if isinstance(module, Graphed):
         assert None not in module._recorded.values(), "it could not be recorded"
 
