@@ -71,7 +71,7 @@ class _Held(TorchFunctionMode):
         if self.pauses or not any(map(self._follows, tensors)):
             return func(*given[0], **given[1])
         name, recording = getattr(func, "__name__", ""), torch.is_grad_enabled()
-        if recording:
+        if recording and self._decided:
             written = args[0] if args and _writes(name) else None
             given = tree_map(
                 lambda leaf: self._rewritten(leaf) if leaf is written else self._holding(leaf),
@@ -80,7 +80,7 @@ class _Held(TorchFunctionMode):
         result = func(*given[0], **given[1])
         if recording and name in _LEAVE:
             return self._noted(result, lambda: result)
-        for leaf in tree_leaves(result):
+        for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor) and not leaf.requires_grad:
                 self._decided[leaf] = True
         return result

@@ -11,7 +11,9 @@ answer stays what it is, and so does the gradient by the value itself.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -103,6 +105,11 @@ class _Unpoolings(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to hide it from a compiler torch imports that, for a second of every process."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += func.overloadpacket in _OPERATORS
         return func(*args, **(kwargs or {}))
@@ -126,12 +133,20 @@ def count_unpoolings(network: nn.Module, probe: Tensor) -> tuple[int, int]:
     layers = [layer for layer in network.modules() if isinstance(layer, Unpooling)]
     hooks = [layer.register_forward_hook(note) for layer in layers]
     try:
-        with torch.no_grad(), _Unpoolings() as all_of_them:
+        with torch.no_grad(), _uncompiled(), _Unpoolings() as all_of_them:
             network(handed(probe))
     finally:
         for hook in hooks:
             hook.remove()
     return known, all_of_them.count - known
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Whatever is compiled runs as it was written, lest what counts be compiled into it."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled without it
+        return nullcontext()
+    uncompiled: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return uncompiled
 
 
 def _is_plain(layer: nn.Module) -> bool:

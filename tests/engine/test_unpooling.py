@@ -137,6 +137,13 @@ def test_unpooling_that_no_layer_shows_is_marked(prepared: Any) -> None:
         assert prepared(module, images, 2).marks == ("hidden-routes",)
 
 
+def test_a_compiled_network_is_counted_as_it_was_written(prepared: Any) -> None:
+    images = random_images(2, side=8)
+    for module, marks in ((Function(), ("hidden-routes",)), (nn.Conv2d(1, 2, 1), ())):
+        compiled = torch.compile(module.eval(), backend="eager", fullgraph=True)
+        assert prepared(compiled, images, 2).marks == marks
+
+
 @pytest.mark.parametrize(
     "options", [{"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"dilation": 2}]
 )
