@@ -62,32 +62,57 @@ def stranger(tmp_path: Path) -> dict[str, str]:
     }
 
 
+# One process for all command lines: each would import torch anew.
+LINES = """
+import json, sys
+from click.testing import CliRunner
+from segbench.cli import main
+
+done = [CliRunner().invoke(main, line) for line in json.load(sys.stdin)]
+json.dump([(one.exit_code, one.stdout, one.stderr) for one in done], sys.stdout)
+"""
+
+
 def test_what_the_pages_show_is_a_package_on_equal_terms(
     stranger: dict[str, str], tmp_path: Path
 ) -> None:
-    def segbench(*args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "segbench", *args]
-        return subprocess.run(command, env=stranger, capture_output=True, text=True)
-
-    done = segbench("train", "plain:width=4", "--dataset", "discs", "--epochs", "1")
-    assert done.returncode == 0, done.stderr
-    done = segbench("attack", "-a", "my-mifgsm:decay=0.5", "--eps", "4/255", "--limit", "4")
-    assert done.returncode == 0, done.stderr
-    cells = json.loads(segbench("list", "cells", "--json").stdout)["cells"]
+    own = {
+        "train": "train plain:width=4 --dataset discs --epochs 1",
+        "attack": "attack -a my-mifgsm:decay=0.5 --eps 4/255 --limit 4",
+        "cells": "list cells --json",
+        "report": "report -f poster",
+        "broken": "attack -a broken --eps 4/255",
+        "doctor": "doctor",
+        "list": "list",
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", LINES],
+        input=json.dumps([line.split() for line in own.values()]),
+        env=stranger,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    told = dict(zip(own, json.loads(process.stdout), strict=True))
+    for name in ("train", "attack", "cells", "report"):
+        assert told[name][0] == 0, told[name]
+    cells = json.loads(told["cells"][1])["cells"]
     assert {cell["attack"] for cell in cells} == {"clean", "my-mifgsm:decay=0.5"}
     assert cells[0]["model"] == "plain-width=4@discs#0"
-    done = segbench("report", "-f", "poster")
-    assert done.returncode == 0, done.stderr
     assert "plain-width=4" in (tmp_path / "runs" / "reports" / "summary.html").read_text()
-    broken = segbench("attack", "-a", "broken", "--eps", "4/255")
-    assert broken.returncode == 3
-    assert "the attack 'broken' of my-plugins does not import" in broken.stderr
-    crash = segbench("attack", "-a", "crash", "--eps", "4/255", "--limit", "4")
+    assert told["broken"][0] == 3
+    assert "the attack 'broken' of my-plugins does not import" in told["broken"][2]
+    for name in ("doctor", "list"):
+        assert told[name][0] == 3
+        assert "my_plugins.missing" in "".join(told[name][1].split())
+    line = ["attack", "-a", "crash", "--eps", "4/255", "--limit", "4"]
+    crash = subprocess.run(
+        [sys.executable, "-m", "segbench", *line],
+        env=stranger,
+        capture_output=True,
+        text=True,
+    )
     assert crash.returncode == 3
     assert "attack crash of my-plugins failed on " in " ".join(crash.stderr.split())
     assert "KeyError: 'oh no'" in " ".join(crash.stderr.split())
     assert "Traceback" not in crash.stderr
-    for command in ("doctor", "list"):
-        told = segbench(command)
-        assert told.returncode == 3
-        assert "my_plugins.missing" in "".join(told.stdout.split())
