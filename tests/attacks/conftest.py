@@ -117,10 +117,12 @@ def at_most(attack: NamedAttack, steps: int) -> NamedAttack:
     return load_attack(str(spec.Spec(given.name, {**given.params, **less})))
 
 
-@pytest.fixture
-def brief_suites(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def brief_suites() -> Iterator[None]:
     """The standard attack in few steps; all that it does it does there too."""
-    shorten_suites(monkeypatch)
+    with pytest.MonkeyPatch.context() as patched:
+        shorten_suites(patched)
+        yield
 
 
 def whole_band(attack: NamedAttack) -> NamedAttack:
@@ -159,7 +161,7 @@ def _as_long(attack: NamedAttack) -> Any:
     return pytest.param(attack, marks=pytest.mark.slow) if slow else attack
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prepared() -> Callable[..., Network]:
     """A module as the engine sees it, in fp32."""
 
@@ -171,7 +173,7 @@ def prepared() -> Callable[..., Network]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Callable[..., Outcome]:
     """Run an attack on a batch of cases named a, b, c ..., away from the given labels."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +24,20 @@ pytestmark = pytest.mark.usefixtures("brief_suites")
 
 IGNORE = 255
 LED_BY_SCORE = ("apgd", "sea", "standard", "rse")
+
+
+@pytest.fixture(scope="module")
+def prepared(prepared: Any) -> Callable[..., Network]:
+    """A network by its class and what that takes, made ready once for all attacks on it."""
+    made: dict[Any, Network] = {}
+
+    def make(kind: Any, images: Tensor, classes: int = 2, *given: int) -> Network:
+        key = (kind, given, classes, images.shape[1:], images[:2].numpy().tobytes())
+        if key not in made:
+            made[key] = prepared(kind(*given), images, classes)
+        return made[key]
+
+    return make
 
 
 def scene(*shape: int, classes: int = 2) -> tuple[Tensor, Tensor]:
@@ -121,7 +136,7 @@ def test_the_result_lies_in_ball_and_box_and_raises_the_loss(
 ) -> None:
     shape, classes = SCENES[name]
     images, truth = scene(*shape, classes=classes)
-    network = prepared(Curved(shape[1], classes, len(shape) - 2), images, classes)
+    network = prepared(Curved, images, classes, shape[1], classes, len(shape) - 2)
     if refuses(attack, shape):
         with pytest.raises(UserError, match=f"{attack.plugin.name} is for"):
             run(network, attack, images, truth)
@@ -139,7 +154,7 @@ def test_whatever_is_ascended_the_result_lies_in_ball_and_box(
 ) -> None:
     shape, classes = SCENES[name]
     images, truth = scene(*shape, classes=classes)
-    network = prepared(Curved(shape[1], classes, len(shape) - 2), images, classes)
+    network = prepared(Curved, images, classes, shape[1], classes, len(shape) - 2)
     led = {"target": (truth + 1) % classes, "targeted": True} if goal == "target" else {}
     found = run(network, other_aim, images, truth, **led).images
     assert_in_ball_and_box(other_aim, found, images, 8 / 255)
@@ -152,7 +167,7 @@ def test_no_loss_breaks_on_constant_images_and_empty_or_full_masks(
 ) -> None:
     images, truth = scene(2, 1, 8, 8)
     images = images if gray is None else torch.full_like(images, gray)
-    found = run(prepared(Curved(), images), other_aim, images, torch.full_like(truth, mask)).images
+    found = run(prepared(Curved, images), other_aim, images, torch.full_like(truth, mask)).images
     assert_in_ball_and_box(other_aim, found, images, 8 / 255)
 
 
@@ -162,7 +177,7 @@ def test_constant_images_and_empty_or_full_masks_are_attacked_like_any(
 ) -> None:
     images, truth = scene(2, 1, 8, 8)
     images = images if gray is None else torch.full_like(images, gray)
-    network = prepared(Curved(), images)
+    network = prepared(Curved, images)
     truth = torch.full_like(truth, mask)
     found = run(network, attack, images, truth).images
     assert_in_ball_and_box(attack, found, images, 8 / 255)
@@ -175,7 +190,7 @@ def test_constant_images_and_empty_or_full_masks_are_attacked_like_any(
 
 def test_inputs_are_left_untouched(any_attack: NamedAttack, prepared: Any, run: Any) -> None:
     images, truth = scene(2, 1, 8, 8)
-    network = prepared(Curved(), images)
+    network = prepared(Curved, images)
     before = {name: value.clone() for name, value in network.module.state_dict().items()}
     copies = images.clone(), truth.clone()
     run(network, any_attack, images, truth)
@@ -190,7 +205,7 @@ def test_a_budget_of_zero_is_the_identity(any_attack: NamedAttack, prepared: Any
         return  # it has none
     images, truth = scene(2, 1, 8, 8)
     images[0, 0, 0, :4] = torch.tensor([0.0, 1.0, 2.0**-149, 1 - 2.0**-24])
-    found = run(prepared(Curved(), images), any_attack, images, truth, eps="0").images
+    found = run(prepared(Curved, images), any_attack, images, truth, eps="0").images
     assert torch.equal(found, images)
 
 
@@ -198,7 +213,7 @@ def test_the_global_random_state_changes_nothing(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
     images, truth = scene(2, 1, 8, 8)
-    network = prepared(Curved(), images)
+    network = prepared(Curved, images)
     torch.manual_seed(1)
     first = run(network, any_attack, images, truth)
     torch.manual_seed(2)
@@ -211,7 +226,7 @@ def test_batch_mates_and_their_order_change_nothing(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
     images, truth = scene(3, 1, 8, 8)
-    network = prepared(Curved(), images)
+    network = prepared(Curved, images)
     together = run(network, any_attack, images, truth, names="abc")
     backwards = run(network, any_attack, images.flip(0), truth.flip(0), names="cba")
     torch.testing.assert_close(backwards.images.flip(0), together.images, atol=1e-6, rtol=0)
@@ -237,7 +252,7 @@ def test_ignored_pixels_contribute_nothing(
 ) -> None:
     images, truth = scene(2, 1, 8, 8)
     truth[..., :4] = IGNORE
-    plain, garbled = prepared(Curved(), images), prepared(Garbled(), images)
+    plain, garbled = prepared(Curved, images), prepared(Garbled, images)
     found = run(plain, any_attack, images, truth, ignore_index=IGNORE).images
     other = run(garbled, any_attack, images, truth, ignore_index=IGNORE).images
     # This network gives way too little for a case to fall; test_minimum_norm.py has one that does.
@@ -270,7 +285,7 @@ def test_one_sigmoid_is_attacked_as_the_two_class_network(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
     images, truth = scene(2, 1, 8, 8)
-    sigmoid, both = prepared(Sigmoid(), images), prepared(ZeroAndZ(), images)
+    sigmoid, both = prepared(Sigmoid, images), prepared(ZeroAndZ, images)
     if getattr(any_attack.attack, "loss_", None) in ("logit-norm", "metric-logit-norm"):
         return  # which says that it is for several classes: test_chosen_losses.py
     found = run(sigmoid, any_attack, images, truth).images
@@ -292,7 +307,7 @@ def test_independent_sigmoids_are_attacked_together(
 ) -> None:
     images, truth = scene(2, 1, 8, 8, classes=4)
     truth[:, 0] = IGNORE
-    network = prepared(Structures(), images, 4)
+    network = prepared(Structures, images, 4)
     planes = network.as_truth(truth, IGNORE)
     assert planes.shape == (2, 3, 8, 8)
     found = run(network, attack, images, planes, ignore_index=IGNORE).images
@@ -303,7 +318,7 @@ def test_independent_sigmoids_are_attacked_together(
 
 def test_a_targeted_goal_is_approached(attack: NamedAttack, prepared: Any, run: Any) -> None:
     images, truth = scene(2, 1, 8, 8)
-    network = prepared(Curved(), images)
+    network = prepared(Curved, images)
     target = 1 - network.as_labels(network.exact_logits(images))
     found = run(network, attack, images, truth, target=target, targeted=True).images
     assert_in_ball_and_box(attack, found, images, 8 / 255)
@@ -330,7 +345,7 @@ def test_a_network_that_answers_nan_is_refused_with_the_case(
     any_attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
     images, truth = scene(2, 1, 8, 8)
-    network = prepared(Overflowing(), images)
+    network = prepared(Overflowing, images)
     images[1] = 0.9
     if asks(any_attack):
         with pytest.raises(UserError, match=r"net .*case b$"):
@@ -358,7 +373,7 @@ def test_a_gradient_that_is_not_finite_is_the_networks_fault(
     attack: NamedAttack, prepared: Any, run: Any
 ) -> None:
     images, truth = scene(2, 1, 8, 8)
-    network = prepared(Kinked(), images)
+    network = prepared(Kinked, images)
     images.clamp_min_(0.2)[1] = 0
     if getattr(attack.attack, "random_start", False) or attack.attack.needs != "gradients":
         return  # it starts beside the kink, or never takes a gradient

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +19,7 @@ from segbench.api import Budget, Goal
 from segbench.engine.loop import attack_batch
 from segbench.engine.network import Network
 from segbench.engine.noise import CaseNoise
+from segbench.engine.outcome import Outcome
 from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
@@ -52,8 +55,19 @@ class Structures(Dense):
     output = "sigmoid"
 
 
+class Levels(Dense):
+    """The same network behind a scanner of 64 gray levels: its gradient is 0 everywhere."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward((63 * images).round() / 63)
+
+
 def scene(name: str, prepared: Any) -> tuple[Network, Tensor, Tensor]:
     """A network, images, and labels that it has mostly right."""
+    if name == "hidden":
+        images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+        network = prepared(Levels(), images, 3)
+        return network, images, network.as_labels(network.exact_logits(images))
     if name == "3-D":
         images = torch.rand(3, 1, 6, 7, 5, generator=torch.Generator().manual_seed(6))
         network = prepared(Solid(), images, 3)
@@ -77,6 +91,19 @@ EVERYWHERE = [
 EVERYWHERE += [pytest.param(name, "l2", marks=pytest.mark.slow) for name in SCENES[1:]]
 
 
+@pytest.fixture(scope="module")
+def found(prepared: Any, run: Any) -> Callable[..., Outcome]:
+    """What an attack finds on a scene, computed once for all that is said of it."""
+
+    @cache
+    def look(name: str, text: str, eps: str) -> Outcome:
+        network, images, labels = scene(name, prepared)
+        outcome: Outcome = run(network, load_attack(text), images, labels, eps=eps)
+        return outcome
+
+    return lambda name, text, eps: look(name, load_attack(text).label, eps)
+
+
 @pytest.fixture
 def quarter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite in a quarter of its steps."""
@@ -85,16 +112,15 @@ def quarter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "norm"), EVERYWHERE)
 def test_it_is_at_least_as_strong_as_any_other(
-    name: str, norm: str, prepared: Any, run: Any
+    name: str, norm: str, prepared: Any, found: Any
 ) -> None:
-    network, images, labels = scene(name, prepared)
+    network, _, labels = scene(name, prepared)
     low = ("0.01",) if name == "three classes" else ()
     for eps in (*low, "0.03") if norm == "linf" else ("0.4",):
         left = []
         for text in ("standard", *RIVALS):
-            attack = load_attack(f"{text}{',' if ':' in text else ':'}norm={norm}")
-            found = run(network, attack, images, labels, eps=eps).images
-            left.append(scores(network, found, labels).mean())
+            attack = f"{text}{',' if ':' in text else ':'}norm={norm}"
+            left.append(scores(network, found(name, attack, eps).images, labels).mean())
         assert left[0] <= min(left) + 1e-6
 
 
@@ -133,23 +159,14 @@ def test_a_case_at_the_worst_score_costs_no_more(prepared: Any, run: Any) -> Non
     assert max(outcome.backwards) <= PROGRAMMES[3]["standard"].openings[0][1]
 
 
-class Levels(Dense):
-    """The same network behind a scanner of 64 gray levels: its gradient is 0 everywhere."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward((63 * images).round() / 63)
-
-
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_a_gradient_that_is_hidden_hides_nothing(norm: str, prepared: Any, run: Any) -> None:
-    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
-    network = prepared(Levels(), images, 3)
-    labels = network.as_labels(network.exact_logits(images))
+def test_a_gradient_that_is_hidden_hides_nothing(norm: str, prepared: Any, found: Any) -> None:
+    network, _, labels = scene("hidden", prepared)
     eps = "0.1" if norm == "linf" else "0.8"
-    found = run(network, load_attack(f"standard:norm={norm}"), images, labels, eps=eps).images
-    assert (scores(network, found, labels) < 1).all()
-    pgd = run(network, load_attack(f"pgd:random_start=false,norm={norm}"), images, labels, eps=eps)
-    assert (scores(network, pgd.images, labels) == 1).all(), "PGD is fooled here"
+    standard = found("hidden", f"standard:norm={norm}", eps).images
+    assert (scores(network, standard, labels) < 1).all()
+    pgd = found("hidden", f"pgd:random_start=false,norm={norm}", eps).images
+    assert (scores(network, pgd, labels) == 1).all(), "PGD is fooled here"
 
 
 @pytest.mark.usefixtures("quarter")
@@ -289,16 +306,11 @@ FOUND = {
 
 
 @pytest.mark.parametrize(("name", "version"), FOUND)
-def test_a_version_finds_what_it_found(name: str, version: int, prepared: Any, run: Any) -> None:
+def test_a_version_finds_what_it_found(name: str, version: int, prepared: Any, found: Any) -> None:
     """To a pixel; so a change anywhere below it, in a loss or a search, is seen here."""
-    if name == "hidden":
-        images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
-        network, eps = prepared(Levels(), images, 3), "0.1"
-        labels = network.as_labels(network.exact_logits(images))
-    else:
-        (network, images, labels), eps = scene(name, prepared), "0.05"
-    found = run(network, load_attack(f"standard@{version}"), images, labels, eps=eps).images
-    left = scores(network, found, labels).tolist()
+    network, _, labels = scene(name, prepared)
+    images = found(name, f"standard@{version}", "0.1" if name == "hidden" else "0.05").images
+    left = scores(network, images, labels).tolist()
     assert left == pytest.approx(FOUND[name, version], abs=6e-4)
 
 
@@ -409,38 +421,32 @@ def test_a_search_draws_the_same_in_every_company(cost: str, prepared: Any, run:
         torch.testing.assert_close(alone.images[0], whole.images[case])
 
 
-def test_a_case_without_a_gradient_does_not_go_on(prepared: Any, run: Any) -> None:
-    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
-    network = prepared(Levels(), images, 3)
-    labels = network.as_labels(network.exact_logits(images))
-    outcome = run(network, load_attack("standard"), images, labels, eps="0.1")
+def test_a_case_without_a_gradient_does_not_go_on(found: Any) -> None:
+    outcome = found("hidden", "standard", "0.1")
     assert "search" in outcome.members
     assert max(outcome.backwards) == 245
 
 
-def test_a_version_is_never_less_than_the_one_before(prepared: Any, run: Any) -> None:
-    network, images, labels = scene("three classes", prepared)
+def test_a_version_is_never_less_than_the_one_before(prepared: Any, found: Any) -> None:
+    network, _, labels = scene("three classes", prepared)
     left = [
-        scores(network, run(network, load_attack(text), images, labels, eps="0.03").images, labels)
+        scores(network, found("three classes", text, "0.03").images, labels)
         for text in (*(f"standard@{n}" for n in (1, 2, 3, 4, 5)), "standard:cost=thorough")
     ]
     for before, after in pairwise(left):
         assert after.mean() <= before.mean() + 0.005
 
 
-def test_every_case_is_credited_to_the_member_that_found_its_image(prepared: Any, run: Any) -> None:
-    network, images, labels = scene("three classes", prepared)
-    outcome = run(network, load_attack("standard"), images, labels, eps="0.03")
-    assert len(outcome.members) == len(images)
+def test_every_case_is_credited_to_the_member_that_found_its_image(found: Any) -> None:
+    outcome = found("three classes", "standard", "0.03")
+    assert len(outcome.members) == len(outcome.images)
     assert set(outcome.members) <= {"reach", "scored-hinge", "lovasz", "search", "clean"}
-    assert run(network, load_attack("pgd:steps=2"), images, labels).members == []
+    assert found("three classes", "pgd:steps=2", "8/255").members == []
 
 
-def test_where_no_gradient_leads_the_search_is_credited(prepared: Any, run: Any) -> None:
-    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
-    network = prepared(Levels(), images, 3)
-    labels = network.as_labels(network.exact_logits(images))
-    outcome = run(network, load_attack("standard"), images, labels, eps="0.1")
+def test_where_no_gradient_leads_the_search_is_credited(prepared: Any, found: Any) -> None:
+    _, images, _ = scene("hidden", prepared)
+    outcome = found("hidden", "standard", "0.1")
     changed = (outcome.images != images).flatten(1).any(1).tolist()
     assert outcome.members == ["search" if moved else "clean" for moved in changed]
     assert any(changed)
@@ -475,9 +481,7 @@ def test_a_search_that_lowers_a_case_a_little_does_not_end_what_climbs_were_gain
 
 
 def test_a_climb_without_a_gradient_gains_nothing_at_its_end(prepared: Any, run: Any) -> None:
-    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
-    network = prepared(Levels(), images, 3)
-    labels = network.as_labels(network.exact_logits(images))
+    network, images, labels = scene("hidden", prepared)
     outcome = run(network, load_attack("standard"), images, labels, eps="0.00001")
     assert outcome.members == ["clean"] * 3
     assert outcome.late_gain == [0, 0, 0]
