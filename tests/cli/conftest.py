@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,12 +34,9 @@ def segbench() -> Segbench:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a tiny U-Net, made by the real command; copy it before changing it."""
     workspace = tmp_path_factory.mktemp("trained")
-    subprocess.run(
-        [sys.executable, "-m", "segbench", "train", MODEL, "--dataset", DATA, "--epochs", "12",
-         "--workspace", str(workspace)],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
+    line = ["train", MODEL, "--dataset", DATA, "--epochs", "12", "--workspace", str(workspace)]
+    done = CliRunner().invoke(main, line)
+    assert done.exit_code == 0, done.output
     return workspace
 
 

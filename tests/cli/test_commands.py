@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
-from segbench.cli import COMMANDS
+from segbench.cli import COMMANDS, main
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
@@ -27,6 +27,19 @@ def attack(segbench, workspace: Path, *more: str) -> Result:
                       *more)  # fmt: skip
     assert result.exit_code == 0, result.output
     return result
+
+
+@pytest.fixture(scope="module")
+def _attacked(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = Path(shutil.copytree(trained, tmp_path_factory.mktemp("attacked") / "runs"))
+    attack(lambda *line: CliRunner().invoke(main, [*map(str, line)]), workspace)
+    return workspace
+
+
+@pytest.fixture
+def attacked(_attacked: Path, tmp_path: Path) -> Path:
+    """A workspace in which ``attack`` has been."""
+    return Path(shutil.copytree(_attacked, tmp_path / "attacked"))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -55,9 +68,8 @@ def test_what_only_tells_imports_nothing_heavy(command: str, heavy: set[str]) ->
     assert not heavy & set(done.stdout.splitlines()[-1].split())
 
 
-def test_attack_stores_falling_scores_and_report_writes_them(segbench, workspace, tmp_path) -> None:
-    attack(segbench, workspace)
-    result = segbench("report", "--workspace", workspace, "--out", tmp_path / "out")
+def test_attack_stores_falling_scores_and_report_writes_them(segbench, attacked, tmp_path) -> None:
+    result = segbench("report", "--workspace", attacked, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert summary["clean"].item() > summary["2/255"].item() > summary["8/255"].item()
@@ -67,33 +79,29 @@ def test_attack_stores_falling_scores_and_report_writes_them(segbench, workspace
 
 
 def test_attack_shows_the_networks_that_it_attacked_and_report_all(
-    segbench, workspace, tmp_path
+    segbench, attacked, tmp_path
 ) -> None:
-    attack(segbench, workspace)
     own = tmp_path / "threshold.py"
     own.write_text(
         "import torch\ndef build(in_channels):\n    return torch.nn.Conv2d(in_channels, 1, 1)\n"
     )
     data = "phantom-cxr:size=32,train_cases=2,test_cases=2"
     asked = ["-m", f"{own}:build", "--dataset", data]
-    shown = attack(segbench, workspace, *asked).output
+    shown = attack(segbench, attacked, *asked).output
     assert "threshold:build" in shown
     assert "unet" not in shown
-    everything = segbench("report", "--workspace", workspace, "--out", tmp_path / "out").output
+    everything = segbench("report", "--workspace", attacked, "--out", tmp_path / "out").output
     assert "threshold:build" in everything
     assert "unet" in everything
 
 
-def test_a_second_attack_computes_nothing_and_changes_nothing(segbench, workspace) -> None:
-    attack(segbench, workspace)
-    before = read_rows(Workspace(workspace))
-    assert "0 scores computed, 18 found" in attack(segbench, workspace).output
-    pd.testing.assert_frame_equal(read_rows(Workspace(workspace)), before)
+def test_a_second_attack_computes_nothing_and_changes_nothing(segbench, attacked) -> None:
+    before = read_rows(Workspace(attacked))
+    assert "0 scores computed, 18 found" in attack(segbench, attacked).output
+    pd.testing.assert_frame_equal(read_rows(Workspace(attacked)), before)
 
 
 def test_scores_do_not_depend_on_batch_size(segbench, workspace, trained, tmp_path) -> None:
-    import shutil
-
     frames = []
     for size in (1, 4):
         copy = Path(shutil.copytree(trained, tmp_path / f"batch-{size}"))
@@ -103,13 +111,10 @@ def test_scores_do_not_depend_on_batch_size(segbench, workspace, trained, tmp_pa
     pd.testing.assert_frame_equal(*frames, rtol=0, atol=1e-4)
 
 
-def test_limit_takes_a_subset_of_the_same_scores(segbench, workspace, trained, tmp_path) -> None:
-    import shutil
-
-    attack(segbench, workspace)
+def test_limit_takes_a_subset_of_the_same_scores(segbench, attacked, trained, tmp_path) -> None:
     few = Path(shutil.copytree(trained, tmp_path / "few"))
     attack(segbench, few, "--limit", "2")
-    all_rows, some = read_rows(Workspace(workspace)), read_rows(Workspace(few))
+    all_rows, some = read_rows(Workspace(attacked)), read_rows(Workspace(few))
     assert some["case_id"].nunique() == 2
     keys = ["attack", "budget", "case_id"]
     both = some.merge(all_rows, on=keys, suffixes=("", "_all"))
@@ -118,11 +123,10 @@ def test_limit_takes_a_subset_of_the_same_scores(segbench, workspace, trained, t
 
 
 def test_check_passes_its_own_golden_file_and_fails_a_worse_score(
-    segbench, workspace, tmp_path
+    segbench, attacked, tmp_path
 ) -> None:
     golden = tmp_path / "golden.csv"
-    attack(segbench, workspace)
-    check = ("check", "--golden", golden, "--workspace", workspace)
+    check = ("check", "--golden", golden, "--workspace", attacked)
     assert segbench(*check, "--update").exit_code == 0
     assert segbench(*check).exit_code == 0
     frame = pd.read_csv(golden)
@@ -139,14 +143,13 @@ def test_check_passes_its_own_golden_file_and_fails_a_worse_score(
     assert segbench(*check, "--tolerance", "0.06").exit_code == 0
 
 
-def test_check_fails_where_a_row_is_missing(segbench, workspace, tmp_path) -> None:
+def test_check_fails_where_a_row_is_missing(segbench, attacked, tmp_path) -> None:
     golden = tmp_path / "golden.csv"
-    attack(segbench, workspace)
-    segbench("check", "--golden", golden, "--workspace", workspace, "--update")
+    segbench("check", "--golden", golden, "--workspace", attacked, "--update")
     frame = pd.read_csv(golden)
     extra = frame.iloc[-1:].assign(attack="square")
     pd.concat([frame, extra]).to_csv(golden, index=False)
-    result = segbench("check", "--golden", golden, "--workspace", workspace)
+    result = segbench("check", "--golden", golden, "--workspace", attacked)
     assert result.exit_code == 1
     assert "MISSING" in result.output
 
@@ -189,9 +192,8 @@ def test_list_names_every_plugin_with_its_parameters(segbench) -> None:
     assert segbench("list", "models").exit_code == 0
 
 
-def test_list_cells_counts_the_stored_cases(segbench, workspace) -> None:
-    attack(segbench, workspace)
-    cells = json.loads(segbench("list", "cells", "--json", "--workspace", workspace).output)
+def test_list_cells_counts_the_stored_cases(segbench, attacked) -> None:
+    cells = json.loads(segbench("list", "cells", "--json", "--workspace", attacked).output)
     assert [cell["cases"] for cell in cells["cells"]] == [6, 6, 6]
 
 
@@ -214,14 +216,15 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_doubled(
     segbench, workspace, trained, tmp_path
 ) -> None:
     """kill -9 as soon as some shards are there; the same command finishes the rest."""
-    import shutil
-
     command = [
-        sys.executable, "-m", "segbench", "attack", "-a", "pgd:steps=3", "-a", "ifgsm",
-        "--eps", "1/255,2/255,4/255,8/255,16/255,32/255", "--batch-size", "1",
-        "--workspace", str(workspace),
+        "attack", "-a", "pgd:steps=3", "-a", "ifgsm", "--eps",
+        "1/255,2/255,4/255,8/255,16/255,32/255", "--batch-size", "1", "--workspace",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segbench", *command, str(workspace)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     shards = workspace / "results" / "shards"
     deadline = time.monotonic() + 120
     while len(list(shards.glob("*.parquet"))) < 3 and process.poll() is None:
@@ -233,12 +236,13 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_doubled(
     kept = {path.name: path.stat().st_mtime_ns for path in shards.glob("*.parquet")}
     found = len(read_rows(Workspace(workspace)))
     assert len(kept) <= found < 13 * 6
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = segbench(*command, workspace)
+    assert done.exit_code == 0, done.output
     assert f"{78 - found} scores computed, {found} found" in " ".join(done.stdout.split())
     rows = read_rows(Workspace(workspace))
     assert len(rows) == 13 * 6
     whole = Path(shutil.copytree(trained, tmp_path / "whole"))
-    subprocess.run([*command[:-1], str(whole)], capture_output=True, check=True)
+    assert segbench(*command, whole).exit_code == 0
     expected = read_rows(Workspace(whole))
     scores = ["attack", "budget", "case_id", "jaccard", "dice", "linf", "l2"]
     pd.testing.assert_frame_equal(rows[scores], expected[scores])
@@ -274,16 +278,15 @@ def test_interruption_is_status_130(workspace) -> None:
     assert list(shards.glob("*.parquet"))
 
 
-def test_runs_are_listed_and_a_damaged_record_condemns_no_other(segbench, workspace) -> None:
-    attack(segbench, workspace)
-    attack(segbench, workspace)
-    listed = json.loads(segbench("list", "runs", "--json", "--workspace", workspace).stdout)["runs"]
+def test_runs_are_listed_and_a_damaged_record_condemns_no_other(segbench, attacked) -> None:
+    attack(segbench, attacked)
+    listed = json.loads(segbench("list", "runs", "--json", "--workspace", attacked).stdout)["runs"]
     assert [(run["run"], run["status"]) for run in listed] == [
         ("run-00001", "done"),
         ("run-00002", "done"),
     ]
-    (workspace / "results" / "run-00001.json").write_text("{}")
-    result = segbench("list", "runs", "--workspace", workspace)
+    (attacked / "results" / "run-00001.json").write_text("{}")
+    result = segbench("list", "runs", "--workspace", attacked)
     assert result.exit_code == 3
     assert "run-00002" in result.stdout
     assert "run-00001.json" in result.stderr
@@ -298,20 +301,19 @@ def test_a_shell_is_answered_and_told_nothing_else() -> None:
 
 
 def test_an_attack_keeps_pictures_that_the_page_shows_and_no_score_depends_on_them(
-    segbench, workspace, trained, tmp_path
+    segbench, attacked, trained, tmp_path
 ) -> None:
-    attack(segbench, workspace)
     without = shutil.copytree(trained, tmp_path / "without")
     attack(segbench, without, "--no-pictures")
-    frames = [read_rows(Workspace(place))["jaccard"] for place in (workspace, without)]
+    frames = [read_rows(Workspace(place))["jaccard"] for place in (attacked, without)]
     pd.testing.assert_series_equal(*frames)
     assert not Workspace(without).pictures.exists()
     pages = {}
-    for place in (workspace, without):
+    for place in (attacked, without):
         result = segbench("report", "-f", "html", "--workspace", place)
         assert result.exit_code == 0, result.output
         pages[place] = (Path(place) / "reports" / "report.html").read_text(encoding="utf-8")
     assert pages[without].count("data:image/webp") == 0
     # Two eps of one attack, three cases each, three views of each.
-    assert pages[workspace].count("data:image/webp") == 2 * 3 * 3
-    assert "the worst case" in pages[workspace]
+    assert pages[attacked].count("data:image/webp") == 2 * 3 * 3
+    assert "the worst case" in pages[attacked]
