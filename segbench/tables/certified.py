@@ -61,9 +61,11 @@ def tabulate(
         subject: the columns that name a model and its data.
     """
     names = [*subject, *_POINT]
-    lines = []
+    lines = list[dict[str, Any]]()
     own_rows, own_cases = rows[is_certified(rows)], cases[is_certified(cases)]
     measured = curves[is_certified(curves) & curves["metric"].isin(MEASURED)]
+    if own_rows.empty and measured.empty:
+        return _table(lines, subject)
     by_point = dict(iter(own_cases.groupby(names, sort=True, observed=True)))
     for key, part in measured.groupby(names, sort=True, observed=True):
         facts = _facts(names, key)
@@ -87,6 +89,10 @@ def tabulate(
         own = present[[*MEASURED]].mean()  # over seeds, per case first
         line = {**_facts(names, key[:-1]), "class_name": key[-1], "cases": len(own)}
         lines.append({**line, **{name: float(own[name].mean()) for name in MEASURED}})
+    return _table(lines, subject)
+
+
+def _table(lines: Sequence[dict[str, Any]], subject: Sequence[str]) -> DataFrame:
     found = DataFrame(lines, columns=[*subject, *COLUMNS])
     return found.astype({"attacked_cases": "float64"}).fillna({"marks": ""})
 

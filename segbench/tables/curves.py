@@ -71,7 +71,7 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     facts["eps"] = [eps[kind, budget] if budget else "0" for kind, budget in pairs]
     for column in ("precision", "marks"):
         facts[column] = join_words(where, cases[column].iloc[row])
-    parts = []
+    parts: dict[str, list[Any]] = {name: [] for name in ("place", "metric", *_POINT)}
     for metric in (name for name in METRICS if name in cases and cases[name].notna().any()):
         values = cases[metric].to_numpy(dtype=np.float64)[row]
         if metric in ON_REQUEST:
@@ -80,9 +80,14 @@ def draw_curves(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
         found = grouped.intervals(values, RANGES.get(metric, "unit"))
         columns = _columns(metric, found, values, where, before)
         columns["over"] = _over(alike, values, where, len(points))
-        part = facts.assign(metric=metric, **columns)
-        parts.append(part.assign(place=np.arange(len(part)))[found.cases > 0])
-    drawn = stack(parts).sort_values("place", kind="stable", ignore_index=True)
+        place = np.flatnonzero(found.cases)
+        columns |= {"place": np.arange(len(points)), "metric": np.full(len(points), metric, object)}
+        for name, own in parts.items():
+            own.append(columns[name][place])
+    every = {name: np.concatenate(own) for name, own in parts.items()}
+    order = np.argsort(every["place"], kind="stable")
+    ordered = {name: own[order] for name, own in every.items()}
+    drawn = facts.iloc[ordered.pop("place")].reset_index(drop=True).assign(**ordered)
     return drawn[[*curve, "budget", "eps", "metric", *_POINT, "precision", "marks"]]
 
 

@@ -42,8 +42,7 @@ def summarise_distances(cases: DataFrame, names: Sequence[str]) -> DataFrame:
         names: the columns that name an attack and what it attacked.
     """
     lines = []
-    stored = cases[cases["budget_kind"] == KIND]
-    for key, part in stored.groupby([*names, "budget"], sort=True):
+    for key, part in _stored(cases, [*names, "budget"]):
         name, below = key[:-1], float(part["budget"].iloc[0])
         fallen = has_fallen(part, below)
         distances = np.where(fallen, part[_norm(part)], np.inf)
@@ -77,7 +76,7 @@ def list_falls(cases: DataFrame, names: Sequence[str]) -> DataFrame:
         ``names``, ``norm``, ``below``, ``distance``, ascending for each attack.
     """
     parts = []
-    for _, part in cases[cases["budget_kind"] == KIND].groupby([*names, "budget"], sort=True):
+    for _, part in _stored(cases, [*names, "budget"]):
         below = float(part["budget"].iloc[0])
         distance = np.where(has_fallen(part, below), part[_norm(part)], np.inf)
         facts = part[[*names]].assign(norm=_norm(part), below=below, distance=distance)
@@ -141,14 +140,19 @@ def _norm(cases: DataFrame) -> str:
     return str(parameters["norm"])
 
 
+def _stored(cases: DataFrame, keys: list[str]) -> Iterator[tuple[Any, DataFrame]]:
+    """The rows of each minimum-norm attack, where there are any."""
+    stored = cases[cases["budget_kind"] == KIND]
+    if len(stored):
+        yield from stored.groupby(keys, sort=True)
+
+
 def _attacks(
     cases: DataFrame, subject: Sequence[str]
 ) -> Iterator[tuple[DataFrame, DataFrame, list[float]]]:
     """Each attack's cases, their clean scores by case, and the eps values of its norm."""
     where = ["dataset", "dataset_fingerprint", "split"]
-    for key, part in cases[cases["budget_kind"] == KIND].groupby(
-        [*subject, "attack", "attack_params", "budget"], sort=True
-    ):
+    for key, part in _stored(cases, [*subject, "attack", "attack_params", "budget"]):
         own = _equal(cases, subject, key[: len(subject)])
         clean = own[own["attack"] == CLEAN].set_index("case_id")
         same_data = _equal(cases, where, part[where].iloc[0])

@@ -6,7 +6,7 @@ grouping by it takes no comparison of texts; ``stack`` keeps it so where frames 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -35,24 +35,39 @@ def stack(frames: Sequence[DataFrame]) -> DataFrame:
     frames = [frame for frame in frames if len(frame)] or frames[:1]
     if len(frames) == 1:
         return frames[0].reset_index(drop=True)
-    columns = {}
-    for name in frames[0]:
-        parts = [frame[name] for frame in frames]
-        if any(isinstance(part.dtype, CategoricalDtype) for part in parts):
-            joined = union_categoricals(
-                [part.astype("category") for part in parts], sort_categories=True
-            )
-            columns[name] = Series(joined)
-        else:
-            columns[name] = concat(parts, ignore_index=True)
-    return DataFrame(columns)
+    return DataFrame({name: _stacked([frame[name] for frame in frames]) for name in frames[0]})
+
+
+def _stacked(parts: Sequence[Series[Any]]) -> Any:
+    """The values of several columns, one after the other."""
+    dtype = parts[0].dtype
+    if any(isinstance(part.dtype, CategoricalDtype) for part in parts):
+        if (shared := _shared(parts)) is not None:
+            codes = np.concatenate([part.cat.codes.to_numpy() for part in parts])
+            return Categorical.from_codes(codes, dtype=shared)
+        return union_categoricals([part.astype("category") for part in parts], sort_categories=True)
+    if isinstance(dtype, np.dtype) and all(part.dtype == dtype for part in parts):
+        return np.concatenate([part.to_numpy() for part in parts])
+    return concat(parts, ignore_index=True)
+
+
+def _shared(parts: Sequence[Series[Any]]) -> CategoricalDtype[Any] | None:
+    """The categories of all, where these are the same and in order."""
+    first = parts[0].dtype
+    if not isinstance(first, CategoricalDtype) or not first.categories.is_monotonic_increasing:
+        return None
+    rest = (part.dtype for part in parts[1:])
+    alike = all(
+        isinstance(own, CategoricalDtype) and own.categories.equals(first.categories)
+        for own in rest
+    )
+    return first if alike else None
 
 
 def by_key(rows: DataFrame, keys: list[str], make: Callable[..., str]) -> Series[Any]:
     """A column of texts that are made of others', once for every combination that is there."""
     number = number_of(rows, keys)
-    first = rows[keys].iloc[first_of(number)]
-    made = [make(*line) for line in first.itertuples(index=False, name=None)]
+    made = [make(*line) for line in _lines(rows, keys, number)]
     names = sorted(set(made))
     places = {name: place for place, name in enumerate(names)}
     smallest = np.min_scalar_type(-len(names))
@@ -63,8 +78,15 @@ def by_key(rows: DataFrame, keys: list[str], make: Callable[..., str]) -> Series
 
 def distinct(frame: DataFrame, keys: list[str]) -> list[tuple[Any, ...]]:
     """Every combination of texts and numbers that is there, once, in order."""
-    lines = frame[keys].iloc[first_of(number_of(frame, keys))]
-    return [*lines.itertuples(index=False, name=None)]
+    return [*_lines(frame, keys, number_of(frame, keys))]
+
+
+def _lines(
+    frame: DataFrame, keys: list[str], number: NDArray[np.int64]
+) -> Iterator[tuple[Any, ...]]:
+    """The keys of the first row of each number."""
+    first = first_of(number)
+    return zip(*(frame[key].iloc[first].tolist() for key in keys), strict=True)
 
 
 def budgets_of(frame: DataFrame) -> list[tuple[str, float]]:
@@ -84,8 +106,12 @@ def tidy(frame: DataFrame) -> DataFrame:
 
 def plain_texts(frame: DataFrame) -> DataFrame:
     """The same frame with its categories as texts again, as readers of small tables expect."""
-    texts = [str(name) for name in frame.select_dtypes("category")]
-    return frame.astype(dict.fromkeys(texts, "str"))
+    texts = {
+        str(name): column.astype("str")
+        for name, column in frame.items()
+        if isinstance(column.dtype, CategoricalDtype)
+    }
+    return frame.assign(**texts) if texts else frame.copy()
 
 
 def join_words(number: NDArray[np.int64], column: Series[Any]) -> Categorical[Any]:

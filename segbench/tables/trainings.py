@@ -84,6 +84,8 @@ def _repeated(networks: Mapping[str, str]) -> dict[str, str]:
 
 def networks_of(rows: DataFrame, trainings: Mapping[Data, Mapping[str, str]]) -> NDArray[Any]:
     """The network of each row (N,), "" where it has one seed on its data."""
+    if not any(trainings.values()):
+        return np.full(len(rows), "", object)
 
     def network(model: str, *data: str) -> str:
         return trainings.get(data, {}).get(model, "")
