@@ -115,7 +115,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     forget()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def row() -> Callable[..., Row]:
     """One complete row, with whatever is given put in."""
 
@@ -177,7 +177,7 @@ def row() -> Callable[..., Row]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def frame() -> Callable[..., pd.DataFrame]:
     """Rows as ``read_rows`` returns them; every point of every curve a cell of its own."""
 
@@ -188,7 +188,7 @@ def frame() -> Callable[..., pd.DataFrame]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def grid_rows(row: Callable[..., Row]) -> Callable[..., list[Row]]:
     """A grid: clean once per model, then every attack at every eps; two slices per patient."""
 
@@ -228,6 +228,14 @@ def grid_rows(row: Callable[..., Row]) -> Callable[..., list[Row]]:
         return rows
 
     return make
+
+
+@pytest.fixture(scope="session")
+def grid_tables(grid_rows: Callable[..., list[Row]], frame: Callable[..., pd.DataFrame]) -> Any:
+    """All tables of a grid, for tests that only read them."""
+    from segbench.tables.build import build_tables
+
+    return build_tables(frame(grid_rows()))
 
 
 @pytest.fixture

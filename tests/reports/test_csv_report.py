@@ -14,7 +14,7 @@ from segbench.tables.build import build_tables
 from segbench_reports import csv
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tables(grid_rows, frame):
     return build_tables(frame(grid_rows(patients=3)))
 
@@ -79,8 +79,8 @@ def test_both_formats_are_found_by_name():
         assert load("reports", name).distribution == "segbench"
 
 
-def test_a_table_that_is_written_in_parts_has_the_same_bytes(grid_rows, frame, monkeypatch):
-    rows = build_tables(frame(grid_rows())).rows
+def test_a_table_that_is_written_in_parts_has_the_same_bytes(grid_tables, monkeypatch):
+    rows = grid_tables.rows
     whole = csv_text(rows).encode()
     monkeypatch.setattr(report, "_AT_ONCE", 7)
     parts = [*csv_parts(rows)]

@@ -13,8 +13,8 @@ from segbench_reports import markdown
 
 
 @pytest.fixture
-def tables(grid_rows, frame):
-    return build_tables(frame(grid_rows()))
+def tables(grid_tables):
+    return grid_tables
 
 
 def _grids(text):

@@ -34,8 +34,8 @@ HOSTILE = [
 
 
 @pytest.fixture
-def tables(grid_rows, frame):
-    return build_tables(frame(grid_rows()))
+def tables(grid_tables):
+    return grid_tables
 
 
 def _hostile(name, grid_rows, frame):
@@ -269,13 +269,18 @@ def test_evidence_says_of_no_image_that_it_was_checked_to_lie_in_a_ball_that_it_
     assert claim in evidence.render(build_tables(frame([row(), rounded])))
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_the_same_rows_give_the_same_bytes(name, grid_rows, frame, tmp_path):
+@pytest.fixture(scope="module")
+def twice(grid_rows, frame):
+    """The tables of the same rows, stored in another order."""
     rows = grid_rows(patients=4)
-    write = load("reports", name).factory
-    first = write(build_tables(frame(rows)), tmp_path / "a")
     again = frame(rows[::-1]).sort_values("case_id", kind="stable")
-    second = write(build_tables(again), tmp_path / "b")
+    return build_tables(frame(rows)), build_tables(again)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_rows_give_the_same_bytes(name, twice, tmp_path):
+    write = load("reports", name).factory
+    first, second = write(twice[0], tmp_path / "a"), write(twice[1], tmp_path / "b")
     for one, other in zip(first, second, strict=True):
         if one.name != "rows.csv":  # in the order of the store
             assert one.read_bytes() == other.read_bytes()

@@ -24,11 +24,11 @@ def browser():
         found.close()
 
 
-@pytest.fixture
-def address(grid_rows, frame, tmp_path):
+@pytest.fixture(scope="module")
+def address(grid_rows, frame, tmp_path_factory):
     long = "ifgsm:" + "a_very_long_name_without_any_break" * 3
     rows = [r | {"attack": long if r["attack"] == "ifgsm" else r["attack"]} for r in grid_rows()]
-    (path,) = page.write(build_tables(frame(rows)), tmp_path)
+    (path,) = page.write(build_tables(frame(rows)), tmp_path_factory.mktemp("page"))
     return path.as_uri()
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 
 import pytest
 
 from segbench.tables.build import build_tables
 from segbench.tables.golden import golden_table
+
+summed_up = partial(build_tables, depth="summary")  # which says what any depth says
 
 EPS = (2 / 255, 4 / 255, 8 / 255)
 DAG = '{"below": 0.5, "norm": "linf", "steps": 200}'
@@ -42,7 +45,7 @@ def _points(tables, attack="dag"):
 
 
 def test_a_point_is_adversarial_within_eps_and_clean_beyond(rows, frame):
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert set(tables.summary["attack"]) >= {"pgd", "dag"}
     assert set(tables.summary["budget_kind"]) == {"linf"}
     expected = {
@@ -56,25 +59,25 @@ def test_a_point_is_adversarial_within_eps_and_clean_beyond(rows, frame):
 
 
 def test_quantiles_are_over_all_cases_and_say_how_many_fell(rows, frame):
-    (line,) = build_tables(frame(rows)).distances.to_dict("records")
+    (line,) = summed_up(frame(rows)).distances.to_dict("records")
     assert (line["norm"], line["below"], line["cases"], line["fell"]) == ("linf", 0.5, 4, 3)
     assert line["fell_share"] == 0.75
     assert line["quartile_low"] == 0
     assert line["median"] == pytest.approx(3 / 255)  # within it, half of the cases fell
     assert line["quartile_high"] == pytest.approx(6 / 255)
     fewer = [r for r in rows if r["case_id"] in "cd"]
-    (line,) = build_tables(frame(fewer)).distances.to_dict("records")
+    (line,) = summed_up(frame(fewer)).distances.to_dict("records")
     assert line["median"] == pytest.approx(6 / 255)
     assert math.isinf(line["quartile_high"])
 
 
 def test_cases_below_the_threshold_from_the_start_are_said_to_be(rows, frame):
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert tables.distances["at_once"].tolist() == [1]  # d never fell
     (note,) = [note for note in tables.notes if "before anything was changed" in note]
     assert "1 of 3 of" in note
     later = [r for r in rows if r["case_id"] != "a"]
-    notes = build_tables(frame(later)).notes
+    notes = summed_up(frame(later)).notes
     assert not any("before anything was changed" in note for note in notes)
 
 
@@ -87,7 +90,7 @@ def test_a_case_is_unchanged_where_no_attack_on_that_part_changed_it(rows, row, 
             one["attack_params"] = json.dumps(dag) if one["attack"] == "dag" else inside
 
     def note(changed):
-        notes = build_tables(frame([*rows, *changed])).notes
+        notes = summed_up(frame([*rows, *changed])).notes
         (found,) = [note for note in notes if "perturb only there" in note]
         return found
 
@@ -104,12 +107,12 @@ def test_another_norm_another_data_set_and_an_eps_of_its_own_have_no_part(rows, 
         row(budget_kind="l2", budget=0.5, case_id="a"),
         row(dataset="isic2016", dataset_fingerprint="ef" * 32, budget=1 / 255, case_id="a"),
     ]
-    assert list(_points(build_tables(frame([*rows, *more])))) == ["0", "2/255", "4/255", "8/255"]
+    assert list(_points(summed_up(frame([*rows, *more])))) == ["0", "2/255", "4/255", "8/255"]
 
 
 def test_without_another_attack_there_are_distances_and_no_points(rows, frame):
     alone = [r for r in rows if r["attack"] != "pgd"]
-    tables = build_tables(frame(alone))
+    tables = summed_up(frame(alone))
     assert len(tables.distances) == 1
     assert tables.summary["attack"].tolist() == ["clean"]
 
@@ -120,12 +123,12 @@ def test_a_target_has_to_be_agreed_with_and_accuracy_stands_for_no_foreground(ro
         _fallen(row, "b", 0.01, jaccard=0.1, target_jaccard=0.4),
         _fallen(row, "c", 0.01, jaccard=math.nan, accuracy=0.3),
     ]
-    (line,) = build_tables(frame(rows)).distances.to_dict("records")
+    (line,) = summed_up(frame(rows)).distances.to_dict("records")
     assert line["fell"] == 2
 
 
 def test_the_gate_sees_points_and_never_the_threshold_itself(rows, frame):
-    golden = golden_table(build_tables(frame(rows))).query("metric == 'jaccard'")
+    golden = golden_table(summed_up(frame(rows))).query("metric == 'jaccard'")
     assert set(golden["budget_kind"]) == {"none", "linf"}
     ours = golden[golden["attack"].str.startswith("dag")]
     assert sorted(ours["budget"]) == sorted(EPS)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from segbench.tables.build import build_tables
 from segbench.tables.unsettled import unsettled_budgets
+
+summed_up = partial(build_tables, depth="summary")  # which says what any depth says
 
 
 def _curve(make, attack, scores, **given):
@@ -27,14 +31,14 @@ def _marked(tables):
 
 def test_an_honest_curve_has_no_sign(row, frame):
     rows = _curve(row, "pgd", {2: 0.8, 4: 0.804, 8: 0.2}) + _curve(row, "fgsm", {2: 0.82, 8: 0.24})
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert _signs(tables) == []
     assert _marked(tables) == set()
 
 
 def test_a_curve_that_rises_is_marked_and_says_by_how_much_and_what_to_do(row, frame):
     rows = _curve(row, "pgd", {2: 0.5, 4: 0.3, 8: 0.31}) + _curve(row, "apgd", {2: 0.5, 8: 0.29})
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     (sign,) = _signs(tables)
     assert "unet@jsrt#0 on jsrt test under pgd: it leaves 0.010 more at 8/255 than at 4/255" in sign
     assert "`-a standard`" in sign
@@ -53,20 +57,20 @@ def test_a_curve_that_rises_is_marked_and_says_by_how_much_and_what_to_do(row, f
 )  # fmt: skip
 def test_a_rise_is_from_any_smaller_budget(row, frame, scores, said):
     """Not from the next smaller one alone, which may have risen itself, nor by small steps."""
-    (sign,) = _signs(build_tables(frame(_curve(row, "pgd", scores))))
+    (sign,) = _signs(summed_up(frame(_curve(row, "pgd", scores))))
     assert f"under pgd: it leaves {said}" in sign
 
 
 def test_a_curve_of_rounded_images_may_rise_since_its_balls_do_not_hold_each_other(row, frame):
     rows = _curve(row, "pgd:quantized=true", {2: 0.3, 8: 0.31}, attack_params='{"quantized": true}')
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert _signs(tables) == []
     assert _marked(tables) == set()
 
 
 def test_an_attack_that_another_beats_by_far_is_told_of_and_not_marked(row, frame):
     rows = _curve(row, "pgd", {4: 0.6, 8: 0.3}) + _curve(row, "standard", {4: 0.2, 8: 0.0})
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     (sign,) = _signs(tables)
     assert "under pgd: at 4/255 others leave 0.400 less; at 8/255 others leave 0.300 less" in sign
     assert "the worst of the attacks is what counts" in sign
@@ -79,7 +83,7 @@ def test_all_that_others_beat_on_a_network_are_told_of_in_one_sentence(weaker, m
     rows = _curve(row, "standard", {4: 0.2, 8: 0.0})
     for n in range(weaker):
         rows += _curve(row, f"a{n}", {8: 0.3})
-    (sign,) = _signs(build_tables(frame(rows)))
+    (sign,) = _signs(summed_up(frame(rows)))
     assert f"jsrt test: {weaker} attacks leave more than others, and the worst is what" in sign
     assert "a0 (at 8/255 others leave 0.300 less), a1 (at 8/255 others" in sign
     assert sign.endswith(more)
@@ -87,14 +91,14 @@ def test_all_that_others_beat_on_a_network_are_told_of_in_one_sentence(weaker, m
 
 def test_a_curve_that_is_stuck_is_told_of_before_one_that_is_merely_weaker(row, frame):
     rows = _curve(row, "fgsm", {4: 0.6, 8: 0.5}) + _curve(row, "pgd", {4: 0.2, 8: 0.3})
-    stuck, weaker = _signs(build_tables(frame(rows)))
+    stuck, weaker = _signs(summed_up(frame(rows)))
     assert "under pgd: it leaves" in stuck
     assert "under fgsm: at 4/255 others" in weaker
 
 
 @pytest.mark.parametrize(("share", "marked"), [(0.05, set()), (0.5, {"pgd"})])
 def test_gradients_that_are_zero_everywhere_are_a_sign(share, marked, row, frame):
-    tables = build_tables(frame(_curve(row, "pgd", {8: 0.6}, zero_gradients=share)))
+    tables = summed_up(frame(_curve(row, "pgd", {8: 0.6}, zero_gradients=share)))
     assert _marked(tables) == marked
     assert any("at 8/255 50% of its steps" in sign for sign in _signs(tables)) == bool(marked)
 
@@ -110,7 +114,7 @@ def test_one_case_of_twenty_that_met_no_gradient_is_a_sign(score, share, marked,
             zero_gradients=share * (n == 7))
         for n in range(20)
     ]  # fmt: skip
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert _marked(tables) == marked
     said = "at 8/255 0.045 of its mean is of cases of which most steps met a gradient that is zero"
     assert any(said in sign for sign in _signs(tables)) == bool(marked)
@@ -119,7 +123,7 @@ def test_one_case_of_twenty_that_met_no_gradient_is_a_sign(score, share, marked,
 
 @pytest.mark.parametrize(("member", "marked"), [("reach", set()), ("search", {"standard"})])
 def test_a_search_that_beats_every_climb_is_a_sign(member, marked, row, frame):
-    tables = build_tables(frame(_curve(row, "standard", {8: 0.6}, member=member)))
+    tables = summed_up(frame(_curve(row, "standard", {8: 0.6}, member=member)))
     assert _marked(tables) == marked
     said = "at 8/255 a search without gradients found the worst image of 100% of its cases"
     assert any(said in sign for sign in _signs(tables)) == bool(marked)
@@ -129,11 +133,11 @@ def test_a_search_that_beats_every_climb_is_a_sign(member, marked, row, frame):
 def test_where_nothing_is_left_to_do_a_gradient_may_be_zero(row, frame):
     """A hinge on what is still right has none once nothing is."""
     done = _curve(row, "pgd", {8: 0.0}, zero_gradients=0.9)
-    tables = build_tables(frame(done))
+    tables = summed_up(frame(done))
     assert (_signs(tables), _marked(tables)) == ([], set())
     assert unsettled_budgets(tables.cases) == {}
     one_left = [{**done[0], "jaccard": 0.6}, *done[1:]]
-    assert _marked(build_tables(frame(one_left))) == {"pgd"}
+    assert _marked(summed_up(frame(one_left))) == {"pgd"}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +147,7 @@ def test_where_nothing_is_left_to_do_a_gradient_may_be_zero(row, frame):
 def test_a_last_half_that_gains_nothing_is_a_sign_where_there_is_much_left(
     late, left, marked, row, frame
 ):
-    tables = build_tables(frame(_curve(row, "pgd", {4: 0.7, 8: left}, late_gain=late)))
+    tables = summed_up(frame(_curve(row, "pgd", {4: 0.7, 8: left}, late_gain=late)))
     assert _marked(tables) == marked
     said = "at 8/255 the last half of its steps gained 0.0000, and 0.600 was left"
     assert any(said in sign for sign in _signs(tables)) == bool(marked)
@@ -151,7 +155,7 @@ def test_a_last_half_that_gains_nothing_is_a_sign_where_there_is_much_left(
 
 def test_a_small_ball_that_is_searched_to_its_end_is_no_sign(row, frame):
     rows = _curve(row, "pgd", {1: 0.9}, late_gain=0.0) + _curve(row, "pgd", {8: 0.6}, late_gain=0.1)
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert (_signs(tables), _marked(tables)) == ([], set())
 
 
@@ -167,7 +171,7 @@ def _of_two(row, of_one, of_other):
 
 def test_a_network_far_ahead_under_one_attack_alone_is_a_sign(row, frame):
     rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.60})
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     [sign] = [sign for sign in _signs(tables) if "ahead" in sign]
     assert "a@jsrt#0 on jsrt test under pgd" in sign
     assert "at 8/255 its network is ahead of every other by 0.550, under fgsm by 0.100 only" in sign
@@ -186,7 +190,7 @@ def test_a_network_far_ahead_under_one_attack_alone_is_a_sign(row, frame):
     ],
 )
 def test_a_network_that_is_ahead_throughout_or_by_little_is_none(of_one, of_other, row, frame):
-    tables = build_tables(frame(_of_two(row, of_one, of_other)))
+    tables = summed_up(frame(_of_two(row, of_one, of_other)))
     assert not any("ahead" in sign for sign in _signs(tables))
 
 
@@ -200,7 +204,7 @@ def test_leads_under_two_attacks_are_of_the_cases_that_met_both(under_fgsm, row,
         for c in cases
         for model, level in (("a", left[c]), ("b", 0.4))
     ]
-    assert not any("ahead" in sign for sign in _signs(build_tables(frame(rows))))
+    assert not any("ahead" in sign for sign in _signs(summed_up(frame(rows))))
 
 
 @pytest.mark.parametrize(("at_largest", "marked"), [(0.0, set()), (0.6, {"standard"})])
@@ -217,7 +221,7 @@ def test_what_is_ahead_and_falls_at_the_largest_budget_was_not_stuck(
         for (model, attack), scores in levels.items()
         for line in _curve(row, attack, scores, model=f"{model}@jsrt#0")
     ]
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert any("ahead" in sign for sign in _signs(tables)) == bool(marked)
     ours = tables.cases[tables.cases["model"] == "a@jsrt#0"]
     assert {*ours.loc[ours["marks"].str.contains("stuck"), "attack"]} >= marked
@@ -236,7 +240,7 @@ def test_an_attack_that_met_few_cases_takes_no_sign_from_another(row, frame):
         if one["case_id"] == "a" and one["attack"] == "pgd"
     ]
     (before,), (after,) = (
-        [sign for sign in _signs(build_tables(frame(some))) if "ahead" in sign]
+        [sign for sign in _signs(summed_up(frame(some))) if "ahead" in sign]
         for some in (rows, rows + few)
     )
     assert before == after
@@ -247,12 +251,12 @@ def test_attacks_on_a_part_of_the_image_are_judged_apart(row, frame):
     rows = _curve(row, "pgd", {4: 0.2, 8: 0.1})
     rows += _curve(row, "pgd:where=inside", {4: 0.7, 8: 0.72}, **inside)
     rows += _curve(row, "sea:where=inside", {4: 0.7, 8: 0.4}, **inside)
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     [sign] = _signs(tables)
     assert "under pgd:where=inside: it leaves 0.020 more at 8/255" in sign
     assert "at 8/255 others leave 0.320 less" in sign  # than sea, and not than pgd's 0.62
     assert unsettled_budgets(tables.cases) == {}  # sea settles it
-    alone = build_tables(frame(rows[: -2 * 3])).cases
+    alone = summed_up(frame(rows[: -2 * 3])).cases
     assert unsettled_budgets(alone) == {("unet@jsrt#0", "linf", "inside"): {8 / 255}}
 
 
@@ -264,7 +268,7 @@ def test_of_some_networks_is_said_what_shows_beside_all(row, frame):
         for made in _curve(row, "standard", {8: standard}, model=model)
         + _curve(row, "pgd", {8: pgd}, model=model)
     ]
-    whole, alone = (build_tables(frame(rows), only=only) for only in (None, ("a", "c")))
+    whole, alone = (summed_up(frame(rows), only=only) for only in (None, ("a", "c")))
     assert set(alone.cases["model"]) == set(alone.curves["model"]) == {"a", "c"}
     marks = [
         {(m, a): x for m, a, x in t.summary[["model", "attack", "marks"]].to_numpy().tolist()}
@@ -272,7 +276,7 @@ def test_of_some_networks_is_said_what_shows_beside_all(row, frame):
     ]
     assert all(marks[0][key] == mark for key, mark in marks[1].items())
     assert not marks[1]["a", "standard"]  # ahead of c alone it would be marked
-    beside_c = build_tables(frame([one for one in rows if one["model"] != "b"]))
+    beside_c = summed_up(frame([one for one in rows if one["model"] != "b"]))
     assert _marked(beside_c) == {"standard"}
     of_curves = [w for w in whole.warnings if w.startswith(("a ", "c "))]
     assert [w for w in alone.warnings if " under " in w and "jsrt test:" not in w] == of_curves
@@ -282,8 +286,8 @@ def test_what_was_gained_and_what_is_left_are_of_the_same_cases(row, frame):
     """Of a case that was not there in the last half nobody knows what it would have gained."""
     rows = _curve(row, "pgd", {8: 0.6}, late_gain=float("nan"))
     rows[0] |= {"jaccard": 0.02, "late_gain": 0.0}
-    assert _marked(build_tables(frame(rows))) == set()
+    assert _marked(summed_up(frame(rows))) == set()
     rows[0] |= {"jaccard": 0.3}
-    tables = build_tables(frame(rows))
+    tables = summed_up(frame(rows))
     assert _marked(tables) == {"pgd"}
     assert "the last half of its steps gained 0.0000, and 0.300 was left" in _signs(tables)[0]
