@@ -63,7 +63,8 @@ class BringsPostprocess(Protocol):
 
 @runtime_checkable
 class MeetsCases(Protocol):
-    """A network that must know more of a case than its image: its spacing, or a prompt.
+    """A network, or a layer of one, that must know more of a case than its image: its spacing, or a
+    prompt.
 
     It is asked about one case at a time, and told of each before its first question.
     """

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.api import MeetsCases
 from segbench.diagnosis.examination import Examination
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision
@@ -37,7 +36,7 @@ def unaware(examined: Examination) -> Examination | None:
     """The same cases and a network without its declarations; None where it declares nothing."""
     network = examined.network
     declared = any(mark.partition(":")[0] in ("bpda", "eot") for mark in network.marks)
-    if not declared or isinstance(network.module, MeetsCases):
+    if not declared or network.meets:
         return None
     bare = Network(
         network.name,

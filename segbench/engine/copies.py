@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
+from torch import nn
 
 from segbench.api import Goal, Loss
 from segbench.engine.alone import PerThread
@@ -60,6 +61,12 @@ class Copies:
         copy, fidelity = self._by_loss[key]
         self.used[copy.name] = "" if fidelity is None else str(fidelity)
         return copy
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The networks that the copies are, each once."""
+        distinct = {id(m): m for m in map(plain, (self.fast.module, self.unrecorded.module))}
+        return [*distinct.values()]
 
     @contextmanager
     def in_fp32(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from segbench.api import Case, Goal, Loss, MeetsCases
+from segbench.api import Case, Goal, Loss
 from segbench.api.marks import HIDDEN_ROUTES, UNPOOLING, UNREPEATABLE
 from segbench.engine.alone import Alone, PerThread, is_tiled, one_thread
 from segbench.engine.answers import Answers
@@ -27,6 +27,7 @@ from segbench.engine.front import (
     with_stand_ins,
 )
 from segbench.engine.handed import handed, laid_out
+from segbench.engine.meeting import meets_cases, tell
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, device_name
 from segbench.engine.prepare import GradientCopy, prepare_gradient_copy
@@ -54,6 +55,7 @@ class Network(Answers):
         module: the original; every label, decision and score comes from it, in fp32.
         copies: what gradients come from, once it is prepared.
         samples: draws that a gradient is the mean of; more than 1 only where declared.
+        meets: whether it must be told of every case, and is asked about one at a time.
         marks: why its rows may not be trusted (``random-network``, ``stateful-network``,
             ``batch-dependent``, ``probabilities``, ``hidden-routes``), and what they were attacked
             through (``bpda``, ``eot:N``, ``unpooling``, ``unrepeatable``).
@@ -69,6 +71,7 @@ class Network(Answers):
     precision: Precision
     copies: Copies = field(init=False)
     samples: int = field(init=False)
+    meets: bool = field(init=False)
     marks: tuple[str, ...] = ()
     unseen: float | None = None
     largest_batch: int | None = None
@@ -77,6 +80,7 @@ class Network(Answers):
     _saved: dict[torch.Size, int] = field(default_factory=dict, repr=False)
     _met: Case | None = field(default=None, repr=False)
     _first: Case | None = field(default=None, repr=False)
+    _told: list[nn.Module] = field(init=False, repr=False)
     _door: PerThread = field(init=False, repr=False)
     _truth: Tensor = field(init=False, repr=False)
     _probe: Tensor = field(init=False, repr=False)
@@ -86,14 +90,16 @@ class Network(Answers):
     def __post_init__(self) -> None:
         self.module = freeze(self.module.to(self.device))
         self._door = PerThread(self.module)
+        self.meets, self._told = meets_cases(self.module), [self.module]
         self.samples = declared_samples(self.module)
         self.hardware = f"{self.device.type} ({device_name(self.device)})"
 
     def meet(self, cases: Sequence[Case]) -> None:
         """Tell a network that must know more of its cases than their images which comes next."""
-        if isinstance(self.module, MeetsCases):
+        if self.meets:
             (self._met,) = cases
-            self.module.meet(self._met)
+            for copy in self._told:
+                tell(copy, self._met)
             self.fidelities.clear()  # the same image under other prompts is another question
 
     @contextmanager
@@ -144,6 +150,7 @@ class Network(Answers):
         # the memory of all.
         recordable = not (self.one_by_one or "bpda" in self.marks or is_tiled(self.module))
         self.copies = Copies(copy, self.device, recordable, self._compared)
+        self._told = [self.module, *(m for m in self.copies.modules if m is not self.module)]
         if self.device.type == "cuda" and not self._repeats():
             self.marks = (*self.marks, UNREPEATABLE)
         if self.device.type == "cpu" and not self.one_by_one:
@@ -228,7 +235,7 @@ class Network(Answers):
     def one_by_one(self) -> bool:
         """Whether cases must not share a batch."""
         kinds = {mark.partition(":")[0] for mark in self.marks}
-        return isinstance(self.module, MeetsCases) or not kinds.isdisjoint(_ONE_BY_ONE)
+        return self.meets or not kinds.isdisjoint(_ONE_BY_ONE)
 
     @torch.no_grad()
     def exact_logits(self, images: Tensor) -> Tensor:

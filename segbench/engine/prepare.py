@@ -4,8 +4,9 @@ The FIRST layer stays fp32: bf16 cannot hold a small perturbation of a bright pi
 first layer in bf16 the attack is measurably too weak (DESIGN, rule 1). First is every layer that
 the image enters with no other layer in between: a residual block has two of them. A folded copy
 serves only after its fp32 logits and input gradients matched the original's on a probe; a
-convolution shared by two norms, for instance, folds silently wrong. A bf16 copy serves only if it
-answers at all, since a network may insist on fp32 somewhere inside, and only for losses whose
+convolution shared by two norms, for instance, folds silently wrong. A network that meets its cases
+is not folded: a graph knows of the case alone that it was traced with. A bf16 copy serves only if
+it answers at all, since a network may insist on fp32 somewhere inside, and only for losses whose
 gradient it has: see ``fidelity.py``.
 """
 
@@ -25,6 +26,7 @@ from torch.fx.experimental import optimization
 from segbench.engine.front import Tracer, layers_behind
 from segbench.engine.graphs import Graphed
 from segbench.engine.handed import channels_last, handed, input_gradient, laid_out
+from segbench.engine.meeting import meets_cases
 from segbench.engine.memory import is_out_of_memory
 from segbench.engine.precision import Precision, attention_by_products
 
@@ -85,7 +87,7 @@ def prepare_gradient_copy(
     original: nn.Module, precision: Precision, probe: Tensor, door: Door
 ) -> GradientCopy:
     """The fastest copy that is honest here; ``probe`` is (B, C, *spatial) in [0, 1]."""
-    folded = fold_batch_norm(original)
+    folded = None if meets_cases(original) else fold_batch_norm(original)
     if folded is not None and not _same_gradients(folded, original, probe, door):
         folded = None
     suffix = "" if folded is None else " folded"

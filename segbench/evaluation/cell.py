@@ -10,7 +10,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from segbench import __version__
-from segbench.api import RunsAnother, TransferAttack, WarpAttack
+from segbench.api import MeetsCases, RunsAnother, TransferAttack, WarpAttack
+from segbench.engine.meeting import meets_cases
 from segbench.evaluation.file_axes import axes_facts
 from segbench.evaluation.goals import is_targeted, region_facts, target_facts
 from segbench.evaluation.grid import Cell
@@ -47,6 +48,7 @@ def cell_facts(subject: Subject, cell: Cell, options: Options) -> dict[str, Any]
         "precision": options.precision if attack else "fp32",
         **({"gradients": "by case"} if _may_be_low(attack, options) else {}),
         **({"region": region} if region else {}),
+        **({"told": "of each case"} if _was_untold(attack, subject) else {}),
         # Which is refused; once the prompts stayed where the truth was.
         **({"prompts": "moved"} if warped and takes_prompts(subject.module) else {}),
         **({"agreement": _AGREEMENT} if is_targeted(attack) else {}),
@@ -61,6 +63,16 @@ def _may_be_low(attack: NamedAttack | None, options: Options) -> bool:
     Once such a precision was the network's, and a case that it misled was attacked with nothing.
     """
     return attack is not None and attack.attack.needs == "gradients" and options.precision == "auto"
+
+
+def _was_untold(attack: NamedAttack | None, subject: Subject) -> bool:
+    """Whether what must be told of every case was once told of the first alone, or of none.
+
+    The copies that gradients come from, and a network with others around it.
+    """
+    module = subject.module
+    by_gradients = attack is not None and attack.attack.needs == "gradients"
+    return meets_cases(module) and (by_gradients or not isinstance(module, MeetsCases))
 
 
 def attack_facts(attack: NamedAttack) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from segbench.api import Case, MeetsCases
+from segbench.api import Case
+from segbench.engine.meeting import meets_cases
 from segbench.errors import UserError
 from segbench.networks.loaded import LoadedModel
 from segbench.store.records import digest
@@ -37,7 +38,7 @@ def axes_met(model: LoadedModel, cases: Iterable[tuple[str, str, str]]) -> str:
     Raises:
         UserError: two are the same but for their axes, and would share their scores.
     """
-    if not isinstance(model.module, MeetsCases):
+    if not meets_cases(model.module):
         return ""
     known: dict[str, tuple[str, str]] = {}
     for case_id, sha256, axes in cases:

@@ -144,22 +144,28 @@ def score_cases(
     return rows
 
 
-def predict_cases(network: Network, batch: Batch, cell: Cell, images: Tensor) -> Tensor:
+def predict_cases(
+    network: Network, batch: Batch, cell: Cell, attacked: Tensor | None = None
+) -> Tensor:
     """The labels (B, *spatial), or (B, S, *spatial), that scores of images are made of; on the CPU.
+
+    Args:
+        attacked: the images; None for those of the cases as they are, with their own prompts.
 
     Raises:
         UserError: the network answers with NaN; the case is named.
     """
-    _meet(network, batch, cell)
+    _meet(network, batch, cell, clean=attacked is None)
+    images = batch.images if attacked is None else attacked
     logits = answers(network, images.to(network.device), batch)
     refuse_nan(logits, network, batch)
     few = logits.shape[1] <= torch.iinfo(torch.uint8).max
     return network.as_labels(logits).to(torch.uint8 if few else torch.int16).cpu()
 
 
-def _meet(network: Network, batch: Batch, cell: Cell) -> None:
+def _meet(network: Network, batch: Batch, cell: Cell, *, clean: bool = False) -> None:
     """Make a network ready for cases that are scored; what it draws, it draws alike every time."""
-    network.meet(_prompted(network, batch.cases, cell))
+    network.meet(batch.cases if clean else _prompted(network, batch.cases, cell))
     if network.one_by_one:
         torch.manual_seed(batch.noise(cell.seed).torch_seed(_SCORED))
 

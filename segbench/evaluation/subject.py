@@ -10,9 +10,10 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from segbench.api import Case, MeetsCases
+from segbench.api import Case
 from segbench.data.file_dataset import FileDataset
 from segbench.data.regrid import OWN_GRID, Regrid
+from segbench.engine.meeting import meets_cases
 from segbench.engine.memory import keep_freed_memory
 from segbench.engine.network import Network
 from segbench.engine.precision import choose_device, choose_precision, require_ieee_fp32
@@ -24,7 +25,7 @@ from segbench.networks import LoadedModel, ModelReference
 from segbench.networks.adapt import keep_declarations
 from segbench.networks.fronted import asked_about
 from segbench.networks.on_spacing import OnSpacing
-from segbench.networks.stand_ins import adapt_model, image_of
+from segbench.networks.stand_ins import adapt_model, case_of
 from segbench.networks.tiling import TiledNetwork, Tiles, parse_tiles
 from segbench.networks.whole_image import in_tiles
 from segbench.plugins.dataset import load_case
@@ -100,7 +101,7 @@ class Subject:
         precision = choose_precision(self.device, policy)
         classes = len(self.data.dataset.class_names)
         network = Network(self.name, self.module, classes, self.device, precision, marks=self.marks)
-        probe = probe[:1] if tiled or isinstance(self.module, MeetsCases) else probe
+        probe = probe[:1] if tiled or network.meets else probe
         network.meet(probe)
         if isinstance(self.module, TiledNetwork):  # whose answer to a part is like that to all
             probe = [_part(probe[0], self.module.tiles)]
@@ -135,9 +136,9 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
     device = choose_device(options.device)
     if tiles is None:  # else what is freed is whole volumes, and is wanted back
         keep_freed_memory()
-    if tiles and isinstance(model.module, MeetsCases):
+    if tiles and meets_cases(model.module):
         raise UserError(f"model {reference.name} brings tiles of its own; leave --tiles out")
-    if regrid.score_on == "original" and isinstance(model.module, MeetsCases):
+    if regrid.score_on == "original" and meets_cases(model.module):
         raise UserError(
             f"model {reference.name} resamples by itself; leave spacing= and score_on= out"
         )
@@ -146,8 +147,8 @@ def load_subject(reference: ModelReference, data: DataSource, options: Options) 
             module, how = _surrounded(model.module, tiles, regrid)
         return Subject(reference.name, model, module, data, device, how, said=model.said)
     with named(f"model {reference.name}"):
-        image = image_of(data.dataset, (entry.case_id for entry in entries))
-        model, found = adapt_model(model, shapes, len(data.dataset.class_names), image, device)
+        case = case_of(data.dataset, (entry.case_id for entry in entries))
+        model, found = adapt_model(model, shapes, len(data.dataset.class_names), case, device)
         module, how = _surrounded(found.module, tiles, regrid)
     return Subject(
         reference.name,

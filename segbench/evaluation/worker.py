@@ -101,7 +101,7 @@ class Worker:
         for start, batch in self._batches(cases):
             images = attacked.images[start : start + len(batch.cases)]
             labels.append(predict_cases(self.network, batch, cell, images))
-            clean.append(predict_cases(self.network, batch, cell, batch.images))
+            clean.append(predict_cases(self.network, batch, cell))
         return replace(attacked, labels=torch.cat(labels), clean_labels=torch.cat(clean))
 
     def _batches(self, cases: Sequence[Case]) -> Iterator[tuple[int, Batch]]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from segbench.api import MeetsCases
 from segbench.engine.handed import handed
+from segbench.engine.meeting import meets_cases
 from segbench.errors import MachineError, UserError
 from segbench.networks.adapt import adapt_network
 
@@ -29,7 +29,7 @@ def describe_output(model: LoadedModel, dataset: Dataset) -> dict[str, Any]:
     """
     declared = getattr(model.module, "output", _UNKNOWN)
     nothing = {"output": declared, "output_channels": _UNKNOWN, "output_values": _UNKNOWN}
-    if isinstance(model.module, MeetsCases):
+    if meets_cases(model.module):
         return nothing
     shape = next(e.shape for split in dataset.splits for e in dataset.entries(split))
     module, kind = model.module, None

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from segbench.api import BringsPostprocess, MeetsCases
+from segbench.api import BringsPostprocess
 from segbench.engine.answers import Answers
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision
 from segbench.errors import UserError, named
 from segbench.networks.loaded import LoadedModel, ModelReference
-from segbench.networks.stand_ins import adapt_model, image_of
+from segbench.networks.stand_ins import adapt_model, case_of
 from segbench.store.records import digest
 
 if TYPE_CHECKING:
-    from segbench.api import Case, Dataset, Entry
+    from segbench.api import Dataset, Entry
 
 _RULE = "mean of probabilities"
 
@@ -123,9 +123,9 @@ def ready(
     classes, identity, said = len(dataset.class_names), "", tuple[str, ...]()
     module = model.module
     if model.own:
-        image = image_of(dataset, (entry.case_id for entry in _entries(dataset)))
+        case = case_of(dataset, (entry.case_id for entry in _entries(dataset)))
         with named(f"model {name}"):
-            model, found = adapt_model(model, shapes or shapes_of(dataset), classes, image)
+            model, found = adapt_model(model, shapes or shapes_of(dataset), classes, case)
         module, said = found.module, found.said
         identity = f"{found.identity} {model.normalization and asdict(model.normalization)}"
         if found.marks:
@@ -198,18 +198,7 @@ class Combined(nn.Module):
         return [some for n in range(dims - 1) for some in itertools.combinations(axes, n)]
 
 
-class MeetingCombined(Combined):
-    """The same of members of which one must meet its cases."""
-
-    def meet(self, case: Case) -> None:
-        """Tell every member that asks."""
-        for member in self.members:
-            if isinstance(member, MeetsCases):
-                member.meet(case)
-
-
 def _combined(networks: Sequence[Network], flips: bool) -> nn.Module:
-    meets = any(isinstance(network.module, MeetsCases) for network in networks)
-    if flips and meets:
+    if flips and any(network.meets for network in networks):
         raise UserError("--tta flips is not for networks that meet their cases: prompts would stay")
-    return (MeetingCombined if meets else Combined)(networks, flips)
+    return Combined(networks, flips)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from segbench.api import MeetsCases
 from segbench.errors import UserError
 from segbench.networks.adapt import keep_declarations
 from segbench.networks.combined import CombinedReference, ready
@@ -17,7 +16,7 @@ from segbench.plugins.spec import Spec, bind, parse
 from segbench.plugins.suggest import suggest
 
 if TYPE_CHECKING:
-    from segbench.api import Case, Dataset
+    from segbench.api import Dataset
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,9 @@ class FrontedReference:
         model = self.member.load(dataset)
         member = ready(self.member.name, model, dataset, self.shapes)
         model, module = member.model, member.network.module
-        kind = MeetingFronted if isinstance(module, MeetsCases) else Fronted
         return replace(
             model,
-            module=kind(_built(self.front), module),
+            module=Fronted(_built(self.front), module),
             own=False,
             normalization=None,
             facts={**model.facts, "adapted": member.identity, "front": str(self.front)},
@@ -104,12 +102,3 @@ class Fronted(nn.Module):
         """Front first."""
         answer: Tensor = self.network(self.front(images))
         return answer
-
-
-class MeetingFronted(Fronted):
-    """The same for a network that must meet its cases."""
-
-    def meet(self, case: Case) -> None:
-        """Tell the network of the next case."""
-        assert isinstance(self.network, MeetsCases)
-        self.network.meet(case)

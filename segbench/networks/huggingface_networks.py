@@ -135,6 +135,8 @@ class Prompted(nn.Module):
             )
         answer: Any = self.network(pixel_values=pixels, multimask_output=False, **asked)
         masks = answer.pred_masks[:, 0, :1]
-        whole = F.interpolate(masks, (self.side, self.side), mode="bilinear", align_corners=False)
-        kept = whole[..., : inner[0], : inner[1]]
-        return F.interpolate(kept, size, mode="bilinear", align_corners=False)
+        if self.padded:  # SAM's are cut at the network's own size; SAM 2's are enlarged at once
+            side = (self.side, self.side)
+            whole = F.interpolate(masks, side, mode="bilinear", align_corners=False)
+            masks = whole[..., : inner[0], : inner[1]]
+        return F.interpolate(masks, size, mode="bilinear", align_corners=False)

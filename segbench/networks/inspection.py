@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from segbench.api import Goal, MeetsCases
+from segbench.api import Goal
 from segbench.engine.handed import handed, input_gradient
 from segbench.engine.network import Network
 from segbench.engine.precision import Precision, choose_precision, require_ieee_fp32
@@ -71,7 +71,7 @@ def _adapted(
 ) -> tuple[LoadedModel, Adapted | None]:
     if not model.own:
         return model, None
-    return adapt_model(model, shapes, classes, lambda: torch.from_numpy(case.image))
+    return adapt_model(model, shapes, classes, lambda: case)
 
 
 def _prepared(
@@ -85,7 +85,7 @@ def _prepared(
     precision = choose_precision(device, "fp32") if exact else Precision("bf16", reason)
     module = adapted.module if adapted else model.module
     network = Network(name, module, classes, device, precision, marks)
-    if isinstance(module, MeetsCases):
+    if network.meets:
         images = torch.from_numpy(case.image)[None]
         network.meet([case])
     else:

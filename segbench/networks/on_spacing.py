@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segbench.api import MeetsCases
 from segbench.data.regrid import Regrid
 from segbench.data.resize import resize_image
+from segbench.engine.meeting import tell
 from segbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ class OnSpacing(nn.Module):
         if case.spacing is None:
             raise UserError(f"case {case.case_id} has no spacing, and spacing= wants one")
         self._grid = self.regrid.network_grid(case.image.shape[1:], case.spacing)
-        if isinstance(self.inner, MeetsCases):
-            self.inner.meet(case)
+        tell(self.inner, case)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segbench.api import Dataset
+from segbench.api import Case, Dataset
 from segbench.engine.handed import handed
+from segbench.engine.meeting import meets_cases, tell
 from segbench.engine.memory import is_out_of_memory
 from segbench.errors import MachineError, UserError
 from segbench.networks.adapt import Adapted, adapt_network
@@ -35,14 +36,14 @@ def adapt_model(
     model: LoadedModel,
     shapes: Collection[tuple[int, ...]],
     classes: int,
-    image: Callable[[], Tensor | None],
+    case: Callable[[], Case | None],
     device: torch.device | str = "cpu",
 ) -> tuple[LoadedModel, Adapted]:
     """A network of the user's own adapted to images of these shapes, and the one that this is.
 
     Args:
-        image: one of the data's (C, *spatial), for a network that stands in for another; what is
-            compared are its parts, and noise.
+        case: one of the data's, for a network that must meet one before it is asked; and for one
+            that stands in for another, of which parts of its image are compared, and noise.
 
     Raises:
         UserError, MachineError: see ``adapt_network``.
@@ -54,9 +55,12 @@ def adapt_model(
             classes=classes, wishes=own.wishes, strides=strides,
         )  # fmt: skip
 
+    if meets_cases(model.module) and (first := case()) is not None:
+        tell(model.module, first)
     example: Tensor | None = None
     while (original := model.original) is not None:
-        example = image() if example is None else example
+        if example is None and (first := case()) is not None:
+            example = torch.from_numpy(first.image)
         try:
             found = adapted(model)
             apart = _parted(model, original, found, _examples(shapes, example, device))
@@ -81,13 +85,13 @@ class _Apart:
     refused: bool
 
 
-def image_of(dataset: Dataset, case_ids: Iterable[str]) -> Callable[[], Tensor | None]:
-    """The image of the first of the cases that can be read, read when it is asked for."""
+def case_of(dataset: Dataset, case_ids: Iterable[str]) -> Callable[[], Case | None]:
+    """The first of the cases that can be read, read when it is asked for."""
 
-    def read() -> Tensor | None:
+    def read() -> Case | None:
         for case_id in case_ids:
             with suppress(UserError, MachineError, OSError):
-                return torch.from_numpy(load_case(dataset, case_id).image)
+                return load_case(dataset, case_id)
         return None
 
     return read

@@ -29,6 +29,7 @@ from segbench.networks.imported import read_import
 from segbench.networks.own_network import Scale
 from segbench.networks.prompts import Prompt, draw, read_prompt
 from segbench.networks.wishes import Wishes
+from segbench.store.images import kept_cases, kept_cells, load_images
 from segbench.store.rows import read_rows
 from segbench.store.workspace import Workspace
 
@@ -418,8 +419,12 @@ def test_sam_is_prompted_from_the_label_map(name: str, prompt: str, saved: Path)
     seen = F.interpolate(images, inner, mode="bilinear", antialias=True)
     seen = F.pad(pixels(seen), (0, 0, 0, 64 - inner[0]))
     masks = theirs(seen, multimask_output=False, **asked).pred_masks[:, 0]
-    large = F.interpolate(masks, (64, 64), mode="bilinear")[:, :, : inner[0]]
-    expected = F.interpolate(large, (24, 32), mode="bilinear")
+    if name == "sam":
+        processor, sizes = transformers.SamImageProcessor(), ([(24, 32)], [inner], 0.0, False)
+        (expected,) = processor.post_process_masks([masks], *sizes, {"height": 64, "width": 64})
+    else:
+        processor = transformers.Sam2ImageProcessor()
+        (expected,) = processor.post_process_masks([masks], [(24, 32)], binarize=False)
     assert_close(found, expected, atol=1e-4, rtol=1e-3)
     gradients = [torch.autograd.grad(z.square().sum(), images)[0] for z in (found, expected)]
     assert gradients[0].any()
@@ -507,9 +512,21 @@ def test_a_prompt_slips_the_same_way_and_further(kind: Any) -> None:
 
 def test_prompts_are_moved_and_images_are_not(saved: Path, tmp_path: Path) -> None:
     attack = ["-a", "corruption/prompt-jitter:severities=1+5", "--dataset", GRAY,
-              "--channels", "repeat", "--workspace", str(tmp_path)]  # fmt: skip
+              "--channels", "repeat", "--workspace", str(tmp_path),
+              "--save-adversarial"]  # fmt: skip
     done = CliRunner().invoke(main, ["attack", "-m", f"hf:{saved / 'sam'}", *attack])
     assert done.exit_code == 0, done.output
+    kept = [
+        load_images(path, [content])
+        for cell in kept_cells(Workspace(tmp_path))
+        for content, path in kept_cases(Workspace(tmp_path), cell.key).items()
+    ]
+    own: dict[str, torch.Tensor] = {}
+    for case in kept:  # what the network says of a case under its own prompt is one thing
+        own.setdefault(case.contents[0], case.clean_labels)
+        assert torch.equal(case.clean_labels, own[case.contents[0]])
+    assert len(kept) == 2 * len(own)
+    assert any((case.labels != case.clean_labels).any() for case in kept)
     rows = read_rows(Workspace(tmp_path)).set_index(["attack", "budget", "case_id", "class_id"])
     moved, clean = (rows.xs(name) for name in ("corruption/prompt-jitter:severities=1+5", "clean"))
     assert (moved[["linf", "l2", "backwards"]] == 0).all(axis=None)

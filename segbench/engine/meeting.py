@@ -1,0 +1,24 @@
+"""Networks that must know more of a case than its image, and the copies that must know it too."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from segbench.api import Case, MeetsCases
+
+
+def meets_cases(network: nn.Module) -> bool:
+    """Whether the network, or a part of it, must be told of every case."""
+    return any(isinstance(part, MeetsCases) for part in network.modules())
+
+
+def tell(network: nn.Module, case: Case) -> None:
+    """Tell a network, or a copy of one in whatever it is wrapped, which case comes next.
+
+    A network passes on to its own parts what they must know.
+    """
+    if isinstance(network, MeetsCases):
+        network.meet(case)
+        return
+    for part in network.children():
+        tell(part, case)
