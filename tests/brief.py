@@ -11,18 +11,24 @@ from segbench_attacks.standard import PROGRAMMES, Programme
 
 
 def shortened(programme: Programme, share: int) -> Programme:
-    """The same members in the same order, each for a share of its steps and six at least."""
+    """The same members in the same order, each for a share of its steps and six at least.
 
-    def few(steps: int) -> int:
-        return steps and max(steps // share, 6)
+    Twelve of another attack, whose own losses and balls share them.
+    """
+
+    def few(steps: int, least: int = 6) -> int:
+        return steps and max(steps // share, least)
 
     return replace(
         programme,
-        openings=tuple((member, few(steps)) for member, steps in programme.openings),
+        openings=tuple(
+            (member, few(steps, 12 if member.attack else 6)) for member, steps in programme.openings
+        ),
         rungs=tuple(map(few, programme.rungs)),
         sequels=tuple(replace(sequel, steps=few(sequel.steps)) for sequel in programme.sequels),
         onward=programme.onward and shortened(programme.onward, share),
         queries=few(programme.queries),
+        further=programme.further and shortened(programme.further, share),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from segbench.api import Budget, BudgetKind, Goal, Noise, Objective
+from segbench.errors import UserError
 from segbench_attacks.field import Field
 from segbench_attacks.goals import check_goal
 from segbench_attacks.race import Member, Race
@@ -62,6 +63,7 @@ class Programme:
         queries: then, of a search, for cases that gradients do not lead.
         sequels: what comes before the rungs, for cases that are not done.
         onward: the whole programme of cases that are then not done, or that gradients do not lead.
+        further: the whole programme of all cases that are then not at the worst score.
     """
 
     openings: tuple[tuple[Member, int], ...]
@@ -69,21 +71,26 @@ class Programme:
     sequels: tuple[Sequel, ...] = ()
     onward: Programme | None = None
     queries: int = 0
+    further: Programme | None = None
 
     @property
     def members(self) -> list[Member]:
         """Each once, those of the openings first."""
         own = [member for member, _ in self.openings]
         later = [member for sequel in self.sequels for member in sequel.members]
-        onward = self.onward.members if self.onward else []
-        return list(dict.fromkeys([*own, *later, *onward]))
+        after = [member for other in self._after for member in other.members]
+        return list(dict.fromkeys([*own, *later, *after]))
 
     @property
     def gradients(self) -> int:
         """Of a case at most."""
         steps = [steps for member, steps in self.openings if not member.searches]
         steps += [sequel.steps for sequel in self.sequels] + [*self.rungs]
-        return sum(steps) + (self.onward.gradients if self.onward else 0)
+        return sum(steps) + sum(other.gradients for other in self._after)
+
+    @property
+    def _after(self) -> list[Programme]:
+        return [other for other in (self.onward, self.further) if other]
 
     def run(self, race: Race, gain: float | None = None) -> None:
         """All of it, in order.
@@ -103,10 +110,12 @@ class Programme:
             race.go_on(steps)
         if self.onward:
             self.onward.run(race, STILL)
+        if self.further:
+            self.further.run(race)
 
 
 Cost = Literal["standard", "quick", "thorough"]
-Version = Literal[1, 2, 3, 4, 5]
+Version = Literal[1, 2, 3, 4, 5, 6]
 
 STILL = 0.005
 """Of a case's score: a long climb whose last half brought more has not come to its end."""
@@ -133,7 +142,7 @@ _STANDARD = Programme(
     sequels=(Sequel((BREAK,), 300), Sequel((REACH, LOVASZ_TOO, BREAK), 600)),
     queries=300,
 )
-_THOROUGH = Programme(
+_THOROUGH_5 = Programme(
     (
         (REACH, 300),
         (BREAK, 250),
@@ -145,6 +154,16 @@ _THOROUGH = Programme(
     sequels=(Sequel((REACH, LOVASZ_TOO, BREAK), 900),),
     rungs=(50, 50),
     queries=1000,
+)
+# The default's, and then more for every case: so it is nowhere above it.
+_THOROUGH = replace(
+    _STANDARD,
+    further=Programme(
+        ((BREAK, 250), (AGAIN, 200), (RELEASED, 150), (SEARCH, 200)),
+        sequels=(Sequel((REACH, LOVASZ_TOO, BREAK), 900),),
+        rungs=(50, 50),
+        queries=1000,
+    ),
 )
 # What stands in a version stays: its numbers are cited.
 PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
@@ -204,9 +223,15 @@ PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
     5: {
         "quick": Programme(((REACH, 32), (SEARCH, 10)), onward=_STANDARD),
         "standard": _STANDARD,
-        "thorough": _THOROUGH,
+        "thorough": _THOROUGH_5,
     },
+    6: {"thorough": _THOROUGH},
 }
+LATEST: dict[Cost, Version] = {
+    cost: max(version for version, costs in PROGRAMMES.items() if cost in costs)
+    for cost in ("quick", "standard", "thorough")
+}
+"""The version in which each last changed, so that a number keeps its name while it is the same."""
 
 
 @dataclass(frozen=True)
@@ -234,30 +259,43 @@ class Standard:
     version 3 took version 4's but for 15 by Lovász's extension instead of 60, too few for a climb.
     In the first four ``quick`` was 30 gradients and no more, which left up to 0.24 more than the
     default where a score broke down, and searches were short and of small squares; all else of
-    version 5 is version 4's.
+    version 5 is version 4's. Up to version 5 ``thorough`` was another portfolio than the default's,
+    which could end above it; in version 6 it is the default's, and then more.
 
     Attributes:
         cost: ``standard`` (245 gradients a case, and up to 1145 where they are needed), ``quick``
-            (32, and the default's after them where they are needed) or ``thorough`` (about 1000,
-            and 900 more where they are needed: further losses, a random start, the released SEA
-            and a longer search; no transfer, which takes a source, and which reports join to it
-            in the worst of all).
+            (32, and the default's after them where they are needed) or ``thorough`` (the default's,
+            then 700 for every case that is not at the worst score, and 900 where they are needed:
+            other climbs, a random start, the released SEA and a longer search; no transfer, which
+            takes a source, and which reports join to it in the worst of all).
         norm: ``linf`` or ``l2``.
         target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
             from the truth.
-        version: what a version's number means never changes; rows record it. The latest, unless
-            another is asked for (``standard@1``).
+        version: what a version's number means never changes; rows record it. The last in which
+            that cost changed, unless another is asked for (``standard@1``).
     """
 
     cost: Cost = "standard"
     norm: Literal["linf", "l2"] = "linf"
     target: str | None = None
-    version: Version = 5
+    version: Version | None = None
 
     needs: ClassVar[Literal["gradients"]] = "gradients"
 
     def __post_init__(self) -> None:
         check_goal(self.target, "truth")
+        if self.version is None:
+            object.__setattr__(self, "version", LATEST[self.cost])
+        if self.cost not in PROGRAMMES[self._version]:
+            raise UserError(
+                f"version {self.version} changed other costs than {self.cost}, which is as in "
+                f"version {LATEST[self.cost]}"
+            )
+
+    @property
+    def _version(self) -> Version:
+        assert self.version is not None  # it is filled in
+        return self.version
 
     @property
     def budget_kind(self) -> BudgetKind:
@@ -267,7 +305,7 @@ class Standard:
     @property
     def programme(self) -> Programme:
         """Of this version at this cost."""
-        return PROGRAMMES[self.version][self.cost]
+        return PROGRAMMES[self._version][self.cost]
 
     @property
     def gradients(self) -> int:

@@ -239,12 +239,22 @@ def eps_budget(attack: NamedAttack, eps: Fraction) -> Budget:
 
 def _label(name: str, attack: Any, where: str | None) -> str:
     changed = {} if where is None else {WHERE: where}
+    unsaid = _unsaid(attack)
     changed |= {
         f.name.rstrip("_"): spell(getattr(attack, f.name))
         for f in _fields(attack)
-        if f.default is MISSING or getattr(attack, f.name) != f.default
+        if f.name not in unsaid or getattr(attack, f.name) != unsaid[f.name]
     }
     return str(spec.Spec(name, changed))
+
+
+def _unsaid(attack: Any) -> dict[str, Any]:
+    """What its parameters are where nothing is said, as it fills them in itself."""
+    defaults = {f.name: f.default for f in _fields(attack) if f.default is not MISSING}
+    if len(defaults) == len(_fields(attack)):
+        plain = type(attack)()
+        return {name: getattr(plain, name) for name in defaults}
+    return defaults
 
 
 def _fields(attack: Any) -> list[Field[Any]]:

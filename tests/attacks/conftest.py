@@ -71,16 +71,19 @@ def variants() -> Iterator[NamedAttack]:
         plugin = registry.load("attacks", name)
         if plugin.distribution != "segbench" or not _runs(plugin.factory) or name in OWN:
             continue
-        yield load_attack(name)
+        plain = load_attack(name)
+        yield plain
         for key, parameter in spec.parameters(plugin.factory).items():
             for choice in _choices(parameter.annotation):
                 # A loss is the same function in every attack: one of them tries them all.
                 skipped = key == "loss" and (name != "pgd" or choice in OTHER_AIMS)
                 if choice != parameter.default and not skipped:
                     try:
-                        yield load_attack(f"{name}:{key}={str(choice).lower()}")
+                        chosen = load_attack(f"{name}:{key}={str(choice).lower()}")
                     except UserError:
                         continue  # this choice needs another key beside it
+                    if chosen.label != plain.label:
+                        yield chosen
     yield from map(load_attack, (*ART, *SEARCHES))
 
 
@@ -100,7 +103,9 @@ def is_gradient_attack(attack: NamedAttack, kind: str) -> bool:
 def _choices(annotation: Any) -> tuple[Any, ...]:
     if annotation is bool:
         return (True, False)
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(choice for part in get_args(annotation) for choice in _choices(part))
 
 
 def at_most(attack: NamedAttack, steps: int) -> NamedAttack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -146,7 +147,7 @@ def test_it_costs_what_it_says(
     eps = "0.01" if cost == "quick" else "0.002"
     attack = load_attack(f"standard:cost={cost}")
     outcome = run(network, attack, images[:1], labels[:1], eps=eps)
-    assert all(set(programmes) == set(COSTS) for programmes in PROGRAMMES.values())
+    assert {cost for programmes in PROGRAMMES.values() for cost in programmes} == set(COSTS)
     for spent in outcome.backwards:
         assert 0.8 * COSTS[cost] <= spent <= 1.05 * COSTS[cost]
 
@@ -190,8 +191,52 @@ def test_rows_record_the_version_and_none_but_that_is_known() -> None:
     assert load_attack("standard@5").parameters_text == load_attack("standard").parameters_text
     for version in (1, 2, 3, 4):
         assert f'"version": {version}' in load_attack(f"standard@{version}").parameters_text
-    with pytest.raises(UserError, match="version='6' is not one of 1"):
-        load_attack("standard@6")
+    with pytest.raises(UserError, match="version='7' is not one of 1"):
+        load_attack("standard@7")
+
+
+def test_a_cost_is_of_the_version_in_which_it_changed_last() -> None:
+    """So a number keeps its name while it is the same, and no number has two."""
+    labels = {
+        "standard": "standard",
+        "standard@5": "standard",
+        "standard:cost=quick": "standard:cost=quick",
+        "standard:cost=thorough": "standard:cost=thorough,version=6",
+        "standard@6:cost=thorough": "standard:cost=thorough,version=6",
+        "standard@5:cost=thorough": "standard:cost=thorough",
+        "standard@1": "standard:version=1",
+    }
+    assert {text: load_attack(text).label for text in labels} == labels
+    for text in ("standard@6", "standard@6:cost=quick"):
+        with pytest.raises(UserError, match=r"version 6 changed other costs than .* version 5"):
+            load_attack(text)
+
+
+@pytest.mark.parametrize("version", ["", "@6"])
+def test_thorough_is_the_default_and_then_more(version: str) -> None:
+    """By its programme, so on every case of every network."""
+    thorough, default = (
+        load_attack(text).attack.programme  # type: ignore[attr-defined]
+        for text in (f"standard{version}:cost=thorough", "standard")
+    )
+    assert told(replace(thorough, further=None)) == told(default)
+    assert thorough.further is not None
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_thorough_is_nowhere_above_the_default(
+    name: str, prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_suites(monkeypatch)
+    network, images, labels = scene(name, prepared)
+    default, thorough = (
+        run(network, load_attack(text), images, labels, eps="0.02")
+        for text in ("standard", "standard:cost=thorough")
+    )
+    before, after = (scores(network, outcome.images, labels) for outcome in (default, thorough))
+    assert (after <= before).all()
+    more = torch.tensor(thorough.backwards) > torch.tensor(default.backwards)
+    assert (more == (before > 0)).all()
 
 
 REACH, LOVASZ = "reach (1.25, 1.0) clean", "lovasz (1.25, 1.0) clean"
@@ -244,6 +289,10 @@ AS_CITED = {
         (REACH, 300), (BREAK, 250), (AGAIN, 100), (LOVASZ, 100), (RELEASED, 150), (SEARCH, 200),
         ("search again", 1000), (ANY, 900), *RUNGS,
     ],
+    (6, "thorough"): [
+        *STANDARD_5, ("further", 0), (BREAK, 250), (AGAIN, 200), (RELEASED, 150), (SEARCH, 200),
+        ("search again", 1000), (ANY, 900), *RUNGS,
+    ],
 }  # fmt: skip
 AT_MOST = {
     "standard@1": 100,
@@ -261,6 +310,7 @@ AT_MOST = {
     "standard@5": 1145,
     "standard@5:cost=quick": 1177,
     "standard@5:cost=thorough": 1900,
+    "standard@6:cost=thorough": 2745,
 }
 
 
@@ -277,7 +327,9 @@ def told(programme: Programme) -> list[tuple[str, int]]:
         names = ", ".join(member.name for member in sequel.members)
         lines.append((f"{names} {sequel.radii}", sequel.steps))
     lines += [("rung", steps) for steps in programme.rungs]
-    return lines + ([("onward", 0), *told(programme.onward)] if programme.onward else [])
+    for name, other in (("onward", programme.onward), ("further", programme.further)):
+        lines += [(name, 0), *told(other)] if other else []
+    return lines
 
 
 def test_a_version_stays_as_it_was_cited() -> None:
