@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from segbench.store.diagnoses import Diagnosis
 
-_COLOURS = {"pass": "green", "suspicious": "yellow", "fail": "red"}
+_COLOURS = {"pass": "green", "weak loss": "cyan", "suspicious": "yellow", "fail": "red"}
 
 
 @click.command("diagnose")
@@ -42,7 +42,8 @@ def command(model: str, eps: str, workspace: Workspace, **asked: Any) -> None:
     """Check whether MODEL's attacked scores can be believed: checks for gradient masking.
 
     MODEL is what attack -m takes. The findings are stored, and stand in every report beside the
-    model's numbers; rows of a model that fails are marked gradient-masking.
+    model's numbers; rows of a model that fails are marked gradient-masking. A "weak loss" says that
+    cross-entropy attacks this model badly, and hides nothing: attack with -a standard.
 
     \b
     segbench diagnose unet
@@ -94,10 +95,10 @@ def _remaining(other: Diagnosis) -> str:
     """An examination that this one does not undo."""
     checks = ", ".join(check.name for check in other.checks if check.verdict == other.verdict)
     cases = "1 case" if other.cases == 1 else f"{other.cases} cases"
-    failed = other.verdict == "fail"
-    found, marked = (
-        ("failed", ", so that its rows stay marked") if failed else ("was suspicious in", "")
+    found = {"fail": "failed", "suspicious": "was suspicious in"}.get(
+        other.verdict, "showed a weak loss in"
     )
+    marked = ", so that its rows stay marked" if other.verdict == "fail" else ""
     return (
         f"on {cases} at eps {other.eps} {other.model} {found} {checks}{marked}; only the same "
         "examination again undoes that"

@@ -22,6 +22,7 @@ from segbench.api.objective import SEARCH
 from segbench.diagnosis import checks
 from segbench.diagnosis.examination import Examination, Scores, Traced, late_rise
 from segbench.diagnosis.unaware import unaware
+from segbench.diagnosis.weak_loss import HINGE, name_weak_loss
 from segbench.metrics.stats import Interval, paired_difference
 from segbench.plugins import registry
 from segbench.plugins.attack import load_attack
@@ -53,7 +54,7 @@ class Climb:
 CLIMBS = (
     Climb("", "pgd:steps={}", "fgsm"),
     Climb(
-        "scored-hinge",
+        HINGE,
         "pgd:loss=scored-hinge,momentum=nesterov,schedule=cosine,steps={}",
         "pgd:loss=scored-hinge,random_start=false,rel_step=1,steps=1",
     ),
@@ -63,7 +64,7 @@ CLIMBS = (
 def run_checks(
     examined: Examination, eps: Fraction, others: Sequence[Examination], progress: Progress
 ) -> list[Check]:
-    """Every check that can be made.
+    """Every check that can be made; those by a weak loss are called so.
 
     Args:
         examined: the network.
@@ -75,7 +76,7 @@ def run_checks(
     for check in _Battery(examined, eps, others).checks():
         progress(check.name)
         found.append(check)
-    return found
+    return name_weak_loss(found)
 
 
 class _Battery:

@@ -16,7 +16,8 @@ The thresholds, and why these:
   range allows any image at all, so nothing but the attack's own failure keeps the score above it.
 - A comparison *fails* where even the low end of the 95 % interval of its difference is beyond the
   threshold, and is *suspicious* where only the mean is. With one group there is no interval, and
-  no failure.
+  no failure. Where it is cross-entropy alone that does not pass, and nothing beats the standard
+  suite, it is a weak loss (``weak_loss.py``).
 - ``ZERO_GRADIENTS``: a pixel reaches many outputs through many channels, so its gradient is never
   exactly zero but in dead corners: suspicious from a tenth of the pixels, failed from half.
 - ``SATURATED``: beyond a margin of 87 between the two largest logits, softmax is a one-hot vector
@@ -44,7 +45,7 @@ import math
 from segbench.engine.differences import UNFORETOLD
 from segbench.engine.routing import UNSEEN
 from segbench.metrics.stats import Interval
-from segbench.store.diagnoses import VERDICTS, Check, Verdict
+from segbench.store.diagnoses import TRANSFER, VERDICTS, Check, Verdict
 
 SCORE = 0.02
 STEPS = 0.1
@@ -57,6 +58,8 @@ DIFFERENCES = (UNFORETOLD, 0.6)
 SATURATED_MARGIN = 87.0  # exp(-87) is the last normal number of fp32
 LATE_RISE = (0.25, 0.75)
 SEARCHED = (0.25, 0.5)
+
+_BEYOND: tuple[Verdict, ...] = ("pass", "suspicious", "fail")  # no limit, one, both
 
 
 def check_random(change: float, samples: int) -> Check:
@@ -172,7 +175,7 @@ def check_black_box(difference: Interval, attack: str) -> Check:
 def check_transfer(difference: Interval, source: str) -> Check:
     """Jaccard under the iterative attack minus that under images made against another network."""
     return _compared(
-        "own gradients against transfer",
+        TRANSFER,
         difference,
         SCORE,
         f"Its own gradient is at least as strong as that of {source}.",
@@ -277,14 +280,14 @@ def _graded(
     name: str, number: float, limits: tuple[float, float], passes: str, fails: str
 ) -> Check:
     """Suspicious from the first limit, failed from the second."""
-    verdict: Verdict = VERDICTS[sum(number >= limit for limit in limits)]
+    verdict = _BEYOND[sum(number >= limit for limit in limits)]
     return _check(name, verdict, number, limits[0], passes if verdict == "pass" else fails)
 
 
 def _compared(name: str, difference: Interval, limit: float, passes: str, fails: str) -> Check:
     """Suspicious where the mean is beyond the limit, failed where its whole interval is."""
     beyond = [difference.mean > limit, not math.isnan(difference.low) and difference.low > limit]
-    verdict: Verdict = VERDICTS[sum(beyond)]
+    verdict = _BEYOND[sum(beyond)]
     return _check(name, verdict, difference.mean, limit, passes if verdict == "pass" else fails)
 
 

@@ -18,10 +18,11 @@ from segbench.errors import UserError
 from segbench.store.records import read_record, record_path, write_record
 from segbench.store.workspace import Workspace
 
-Verdict = Literal["pass", "suspicious", "fail"]
-VERDICTS: tuple[Verdict, ...] = ("pass", "suspicious", "fail")
+Verdict = Literal["pass", "weak loss", "suspicious", "fail"]
+VERDICTS: tuple[Verdict, ...] = ("pass", "weak loss", "suspicious", "fail")
+"""The gravest last. Of a ``weak loss`` attacks by that loss come less far than others do."""
 
-_OF_A_LOSS = (
+OF_A_LOSS = (
     "exactly zero gradients",
     "loss still rising at the end",
     "many steps against one",
@@ -31,6 +32,12 @@ _OF_A_LOSS = (
     "a huge eps reaches chance",
     "gradients against black box",
 )
+TRANSFER = "own gradients against transfer"  # where there are other networks
+STANDARD = (
+    "standard against all others",
+    "standard's climbs against its search",
+    "standard at twice the cost",
+)
 ROUTES = "routes without a gradient"  # not of a network that draws
 DIFFERENCES = "gradients against finite differences"  # nor of one that brings its own gradients
 CHECKS = frozenset(
@@ -39,11 +46,9 @@ CHECKS = frozenset(
         ROUTES,
         "saturated logits",
         DIFFERENCES,
-        *_OF_A_LOSS,
-        *(f"{name} (scored-hinge)" for name in _OF_A_LOSS),
-        "standard against all others",
-        "standard's climbs against its search",
-        "standard at twice the cost",
+        *OF_A_LOSS,
+        *(f"{name} (scored-hinge)" for name in OF_A_LOSS),
+        *STANDARD,
     }
 )
 """What is checked of every network that can be differentiated; an older segbench checked less."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MARK = "gradient-masking"
 """On every attacked row of a network that failed a check: its score may be the attack's failure."""
 
+_VERBS = {"weak loss": "shows a weak loss in", "suspicious": "is suspicious in", "fail": "fails"}
+
 
 def mark_untrusted(rows: DataFrame, diagnoses: Sequence[Diagnosis]) -> DataFrame:
     """The rows, those of attacks on a network that failed marked; others are as they were.
@@ -42,7 +44,8 @@ class Told:
 
     Attributes:
         findings: a sentence per check that a network did not pass; networks that fail come first,
-            then those that are suspicious.
+            then those that are suspicious,
+            then those on which a loss is weak.
         examined: which networks passed, a sentence for all that were examined alike; and, where
             some were, which were not.
     """
@@ -128,11 +131,10 @@ def _findings(found: _Found) -> Iterator[str]:
     checks = sorted(found.one.checks, key=lambda check: -VERDICTS.index(check.verdict))
     for check in checks:
         if check.verdict != "pass":
-            verb = "fails" if check.verdict == "fail" else "is suspicious in"
             yield (
-                f"{found.who.name} on {found.data} {verb} the check '{check.name}' of segbench "
-                f"diagnose ({_how(found.one)}; {check.number:.3g}, threshold "
-                f"{check.threshold:g}): {check.meaning}"
+                f"{found.who.name} on {found.data} {_VERBS[check.verdict]} the check "
+                f"'{check.name}' of segbench diagnose ({_how(found.one)}; {check.number:.3g}, "
+                f"threshold {check.threshold:g}): {check.meaning}"
             )
 
 

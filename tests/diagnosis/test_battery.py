@@ -92,6 +92,15 @@ class Leaky(Blobs):
         return nn.functional.leaky_relu(super().forward(images), 0.2)
 
 
+class Blurred(Blobs):
+    """Honest: linear, by a smooth kernel, on which steps by cross-entropy stall in a corner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0])
+        self.mean.weight.data = (row[:, None] * row / 16)[None, None]
+
+
 class Softened(Blobs):
     """Honest: a tanh in the range where it bends."""
 
@@ -252,6 +261,23 @@ def test_an_honest_network_passes_every_check(honest: Any, examine: Any) -> None
         SEARCHED,
         "standard at twice the cost",
     } <= found.keys()
+
+
+@pytest.mark.usefixtures("brief_suites")
+@pytest.mark.parametrize(
+    ("honest", "eps", "check"),
+    [
+        (Blurred, EPS, "gradients against black box"),
+        (Leaky, Fraction(24, 255), "many steps against one"),
+    ],
+)
+def test_steps_by_cross_entropy_that_stall_on_an_honest_network_mask_nothing(
+    honest: Any, eps: Fraction, check: str, examine: Any
+) -> None:
+    found = battery.run_checks(examine(honest()), eps, (), lambda done: None)
+    told = {one.name: one for one in found if one.verdict != "pass"}
+    assert {name: one.verdict for name, one in told.items()} == {check: "weak loss"}
+    assert told[check].number > told[check].threshold
 
 
 SEARCHED = "standard's climbs against its search"

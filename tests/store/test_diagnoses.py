@@ -67,7 +67,14 @@ def test_a_network_that_passed_or_is_suspicious_is_told_of_and_not_marked(row, f
     )
     odd = build_tables(rows, diagnoses=[diagnosis(ODD)])
     assert any("is suspicious in the check" in note for note in odd.notes)
-    for tables in (passed, odd):
+    weak = ODD.model_copy(update={"verdict": "weak loss", "meaning": "Cross-entropy is weak."})
+    stalled = build_tables(rows, diagnoses=[diagnosis(weak)])
+    assert [*stalled.findings] == [
+        "unet@jsrt#0 on jsrt shows a weak loss in the check 'exactly zero gradients' of segbench "
+        "diagnose (8 cases, eps 4/255; 0.2, threshold 0.1): Cross-entropy is weak."
+    ]
+    assert not any("has not examined" in note for note in stalled.notes)
+    for tables in (passed, odd, stalled):
         assert (tables.summary["marks"] == "").all()
 
 
