@@ -11,9 +11,10 @@ from pandas import DataFrame
 from segbench.api.objective import SEARCH
 from segbench.plugins.naming import CLEAN
 from segbench.tables.averages import SUBJECT
+from segbench.tables.curve_signs import BLIND, LATE, LEFT, RISE, SEARCHED, ZERO
 from segbench.tables.falling import falling_points
 from segbench.tables.signs import blind_scores
-from segbench.tables.stuck import BLIND, LATE, LEFT, RISE, SEARCHED, ZERO, threats
+from segbench.tables.stuck import threats
 from segbench.tables.texts import by_key
 from segbench.tables.worst import SELECTING, rounding
 

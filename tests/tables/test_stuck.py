@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
+from typing import get_args
 
 import pytest
 
+from segbench.plugins import registry
+from segbench.plugins.attack import load_attack
 from segbench.tables.build import build_tables
+from segbench.tables.curve_signs import Kind
+from segbench.tables.sign_texts import advise
 from segbench.tables.unsettled import unsettled_budgets
 
 summed_up = partial(build_tables, depth="summary")  # which says what any depth says
+
+SIGN = (
+    "which is no wider|others leave|of its steps met|of its mean is of cases|"
+    "without gradients found|half of its steps gained|its network is ahead"
+)
 
 
 def _curve(make, attack, scores, **given):
@@ -21,8 +33,7 @@ def _curve(make, attack, scores, **given):
 
 
 def _signs(tables):
-    told = "give it more steps", "the worst of the attacks is what", "the worst is what counts"
-    return [note for note in tables.notes if any(words in note for words in told)]
+    return [note for note in tables.notes if re.search(SIGN, note)]
 
 
 def _marked(tables):
@@ -49,10 +60,12 @@ def test_a_curve_that_rises_is_marked_and_says_by_how_much_and_what_to_do(row, f
 @pytest.mark.parametrize(
     ("scores", "said"),
     [
-        ({2: 0.3, 4: 0.35, 8: 0.33}, "0.050 more at 4/255 than at 2/255, which is no wider; it "
-         "leaves 0.030 more at 8/255 than at 2/255"),
-        ({1: 0.5, 2: 0.504, 4: 0.508, 8: 0.512}, "0.008 more at 4/255 than at 1/255, which is no "
-         "wider; it leaves 0.012 more at 8/255 than at 1/255"),
+        ({2: 0.3, 4: 0.35, 8: 0.33}, "0.050 more at 4/255 than at 2/255, which is no wider (and so "
+         "at 1 more budget)"),
+        ({1: 0.5, 2: 0.504, 4: 0.508, 8: 0.512}, "0.012 more at 8/255 than at 1/255, which is no "
+         "wider (and so at 1 more budget)"),
+        ({1: 0.3, 2: 0.31, 4: 0.35, 8: 0.33}, "0.050 more at 4/255 than at 1/255, which is no "
+         "wider (and so at 2 more budgets)"),
     ],
 )  # fmt: skip
 def test_a_rise_is_from_any_smaller_budget(row, frame, scores, said):
@@ -72,7 +85,7 @@ def test_an_attack_that_another_beats_by_far_is_told_of_and_not_marked(row, fram
     rows = _curve(row, "pgd", {4: 0.6, 8: 0.3}) + _curve(row, "standard", {4: 0.2, 8: 0.0})
     tables = summed_up(frame(rows))
     (sign,) = _signs(tables)
-    assert "under pgd: at 4/255 others leave 0.400 less; at 8/255 others leave 0.300 less" in sign
+    assert "under pgd: at 4/255 others leave 0.400 less (and so at 1 more budget): " in sign
     assert "the worst of the attacks is what counts" in sign
     assert _marked(tables) == set()
 
@@ -116,7 +129,11 @@ def test_one_case_of_twenty_that_met_no_gradient_is_a_sign(score, share, marked,
     ]  # fmt: skip
     tables = summed_up(frame(rows))
     assert _marked(tables) == marked
-    said = "at 8/255 0.045 of its mean is of cases of which most steps met a gradient that is zero"
+    said = (
+        "at 8/255 0.045 of its mean is of cases of which most steps met a gradient that is zero "
+        "everywhere: see `segbench diagnose` for a reason, or try a search without gradients, "
+        "`-a square`."
+    )
     assert any(said in sign for sign in _signs(tables)) == bool(marked)
     assert (unsettled_budgets(tables.cases) != {}) == bool(marked)
 
@@ -291,3 +308,96 @@ def test_what_was_gained_and_what_is_left_are_of_the_same_cases(row, frame):
     tables = summed_up(frame(rows))
     assert _marked(tables) == {"pgd"}
     assert "the last half of its steps gained 0.0000, and 0.300 was left" in _signs(tables)[0]
+
+
+MORE, THOROUGH = "give it more", "give it `cost=thorough`"
+DIAGNOSE = "see `segbench diagnose` for a reason"
+IDLE = "the last half of its steps gained 0.0000, and 0.600 was left"
+
+
+@pytest.mark.parametrize(
+    ("attack", "params", "given", "said"),
+    [
+        ("pgd", {"steps": 40, "restarts": 1}, {}, f"{MORE} steps or restarts, or `-a standard`"),
+        ("apgd", {"steps": 9, "restarts": 2, "where": "inside"}, {"budget_kind": "l2"},
+         f"{MORE} steps or restarts, or `-a standard:norm=l2,where=inside`"),
+        ("apgd:norm=l1", {"steps": 9}, {"budget_kind": "l1"}, f"{MORE} steps"),
+        ("fgsm", {"labels": "truth"}, {}, "`-a standard`"),
+        ("ifgsm", {"preset": "paper", "steps": None}, {}, "`-a standard`"),
+        ("rse@1", {"steps": 3000, "version": 1}, {}, f"{MORE} steps, or `-a standard`"),
+        ("standard@5", {"cost": "standard"}, {}, f"{THOROUGH}, or `--until-settled`"),
+        ("standard@5", {"cost": "quick", "target": "empty"}, {}, THOROUGH),
+        ("standard@5:cost=thorough", {"cost": "thorough"}, {}, DIAGNOSE),
+    ],
+)  # fmt: skip
+def test_what_to_do_about_a_rise_is_what_this_attack_takes(attack, params, given, said, row, frame):
+    rows = _curve(row, attack, {4: 0.3, 8: 0.34}, attack_params=json.dumps(params), **given)
+    (sign,) = [note for note in summed_up(frame(rows)).notes if "which is no wider" in note]
+    assert sign.partition("wider: ")[2] == f"{said}."
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"zero_gradients": 0.4}, "40% of its steps met a gradient that is zero everywhere: "
+         f"{DIAGNOSE}, or try a search without gradients, `-a square`."),
+        ({"member": "search"}, "a search without gradients found the worst image of 100% of its "
+         f"cases, so gradients lead astray there: {DIAGNOSE}, or try a longer search, "
+         "`-a square`."),
+        ({"late_gain": 0.0}, f"{IDLE}: `-a standard`."),
+        ({"late_gain": 0.0, "attack_params": '{"loss": "ce"}'},
+         f"{IDLE}: give it another loss, or `-a standard`."),
+    ],
+)  # fmt: skip
+def test_what_to_do_is_the_signs_own(given, said, row, frame):
+    (sign,) = _signs(summed_up(frame(_curve(row, "pgd", {8: 0.6}, **given))))
+    assert sign == f"unet@jsrt#0 on jsrt test under pgd: at 8/255 {said}"
+
+
+def test_no_kind_of_sign_is_hidden_by_another(row, frame):
+    """Of each kind one is told, the worst, and at how many budgets more it shows."""
+    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70, "apgd": 0.68}, {"pgd": 0.10, "fgsm": 0.60})
+    theirs = {"member": "search", "late_gain": 0.0, "zero_gradients": 0.4}
+    for one in rows:
+        if (one["model"], one["attack"]) == ("a@jsrt#0", "pgd"):
+            one |= theirs
+    mine = {"model": "a@jsrt#0", "weights_sha256": "a" * 64, "network_sha256": "a" * 64}
+    rows += _curve(row, "pgd", {1: 0.6, 2: 0.64, 4: 0.62}, late_gain=0.2, **mine)
+    rows += _curve(row, "cospgd", {1: 0.5, 2: 0.1}, **mine)
+    (sign,) = [sign for sign in _signs(summed_up(frame(rows))) if "a@jsrt#0 on" in sign and
+               "under pgd" in sign]  # fmt: skip
+    kinds = [
+        "it leaves 0.050 more at 8/255 than at 1/255, which is no wider (and so at 2 more budgets)",
+        "at 8/255 others leave 0.550 less (and so at 3 more budgets)",
+        "at 8/255 40% of its steps met a gradient that is zero everywhere",
+        "at 8/255 a search without gradients found the worst image of 100% of its cases",
+        "at 8/255 the last half of its steps gained 0.0000, and 0.650 was left",
+        "at 8/255 its network is ahead of every other by 0.550, under fgsm by 0.100 only: the "
+        "other attacks are right.",
+    ]  # fmt: skip
+    places = [sign.index(kind) for kind in kinds]
+    assert places == sorted(places)
+
+
+def _attacks():
+    return [load_attack(name) for name in registry.names("attacks") if name not in NEEDS_MORE]
+
+
+NEEDS_MORE = {"transfer", "worst"}  # a source, an attack
+
+
+@pytest.mark.parametrize("named", _attacks(), ids=lambda named: named.label)
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_advice_can_be_followed(kind, named):
+    """Of every attack here: what it is to be given it takes, and what else to run loads."""
+    norm = named.attack.budget_kind
+    said = advise(kind, named.label, named.parameters_text, norm)
+    assert said
+    for other in re.findall(r"`-a ([^`]+)`", said):
+        assert load_attack(other).attack.budget_kind == norm
+    more = re.search(r"more ([a-z ]+)", said)
+    for effort in more[1].strip().split(" or ") if more else ():
+        larger = named.parameters[effort] + 1
+        load_attack(f"{named.plugin.name}:{effort}={larger}")
+    for given in re.findall(r"it `([^`]+)`", said):
+        load_attack(f"{named.plugin.name}:{given}")
