@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from traceback import walk_tb
 from typing import TypeVar
 
 import torch
@@ -130,7 +131,9 @@ class Network(Answers):
             copy = prepare_gradient_copy(smooth, self.precision, probe[:1], self.canonical)
             behaviour = marks_of(self, probe, logits)
             routes = self._routes(smooth, probe[:1], behaviour)
-        except (RuntimeError, MemoryError) as error:
+        except (UserError, MachineError):
+            raise
+        except Exception as error:  # a network may fail in any way
             if not is_out_of_memory(error):
                 reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
                 raise MachineError(
@@ -285,6 +288,12 @@ class Network(Answers):
                 "the first cases, are no longer those it began with, so that its scores would "
                 "depend on the order of cases; evaluation must not change a network"
             )
+
+    def raised(self, error: Exception) -> bool:
+        """Whether an error came up while it, or a copy of it, was answering."""
+        own = (self.module, *self.copies.modules)
+        asked = (frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__))
+        return any(isinstance(who, PerThread) or any(who is m for m in own) for who in asked)
 
     def _parameters(self) -> list[float]:
         """What every parameter sums to; an in-place change of one of them shows."""

@@ -289,9 +289,13 @@ def _attacked(
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        cases, words = _named(batch.case_ids), f"{type(error).__name__}: {error}"
+        if network.raised(error):
+            raise MachineError(
+                f"model {network.name} failed on {cases} as attacked by {cell.label}: {words}"
+            ) from error
         raise MachineError(
-            f"attack {cell.label} of {cell.attack.plugin.distribution} failed on "
-            f"{_named(batch.case_ids)}: {type(error).__name__}: {error}"
+            f"attack {cell.label} of {cell.attack.plugin.distribution} failed on {cases}: {words}"
         ) from error
 
 

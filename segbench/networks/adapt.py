@@ -7,7 +7,8 @@ nothing stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ from segbench.networks.probabilities import (
     Kind,
     is_constant,
     kind_of_probabilities,
-    loud_answers,
+    probe_answers,
     without_activation,
 )
 from segbench.networks.wishes import NO_WISHES, Resize, Wishes
@@ -43,6 +44,11 @@ probability hides the gradient."""
 
 CONSTANT = "constant-network"
 """The mark of a network that answers the same whatever its image is."""
+
+_TAKEN = (
+    "its answers lie between 0 and 1 and are taken for probabilities; louder images, which would "
+    "tell them from logits, it refuses"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,20 +105,33 @@ def adapt_network(
     Raises:
         UserError: it takes none of the images at any padding, or it cannot be known which tensor
             of its answer is the prediction.
-        MachineError: it does not fit in memory, or it tries to end the process.
+        MachineError: it does not fit in memory, raises something, or tries to end the process.
     """
-    network, said = _as_fp32(network.to(device).eval())
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    door = _Door(network, normalization, classes, wishes, said, strides)
-    for count in (2, 1):
-        try:
-            return door.adapted(_probes(shapes, count, device))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            lack = error
+    with _its_own_code():
+        network, said = _as_fp32(network.to(device).eval())
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+        door = _Door(network, normalization, classes, wishes, said, strides)
+        for count in (2, 1):
+            try:
+                return door.adapted(_probes(shapes, count, device))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                lack = error
     raise MachineError("the network does not fit in memory, not even with one image") from lack
+
+
+@contextmanager
+def _its_own_code() -> Iterator[None]:
+    """What a network raises here, and may raise in any way, becomes a sentence."""
+    try:
+        yield
+    except (UserError, MachineError):
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise MachineError(f"it failed while it was made ready: {words}") from error
 
 
 def _as_fp32(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
@@ -157,8 +176,10 @@ class _Door:
                 raise self._explained(error, probes) from error
             found = fit.found
             ask = OwnNetwork(self.network, nn.Identity(), fit.stride, found, fit.alone)
-            answers = loud_answers(ask.prediction, pad(scale(probes[0]), fit.stride))
-            kind = kind_of_probabilities(answers)
+            probed = probe_answers(
+                ask.prediction, probes[0], lambda images: pad(scale(images), fit.stride)
+            )
+            kind = kind_of_probabilities(probed.answers)
             some = (scale(probe[: 1 if fit.alone else None]) for probe in probes)
             padded = padded_once(some, fit.stride)
             stripped = without_activation(self.network, padded, found, kind) if kind else None
@@ -172,9 +193,10 @@ class _Door:
         if module is not self.network:
             keep_declarations(self.network, module)
         marks = ((PROBABILITIES,) if inverted else ()) + (
-            (CONSTANT,) if is_constant(answers) else ()
+            (CONSTANT,) if is_constant(probed.answers) else ()
         )
-        said = (*self.said, *_sentences(fit, resize))
+        taken = (_TAKEN,) if probed.refused and inverted else ()
+        said = (*self.said, *_sentences(fit, resize), *taken)
         return Adapted(
             module, found.place, found.layout, found.share, kind, stripped is not None,
             fit.stride, fit.alone, marks, said,

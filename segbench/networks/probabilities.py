@@ -7,7 +7,8 @@ which hides a weakness and does not cure it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from segbench.engine.front import Tracer
 from segbench.engine.handed import handed
 from segbench.engine.meeting import meets_cases
+from segbench.engine.memory import is_out_of_memory
 from segbench.networks.answers import Found, Place, channels_second, pick
 
 Kind = Literal["sigmoid", "softmax"]
@@ -32,11 +34,55 @@ _FUNCTIONS: dict[Kind, tuple[Any, ...]] = {
 _TOLERANCE = 1e-4
 
 
-def loud_answers(answer: Callable[[Tensor], Tensor], images: Tensor) -> list[Tensor]:
-    """The answers (B, K, *spatial) to the images, and to far louder noise of either sign."""
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    loud = 1e4 * noise.to(images.device)
-    return [answer(handed(probe)) for probe in (images, loud, -loud)]
+@dataclass(frozen=True)
+class Probed:
+    """What a network answers to images, and to louder ones where those leave something open.
+
+    Attributes:
+        answers: (B, K, *spatial) each.
+        refused: whether it takes no louder images, so that extreme ones in range were shown.
+    """
+
+    answers: Sequence[Tensor]
+    refused: bool = False
+
+
+def probe_answers(
+    answer: Callable[[Tensor], Tensor], images: Tensor, given: Callable[[Tensor], Tensor]
+) -> Probed:
+    """The answers to images, and to far louder noise of either sign.
+
+    A network that checks the range of its images refuses the noise, which no attack would show it;
+    then black, white, and noise of both, as any image may be.
+
+    Args:
+        answer: of images as the network gets them.
+        images: (B, C, *spatial) in [0, 1].
+        given: makes of them what the network gets.
+    """
+    shown = given(images)
+    first = answer(handed(shown))
+    if not _within(first) and not is_constant([first]):
+        return Probed([first])
+    noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(0))
+    loud = 1e4 * noise.to(shown.device)
+    if len(louder := _answered(answer, [loud, -loud])) == 2:
+        return Probed([first, *louder])
+    drawn = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
+    extremes = (images * 0, images * 0 + 1, drawn.round(), 1 - drawn.round())
+    return Probed([first, *louder, *_answered(answer, map(given, extremes))], refused=True)
+
+
+def _answered(answer: Callable[[Tensor], Tensor], probes: Iterable[Tensor]) -> list[Tensor]:
+    """The answers to those of the probes that the network takes."""
+    answers = []
+    for probe in probes:
+        try:
+            answers.append(answer(handed(probe)))
+        except Exception as error:  # it may refuse what is out of its range in any way
+            if is_out_of_memory(error):
+                raise
+    return answers
 
 
 def is_constant(answers: Sequence[Tensor]) -> bool:
@@ -45,12 +91,12 @@ def is_constant(answers: Sequence[Tensor]) -> bool:
 
 
 def kind_of_probabilities(answers: Sequence[Tensor]) -> Kind | None:
-    """What the answers (B, K, *spatial) of ``loud_answers`` are.
+    """What the answers (B, K, *spatial) of ``probe_answers`` are.
 
     Logits leave [0, 1] when the input is loud enough; probabilities cannot. Several channels that
     do not sum to one are separate sigmoids.
     """
-    if not all(bool(((p >= 0) & (p <= 1)).all()) for p in answers):
+    if not all(map(_within, answers)):
         return None
     if is_constant(answers):
         return None  # it says nothing
@@ -58,6 +104,10 @@ def kind_of_probabilities(answers: Sequence[Tensor]) -> Kind | None:
         return "sigmoid"
     sums = torch.cat([p.sum(1).flatten() for p in answers])
     return "softmax" if bool((sums - 1).abs().max() < _TOLERANCE) else "sigmoid"
+
+
+def _within(answer: Tensor) -> bool:
+    return bool(((answer >= 0) & (answer <= 1)).all())
 
 
 def without_activation(

@@ -114,3 +114,36 @@ def test_an_attack_of_ones_own_that_fails_is_named(
         assert result.exit_code == 3
         assert f"attack mine:{name} of mine.py failed on " in " ".join(result.stderr.split())
         assert words in " ".join(result.stderr.split())
+
+
+NETWORK = """
+from torch import nn
+
+class Net(nn.Module):
+    def forward(self, images):
+        if ((images == 0) | (images == 1)).float().mean() > 0.9:
+            raise RuntimeError("too hard")
+        return 12 * (0.5 - nn.functional.avg_pool2d(images, 5, 1, 2))
+
+def build():
+    return Net()
+"""
+
+
+def test_a_network_that_fails_under_an_attack_is_named_and_not_the_attack(
+    segbench, tmp_path: Path
+) -> None:
+    """At an eps of the whole pixel range a step makes every pixel black or white."""
+    net = tmp_path / "net.py"
+    net.write_text(NETWORK)
+    result = segbench(
+        "attack", "-m", f"{net}:build", "-a", "pgd:random_start=false,rel_step=1,steps=2",
+        "--dataset", "phantom-cxr:size=32,train_cases=6,test_cases=2", "--eps", "1",
+        "--precision", "fp32", "--workspace", tmp_path / "runs",
+    )  # fmt: skip
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 3, said
+    assert "model net:build failed on " in said
+    assert "as attacked by pgd" in said
+    assert "RuntimeError: too hard" in said
+    assert "of segbench failed" not in said

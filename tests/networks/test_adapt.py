@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from segbench.errors import UserError
+from segbench.errors import MachineError, UserError
 from segbench.networks.adapt import adapt_network
 from segbench.networks.channels import channels_seen
 from segbench.networks.normalize import Normalization, parse_normalization
@@ -284,3 +284,59 @@ def test_weights_alone_are_no_network(tmp_path: Path, name: str) -> None:
     torch.save(Net().state_dict(), tmp_path / name)
     with pytest.raises(UserError, match="weights alone are no network"):
         open_archive(tmp_path / name)
+
+
+class Ranged(nn.Module):
+    """A network that takes images in [0, 1] alone, and ends in what it is given."""
+
+    def __init__(self, final: nn.Module | None = None, answer: Any = None) -> None:
+        super().__init__()
+        self.net = Ending(final or nn.Identity(), 1)
+        self.answer = answer or (lambda logits: logits)
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert ((images >= 0) & (images <= 1)).all(), "expected an image in 0 to 1"
+        answer: Tensor = self.answer(self.net(images))
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("network", "kind", "stripped"),
+    [
+        (Ranged(), None, False),
+        (Ranged(nn.Sigmoid()), "sigmoid", True),
+        (Ranged(answer=lambda z: z.sigmoid() * 1), "sigmoid", False),
+        (Ranged(answer=lambda z: z.abs().clamp(0.2, 40) * 0.7), None, False),
+    ],
+)
+def test_a_network_that_checks_its_range_is_told_by_what_it_answers_within(
+    network: nn.Module, kind: str | None, stripped: bool
+) -> None:
+    """Of the last, noise is answered within [0, 1], and white is not."""
+    if kind is None and network.answer is not None:
+        network.net.conv.weight.data.fill_(0.25)  # type: ignore[union-attr]
+    found = adapt_network(network, [SHAPE])
+    assert (found.probabilities, found.stripped) == (kind, stripped)
+    inverted = kind is not None and not stripped
+    assert found.marks == (("probabilities",) if inverted else ())
+    assert any("taken for probabilities" in said for said in found.said) == inverted
+    logits = network.net.conv(IMAGES) if kind else network(IMAGES)  # type: ignore[operator,union-attr]
+    assert_close(found.module(IMAGES), logits, atol=1e-4, rtol=1e-4)
+
+
+class Uncopied(Ending):
+    def __deepcopy__(self, memo: Any) -> None:
+        raise KeyError("no copies")
+
+
+def test_whatever_a_network_raises_while_it_is_made_ready_is_a_sentence() -> None:
+    with pytest.raises(MachineError, match="it failed while it was made ready: KeyError: 'no cop"):
+        adapt_network(Uncopied(nn.Sigmoid(), 1), [SHAPE])
+
+
+def test_no_loud_image_is_shown_where_the_answers_to_images_tell_logits() -> None:
+    shown = []
+    net = Ending(nn.Identity(), 1)
+    net.register_forward_pre_hook(lambda _, given: shown.append(float(given[0].abs().max())))
+    adapt_network(net, [SHAPE])
+    assert max(shown) <= 1
