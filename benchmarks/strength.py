@@ -170,7 +170,8 @@ def optimality(tables: Tables, specs: Specs) -> Iterator[str]:
         for attack, key in known
         if is_by(label, attack) and parameters == attack.parameters
     }
-    rows = tables.optimality[tables.optimality["attack"].isin(named)]
+    compared = tables.optimality[tables.optimality["left_out"] == ""]
+    rows = compared[compared["attack"].isin(named)]
     for (model, dataset), part in rows.groupby(["model", "dataset"], observed=True):
         keys = part["attack"].map(named)
         values = dict(zip(keys, part["optimality"], strict=True))

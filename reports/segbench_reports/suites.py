@@ -45,20 +45,22 @@ def _optimality(tables: Tables) -> Comparison:
         "share of the same area of the best known curve (AttackBench): each case's lowest score "
         "over all attacks here at that eps or a smaller one. 1: nothing here beats it."
     )
+    some_out = tables.optimality["left_out"].ne("").any()
     lines = [
         [
             *whose(row),
             str(row["attack"]),
-            f"{row['optimality']:.3f}",
+            "-" if row["left_out"] else f"{row['optimality']:.3f}",
             str(row["eps"]),
             str(row["cases"]),
+            *([str(row["left_out"])] if some_out else []),
         ]
         for row in tables.optimality.to_dict("records")
     ]
     return Comparison(
         "Optimality of attacks",
         meaning,
-        [*WHOSE, "Attack", "Optimality", "Of eps", "Cases"],
+        [*WHOSE, "Attack", "Optimality", "Of eps", "Cases", *(["Left out"] if some_out else [])],
         lines,
     )
 

@@ -163,7 +163,8 @@ class Tables:
         structures: mean Jaccard of each structure at every point, and by thirds of its size.
         spread: how the cases of every point are spread over [0, 1].
         costs: scores, forwards, gradients and seconds of every attack on every network.
-        optimality: how close each attack comes to the best that is known of a network.
+        optimality: how close each attack comes to the best that is known of a network; of one that
+            shares too little with the others, NaN and why it is ``left_out``.
         winners: of suites, the share of cases whose image each member found, at every point.
         pictures: cases to look at; only of some, where pictures were kept.
     """

@@ -10,9 +10,11 @@ same part of the image, at that eps or a smaller one. It is only as low as what 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from segbench.metrics.area import mean_height
@@ -22,18 +24,26 @@ from segbench.plugins.where import where_of
 from segbench.tables.texts import budgets_of, by_key
 from segbench.tables.worst import KINDS, SELECTING
 
-COLUMNS = ("model", "dataset", "split", "budget_kind", "attack", "optimality", "eps", "cases")
+COLUMNS = (
+    "model", "dataset", "split", "budget_kind", "attack", "optimality", "eps", "cases", "left_out"
+)  # fmt: skip
+NO_EPS, NO_CASE = "it shares no eps with the others", "it shares no case with the others"
+FEWER = "fewer scores could be compared with it"
 
-
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Places = NDArray[np.int64]
 _KEPT = ["attack", "attack_params", "budget_kind", "budget", "case_id", SELECTING]
 
 
 def optimality(cases: DataFrame, subject: Sequence[str]) -> DataFrame:
     """One row per network and attack, the closest to 1 first; none where only one attack was run.
 
-    Attacks are compared where they met: at the budgets, and on the cases, that all attacks of one
-    norm on one network share. Targeted attacks and images rounded to their file's levels are left
-    out: they are after something else, or may lie outside the ball.
+    Attacks of one norm on one network are compared where they met: those with the most scores in
+    common (attacks times budgets times cases), at the budgets and on the cases that all of them
+    share. The others come last, without a number, with what they have and why they are left out;
+    what they found counts in the best known curve. Targeted attacks and images rounded to their
+    file's levels are no part of this: they are after something else, or may lie outside the ball.
 
     Args:
         cases: one row per case, minimum-norm attacks as points of their norm.
@@ -66,33 +76,82 @@ def _of_one(
     case, cases = part["case_id"].factorize(sort=True)
     scores = np.full((len(attacks), len(every), len(cases)), np.nan)
     scores[attack, budget, case] = part[SELECTING].to_numpy(np.float64)
-    shared = (~np.isnan(scores)).any(2).all(0)  # budgets that every attack has
-    if len(attacks) < 2 or not shared.any():
+    start: Array = np.asarray(clean.reindex(cases), np.float64)
+    levels: Array = np.asarray(every, np.float64)
+    met = ~np.isnan(scores) & ~np.isnan(start)
+    if len(attacks) < 2 or not met.any():
         return []
-    budgets = [float(value) for value in every[shared]]
-    start = clean.reindex(cases)
-    whole_cases = ~np.isnan(scores[:, shared]).any((0, 1))
-    start = start[whole_cases]
-    if start.empty or start.isna().any():
-        return []
-    # (A, cases, eps)
-    curves = np.ascontiguousarray(scores[:, shared][:, :, whole_cases].transpose(0, 2, 1))
-    best = np.minimum.accumulate(np.minimum(curves.min(0), start.to_numpy()[:, None]), axis=1)
-    whole = _fallen(best.mean(0), float(start.mean()), budgets)
-    first = part.iloc[0]
-    eps = " ".join(names[str(first["budget_kind"]), b] for b in budgets)
-    subject = [first[name] for name in ("model", "dataset", "split", "budget_kind")]
-    rows = [
-        (
-            *subject,
-            name,
-            _fallen(own.mean(0), float(start.mean()), budgets) / whole if whole else math.nan,
-            eps,
-            len(start),
-        )
-        for name, own in zip(attacks["attack"], curves, strict=True)
-    ]
-    return sorted(rows, key=lambda row: (-row[5], row[4]))
+    first, labels = part.iloc[0], attacks["attack"].tolist()
+    facts = [first[name] for name in ("model", "dataset", "split", "budget_kind")]
+    eps = [names[str(first["budget_kind"]), value] for value in levels.tolist()]
+    chosen = _most_in_common(met)
+    rows, left_out = list[tuple[object, ...]](), list[tuple[object, ...]]()
+    if chosen:
+        at, of = _block(met[chosen].all(0))
+        there = " ".join(eps[n] for n in at)
+        for place, share in zip(chosen, _shares(scores, start, levels, chosen), strict=True):
+            rows.append((*facts, labels[place], share, there, len(of), ""))
+    for place in sorted({*range(len(attacks))} - {*chosen}):
+        own, others = met[place], met[chosen] if chosen else np.delete(met, place, 0)
+        there = " ".join(eps[n] for n in np.flatnonzero(own.any(1)))
+        count, why = int(own.any(0).sum()), _why(own, others)
+        left_out.append((*facts, labels[place], math.nan, there, count, why))
+    closest = sorted(rows, key=lambda row: (-cast(float, row[5]), str(row[4])))
+    return [*closest, *sorted(left_out, key=lambda row: str(row[4]))]
+
+
+def _shares(scores: Array, start: Array, every: Array, chosen: Sequence[int]) -> Iterator[float]:
+    """The optimality of the chosen attacks: of scores (A, E, C), the clean ones (C,), eps (E,)."""
+    known = np.logical_and.reduce(~np.isnan(scores[chosen]) & ~np.isnan(start))
+    at, of = _block(known)
+    lowest = np.minimum.accumulate(np.fmin.reduce([*scores, np.tile(start, (len(every), 1))]))
+    budgets, begin = every[at].tolist(), float(start[of].mean())
+    whole = _fallen(lowest[np.ix_(at, of)].mean(1), begin, budgets)
+    for own in scores[chosen]:
+        fallen = _fallen(own[np.ix_(at, of)].mean(1), begin, budgets)
+        yield fallen / whole if whole else math.nan
+
+
+def _most_in_common(met: Flags) -> list[int]:
+    """The attacks (of A) with the most scores in common, at least two; none if no two share any.
+
+    A set is begun with each attack, and takes the others, those with most scores first, as long as
+    it has no fewer scores in common; the largest set counts, of equals the one begun first.
+    """
+    order = np.argsort(-met.sum((1, 2)), kind="stable").tolist()
+    best, most = list[int](), 0
+    for begun in order:
+        own, count, shared = [begun], 0, met[begun]
+        for other in order:
+            larger = (len(own) + 1) * _size(shared & met[other])
+            if other != begun and larger >= max(count, 1):
+                own, count, shared = [*own, other], larger, shared & met[other]
+        if count > most:
+            best, most = own, count
+    return sorted(best)
+
+
+def _block(shared: Flags) -> tuple[Places, Places]:
+    """The budgets and cases of a whole block of what is shared (E, C), as large as any it has.
+
+    It takes budgets with most cases first.
+    """
+    order = np.argsort(-shared.sum(1), kind="stable")
+    whole = np.logical_and.accumulate(shared[order])
+    count = int(np.argmax(whole.sum(1) * np.arange(1, len(order) + 1))) + 1
+    return np.sort(order[:count]), np.flatnonzero(whole[count - 1])
+
+
+def _size(shared: Flags) -> int:
+    budgets, cases = _block(shared)
+    return len(budgets) * len(cases)
+
+
+def _why(own: Flags, others: Flags) -> str:
+    """Why an attack with these scores (E, C) is compared with none of the others (A, E, C)."""
+    if not (own.any(1) & others.any(2).all(0)).any():
+        return NO_EPS
+    return FEWER if (own & others.all(0)).any() else NO_CASE
 
 
 def _fallen(curve: np.ndarray, clean: float, budgets: Sequence[float]) -> float:

@@ -63,3 +63,17 @@ def test_shares_of_a_suite_are_of_one_data_set_and_norm(tables: Any) -> None:
         others = {"reach", "lovasz", "sea"} - {member}
         assert {line[name] for name in others} == {"-"}
     assert {line["Norm"] for line in lines} == {"L∞", "L2"}
+
+
+def test_an_attack_left_out_stands_beside_those_compared_with_why(row: Any, frame: Any) -> None:
+    clean = {"attack": "clean", "attack_params": "{}", "budget_kind": "none", "budget": 0.0}
+    rows = [row(jaccard=0.9, **clean), row(jaccard=0.5), row(jaccard=0.6, attack="apgd")]
+    rows.append(row(jaccard=0.8, attack="fgsm", budget=2 / 255))
+    (table,) = attacks_compared(build_tables(frame(rows)))
+    lines = {line["Attack"]: line for line in lines_of(table)}
+    assert {name: line["Optimality"] for name, line in lines.items()} == {
+        "pgd": "1.000", "apgd": "0.750", "fgsm": "-",
+    }  # fmt: skip
+    assert lines["fgsm"]["Of eps"] == "2/255"
+    assert lines["fgsm"]["Left out"] == "it shares no eps with the others"
+    assert lines["pgd"]["Left out"] == ""

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from segbench.tables.build import build_tables
+from segbench.tables.optimality import FEWER, NO_CASE, NO_EPS
 
 
 def _curve(make, attack, scores, cases="ab", **given):
@@ -54,6 +55,53 @@ def test_attacks_are_compared_only_where_all_were_run(row, frame):
     assert found == {"apgd": pytest.approx(1.0), "pgd": pytest.approx(0.5)}
     assert set(table["eps"]) == {"2/255"}
     assert set(table["cases"]) == {2}
+
+
+def test_an_attack_that_shares_no_eps_takes_the_others_no_number(row, frame):
+    rows = _curve(row, "clean", {0: 1.0}, budget_kind="none")
+    rows += _curve(row, "pgd", {4: 0.8, 8: 0.6}) + _curve(row, "apgd", {4: 0.6, 8: 0.2})
+    found, table = _optimality(frame, rows + _curve(row, "sea", {2: 0.9, 16: 0.0}))
+    out = table.set_index("attack").loc["sea"]
+    assert math.isnan(found.pop("sea"))
+    assert (out["left_out"], out["eps"], out["cases"]) == (NO_EPS, "2/255 16/255", 2)
+    assert found == {"apgd": pytest.approx(1.0), "pgd": pytest.approx(0.5)}
+
+
+def test_what_is_left_out_counts_in_the_best_known_curve(row, frame):
+    rows = _curve(row, "clean", {0: 1.0}, budget_kind="none")
+    rows += _curve(row, "pgd", {4: 0.8, 8: 0.6}) + _curve(row, "apgd", {4: 0.6, 8: 0.2})
+    found, _ = _optimality(frame, rows + _curve(row, "sea", {2: 0.2}))
+    # Areas in 1/255 by trapezoids: best 4 * 0.4 + 4 * 0.8, apgd 4 * 0.2 + 4 * 0.6, pgd half of it.
+    assert found["apgd"] == pytest.approx(3.2 / 4.8)
+    assert found["pgd"] == pytest.approx(1.6 / 4.8)
+
+
+@pytest.mark.parametrize(("cases", "why"), [("a", FEWER), ("z", NO_CASE)])
+def test_an_attack_of_few_cases_takes_none_from_the_others(cases, why, row, frame):
+    rows = _curve(row, "clean", {0: 1.0}, budget_kind="none", cases="abcdz")
+    rows += _curve(row, "pgd", {4: 0.8}, cases="abcd") + _curve(row, "apgd", {4: 0.6}, cases="abcd")
+    found, table = _optimality(frame, rows + _curve(row, "sea", {4: 0.9}, cases=cases))
+    assert table.set_index("attack").loc["sea", "left_out"] == why
+    assert {*table.loc[table["left_out"] == "", "cases"]} == {4}
+    assert found["apgd"] == pytest.approx(1.0)
+
+
+def test_an_eps_that_was_broken_off_takes_no_case_from_the_others(row, frame):
+    rows = _curve(row, "clean", {0: 1.0}, budget_kind="none", cases="abcd")
+    for name, score in (("pgd", 0.8), ("apgd", 0.6)):
+        rows += _curve(row, name, {2: score, 4: score}, cases="abcd")
+        rows += _curve(row, name, {8: score}, cases="a")
+    found, table = _optimality(frame, rows)
+    assert found == {"apgd": pytest.approx(1.0), "pgd": pytest.approx(0.5)}
+    assert [{*table["eps"]}, {*table["cases"]}] == [{"2/255 4/255"}, {4}]
+
+
+def test_of_attacks_that_share_nothing_each_is_named(row, frame):
+    rows = _curve(row, "clean", {0: 1.0}, budget_kind="none")
+    rows += _curve(row, "pgd", {4: 0.8}) + _curve(row, "apgd", {8: 0.6})
+    found, table = _optimality(frame, rows)
+    assert set(table["left_out"]) == {NO_EPS}
+    assert set(found) == {"pgd", "apgd"}
 
 
 def test_what_nobody_moves_has_no_optimality(row, frame):
