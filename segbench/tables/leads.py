@@ -1,4 +1,8 @@
-"""Networks far ahead of all others under one attack alone: that attack may be stuck on them."""
+"""Networks far ahead of all others under one attack alone: that attack may be stuck on them.
+
+Not where it finds less on them too than every other attack: then it is the stronger one, and what
+others left of the rest was too much.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ from segbench.tables.worst import SELECTING
 
 LEAD = 0.15
 """Of a mean: so far ahead under one attack, and less than half of it under any other, is a sign."""
+
+ALIKE = 0.005
+"""Of a mean: another attack leaves no more of that network, and so does as well on it."""
 
 
 class Leads:
@@ -50,21 +57,25 @@ class Leads:
     def ahead(self, threat: int, model: int, attack: str) -> tuple[float, str, float] | None:
         """The lead of a network under an attack that it has under no other; None of no such lead.
 
-        Two attacks are compared on the networks and cases that met both, if it leads there.
+        Two attacks are compared on the networks and cases that met both, if it leads there. Nor is
+        it told of where every other attack leaves more of the network than this one.
 
         Returns:
-            the lead, the other attack under which most of it is left, and what that is.
+            the lead, another attack that leaves no more of the network, and its lead under that:
+            of several the largest.
         """
         if (threat, model, attack) not in self._far:
             return None
         found = list[tuple[float, str, float]]()
         for other in self._tables(threat):
             own = self._leads(threat, attack, other).get(model)
-            if other != attack and own is not None and own >= LEAD:  # else these tell nothing
-                found.append((own, other, self._leads(threat, other, attack)[model]))
-        if not found or any(2 * lead >= own for own, _, lead in found):
-            return None
-        return max(found, key=lambda one: one[2])
+            if other != attack and own is not None and own[0] >= LEAD:  # else these tell nothing
+                lead, left = self._leads(threat, other, attack)[model]
+                if 2 * lead >= own[0]:
+                    return None
+                if left <= own[1] + ALIKE:
+                    found.append((own[0], other, lead))
+        return max(found, key=lambda one: one[2]) if found else None
 
     def _tabulate(self, threat: int) -> Mapping[str, DataFrame]:
         """Attack -> its scores, a line for each network and a column for each case."""
@@ -72,8 +83,11 @@ class Leads:
         attacks = means.index.get_level_values("attack").unique()
         return {str(attack): means.loc[attack].unstack("case") for attack in attacks}
 
-    def _lead(self, threat: int, attack: str, other: str) -> Mapping[int, float]:
-        """Network -> its lead under an attack, on what met another too; nothing of no rival."""
+    def _lead(self, threat: int, attack: str, other: str) -> Mapping[int, tuple[float, float]]:
+        """Network -> its lead under an attack and its mean, on what met another attack too.
+
+        Nothing of a network without a rival.
+        """
         tables = self._tables(threat)
         own, its = tables[attack], tables[other]
         models, cases = own.index.intersection(its.index), own.columns.intersection(its.columns)
@@ -105,10 +119,11 @@ def _far_ahead(scores: DataFrame) -> set[tuple[int, int, str]]:
     }
 
 
-def _ahead_of_rivals(means: Series[float]) -> Mapping[int, float]:
-    """By how much each mean is above the highest other."""
+def _ahead_of_rivals(means: Series[float]) -> Mapping[int, tuple[float, float]]:
+    """By how much each mean is above the highest other, and the mean."""
     values = means.to_numpy(np.float64)
     second, best = values.argsort(kind="stable")[-2:]
     rival = np.full(len(values), values[best])
     rival[best] = values[second]
-    return dict(zip(means.index.tolist(), (values - rival).tolist(), strict=True))
+    pairs = zip((values - rival).tolist(), values.tolist(), strict=True)
+    return dict(zip(means.index.tolist(), pairs, strict=True))

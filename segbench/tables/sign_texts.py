@@ -20,8 +20,8 @@ _SAID: Mapping[Kind, str] = {
     "searched": "at {at} a search without gradients found the worst image of {size:.0%} of its "
     "cases, so gradients lead astray there",
     "idle": "at {at} the last half of its steps gained {gained:.4f}, and {size:.3f} was left",
-    "alone": "at {at} its network is ahead of every other by {size:.3f}, under {other} by "
-    "{lead:.3f} only",
+    "alone": "at {at} its network is ahead of every other by {size:.3f}, under {other}, which "
+    "leaves no more of it, by {lead:.3f} only",
 }
 _EFFORTS = ("steps", "restarts", "queries")  # parameters of which an attack may be given more
 _NORMS = ("linf", "l2")  # in which the suite, a search without gradients, and more of both are

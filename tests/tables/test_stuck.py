@@ -187,11 +187,14 @@ def _of_two(row, of_one, of_other):
 
 
 def test_a_network_far_ahead_under_one_attack_alone_is_a_sign(row, frame):
-    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.60})
+    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.65}, {"pgd": 0.10, "fgsm": 0.60})
     tables = summed_up(frame(rows))
     [sign] = [sign for sign in _signs(tables) if "ahead" in sign]
     assert "a@jsrt#0 on jsrt test under pgd" in sign
-    assert "at 8/255 its network is ahead of every other by 0.550, under fgsm by 0.100 only" in sign
+    assert (
+        "at 8/255 its network is ahead of every other by 0.550, under fgsm, which leaves no more of it, by 0.050 only"
+        in sign
+    )
     assert set(tables.cases.loc[tables.cases["marks"].str.contains("stuck"), "model"]) == {
         "a@jsrt#0"
     }
@@ -201,7 +204,10 @@ def test_a_network_far_ahead_under_one_attack_alone_is_a_sign(row, frame):
 @pytest.mark.parametrize(
     ("of_one", "of_other"),
     [
-        ({"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.30}),  # ahead under both
+        ({"pgd": 0.65, "fgsm": 0.65}, {"pgd": 0.10, "fgsm": 0.30}),  # ahead under both
+        # The attack is the stronger one on this network too: the other hid how weak the rest is.
+        ({"standard": 0.16, "pgd": 0.27}, {"standard": 0.0, "pgd": 0.26}),
+        ({"standard": 0.85, "pgd": 0.88}, {"standard": 0.0, "pgd": 0.71}),
         ({"pgd": 0.65}, {"pgd": 0.10}),  # nothing to compare with
         ({"pgd": 0.30, "fgsm": 0.40}, {"pgd": 0.20, "fgsm": 0.40}),  # not far
     ],
@@ -231,7 +237,7 @@ def test_what_is_ahead_and_falls_at_the_largest_budget_was_not_stuck(
     """The other network is the weak one, which an attack that is weaker hid."""
     levels = {
         ("a", "standard"): {2: 0.85, 8: at_largest}, ("b", "standard"): {2: 0.0, 8: 0.0},
-        ("a", "pgd"): {2: 0.88, 8: 0.7}, ("b", "pgd"): {2: 0.71, 8: 0.67},
+        ("a", "pgd"): {2: 0.85, 8: 0.6}, ("b", "pgd"): {2: 0.71, 8: 0.57},
     }  # fmt: skip
     rows = [
         line
@@ -247,9 +253,9 @@ def test_what_is_ahead_and_falls_at_the_largest_budget_was_not_stuck(
 
 def test_an_attack_that_met_few_cases_takes_no_sign_from_another(row, frame):
     """Where a network is ahead under neither of two attacks, they say nothing of each other."""
-    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70}, {"pgd": 0.10, "fgsm": 0.60})
+    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.65}, {"pgd": 0.10, "fgsm": 0.60})
     for one in rows:
-        if one["case_id"] == "a" and one["attack"] == "pgd":
+        if one["case_id"] == "a":
             one["jaccard"] = 0.2
     few = [
         one | {"attack": "ifgsm", "jaccard": 0.2}
@@ -356,7 +362,7 @@ def test_what_to_do_is_the_signs_own(given, said, row, frame):
 
 def test_no_kind_of_sign_is_hidden_by_another(row, frame):
     """Of each kind one is told, the worst, and at how many budgets more it shows."""
-    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.70, "apgd": 0.68}, {"pgd": 0.10, "fgsm": 0.60})
+    rows = _of_two(row, {"pgd": 0.65, "fgsm": 0.65, "apgd": 0.68}, {"pgd": 0.10, "fgsm": 0.60})
     theirs = {"member": "search", "late_gain": 0.0, "zero_gradients": 0.4}
     for one in rows:
         if (one["model"], one["attack"]) == ("a@jsrt#0", "pgd"):
@@ -372,7 +378,7 @@ def test_no_kind_of_sign_is_hidden_by_another(row, frame):
         "at 8/255 40% of its steps met a gradient that is zero everywhere",
         "at 8/255 a search without gradients found the worst image of 100% of its cases",
         "at 8/255 the last half of its steps gained 0.0000, and 0.650 was left",
-        "at 8/255 its network is ahead of every other by 0.550, under fgsm by 0.100 only: the "
+        "at 8/255 its network is ahead of every other by 0.550, under fgsm, which leaves no more of it, by 0.050 only: the "
         "other attacks are right.",
     ]  # fmt: skip
     places = [sign.index(kind) for kind in kinds]
