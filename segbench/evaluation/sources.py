@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from segbench.api import Case, TransferAttack, WarpAttack
+from segbench.atomic import shown
 from segbench.engine import ball
 from segbench.engine.returned import check_displacement
 from segbench.engine.warp import warped
@@ -117,8 +118,8 @@ class ImageStore:
             ball.check(attacked.images, clean, cell.budget, cell.label, batch.case_ids, region)
         except MachineError as error:
             raise UserError(
-                f"the images kept in {path} are not those of {cell.label} ({error}); delete it "
-                "and run the same command again"
+                f"the images kept in {shown(path)} are not those of {cell.label} ({error}); "
+                "delete it and run the same command again"
             ) from None
         return replace(attacked, case_ids=batch.case_ids)
 

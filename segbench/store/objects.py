@@ -1,12 +1,15 @@
 """An object store at a URL, by fsspec: what a workspace needs of S3, of Google's, of this memory.
 
 An object is there whole or not at all, and one that must be new is refused where its name is taken:
-S3 and Google's decide that between two machines (``If-None-Match``, ``ifGenerationMatch``).
+S3 and Google's decide that between two machines (``If-None-Match``, ``ifGenerationMatch``). Where
+the answer to such a request is lost their libraries ask again, and are told that the name is taken:
+by this very request. So it leaves a word of its own beside the object, by which it is known again.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,8 @@ from typing import Any
 from segbench.errors import MachineError, UserError
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "memory": "fsspec"}
+_BESIDE = {"s3": "Metadata", "gs": "metadata"}  # an object, in words of their libraries
+_CLAIM = "segbench-claim"
 _EXPECTED = "expected a folder, s3://BUCKET/NAME, gs://BUCKET/NAME or memory://NAME"
 
 
@@ -113,12 +118,16 @@ class Objects:
         Raises:
             MachineError: the store cannot be reached, or refuses.
         """
-        mode = "create" if new else "overwrite"
+        path, claim = f"{self._base}/{name}", uuid.uuid4().hex
+        how: dict[str, Any] = {"mode": "create" if new else "overwrite"}
+        if new and self._scheme in _BESIDE:
+            how[_BESIDE[self._scheme]] = {_CLAIM: claim}
         with self._translated(f"cannot be written at {name}"):
             try:
-                self._fs.put_file(str(file), f"{self._base}/{name}", mode=mode)
+                self._fs.put_file(str(file), path, **how)
             except FileExistsError:
-                return False
+                if self._claim(path) != claim:
+                    return False
         self._met = True
         return True
 
@@ -133,6 +142,18 @@ class Objects:
                 self._fs.rm_file(f"{self._base}/{name}")
             except FileNotFoundError:
                 return
+
+    def _claim(self, path: str) -> str | None:
+        """The word that whoever created an object left beside it."""
+        try:
+            if self._scheme == "s3":
+                beside = self._fs.metadata(path)
+            else:
+                beside = self._fs.info(path).get("metadata") or {}
+        except FileNotFoundError:
+            return None
+        claim: str | None = beside.get(_CLAIM)
+        return claim
 
     def _name(self, path: str) -> str:
         return path.lstrip("/").removeprefix(f"{self._base}/")

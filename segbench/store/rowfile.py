@@ -272,7 +272,7 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
         raise OldStoreError(path.parent if path.parent.name == "results" else path.parent.parent)
     if version > SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema {version}, but this segbench reads up to "
+            f"{shown(path)} has schema {version}, but this segbench reads up to "
             f"{SCHEMA_VERSION}; update segbench or use another workspace"
         )
     return header

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segbench.atomic import read_whole, write_atomically
+from segbench.atomic import read_whole, shown, write_atomically
 from segbench.errors import UserError
 from segbench.plugins.tensor_bytes import tensor_bytes
 from segbench.training.card import EpochScore, Settings
@@ -106,7 +106,7 @@ def _load(path: Path) -> tuple[Settings, Progress]:
         )
     except Exception as error:  # torch's reader fails in any way at all on foreign bytes
         raise UserError(
-            f"the unfinished training {path} cannot be read ({type(error).__name__}); "
+            f"the unfinished training {shown(path)} cannot be read ({type(error).__name__}); "
             "--force starts it over"
         ) from error
     return settings, progress

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from segbench.atomic import read_regular
+from segbench.atomic import read_regular, shown
 from segbench.errors import UserError
 from segbench.training.inert import Checkpoint, read_inert
 from segbench.training.records import RecordsError, check_records
@@ -29,7 +29,7 @@ def parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
         return load(content)
     except (SafetensorError, ValueError) as error:
         raise UserError(
-            f"weights {path} are not a complete safetensors file ({error}); "
+            f"weights {shown(path)} are not a complete safetensors file ({error}); "
             "they were not unpickled; give the original file"
         ) from None
 
@@ -77,14 +77,14 @@ def parse_torch(content: bytes, path: Path) -> tuple[Any, Checkpoint | None]:
     except Exception as error:  # torch's reader fails in any way at all on foreign bytes
         reason = str(error) if isinstance(error, RecordsError) else type(error).__name__
         raise UserError(
-            f"weights {path} are not a file of torch.save ({reason}) and were not unpickled; "
-            "give a state dict as .safetensors, .pt or .pth"
+            f"weights {shown(path)} are not a file of torch.save ({reason}) and were not "
+            "unpickled; give a state dict as .safetensors, .pt or .pth"
         ) from error
     try:
         checkpoint = read_inert(content)
     except Exception as error:
         raise UserError(
-            f"weights {path} are not a file of torch.save ({type(error).__name__}) and were not "
-            "unpickled, since that can run code; give a state dict as .safetensors, .pt or .pth"
+            f"weights {shown(path)} are not a file of torch.save ({type(error).__name__}) and were "
+            "not unpickled, since that can run code; give a state dict as .safetensors, .pt or .pth"
         ) from refusal
     return checkpoint.content, checkpoint

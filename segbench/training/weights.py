@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segbench.atomic import read_regular
+from segbench.atomic import read_regular, shown
 from segbench.errors import UserError
 from segbench.training.inert import Checkpoint, Inert
 from segbench.training.records import RecordsError
@@ -43,7 +43,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
         else:
             read = read_torch(path)
     except OSError as error:
-        raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
+        reason = error.strerror or error
+        raise UserError(f"weights {shown(path)} cannot be read: {reason}") from None
     _load_fitted(module, _choose(module, *read, path), read[1], path)
 
 
@@ -53,7 +54,7 @@ def _load_fitted(
     try:
         tensors = {name: as_tensor(value, checkpoint) for name, value in fitted.tensors.items()}
     except (RecordsError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"weights {path} are damaged: {error}") from None
+        raise UserError(f"weights {shown(path)} are damaged: {error}") from None
     expected = tensors_of(module)
     missing = {name: expected[name] for name in expected.keys() - tensors.keys()}
     fit_weights(module, tensors | missing, path)
@@ -78,9 +79,10 @@ def load_part(module: nn.Module, path: Path, key: str) -> Mapping[str, Any]:
     try:
         content, checkpoint = read_torch(path)
     except OSError as error:
-        raise UserError(f"weights {path} cannot be read: {error.strerror or error}") from None
+        reason = error.strerror or error
+        raise UserError(f"weights {shown(path)} cannot be read: {reason}") from None
     if not isinstance(content, Mapping) or key not in content:
-        raise UserError(f"weights {path} hold no {key}")
+        raise UserError(f"weights {shown(path)} hold no {key}")
     found = find_state_dicts(content[key])
     expected = tensors_of(module)
     fits = [fit for one in found for fit in fit_names(one, expected)]
@@ -114,14 +116,15 @@ def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
         ],
     }
     if found := _counted(complaints):
-        raise UserError(f"weights {path} do not fit the network: {found}")
+        raise UserError(f"weights {shown(path)} do not fit the network: {found}")
     casts = {
         (tensors[n].dtype, expected[n].dtype) for n in common if expected[n].is_floating_point()
     }
     for given, wanted in sorted(casts, key=str):
         if given != wanted:
             message = (
-                f"weights {path} are {_plain(given)}; the network computes in {_plain(wanted)}"
+                f"weights {shown(path)} are {_plain(given)}; "
+                f"the network computes in {_plain(wanted)}"
             )
             warnings.warn(message, stacklevel=2)
     module.load_state_dict(dict(tensors))
@@ -151,7 +154,8 @@ def _choose(module: nn.Module, content: Any, checkpoint: Checkpoint | None, path
     found = find_state_dicts(content)
     if not found:
         kind = "an object" if isinstance(content, Inert) else f"a {type(content).__name__}"
-        raise UserError(f"weights {path} hold no state dict, but {kind}{_unread(checkpoint)}")
+        unread = _unread(checkpoint)
+        raise UserError(f"weights {shown(path)} hold no state dict, but {kind}{unread}")
     expected = tensors_of(module)
     fits = conventional_first([fit for one in found for fit in fit_names(one, expected)])
     if not fits:
@@ -161,8 +165,8 @@ def _choose(module: nn.Module, content: Any, checkpoint: Checkpoint | None, path
     if rivals := [one for one in others if one.source is first.source]:
         names = " or ".join(repr(one.prefix) for one in (first, *rivals))
         raise UserError(
-            f"weights {path} hold several sets of weights that fit the network, whose names begin "
-            f"with {names}; save the one that is meant and give that file"
+            f"weights {shown(path)} hold several sets of weights that fit the network, whose names "
+            f"begin with {names}; save the one that is meant and give that file"
         )
     _say_ignored(first, [one for one in others if one.source is not first.source], content, path)
     return first
@@ -191,7 +195,8 @@ def _refuse_misfit(
         ],
     }
     where = f" (at {nearest.key!r})" if nearest.key else ""
-    raise UserError(f"weights {path}{where} do not fit the network: {_counted(complaints)}{unread}")
+    counted = _counted(complaints)
+    raise UserError(f"weights {shown(path)}{where} do not fit the network: {counted}{unread}")
 
 
 def _unread(checkpoint: Checkpoint | None) -> str:
@@ -214,7 +219,7 @@ def _say_ignored(taken: Fitted, others: list[Fitted], content: Any, path: Path) 
         where = f" taken from {taken.source.key!r}" if taken.source.key else ""
         prefix = f" less the prefix {taken.prefix!r}" if taken.prefix.endswith(".") else ""
         prefix = prefix if not taken.prefix.startswith("+") else ""
-        warnings.warn(f"weights {path}{where}{prefix}: {'; '.join(said)}", stacklevel=4)
+        warnings.warn(f"weights {shown(path)}{where}{prefix}: {'; '.join(said)}", stacklevel=4)
 
 
 def _counted(complaints: Mapping[str, list[str]]) -> str:

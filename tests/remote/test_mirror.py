@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from segbench import atomic
 from segbench.errors import MachineError, UserError
@@ -26,6 +28,9 @@ from segbench.store.tensors import load_tensors, save_tensors
 from segbench.store.workspace import Workspace
 from segbench.training import lock
 from segbench.training.lock import locked
+from segbench.training.progress import load_progress
+from segbench.training.weight_files import parse_safetensors, read_torch
+from segbench.training.weights import load_weights
 
 KEY = "ab" * 16
 Machine = Callable[[str], Workspace]
@@ -129,6 +134,50 @@ def test_a_file_that_goes_while_it_is_fetched_is_looked_for_again(
     monkeypatch.setattr(Mirror, "_fetch", compacting)
     assert read_rows(other)["case_id"].tolist() == ["a", "b"]
     assert compacted
+
+
+def test_what_is_created_is_ones_own_though_the_answer_was_lost(
+    machine: Machine, run_record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library asks again, and is told that the name is taken; another's stays another's."""
+    from s3fs import S3FileSystem
+
+    asked, call = [], S3FileSystem._call_s3
+
+    async def twice(self: Any, method: str, *words: Any, **how: Any) -> Any:
+        if how.get("IfNoneMatch"):
+            asked.append(how["Key"])
+            with suppress(FileExistsError):
+                await call(self, method, *words, **how)
+        return await call(self, method, *words, **how)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", twice)
+    one, other = machine("one"), machine("other")
+    assert begin_run(one, run_record()).number == 1
+    assert atomic.write_exclusively(one.results / "run-00002.json", b"{}")
+    assert not atomic.write_exclusively(other.results / "run-00002.json", b"{}")
+    with locked(one, one.root / "models" / "net"):
+        assert len(asked) == 4
+        with (
+            pytest.raises(UserError, match="is being trained"),
+            locked(other, other.root / "models" / "net"),
+        ):
+            pass
+
+
+def test_what_is_damaged_there_is_named_as_it_is_called_there(machine: Machine, url: str) -> None:
+    path = machine("one").root / "models" / "net" / "file"
+    atomic.write_atomically(path, b"damaged")
+    for read in (
+        lambda: parse_safetensors(b"damaged", path),
+        lambda: read_torch(path),
+        lambda: load_weights(nn.Linear(1, 1), path),
+        lambda: load_progress(path),
+    ):
+        with pytest.raises(UserError) as refused:
+            read()
+        assert f"{url}/models/net/file" in str(refused.value)
+        assert str(path) not in str(refused.value)
 
 
 def test_no_two_machines_have_one_run(machine: Machine, run_record: Any) -> None:
