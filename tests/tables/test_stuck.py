@@ -191,10 +191,8 @@ def test_a_network_far_ahead_under_one_attack_alone_is_a_sign(row, frame):
     tables = summed_up(frame(rows))
     [sign] = [sign for sign in _signs(tables) if "ahead" in sign]
     assert "a@jsrt#0 on jsrt test under pgd" in sign
-    assert (
-        "at 8/255 its network is ahead of every other by 0.550, under fgsm, which leaves no more of it, by 0.050 only"
-        in sign
-    )
+    said = "ahead of every other by 0.550, under fgsm, which leaves no more of it, by 0.050 only"
+    assert f"at 8/255 its network is {said}" in sign
     assert set(tables.cases.loc[tables.cases["marks"].str.contains("stuck"), "model"]) == {
         "a@jsrt#0"
     }
@@ -378,8 +376,8 @@ def test_no_kind_of_sign_is_hidden_by_another(row, frame):
         "at 8/255 40% of its steps met a gradient that is zero everywhere",
         "at 8/255 a search without gradients found the worst image of 100% of its cases",
         "at 8/255 the last half of its steps gained 0.0000, and 0.650 was left",
-        "at 8/255 its network is ahead of every other by 0.550, under fgsm, which leaves no more of it, by 0.050 only: the "
-        "other attacks are right.",
+        "at 8/255 its network is ahead of every other by 0.550, under fgsm, which leaves no more "
+        "of it, by 0.050 only: the other attacks are right.",
     ]  # fmt: skip
     places = [sign.index(kind) for kind in kinds]
     assert places == sorted(places)
