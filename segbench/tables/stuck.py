@@ -6,6 +6,7 @@ marked, with a number and what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from pandas import Categorical, CategoricalDtype, DataFrame, Series
 from segbench.plugins.naming import CLEAN, eps_names
 from segbench.plugins.where import where_of
 from segbench.tables.curve_signs import Curves
+from segbench.tables.fields import SEVERITY
 from segbench.tables.sign_texts import advise, describe_sign
 from segbench.tables.texts import budgets_of, by_key, compact
 from segbench.tables.worst import KINDS, SELECTING, rounding
@@ -142,9 +144,10 @@ def _weaker(who: str, signs: Mapping[str, str]) -> str:
 
 
 def _bounded(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Rows of attacks within a norm, and the worst, with what ``find_signs`` wants and ``row``.
+    """Rows of attacks after the worst, and the worst, with what ``find_signs`` wants and ``row``.
 
-    Cases are numbers, which are quicker to find than names.
+    They are those within a norm, and searches for the worst of a severity and all that are smaller,
+    each of which is a threat of its own. Cases are numbers, which are quicker to find than names.
     """
     names = {name: number for number, name in enumerate(cases["case_id"].unique())}
 
@@ -153,11 +156,21 @@ def _bounded(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
         part = frame[_NEEDED].iloc[own].assign(case_id=numbers, row=own)
         params = frame[["attack_params"]].iloc[own]
         rounded = by_key(params, ["attack_params"], rounding) != ""
-        return compact(part.assign(where=threats(params), rounded=rounded))
+        own_threat = part["attack"].astype("str")
+        threat = threats(params).astype("str").where(part["budget_kind"] != SEVERITY, own_threat)
+        return compact(part.assign(where=threat, rounded=rounded))
 
     bounded = cases["budget_kind"].isin(KINDS) & (cases["attack"] != CLEAN)
+    severe = cases["budget_kind"] == SEVERITY
+    if severe.any():
+        bounded |= severe & (by_key(cases[["attack"]], ["attack"], searched_by) != "")
     own = np.flatnonzero(bounded.to_numpy())
     return prepared(cases, own), prepared(worst, np.arange(len(worst)))
+
+
+def searched_by(attack: str) -> str:
+    """An attack that searches a severity and all that are smaller; "" of others."""
+    return attack if re.match(r"worst[:/]", attack) else ""
 
 
 def threats(cases: DataFrame) -> Series[str]:

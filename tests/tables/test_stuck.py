@@ -228,6 +228,39 @@ def test_leads_under_two_attacks_are_of_the_cases_that_met_both(under_fgsm, row,
     assert not any("ahead" in sign for sign in _signs(summed_up(frame(rows))))
 
 
+WORST = ["worst:attack=corruption/gamma", "worst/bias-field"]
+
+
+@pytest.mark.parametrize("attack", WORST)
+def test_a_search_for_the_worst_of_smaller_severities_too_never_rises_unmarked(attack, row, frame):
+    """A corruption that draws one of each may rise, and so may the mean of several."""
+    rows = [
+        row(attack=name, budget_kind="severity", budget=float(severity), case_id=c, group_id=c,
+            jaccard=score, attack_params='{"queries": 12}')
+        for name in (attack, "corruption/gamma")
+        for severity, score in ((1, 0.8), (3, 0.52), (5, 0.58))
+        for c in "abc"
+    ]  # fmt: skip
+    tables = summed_up(frame(rows))
+    (sign,) = _signs(tables)
+    said = "it leaves 0.060 more at severity 5 than at severity 3, which is no wider"
+    assert f"unet@jsrt#0 on jsrt test under {attack}: {said}" in sign
+    assert "give it more queries" in sign
+    assert _marked(tables) == {attack}
+
+
+def test_worst_searches_of_unlike_corruptions_say_nothing_of_each_other(row, frame):
+    """Neither which of two networks an attack was stuck on, nor that one leaves more."""
+    left = {("a", WORST[0]): 0.9, ("b", WORST[0]): 0.1, ("a", WORST[1]): 0.5, ("b", WORST[1]): 0.5}
+    rows = [
+        row(model=f"{model}@jsrt#0", weights_sha256=model * 64, attack=attack, case_id=c,
+            group_id=c, budget_kind="severity", budget=5.0, jaccard=score)
+        for (model, attack), score in left.items()
+        for c in "abc"
+    ]  # fmt: skip
+    assert _signs(summed_up(frame(rows))) == []
+
+
 @pytest.mark.parametrize(("at_largest", "marked"), [(0.0, set()), (0.6, {"standard"})])
 def test_what_is_ahead_and_falls_at_the_largest_budget_was_not_stuck(
     at_largest, marked, row, frame
