@@ -170,7 +170,7 @@ def _bounded(cases: DataFrame, worst: DataFrame) -> tuple[DataFrame, DataFrame]:
 
 def searched_by(attack: str) -> str:
     """An attack that searches a severity and all that are smaller; "" of others."""
-    return attack if re.match(r"worst[:/]", attack) else ""
+    return attack if re.match(r"worst([:/]|$)", attack) else ""
 
 
 def threats(cases: DataFrame) -> Series[str]:
