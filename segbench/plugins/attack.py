@@ -249,12 +249,16 @@ def _label(name: str, attack: Any, where: str | None) -> str:
 
 
 def _unsaid(attack: Any) -> dict[str, Any]:
-    """What its parameters are where nothing is said, as it fills them in itself."""
+    """What its parameters are where nothing is said, as it fills them in itself.
+
+    As they stand in its class, where it cannot be made of nothing.
+    """
     defaults = {f.name: f.default for f in _fields(attack) if f.default is not MISSING}
-    if len(defaults) == len(_fields(attack)):
+    try:
         plain = type(attack)()
-        return {name: getattr(plain, name) for name in defaults}
-    return defaults
+    except Exception:  # it may want what nobody said in any way
+        return defaults
+    return {name: getattr(plain, name) for name in defaults}
 
 
 def _fields(attack: Any) -> list[Field[Any]]:

@@ -21,7 +21,7 @@ from segbench.errors import UserError
 from segbench.plugins import registry, spec
 from segbench.plugins.attack import NamedAttack, load_attack
 from segbench_attacks.corruptions import CORRUPTIONS
-from segbench_attacks.standard import PROGRAMMES
+from segbench_attacks.standard import PROGRAMMES, Version
 from segbench_attacks.worst import CHANGES
 
 ARGUMENTS = {
@@ -74,7 +74,8 @@ def variants() -> Iterator[NamedAttack]:
         plain = load_attack(name)
         yield plain
         for key, parameter in spec.parameters(plugin.factory).items():
-            for choice in _choices(parameter.annotation):
+            choices = get_args(Version) if key == "version" else _choices(parameter.annotation)
+            for choice in choices:
                 # A loss is the same function in every attack: one of them tries them all.
                 skipped = key == "loss" and (name != "pgd" or choice in OTHER_AIMS)
                 if choice != parameter.default and not skipped:
@@ -103,9 +104,7 @@ def is_gradient_attack(attack: NamedAttack, kind: str) -> bool:
 def _choices(annotation: Any) -> tuple[Any, ...]:
     if annotation is bool:
         return (True, False)
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    return tuple(choice for part in get_args(annotation) for choice in _choices(part))
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def at_most(attack: NamedAttack, steps: int) -> NamedAttack:

@@ -115,7 +115,7 @@ def test_torchattacks_has_the_same_bumps(side: int) -> None:
 def test_rows_name_the_precision_of_gradients_only_where_there_were_any(
     text: str | None, precision: str
 ) -> None:
-    network: Any = SimpleNamespace(gradient=SimpleNamespace(name="bf16"))
+    network: Any = SimpleNamespace(copies=SimpleNamespace(fast=SimpleNamespace(name="bf16")))
     cell = Cell(load_attack(text) if text else None, Budget("linf", Fraction(8, 255)))
     asked = "bf16" if text == "pgd" else ""
     outcome: Any = SimpleNamespace(images=torch.zeros(2), precisions=[asked, "fp32" * bool(asked)])

@@ -22,7 +22,7 @@ STATED = {
     "standard@1": 100,
     "standard:cost=quick": 1177,
     "standard@4:cost=quick": 30,
-    "standard:cost=thorough": 1900,
+    "standard:cost=thorough": 2745,
     "standard@2:cost=thorough": 1000,
     "rse": 3000,
     "rse:steps=20": 300,
