@@ -99,9 +99,9 @@ def export_bundle(
         folder,
         {
             BUNDLE_WEIGHTS: weights.getvalue(),
+            DESCRIPTION: as_json(description),  # by which an export that was stopped goes on
             BUNDLE_CONFIG: as_json(config),
             BUNDLE_METADATA: as_json(_metadata(description, model.card, dataset)),
-            DESCRIPTION: as_json(description),
         },
     )
 

@@ -28,6 +28,8 @@ def refuse_others(
 ) -> None:
     """Refuse a folder with a network in it, unless it is an earlier export of these very weights.
 
+    Or what is left of one that was stopped when it had written the weights and not what they are.
+
     Args:
         weights_sha256: of the network, as its card says.
         file: the weights file that is to be written.
@@ -37,7 +39,7 @@ def refuse_others(
         UserError: a checkpoint, a bundle or other weights lie there.
     """
     there = [name for name in _WRITTEN if (folder / name).exists()]
-    if not there:
+    if not there or (there == [file] and _holds(folder / file, tensors)):
         return
     if _exported(folder) != weights_sha256:
         what = (

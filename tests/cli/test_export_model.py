@@ -258,6 +258,14 @@ def test_weights_that_changed_since_their_export_are_not_overwritten(
         assert path.read_bytes() == content
     path.write_bytes(first)
     assert segbench(*command).exit_code == 0
+    whole = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    for stopped in whole.keys() - {path}:  # one that was stopped had written these weights alone
+        stopped.unlink()
+    path.write_bytes(changed)
+    assert segbench(*command).exit_code == 2
+    path.write_bytes(first)
+    assert segbench(*command).exit_code == 0
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == whole
 
 
 @pytest.mark.parametrize("form", ["safetensors", "monai-bundle"])
