@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import segbench
 from segbench.api import Case
+from segbench.errors import MachineError
 
 SIDE, CASES = 12, 2
 
@@ -80,6 +81,20 @@ class Padded(Told):
         if images.shape[2] % 8 or images.shape[3] % 8:
             raise ValueError("sides must be multiples of 8")
         return self.logits(images)
+
+
+class Refusing(Told):
+    """One that fails when it is told."""
+
+    def meet(self, case: Case) -> None:
+        raise ValueError("no spacing")
+
+
+def test_one_that_fails_when_it_is_told_is_said_to_have() -> None:
+    images, labels = torch.rand(1, 1, SIDE, SIDE), torch.ones(1, SIDE, SIDE, dtype=torch.int64)
+    words = r"model Refusing: it failed when it was told of case .*: ValueError: no spacing"
+    with pytest.raises(MachineError, match=words):
+        segbench.evaluate(Refusing(), (images, labels), attacks=["fgsm"], eps=["8/255"])
 
 
 NORMALISED, FRONTED = {"normalize": "mean=0.5,std=0.25"}, {"front": "bit-depth"}
