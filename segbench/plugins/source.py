@@ -23,7 +23,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.machinery import all_suffixes
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
@@ -246,20 +246,28 @@ def _imports(module: str, path: Path) -> Iterator[str]:
     """The names of all modules that a file may import."""
     if path.suffix != ".py":
         return
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # whoever imports it finds out
     package = module.split(".") if path.stem == "__init__" else module.split(".")[:-1]
+    yield from _imported(path.read_bytes(), tuple(package))
+
+
+@lru_cache(maxsize=1024)
+def _imported(content: bytes, package: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of all modules that a file of a package may import; none where it is no Python."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return ()  # whoever imports it finds out
+    found: dict[str, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield from _with_packages(alias.name)
+                found |= dict.fromkeys(_with_packages(alias.name))
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) + 1 - node.level] if node.level else []
+            above = package[: len(package) + 1 - node.level] if node.level else ()
             base = [*above, *([node.module] if node.module else [])]
             for alias in node.names:  # each a module, or a name in one
-                yield from _with_packages(".".join([*base, alias.name]))
+                found |= dict.fromkeys(_with_packages(".".join([*base, alias.name])))
+    return tuple(found)
 
 
 def _with_packages(module: str) -> list[str]:

@@ -16,6 +16,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
 from segbench.errors import UserError
@@ -167,22 +168,32 @@ def parameters(
     factory: Callable[..., Any], *, reserved: tuple[str, ...] = ()
 ) -> dict[str, Parameter]:
     """What a spec of ``factory`` may set, by the name used in spec text."""
+    found = _of_class(factory) if isinstance(factory, type) else _keywords(factory)
+    return {name.rstrip("_"): p for name, p in found.items() if name not in reserved}
+
+
+@lru_cache(maxsize=256)
+def _of_class(factory: type) -> Mapping[str, Parameter]:
+    """Its hints are text, which takes a while to understand, and stay as they are."""
+    return _keywords(factory)
+
+
+def _keywords(factory: Callable[..., Any]) -> Mapping[str, Parameter]:
+    """Every keyword that may be set."""
     if is_dataclass(factory):
         hints = typing.get_type_hints(factory)
-        found = {
+        return {
             f.name: Parameter(f.name, hints[f.name], None if f.default is MISSING else f.default)
             for f in fields(factory)
             if f.init
         }
-    else:
-        told = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
-        hints = typing.get_type_hints(told)
-        found = {
-            name: Parameter(name, hints.get(name, str), p.default)
-            for name, p in inspect.signature(factory).parameters.items()
-            if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-        }
-    return {name.rstrip("_"): p for name, p in found.items() if name not in reserved}
+    told = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
+    hints = typing.get_type_hints(told)
+    return {
+        name: Parameter(name, hints.get(name, str), p.default)
+        for name, p in inspect.signature(factory).parameters.items()
+        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    }
 
 
 def describe(annotation: Any) -> str:
