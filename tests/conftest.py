@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -32,6 +33,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """``--strict-skips``; and what tests marked ``gpu`` run on, ``cpu`` to try the tests."""
     strict_skips.pytest_addoption(parser)
     parser.addoption("--device", default="cuda", help="Where tests marked gpu run. [cuda]")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays for the session and is never looked through for garbage."""
+    gc.disable()
+    try:
+        result = yield
+    finally:
+        gc.enable()
+    gc.freeze()
+    return result
 
 
 @pytest.fixture
