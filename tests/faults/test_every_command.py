@@ -115,6 +115,15 @@ TRIALS = [
 ]
 
 
+Undisturbed = dict[str, tuple[dict[str, Any], dict[str, int]]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Undisturbed:
+    """What each command makes where nothing stops it, and how many moments each fault has in it."""
+    return {}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(("name", "every"), TRIALS)
 def test_a_command_that_is_stopped_goes_on_as_if_nothing_had_happened(
@@ -123,6 +132,7 @@ def test_a_command_that_is_stopped_goes_on_as_if_nothing_had_happened(
     fault: str,
     made: Callable[[str], Path],
     call: Callable[..., Result],
+    undisturbed: Undisturbed,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if name == "report-figures":
@@ -134,13 +144,15 @@ def test_a_command_that_is_stopped_goes_on_as_if_nothing_had_happened(
         at = () if name == "leaderboard" else ("--workspace", root)
         return call(*words, *at)
 
-    whole, count = made("whole"), [0]
-    with FAULTS[fault](0, count):
-        done = command(whole)
-    assert done.exit_code == 0, done.output
-    expected = outcome(whole, name)
+    if name not in undisturbed:
+        whole, counts = made("whole"), {fault: [0] for fault in FAULTS}
+        with killed(0, counts["killed"]), full(0, counts["full"]):
+            done = command(whole)
+        assert done.exit_code == 0, done.output
+        undisturbed[name] = outcome(whole, name), {fault: counts[fault][0] for fault in FAULTS}
+    expected, moments = undisturbed[name][0], undisturbed[name][1][fault]
     assert len(expected) > 2 or not LINES[name][1]
-    for moment in range(1, count[0] + 1) if every else (1 + count[0] // 2,):
+    for moment in range(1, moments + 1) if every else (1 + moments // 2,):
         root = made(f"stopped-{moment}")
         with FAULTS[fault](moment, [0]):
             stopped = command(root)
