@@ -146,7 +146,7 @@ def test_the_best_worst_is_one_of_networks_of_which_each_case_met_the_same(grid_
     some = sorted({r["case_id"] for r in rows})[:3]
 
     def met(shown):
-        tables = build_tables(frame([r for r in rows if shown(r)]))
+        tables = build_tables(frame([r for r in rows if shown(r)]), depth="summary")
         is_best = best_points(tables.curves)
         lines = tables.summary[tables.summary["attack"].str.startswith("worst")]
         return [is_best(line, "8/255") for line in lines.to_dict("records")]
@@ -162,7 +162,7 @@ def test_the_best_worst_is_marked_whatever_else_one_of_the_networks_has_met(grid
     rows = grid_rows(models=("a@jsrt#0", "b@jsrt#0"))
 
     def marked(rows):
-        tables = build_tables(frame(rows))
+        tables = build_tables(frame(rows), depth="summary")
         is_best, points = best_points(tables.curves), point_names(tables.summary)
         lines = tables.summary[tables.summary["attack"].str.startswith("worst")]
         assert len(lines) == 2
@@ -195,7 +195,7 @@ def test_lines_of_a_summary_are_grouped_by_what_they_must_have_in_common(row, fr
     rows += curve("c@jsrt", "pgd", "xyz", (2, 8), 0.9)  # as many cases, and others
     rows += curve("d@jsrt", "pgd", "uvw", (2,), 0.9) + curve("d@jsrt", "pgd", "uvwx", (8,), 0.9)
     rows += curve("e@jsrt", "pgd", "uvw", (8,), 0.2)
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     groups = tables.summary.groupby(RIVALS)["model"].agg(list)
     assert sorted(groups) == [["a@jsrt", "b@jsrt", "e@jsrt"], ["c@jsrt"], ["d@jsrt"]]
     best = tables.summary.groupby(RIVALS)[point_names(tables.summary)].max()
@@ -207,7 +207,7 @@ def test_lines_of_a_summary_are_grouped_by_what_they_must_have_in_common(row, fr
 
 def test_junit_fails_the_curves_that_are_not_to_be_trusted(row, frame):
     rows = [row(), row(attack="fgsm", marks="stuck"), row(attack="sea", marks="other-data")]
-    suite = ET.fromstring(junit.render(build_tables(frame(rows))))
+    suite = ET.fromstring(junit.render(build_tables(frame(rows), depth="summary")))
     failed = {
         case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None
     }

@@ -152,7 +152,7 @@ def test_the_plain_worst_is_the_prominent_curve_and_confined_ones_are_faint_and_
         for r in rows
         if r["attack"] != "clean"
     ]
-    tables = build_tables(frame([*rows, *inside]))
+    tables = build_tables(frame([*rows, *inside]), depth="curves")
     for chart in page.parts.panels(tables, "jsrt", "test", set(tables.summary["model"])):
         weights = {line.name: line.weight for line in chart.lines}
         assert weights == {
@@ -166,7 +166,7 @@ def test_the_plain_worst_is_the_prominent_curve_and_confined_ones_are_faint_and_
         assert [line.name for line in chart.lines if line.band] == ["worst of 2 attacks"]
     (hero,) = page.parts.hero(tables, "jsrt", "test")
     assert min(point.y for line in hero.lines for point in line.points) < svg.upright(0.02)
-    plain = build_tables(frame(rows))
+    plain = build_tables(frame(rows), depth="curves")
     assert [*page.parts.hero(plain, "jsrt", "test")] == [hero]  # they do not count
 
 

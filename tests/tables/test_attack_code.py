@@ -18,7 +18,7 @@ def test_networks_that_met_an_attack_before_and_after_its_edit_are_named(row, fr
     (sentence,) = describe_code(rows)
     assert sentence.startswith("pgd:restarts=1,steps=40 is not one attack here")
     assert "(a / b, c)" in sentence
-    assert sentence in build_tables(rows).warnings
+    assert sentence in build_tables(rows, depth="summary").warnings
 
 
 def test_two_eps_of_one_network_may_be_of_unlike_code(row, frame):

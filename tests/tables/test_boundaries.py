@@ -21,14 +21,14 @@ def rows_of(row: Any, *pixels: float, **given: Any) -> list[Any]:
 
 def test_each_data_set_has_its_own_unit(row: Any, frame: Any) -> None:
     rows = [*rows_of(row, 0, 0), *rows_of(row, 0.175, 1.5, dataset="skin")]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     (note,) = [note for note in tables.notes if "hd95" in note]
     assert "in pixels on jsrt test, mm on skin test, and" in note
     assert not [warning for warning in tables.warnings if "hd95" in warning]
 
 
 def test_a_mean_of_millimetres_and_pixels_is_named(row: Any, frame: Any) -> None:
-    tables = build_tables(frame(rows_of(row, 0, 0.175)))
+    tables = build_tables(frame(rows_of(row, 0, 0.175)), depth="summary")
     (warning,) = [warning for warning in tables.warnings if "hd95" in warning]
     assert warning.startswith("jsrt test: hd95 is in mm for some cases and in pixels for others")
 
@@ -37,11 +37,11 @@ def test_a_mean_of_millimetres_and_pixels_is_named(row: Any, frame: Any) -> None
 def test_rows_of_before_it_was_stored_are_said_to_be_of_either(
     row: Any, frame: Any, pixels: tuple[float, ...]
 ) -> None:
-    tables = build_tables(frame(rows_of(row, *pixels)))
+    tables = build_tables(frame(rows_of(row, *pixels)), depth="summary")
     assert any("mm or pixels on jsrt test" in note for note in tables.notes)
     assert not [warning for warning in tables.warnings if "hd95" in warning]
 
 
 def test_nothing_is_said_where_it_was_not_measured(row: Any, frame: Any) -> None:
-    tables = build_tables(frame([row()]))
+    tables = build_tables(frame([row()]), depth="summary")
     assert not [note for note in [*tables.notes, *tables.warnings] if "hd95" in note]

@@ -49,7 +49,7 @@ def test_a_case_is_the_mean_over_the_classes_its_label_has(row, frame):
         row(case_id="b", class_id=1, jaccard=0.9, specificity=0.8, group_id="q"),
         row(case_id="b", class_id=2, jaccard=NAN, specificity=0.6, group_id="q"),
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     cases = tables.cases.set_index("case_id")
     assert cases.loc["a", "jaccard"] == pytest.approx(0.4)
     assert cases.loc["b", "jaccard"] == pytest.approx(0.9)
@@ -65,7 +65,7 @@ def test_seeds_are_averaged_within_a_case_and_it_is_said(row, frame):
         row(case_id="a", seed=1, jaccard=0.4),
         row(case_id="b", seed=0, jaccard=0.9, group_id="q"),
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert _curve(tables)["mean"].item() == pytest.approx((0.3 + 0.9) / 2)
     assert _curve(tables)["cases"].item() == 2
     assert tables.cases["seeds"].tolist() == [2, 1]
@@ -73,7 +73,7 @@ def test_seeds_are_averaged_within_a_case_and_it_is_said(row, frame):
 
 
 def test_points_are_the_means_of_the_cases_with_their_intervals(grid_rows, frame):
-    tables = build_tables(frame(grid_rows()))
+    tables = build_tables(frame(grid_rows()), depth="summary")
     point = _curve(tables, model="unet@jsrt#0", attack="pgd", eps="8/255").iloc[0]
     own = tables.cases.query("model == 'unet@jsrt#0' and attack == 'pgd' and budget > 0.03")
     expected = mean_interval(own["jaccard"], own["group_id"].tolist())
@@ -86,7 +86,7 @@ def test_points_are_the_means_of_the_cases_with_their_intervals(grid_rows, frame
 
 
 def test_clean_is_every_attacks_point_at_zero(grid_rows, frame):
-    tables = build_tables(frame(grid_rows()))
+    tables = build_tables(frame(grid_rows()), depth="summary")
     assert set(tables.curves["attack"]) == {"ifgsm", "pgd", "worst of 2 attacks"}
     for model in ("nlcen@jsrt#0", "unet@jsrt#0"):
         clean = tables.cases.query("model == @model and attack == 'clean'")["jaccard"].mean()
@@ -102,7 +102,7 @@ def test_the_clean_point_and_the_drop_rest_on_the_attacked_cases(row, frame):
         _clean(row, case_id="hard", jaccard=0.5, group_id="q"),
         row(case_id="hard", jaccard=0.4, group_id="q"),
     ]
-    curve = _curve(build_tables(frame(rows))).set_index("budget")
+    curve = _curve(build_tables(frame(rows), depth="summary")).set_index("budget")
     assert curve.loc[0.0, "mean"] == pytest.approx(0.5)
     assert curve["relative_drop"].iloc[-1] == pytest.approx(0.2)
 
@@ -113,7 +113,7 @@ def test_the_drop_leaves_out_what_has_no_clean_score_and_it_is_said(row, frame):
         row(case_id="a", jaccard=0.6),
         row(case_id="b", jaccard=0.0, group_id="q"),
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert tables.summary["relative_drop"].item() == pytest.approx(0.25)
     assert _noted(tables, "unet@jsrt#0 lacks the clean score of 1 attacked case;")
 
@@ -128,7 +128,7 @@ def test_the_drop_leaves_out_what_has_no_clean_score_and_it_is_said(row, frame):
 )
 def test_the_area_is_that_of_the_trapezes_over_a_linear_axis(row, frame, curve, expected):
     rows = [_clean(row, jaccard=0.9), *(row(budget=b, jaccard=j) for b, j in curve.items())]
-    summary = build_tables(frame(rows)).summary
+    summary = build_tables(frame(rows), depth="summary").summary
     assert summary["auc"].item() == pytest.approx(expected)
     assert summary["largest_eps"].item() == max(curve)
 
@@ -153,7 +153,7 @@ def test_an_attack_without_a_budget_is_the_clean_point_where_clean_is_missing(ro
 
 def test_summary_has_one_column_per_eps_in_order(grid_rows, frame):
     rows = grid_rows(budgets=(32 / 255, 0.5 / 255, 0.03, 8 / 255))
-    summary = build_tables(frame(rows)).summary
+    summary = build_tables(frame(rows), depth="summary").summary
     points = point_names(summary)
     assert points == ["clean", "0.5/255", "0.03", "8/255", "32/255"]
     heights = summary[points].to_numpy()
@@ -199,7 +199,7 @@ def test_a_severity_is_never_taken_for_an_eps(row, frame):
             for n in (1, 3, 5)
         ),
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     severities = ["severity 1", "severity 3", "severity 5"]
     assert point_names(tables.summary) == ["clean", "1", "3", *severities]
     summary = tables.summary.set_index("budget_kind")
@@ -213,7 +213,7 @@ def test_a_severity_is_never_taken_for_an_eps(row, frame):
 def test_settings_of_one_attack_are_told_apart_by_what_differs(row, frame):
     settings = ['{"steps": 40, "restarts": 1}', '{"steps": 40, "restarts": 5}']
     rows = [row(attack_params=params) for params in settings]
-    tables = build_tables(frame([*rows, row(attack="fgsm", attack_params="{}")]))
+    tables = build_tables(frame([*rows, row(attack="fgsm", attack_params="{}")]), depth="curves")
     assert dict(tables.attacks) == {
         "fgsm": {},
         "pgd:restarts=1": {"steps": 40, "restarts": 1},
@@ -225,7 +225,9 @@ def test_settings_of_one_attack_are_told_apart_by_what_differs(row, frame):
 def test_clean_is_one_whatever_was_stored_beside_it(row, frame):
     clean = {"attack": "clean", "budget_kind": "none", "budget": 0.0, "jaccard": 0.8}
     rows = [row(**clean, attack_params=params, case_id=params) for params in ("{}", '{"a": 1}')]
-    tables = build_tables(frame([*rows, row(case_id="{}"), row(case_id='{"a": 1}')]))
+    tables = build_tables(
+        frame([*rows, row(case_id="{}"), row(case_id='{"a": 1}')]), depth="summary"
+    )
     assert _curve(tables, eps="0")[["attack", "cases", "mean"]].values.tolist() == [["pgd", 2, 0.8]]
 
 
@@ -290,31 +292,37 @@ def test_a_long_list_of_another_precision_is_cut(row, frame):
     attacks = [f"attack-{number}" for number in range(20)]
     rows = [row(attack=attack, precision="bf16") for attack in attacks]
     rows += [row(attack=f"search-{number}") for number in range(9)]
-    (note,) = [n for n in build_tables(frame(rows)).notes if "mixed precision" in n]
+    (note,) = [
+        n for n in build_tables(frame(rows), depth="summary").notes if "mixed precision" in n
+    ]
     assert note.endswith("unet@jsrt#0 under search-2 and 6 more; bf16 for the others.")
     assert len(note) < 200
 
 
 def test_cases_of_another_precision_within_one_curve_are_counted(row, frame):
     rows = [row(case_id=f"c{n}", precision="fp32" if n == 3 else "bf16") for n in range(5)]
-    (note,) = [n for n in build_tables(frame(rows)).notes if "mixed precision" in n]
+    (note,) = [
+        n for n in build_tables(frame(rows), depth="summary").notes if "mixed precision" in n
+    ]
     assert note.endswith("fp32 for unet@jsrt#0 under pgd (1 of 5 cases); bf16 for the others.")
 
 
 def test_a_network_that_was_trained_again_is_noted_and_left_out_of_the_gate(row, frame):
     rows = frame([row(), row(model="nlcen", weights_sha256="22" * 32)])
     current = {"unet@jsrt#0": "33" * 32, "nlcen": "22" * 32}
-    assert _noted(build_tables(rows, current=current), "unet@jsrt#0 has been trained again")
-    strict = build_tables(rows, current=current, strict=True)
+    assert _noted(
+        build_tables(rows, current=current, depth="summary"), "unet@jsrt#0 has been trained again"
+    )
+    strict = build_tables(rows, current=current, strict=True, depth="summary")
     assert set(strict.summary["model"]) == {"nlcen"}
     assert _noted(strict, "unet@jsrt#0 has been trained again and has no scores since")
     with pytest.raises(UserError, match="older weights of unet@jsrt#0"):
-        build_tables(frame([row()]), current=current, strict=True)
+        build_tables(frame([row()]), current=current, strict=True, depth="summary")
 
 
 def test_two_networks_of_one_name_are_told_apart_be_their_weights_the_same(row, frame):
     rows = frame([row(network_sha256="11" * 32), row(network_sha256="22" * 32)])
-    assert set(build_tables(rows).summary["model"]) == {
+    assert set(build_tables(rows, depth="summary").summary["model"]) == {
         "unet@jsrt#0 (11111111)",
         "unet@jsrt#0 (22222222)",
     }
@@ -328,14 +336,16 @@ def test_an_empty_store_says_what_fills_it(tmp_path):
 def test_different_cases_are_noted_even_if_they_are_as_many(row, frame):
     rows = [_clean(row, case_id=c) for c in "abc"]
     rows += [row(case_id="a"), row(case_id="b", budget=4 / 255)]
-    assert _noted(build_tables(frame(rows)), "points rest on different cases", "on 1 case")
+    assert _noted(
+        build_tables(frame(rows), depth="summary"), "points rest on different cases", "on 1 case"
+    )
     same = [_clean(row, case_id="a"), row(case_id="a"), row(case_id="a", budget=4 / 255)]
-    assert not _noted(build_tables(frame(same)), "different cases")
+    assert not _noted(build_tables(frame(same), depth="summary"), "different cases")
 
 
 def test_an_attack_around_a_declared_defence_is_told_apart_from_a_doubt(row, frame):
     rows = [row(marks="bpda"), row(attack="fgsm", marks="eot:8 probabilities")]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert _noted(tables, "under pgd", "attacked through the stand-ins")
     assert not _noted(tables, "under pgd", "do not trust")
     assert _noted(tables, "under fgsm", "averaged over 8 draws")
@@ -348,34 +358,34 @@ def test_marks_precisions_and_single_groups_are_noted(row, frame):
         row(precision="bf16", marks="random-network"),
         row(precision="fp32", attack="fgsm", marks=""),
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert _noted(tables, "unet@jsrt#0 under pgd", "random-network", "do not trust")
     assert _noted(tables, "fp32 for unet@jsrt#0 under fgsm; bf16 for the others")
     assert _noted(tables, "single group")
     assert tables.summary.set_index("attack").loc["pgd", "precision"] == "bf16 + fp32"
-    honest = build_tables(frame([_clean(row), row(precision="bf16")]))
+    honest = build_tables(frame([_clean(row), row(precision="bf16")]), depth="summary")
     assert not _noted(honest, "mixed precision")  # clean scores are always fp32
     searched = row(precision="fp32", attack="square", backwards=0)
-    honest = build_tables(frame([_clean(row), row(precision="bf16"), searched]))
+    honest = build_tables(frame([_clean(row), row(precision="bf16"), searched]), depth="summary")
     assert not _noted(honest, "mixed precision")  # and so are those of a search without gradients
 
 
 def test_other_eps_values_are_noted_beside_the_areas(row, frame):
     rows = [_clean(row), row(), row(attack="fgsm", budget=0.5)]
-    assert _noted(build_tables(frame(rows)), "AUCs")
+    assert _noted(build_tables(frame(rows), depth="summary"), "AUCs")
     rows = [_clean(row), row(), row(attack="fgsm")]
-    assert not _noted(build_tables(frame(rows)), "AUCs")
+    assert not _noted(build_tables(frame(rows), depth="summary"), "AUCs")
 
 
 def test_kinds_of_budget_are_curves_of_their_own(row, frame):
     rows = [_clean(row), row(budget=0.03), row(budget=0.03, budget_kind="l2", jaccard=0.1)]
-    summary = build_tables(frame(rows)).summary.set_index("budget_kind")
+    summary = build_tables(frame(rows), depth="summary").summary.set_index("budget_kind")
     assert summary["0.03"].to_dict() == {"l2": 0.1, "linf": 0.5}
 
 
 def test_metrics_that_were_not_asked_for_are_not_there(row, frame):
     rows = [_clean(row, hd95=4.0), row(hd95=8.0)]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert set(tables.curves["metric"]) == {
         *("jaccard", "dice", "accuracy", "sensitivity", "specificity", "hd95"),
     }
@@ -394,7 +404,7 @@ def test_how_the_rows_were_stored_does_not_show(tmp_path, grid_rows):
                 append_shard(workspace, f"{number:x}", 1, {}, rows[part::parts])
         if parts == 3:
             compact_run(workspace, "run-00001", ["0", "1", "2"])
-        tables.append(build_tables(read_rows(workspace)))
+        tables.append(build_tables(read_rows(workspace), depth="summary"))
     pd.testing.assert_frame_equal(tables[0].summary, tables[1].summary)
     pd.testing.assert_frame_equal(tables[0].cases, tables[1].cases)
     assert tables[0].notes == tables[1].notes
@@ -406,7 +416,9 @@ def test_provenance_names_what_the_shown_rows_rest_on(row, frame, run_record):
         run_record(number=1, versions={"torch": "2.6"}, code=(code,)),
         run_record(number=2, versions={"torch": "1.0"}),
     ]
-    trace = build_tables(frame([row(device="cuda"), row(seed=1)]), runs=runs).provenance
+    trace = build_tables(
+        frame([row(device="cuda"), row(seed=1)]), runs=runs, depth="curves"
+    ).provenance
     assert trace["versions"] == {"torch": ["2.6"]}
     assert trace["git_commits"] == ["abc (with changes)"]
     assert trace["runs"] == ["run-00001"]
@@ -464,14 +476,17 @@ def test_where_the_mean_is_half_and_the_lowest_tenth(row, frame):
         for b, j in ((2, 0.6), (4, 0.2))
         for n, c in enumerate(cases)
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     line = tables.summary.iloc[0]
     assert line["half_eps"] == pytest.approx(3 / 255)
     assert line["worst_decile"] == pytest.approx((0.15 + 0.16) / 2)  # two of eleven
-    assert math.isinf(build_tables(frame(rows[:22])).summary["half_eps"].iloc[0])
+    assert math.isinf(build_tables(frame(rows[:22]), depth="summary").summary["half_eps"].iloc[0])
 
 
 def test_what_no_group_shows_is_a_share_of_patients(row, frame):
     """Three over the number of groups, of two groups, is more patients than there are."""
     rows = [_clean(row, case_id=case, group_id=case) for case in "ab"]
-    assert _noted(build_tables(frame(rows)), "of 2 groups, a failure of up to 78% of patients")
+    assert _noted(
+        build_tables(frame(rows), depth="summary"),
+        "of 2 groups, a failure of up to 78% of patients",
+    )

@@ -81,7 +81,9 @@ def test_a_line_says_what_is_proved_and_what_attacks_within_the_radius_left(
         for r in attacked
         if r["attack"] == "pgd" and r["budget"] == 0.1
     ]  # fmt: skip
-    tables = build_tables(frame([*attacked, *confined, *rounded, *proved(0.75, 0.25)]))
+    tables = build_tables(
+        frame([*attacked, *confined, *rounded, *proved(0.75, 0.25)]), depth="summary"
+    )
     lines = tables.certificates[tables.certificates["class_name"] == "all"]
     assert lines["jaccard"].tolist() == [0.25, 0.25]
     assert lines["smoothed_jaccard"].tolist() == pytest.approx([0.9, 0.9])
@@ -101,7 +103,9 @@ def test_of_a_network_that_is_certified_alone_the_clean_score_stays(
     proved: Callable[..., Rows],
     frame: Callable[..., pd.DataFrame],
 ) -> None:
-    tables: Tables = build_tables(frame([*grid_rows(attacks=()), *proved(0.75, 0.5)]))
+    tables: Tables = build_tables(
+        frame([*grid_rows(attacks=()), *proved(0.75, 0.5)]), depth="summary"
+    )
     assert sorted(tables.summary["attack"].unique()) == ["clean", "smoothing:sigma=0.25"]
     assert tables.certificates["attacked"].isna().all()
 
@@ -117,7 +121,9 @@ def test_a_network_that_hides_its_gradient_is_certified_all_the_same(
         dataset_fingerprint=first["dataset_fingerprint"], split="test", cases=8, eps="4/255",
         precision="fp32", device="cpu", versions={}, verdict="fail", checks=(check,),
     )  # fmt: skip
-    tables = build_tables(frame([*attacked, *proved(0.75, 0.5)]), diagnoses=[failed])
+    tables = build_tables(
+        frame([*attacked, *proved(0.75, 0.5)]), diagnoses=[failed], depth="summary"
+    )
     marked = tables.curves[tables.curves["marks"].str.contains(MARK)]
     assert set(marked["budget_kind"]) == {"l2"}
 
@@ -128,7 +134,7 @@ def test_seeds_are_averaged_per_case_first_and_each_of_them_is_a_certificate(
     first = proved(0.75, 0.5)
     case = first[0]["case_id"]
     again = [r | {"seed": 1} for r in proved(0.75, 0.1) if r["case_id"] == case]
-    tables = build_tables(frame([*attacked, *first, *again]))
+    tables = build_tables(frame([*attacked, *first, *again]), depth="summary")
     cases = len({r["case_id"] for r in first})
     expected = (0.5 * (cases - 1) + 0.3) / cases
     for _, lines in tables.certificates.groupby(tables.certificates["class_name"] == "all"):
@@ -144,7 +150,7 @@ def test_several_certificates_of_a_network_are_said_to_share_no_alpha(
     attacked: Rows, proved: Callable[..., Rows], frame: Callable[..., pd.DataFrame]
 ) -> None:
     rows = [*attacked, *proved(0.75, 0.5), *proved(0.75, 0.5, n=200)]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     (note,) = [note for note in tables.notes if "the sum of their alphas" in note]
     assert "up to 2 certificates" in note
     names = set(tables.certificates["certificate"])
@@ -161,6 +167,10 @@ def test_how_gradients_were_come_by_is_said_of_attacks_that_took_some_alone(
         (spent, {"pgd"}),
         ([r for r in spent if not r["backwards"]], set()),
     ):
-        notes = [note for note in build_tables(frame(rows)).notes if "was attacked through" in note]
+        notes = [
+            note
+            for note in build_tables(frame(rows), depth="summary").notes
+            if "was attacked through" in note
+        ]
         assert {note.partition(" on ")[0].partition(" under ")[2] for note in notes} == under
         assert all("by gradients averaged over 4 draws" in note for note in notes)

@@ -21,12 +21,22 @@ KEPT = Path(__file__).parents[2] / "reports/golden/jsrt-standard.csv"
 CASES = 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tables(row, frame):
-    """Of 20 patients under one attack at two budgets; ``facts`` are of the larger one alone."""
+    """Of 20 patients under one attack at two budgets; ``facts`` are of the larger one alone.
 
-    def make(
-        jaccard=0.6, depth="cases", contents="", edited=(), facts=None, groups=CASES, seeds=(0,)
+    They are only read, and those of the same arguments are computed once.
+    """
+    known = {}
+
+    def make(jaccard=0.6, **given):
+        key = repr((jaccard, sorted(given.items())))
+        if key not in known:
+            known[key] = compute(jaccard, **given)
+        return known[key]
+
+    def compute(
+        jaccard, depth="cases", contents="", edited=(), facts=None, groups=CASES, seeds=(0,)
     ):
         rows = [
             row(

@@ -34,7 +34,7 @@ def test_attacks_count_by_the_worst_curve_and_corruptions_by_each_cases_lowest(r
         for name, value in (("blur", 0.8), ("noise", 0.6 + n / 10)):
             facts = {"attack": f"corruption/{name}", "budget_kind": "severity", "budget": 1.0}
             rows.append(_case(row, n, **facts, jaccard=value))
-    lines = build_tables(frame(rows)).headlines.set_index("of")
+    lines = build_tables(frame(rows), depth="curves").headlines.set_index("of")
     assert lines.loc["clean", "value"] == pytest.approx(0.9)
     assert lines.loc["linf", "attack"] == "worst of 2 attacks"
     assert lines.loc["linf", "value"] == pytest.approx((0.9 + 0.2) / 2)  # mean height of the curve
@@ -49,7 +49,7 @@ def test_attacks_on_a_part_of_the_image_make_no_headline(row, frame):
         for attack in ("fgsm", "sea"):
             confined = {"attack": f"{attack}:where=inside", "attack_params": '{"where": "inside"}'}
             rows.append(_case(row, n, **confined, jaccard=0.1))
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="curves")
     assert "worst of 2 attacks, where=inside" in set(tables.curves["attack"])
     line = tables.headlines.set_index("of").loc["linf"]
     assert (line["attack"], line["value"]) == ("pgd", pytest.approx((0.9 + 0.5) / 2))
@@ -61,10 +61,10 @@ def test_images_rounded_to_their_files_levels_make_no_headline(row, frame):
     facts = {"attack": "pgd:quantized=true", "attack_params": '{"quantized": true}'}
     rounded = [_case(row, n, **facts, jaccard=0.1) for n in range(4)]
     exact = [_case(row, n, attack="pgd", jaccard=0.5) for n in range(4)]
-    both = build_tables(frame(clean + exact + rounded)).headlines.set_index("of")
+    both = build_tables(frame(clean + exact + rounded), depth="curves").headlines.set_index("of")
     assert both.loc["linf", "attack"] == "pgd:restarts=1,steps=40"
     assert both.loc["linf", "value"] == pytest.approx((0.9 + 0.5) / 2)
-    assert set(build_tables(frame(clean + rounded)).headlines["of"]) == {"clean"}
+    assert set(build_tables(frame(clean + rounded), depth="curves").headlines["of"]) == {"clean"}
 
 
 def test_a_rank_is_as_sure_as_the_resamples_that_give_it(row, frame):
@@ -75,7 +75,7 @@ def test_a_rank_is_as_sure_as_the_resamples_that_give_it(row, frame):
         rows.append(_clean(row, n, model="a@jsrt#0", jaccard=level + 0.2))
         rows.append(_clean(row, n, model="b@jsrt#0", jaccard=level))
         rows.append(_clean(row, n, model="c@jsrt#0", jaccard=level + random.normal(0, 0.05)))
-    ranks = build_tables(frame(rows)).ranks.set_index("model")
+    ranks = build_tables(frame(rows), depth="curves").ranks.set_index("model")
     assert ranks.loc["a@jsrt#0", ["rank", "first"]].tolist() == [1, 1.0]
     assert 0.1 < ranks.loc["c@jsrt#0", "chance"] < 1
     assert np.sum(ranks["likely"].tolist(), axis=0) == pytest.approx([1, 1, 1], abs=1e-3)
@@ -186,7 +186,7 @@ def test_corruptions_are_compared_by_those_that_all_met(row, frame):
         scores = [blur, blur + 0.1, blur + 0.2]
         rows += _met(row, f"{name}@jsrt#0", "blur", scores, **severe, budget=2.0)
     rows += _met(row, "a@jsrt#0", "noise", [0.1, 0.1, 0.1], **severe, budget=2.0)
-    tables = build_tables(frame(_once(rows)))
+    tables = build_tables(frame(_once(rows)), depth="curves")
     known, shared, ranks = (
         one[one["of"] == "severity"].set_index("model")
         for one in (tables.headlines, tables.compared, tables.ranks)
@@ -203,7 +203,7 @@ def test_bold_is_the_best_of_the_same_attacks_only(row, frame):
     for name, attacks in (("a", ("pgd", "sea")), ("b", ("pgd", "fgsm"))):
         for attack in attacks:
             rows += _met(row, f"{name}@jsrt#0", attack, [0.4, 0.5, 0.6])
-    tables = build_tables(frame(_once(rows)))
+    tables = build_tables(frame(_once(rows)), depth="summary")
     text = latex.render(tables)
     assert "worst of 2 attacks" in text
     for line in text.splitlines():
@@ -309,7 +309,9 @@ def _gamma(row, severities, model="a@jsrt#0"):
 
 
 def test_a_number_of_corruptions_names_the_severities_that_were_met_and_no_others(row, frame):
-    tables = build_tables(frame(_gamma(row, (1, 2, 5)) + _gamma(row, (1, 2), "b@jsrt#0")))
+    tables = build_tables(
+        frame(_gamma(row, (1, 2, 5)) + _gamma(row, (1, 2), "b@jsrt#0")), depth="curves"
+    )
     known, shared = (
         one[one["of"] == "severity"].set_index("model")
         for one in (tables.headlines, tables.compared)

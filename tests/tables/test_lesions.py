@@ -34,7 +34,7 @@ def rows(row):
 
 
 def test_rates_are_means_over_structures_and_cases_and_counts_are_summed(rows, frame):
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     cases = tables.cases.set_index("case_id")
     assert cases.loc["a", "lesion_sensitivity"] == pytest.approx((3 / 4 + 1) / 2)
     assert cases.loc["a", "lesion_f1"] == pytest.approx((2 * 3 / (4 + 5) + 1) / 2)
@@ -60,6 +60,8 @@ def test_reports_show_and_define_them_where_they_were_counted(rows, frame, row, 
 
 def test_two_overlaps_are_said_not_to_compare(rows, frame):
     mixed = [rows[0], *({**one, "lesion_overlap": 0.5} for one in rows[1:])]
-    (note,) = [n for n in build_tables(frame(mixed)).notes if "several overlaps" in n]
+    (note,) = [
+        n for n in build_tables(frame(mixed), depth="summary").notes if "several overlaps" in n
+    ]
     assert "do not compare" in note
-    assert "above 0.1 or 0.5;" in " ".join(build_tables(frame(mixed)).notes)
+    assert "above 0.1 or 0.5;" in " ".join(build_tables(frame(mixed), depth="summary").notes)

@@ -19,7 +19,7 @@ ORDERS = [("a", "b", "c"), ("c", "a", "b"), ("b", "c", "a")]
 def board(row: Any, frame: Any) -> Any:
     """The tables of one attack on 8 patients: network -> its score of each, or one of all."""
 
-    def make(scores: dict[str, Any]) -> Any:
+    def make(scores: dict[str, Any], depth: Any = "curves") -> Any:
         rows = []
         for model, values in scores.items():
             facts = {"model": f"{model}@jsrt#0", "weights_sha256": f"{ord(model):02x}" * 32}
@@ -28,7 +28,7 @@ def board(row: Any, frame: Any) -> Any:
                 clean = {"attack_params": "{}", "budget_kind": "none", "budget": 0.0}
                 rows.append(row(attack="clean", **facts, **clean, **{**case, "jaccard": 0.9}))
                 rows.append(row(attack="pgd", **facts, **case))
-        return build_tables(frame(rows))
+        return build_tables(frame(rows), depth=depth)
 
     return make
 
@@ -73,7 +73,7 @@ def test_cases_that_all_lost_alike_move_nobody(board: Any) -> None:
 def test_the_page_names_all_that_keep_most_and_gives_them_the_leaderboards_place(
     board: Any,
 ) -> None:
-    tables = board({"a": 0.3, "b": 0.3, "c": 0.1})
+    tables = board({"a": 0.3, "b": 0.3, "c": 0.1}, "all")
     lead = re.search(r'<p class="lead">(.*?)</p>', page.render(tables))
     assert lead
     assert "a@jsrt#0 and b@jsrt#0 keep the same, most of 3 networks: the mean height" in lead[1]
@@ -81,6 +81,6 @@ def test_the_page_names_all_that_keep_most_and_gives_them_the_leaderboards_place
     placed = standing.placed(tables)
     places = placed[placed["of"] == "linf"].set_index("model")["place"]
     assert places.to_dict() == ranks_of(tables)["rank"].to_dict()
-    both = re.search(r'<p class="lead">(.*?)</p>', page.render(board({"a": 0.3, "b": 0.3})))
+    both = re.search(r'<p class="lead">(.*?)</p>', page.render(board({"a": 0.3, "b": 0.3}, "all")))
     assert both
     assert "a@jsrt#0 and b@jsrt#0 keep the same: the mean height" in both[1]

@@ -37,7 +37,7 @@ def test_trainings_with_other_settings_or_data_stand_apart_and_a_note_says_so(ro
     }
     assert set(networks_of_seeds(models[:3], settings)) == {models[0], models[1]}
     rows = frame([row(model=m, weights_sha256=f"{n:02x}" * 32) for n, m in enumerate(models[:3])])
-    tables = build_tables(rows, shown=Shown(rows, settings=settings))
+    tables = build_tables(rows, shown=Shown(rows, settings=settings), depth="curves")
     assert tables.seeds["seeds"].unique().tolist() == [2]
     (note,) = [note for note in tables.notes if "not all of one kind" in note]
     assert f"{models[0]}, {models[1]} / {models[2]}" in note
@@ -52,7 +52,7 @@ def test_mean_deviation_and_range_are_those_of_the_seeds_means(row, frame):
         for n, value in enumerate(values)
     ]  # fmt: skip
     rows += [row(model="nlcen@jsrt#0", weights_sha256="ff" * 32, jaccard=0.9)]
-    seeds = build_tables(frame(rows)).seeds
+    seeds = build_tables(frame(rows), depth="curves").seeds
     line = seeds[seeds["metric"] == "jaccard"]
     assert line["model"].tolist() == [NAME]
     found = line.iloc[0]
@@ -66,7 +66,7 @@ def test_a_point_that_one_seed_alone_has_is_no_spread(row, frame):
         row(model=f"{NAME}#{seed}", weights_sha256=f"{seed:02x}" * 32, budget=budget)
         for seed, budget in ((0, 2 / 255), (0, 8 / 255), (1, 8 / 255))
     ]
-    assert set(build_tables(frame(rows)).seeds["eps"]) == {"8/255"}
+    assert set(build_tables(frame(rows), depth="curves").seeds["eps"]) == {"8/255"}
 
 
 def _unlike(make, *, also=()):
@@ -84,7 +84,7 @@ def _unlike(make, *, also=()):
 
 def test_trainings_are_averaged_over_the_cases_that_all_of_them_have(row, frame):
     alone = {"model": f"{NAME}#0", "weights_sha256": "00" * 32, "budget": 2 / 255, "case_id": "c0"}
-    tables = build_tables(frame(_unlike(row, also=[alone])))
+    tables = build_tables(frame(_unlike(row, also=[alone])), depth="curves")
     seeds = tables.seeds[tables.seeds["metric"] == "jaccard"].set_index("eps")
     assert set(seeds.index) == {"0", "8/255"}
     assert seeds["mean"].tolist() == pytest.approx([0.9, 0.8])
@@ -106,7 +106,9 @@ def test_a_worst_is_averaged_over_cases_that_met_the_same_under_every_seed(row, 
     rows = _unlike(row)
     rows += [r | {"attack": "fgsm", "jaccard": 0.7} for r in rows
              if r["attack"] == "pgd" and (r["model"][-1], r["case_id"]) != ("1", "c0")]  # fmt: skip
-    seeds = build_tables(frame(rows)).seeds.query("metric == 'jaccard' and eps == '8/255'")
+    seeds = build_tables(frame(rows), depth="curves").seeds.query(
+        "metric == 'jaccard' and eps == '8/255'"
+    )
     worst = seeds.set_index("attack").loc["worst of 2 attacks"]
     assert worst[["mean", "std"]].tolist() == pytest.approx([0.7, 0])
     assert worst[["seeds", "cases"]].tolist() == [2, 3]  # of c0 seed 1 has met less
@@ -128,7 +130,7 @@ def test_what_one_training_met_elsewhere_takes_no_mean_of_the_worst_away(row, fr
     alike = [r for seed in (0, 1) for key, level in scores.items() for r in met(seed, *key, level)]
 
     def worst(rows):
-        seeds = build_tables(frame(rows)).seeds.query("metric == 'jaccard'")
+        seeds = build_tables(frame(rows), depth="curves").seeds.query("metric == 'jaccard'")
         return seeds[seeds["attack"].str.startswith("worst")].reset_index(drop=True)
 
     expected = worst(alike)
@@ -149,7 +151,9 @@ def test_what_one_training_met_elsewhere_takes_no_mean_of_the_worst_away(row, fr
 
 
 def test_seeds_that_met_the_same_leave_nothing_out(grid_rows, frame):
-    tables = build_tables(frame(grid_rows(models=(f"{NAME}#0", f"{NAME}#1"), patients=3)))
+    tables = build_tables(
+        frame(grid_rows(models=(f"{NAME}#0", f"{NAME}#1"), patients=3)), depth="curves"
+    )
     assert not [note for note in tables.notes if "not all trainings" in note]
     every = tables.curves.groupby(["attack", "eps", "metric"])["mean"].mean()
     found = tables.seeds.set_index(["attack", "eps", "metric"])["mean"]
@@ -157,4 +161,4 @@ def test_seeds_that_met_the_same_leave_nothing_out(grid_rows, frame):
 
 
 def test_one_training_each_gives_no_rows(grid_rows, frame):
-    assert build_tables(frame(grid_rows(patients=3))).seeds.empty
+    assert build_tables(frame(grid_rows(patients=3)), depth="curves").seeds.empty

@@ -40,7 +40,7 @@ def test_a_worst_over_attacks_of_which_one_was_measured_has_no_mean(
     rows += [attacked(row, case, "ifgsm", 0.3, **measured) for case in "abcd"]
     lowest = {"a": 0.1, "b": 0.5, "c": 0.5, "d": 0.5}  # of pgd, which none of it was asked of
     rows += [attacked(row, case, "pgd", jaccard) for case, jaccard in lowest.items()]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert points(tables, metric) == {
         ("ifgsm", "0"): 4, ("ifgsm", "8/255"): 4, ("pgd", "0"): 4, ("worst of 2 attacks", "0"): 4,
     }  # fmt: skip
@@ -50,7 +50,7 @@ def test_a_worst_over_attacks_of_which_one_was_measured_has_no_mean(
     assert warning.endswith("to measure the others (unet@jsrt#0 under pgd).")
     for one in rows:
         one.update(measured)
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert points(tables, metric)["worst of 2 attacks", "8/255"] == 4
     assert not [said for said in tables.warnings if option in said]
 
@@ -62,7 +62,7 @@ def test_a_minimum_norm_attack_is_no_mean_of_those_that_did_not_fall(row: Any, f
         rows.append(attacked(row, case, "dag", 0.4, budget=0.5, linf=distance, **facts))
         budgets = (2 / 255, 4 / 255)
         rows += [attacked(row, case, "pgd", 0.6, budget=at, **BOUNDARY) for at in budgets]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     found = points(tables, "nsd")
     assert found["dag", "2/255"] == 2  # nobody has fallen: all images are clean ones
     assert ("dag", "4/255") not in found
@@ -74,7 +74,7 @@ def test_a_case_of_two_seeds_of_which_one_was_measured_is_lacking(row: Any, fram
     rows = [clean(row, case, **BOUNDARY) for case in "ab"]
     rows += [attacked(row, case, "pgd", 0.3, seed=0, **BOUNDARY) for case in "ab"]
     rows += [attacked(row, "b", "pgd", 0.3, seed=1)]
-    assert ("pgd", "8/255") not in points(build_tables(frame(rows)), "nsd")
+    assert ("pgd", "8/255") not in points(build_tables(frame(rows), depth="summary"), "nsd")
 
 
 def test_a_label_without_foreground_lacks_nothing(row: Any, frame: Any) -> None:
@@ -93,10 +93,16 @@ def test_networks_are_ranked_by_nsd_only_where_all_images_have_it(row: Any, fram
         for case in "abc":
             rows.append(clean(row, case, 0.9, **facts))
             rows.append(attacked(row, case, "pgd", 0.3 + n / 10, **facts))
-    known = build_tables(frame(rows)).ranks.set_index("of").loc["linf", "tau_nsd"]
+    known = build_tables(frame(rows), depth="curves").ranks.set_index("of").loc["linf", "tau_nsd"]
     assert known.tolist() == pytest.approx([1, 1])
     rows[1].update(nsd=math.nan, hd95=math.nan)
-    assert build_tables(frame(rows)).ranks.set_index("of").loc["linf", "tau_nsd"].isna().all()
+    assert (
+        build_tables(frame(rows), depth="curves")
+        .ranks.set_index("of")
+        .loc["linf", "tau_nsd"]
+        .isna()
+        .all()
+    )
 
 
 def test_counts_of_a_line_are_those_of_each_metric(row: Any, frame: Any) -> None:

@@ -34,7 +34,7 @@ def test_each_case_has_its_own_worst_attack_and_all_metrics_are_that_ones(row, f
         _row(row, "pgd", "a", 0.6, dice=0.3),
         _row(row, "pgd", "b", 0.2, dice=0.4),
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     (line,) = _worst(tables).to_dict("records")
     assert line["attack"] == "worst of 2 attacks"
     assert json.loads(line["attack_params"]) == {
@@ -48,7 +48,7 @@ def test_each_case_has_its_own_worst_attack_and_all_metrics_are_that_ones(row, f
 
 
 def test_networks_whose_worst_is_of_the_same_attacks_and_cases_share_a_note(grid_rows, frame):
-    notes = build_tables(frame(grid_rows(models=("a@jsrt#0", "b@jsrt#0")))).notes
+    notes = build_tables(frame(grid_rows(models=("a@jsrt#0", "b@jsrt#0"))), depth="summary").notes
     (note,) = [n for n in notes if "worst of 2 attacks" in n]
     assert note.endswith("; on a@jsrt#0, b@jsrt#0.")
 
@@ -59,11 +59,13 @@ def test_it_agrees_with_a_target_only_where_all_attacks_have_that_one(other, lin
     away = {"attack_params": other, "target_jaccard": 0.9 if lines else math.nan}
     rows = [_row(row, "pgd", "a", 0.1, **led), _row(row, "pgd", "b", 0.5, **led)]
     rows += [_row(row, "sea", c, 0.3, **away) for c in "ab"]
-    assert len(_worst(build_tables(frame(rows)), "target_jaccard")) == lines
+    assert len(_worst(build_tables(frame(rows), depth="summary"), "target_jaccard")) == lines
 
 
 def test_it_is_no_higher_than_any_attack_at_every_point(grid_rows, frame):
-    summary = build_tables(frame(grid_rows(attacks=("fgsm", "ifgsm", "pgd")))).summary
+    summary = build_tables(
+        frame(grid_rows(attacks=("fgsm", "ifgsm", "pgd"))), depth="summary"
+    ).summary
     for _, part in summary.groupby("model"):
         worst = part[part["attack"] == "worst of 3 attacks"]
         for eps in ("2/255", "8/255"):
@@ -83,7 +85,7 @@ def test_what_was_found_in_a_smaller_ball_counts_in_every_larger_one(row, frame)
         ("fgsm", 8 / 255, 0.1, 0.6), ("pgd", 8 / 255, 0.2, 0.6),
     ):  # fmt: skip
         rows += [_row(row, attack, c, j, budget=budget) for c, j in (("a", a), ("b", b))]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     worst = dict(zip(_worst(tables)["eps"], _worst(tables)["mean"], strict=True))
     assert worst == pytest.approx(
         {"2/255": (0.5 + 0.25) / 2, "4/255": (0.5 + 0.2) / 2, "8/255": (0.1 + 0.2) / 2}
@@ -96,23 +98,27 @@ def test_what_was_found_in_a_smaller_ball_counts_in_every_larger_one(row, frame)
 
 def test_a_single_attack_has_a_closed_curve_only_where_its_own_rises(row, frame):
     rows = [_row(row, "pgd", "a", 0.5, budget=2 / 255), _row(row, "pgd", "a", 0.4)]
-    assert "pgd, closed" not in set(build_tables(frame(rows)).summary["attack"])
+    assert "pgd, closed" not in set(build_tables(frame(rows), depth="summary").summary["attack"])
     rows = [_row(row, "pgd", "a", 0.5, budget=2 / 255), _row(row, "pgd", "a", 0.6)]
-    summary = build_tables(frame(rows)).summary.set_index("attack")
+    summary = build_tables(frame(rows), depth="summary").summary.set_index("attack")
     assert summary.loc["pgd, closed", ["2/255", "8/255"]].tolist() == [0.5, 0.5]
-    assert not golden_table(build_tables(frame(rows)))["attack"].str.contains("closed").any()
+    assert (
+        not golden_table(build_tables(frame(rows), depth="summary"))["attack"]
+        .str.contains("closed")
+        .any()
+    )
 
 
 def test_each_case_by_whichever_attacks_it_has_met(row, frame):
     rows = [_row(row, "fgsm", c, 0.5) for c in "ab"] + [_row(row, "pgd", "b", 0.4)]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     (line,) = _worst(tables).to_dict("records")
     assert (line["attack"], line["cases"]) == ("worst of up to 2 attacks", 2)
     assert line["mean"] == pytest.approx((0.5 + 0.4) / 2)
     (note,) = [n for n in tables.notes if "worst of up to 2 attacks" in n]
     assert "over the 2 cases, each by whichever of them it has met" in note
     rows = [_row(row, "fgsm", "a", 0.5), _row(row, "pgd", "b", 0.4)]
-    assert _worst(build_tables(frame(rows)))["mean"].item() == pytest.approx(0.45)
+    assert _worst(build_tables(frame(rows), depth="summary"))["mean"].item() == pytest.approx(0.45)
 
 
 def test_a_further_attack_on_some_cases_takes_no_case_away_and_raises_nothing(row, frame):
@@ -120,11 +126,11 @@ def test_a_further_attack_on_some_cases_takes_no_case_away_and_raises_nothing(ro
     rows = [_clean(row, c, 0.95) for c in "abcdef"]
     rows += [_row(row, "pgd", c, random.uniform(0.2, 0.9), budget=b) for c in "abcdef"
              for b in (2 / 255, 8 / 255)]  # fmt: skip
-    before = build_tables(frame(rows)).headlines.set_index("of").loc["linf"]
+    before = build_tables(frame(rows), depth="curves").headlines.set_index("of").loc["linf"]
     for attack, cases, budget in (("fgsm", "a", 8 / 255), ("sea", "bc", 2 / 255),
                                   ("sea", "a", 4 / 255), ("apgd", "f", 1 / 255)):  # fmt: skip
         rows += [_row(row, attack, c, random.uniform(0, 0.9), budget=budget) for c in cases]
-        after = build_tables(frame(rows)).headlines.set_index("of").loc["linf"]
+        after = build_tables(frame(rows), depth="curves").headlines.set_index("of").loc["linf"]
         assert (after["cases"], after["eps"]) == (before["cases"], before["eps"])
         assert after["value"] <= before["value"]
         assert after["attack"].startswith("worst of up to ")
@@ -138,7 +144,7 @@ def _curve(make, attack, scores):
 def test_budgets_with_other_attacks_are_points_of_one_curve(row, frame):
     rows = [_clean(row, "a", 0.9), *_curve(row, "pgd", {1: 0.7, 2: 0.6, 16: 0.2, 24: 0.3})]
     rows += [*_curve(row, "fgsm", {2: 0.8}), *_curve(row, "ifgsm", {24: 0.1})]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     worst = _worst(tables)
     assert set(worst["attack"]) == {"worst of up to 3 attacks"}
     assert dict(zip(worst["eps"], worst["mean"], strict=True)) == pytest.approx(
@@ -151,7 +157,7 @@ def test_budgets_with_other_attacks_are_points_of_one_curve(row, frame):
 def test_a_point_is_credited_to_whatever_attack_found_its_image_at_a_smaller_budget(row, frame):
     rows = [_clean(row, "a", 0.9), *_curve(row, "fgsm", {1: 0.7, 4: 0.3})]
     rows += _curve(row, "apgd", {8: 0.6})
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="curves")
     assert not tables.summary["attack"].str.contains("closed").any()
     worst = tables.summary.set_index("attack").loc["worst of up to 2 attacks"]
     assert worst[["1/255", "4/255", "8/255"]].tolist() == pytest.approx([0.7, 0.3, 0.3])
@@ -167,7 +173,7 @@ def test_a_closed_curve_lies_nowhere_above_its_raw_one_nor_does_its_area(seed, r
         rows += [_row(row, attack, c, random.uniform(), budget=b / 255)
                  for c in "abc" for b in budgets]  # fmt: skip
     for part in (rows[:15], rows):  # of one attack, and of several
-        summary = build_tables(frame(part)).summary.set_index("attack")
+        summary = build_tables(frame(part), depth="summary").summary.set_index("attack")
         worst = summary[summary.index.str.contains("worst|closed")].squeeze()
         for _, raw in summary.iterrows():
             points = [name for name in summary if str(name).endswith("/255")]
@@ -180,7 +186,9 @@ def test_it_agrees_with_a_target_up_to_the_budget_at_which_an_attack_has_another
     led = {"attack_params": '{"target": "empty"}', "target_jaccard": 0.9}
     rows = [_row(row, a, "a", 0.5, budget=b / 255, **led) for a in ("pgd", "dag") for b in (1, 8)]
     rows += [_row(row, "sea", "a", 0.6, budget=4 / 255, target_jaccard=math.nan)]
-    assert _worst(build_tables(frame(rows)), "target_jaccard")["eps"].tolist() == ["1/255"]
+    assert _worst(build_tables(frame(rows), depth="summary"), "target_jaccard")["eps"].tolist() == [
+        "1/255"
+    ]
 
 
 def test_other_kinds_single_attacks_and_rounded_images_have_no_part(row, frame):
@@ -191,7 +199,7 @@ def test_other_kinds_single_attacks_and_rounded_images_have_no_part(row, frame):
         _row(row, "noise", "a", 0.1, budget_kind="severity", budget=1.0),
         _row(row, "pgd:quantized=true", "a", 0.1, attack_params='{"quantized": true}'),
     ]
-    assert _worst(build_tables(frame(rows))).empty
+    assert _worst(build_tables(frame(rows), depth="summary")).empty
 
 
 def test_points_of_a_minimum_norm_attack_take_part(row, frame):
@@ -208,7 +216,7 @@ def test_points_of_a_minimum_norm_attack_take_part(row, frame):
             jaccard=0.3,
         ),
     ]
-    tables = build_tables(frame(rows))
+    tables = build_tables(frame(rows), depth="summary")
     assert _worst(tables)["mean"].item() == pytest.approx(0.3)
     assert "dag, pgd" in " ".join(tables.notes)
 
@@ -226,7 +234,7 @@ def test_a_case_without_foreground_is_chosen_by_accuracy(row, frame):
 
 
 def test_the_gate_does_not_depend_on_which_attacks_are_stored_beside(grid_rows, frame):
-    golden = golden_table(build_tables(frame(grid_rows())))
+    golden = golden_table(build_tables(frame(grid_rows()), depth="summary"))
     assert not golden["attack"].str.contains("worst").any()
 
 
@@ -239,12 +247,12 @@ def test_the_worst_bears_the_marks_of_the_images_that_it_is_made_of(row, frame):
         ]
 
     rises = curve("fgsm", {2: 0.5, 8: 0.6})  # a weak attack that is stuck says nothing of the worst
-    tables = build_tables(frame(rises + curve("pgd", {2: 0.4, 8: 0.1})))
+    tables = build_tables(frame(rises + curve("pgd", {2: 0.4, 8: 0.1})), depth="curves")
     marks = dict(zip(tables.summary["attack"], tables.summary["marks"], strict=True))
     assert marks == {"fgsm": "stuck", "pgd": "", "worst of 2 attacks": ""}
     assert tables.headlines["marks"].tolist() == [""]
     strong = curve("fgsm", {2: 0.3, 8: 0.31})  # here it found what counts
-    tables = build_tables(frame(strong + curve("pgd", {2: 0.4, 8: 0.35})))
+    tables = build_tables(frame(strong + curve("pgd", {2: 0.4, 8: 0.35})), depth="curves")
     marks = dict(zip(tables.summary["attack"], tables.summary["marks"], strict=True))
     assert marks == {"fgsm": "stuck", "pgd": "", "worst of 2 attacks": "stuck"}
     assert tables.headlines["marks"].tolist() == ["stuck"]
