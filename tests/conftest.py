@@ -69,7 +69,9 @@ def seeded() -> None:
     """Every test begins at the same random numbers, whatever ran before it in its process."""
     import torch
 
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # ``torch.manual_seed`` notes the stack for no device
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture
