@@ -125,9 +125,11 @@ def test_it_is_at_least_as_strong_as_any_other(
         assert left[0] <= min(left) + 1e-6
 
 
-@pytest.mark.usefixtures("quarter")
 @pytest.mark.parametrize("name", SCENES)
-def test_its_curve_falls(name: str, prepared: Any, run: Any) -> None:
+def test_its_curve_falls(
+    name: str, prepared: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_suites(monkeypatch, 8)
     network, images, labels = scene(name, prepared)
     attacked = [
         run(network, load_attack("standard"), images, labels, eps=eps).images
@@ -432,7 +434,7 @@ class Liar(Dense):
 
 # Each cost and each network; the other pairs are slow. What is hidden from `standard` by `Levels`
 # stands in test_a_gradient_that_is_hidden_hides_nothing too.
-HIDDEN = [("quick", Levels), ("quick", Liar), ("standard", Loud), ("standard", Liar)]
+HIDDEN = [("quick", Levels), ("standard", Loud), ("standard", Liar)]
 HIDDEN += [
     pytest.param(cost, masked, marks=pytest.mark.slow)
     for cost in COSTS
@@ -479,12 +481,18 @@ def test_a_case_without_a_gradient_does_not_go_on(found: Any) -> None:
     assert max(outcome.backwards) == 245
 
 
-def test_a_version_is_never_less_than_the_one_before(prepared: Any, found: Any) -> None:
+BY_AGE = [f"standard@{version}" for version in (1, 2, 3, 4, 5)]
+
+
+# That thorough is no less than the default holds by its programme, see above.
+@pytest.mark.parametrize(
+    "suites", [BY_AGE, pytest.param(["standard", "standard:cost=thorough"], marks=pytest.mark.slow)]
+)
+def test_a_suite_is_never_less_than_the_one_before(
+    suites: list[str], prepared: Any, found: Any
+) -> None:
     network, _, labels = scene("three classes", prepared)
-    left = [
-        scores(network, found("three classes", text, "0.03").images, labels)
-        for text in (*(f"standard@{n}" for n in (1, 2, 3, 4, 5)), "standard:cost=thorough")
-    ]
+    left = [scores(network, found("three classes", text, "0.03").images, labels) for text in suites]
     for before, after in pairwise(left):
         assert after.mean() <= before.mean() + 0.005
 
