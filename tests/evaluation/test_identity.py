@@ -289,7 +289,7 @@ def test_versions_of_a_data_set_that_a_later_one_joins_are_one(
     for test in ((2, 3), (4, 5), (2, 3, 4, 5)):
         write_split(pictures, test)
         run(runs, source(pictures))
-    assert load_tables(Workspace(runs)).cases["dataset"].unique().tolist() == [
+    assert load_tables(Workspace(runs), depth="summary").cases["dataset"].unique().tolist() == [
         "folder:split=split.csv"
     ]
     assert shown(runs)["case_id"].value_counts().eq(2).all()  # clean, and one attack
@@ -308,7 +308,9 @@ def test_a_changed_image_or_mask_is_another_case(pictures: Path, tmp_path: Path)
     changed = old.index[(old - new).abs() > 1e-6]
     assert set(changed.get_level_values("case_id")) == {"p3"}
     pd.testing.assert_frame_equal(shown(runs)[VALUES], rows[VALUES])
-    assert any("Left out: 2 rows" in note for note in load_tables(Workspace(runs)).notes)
+    assert any(
+        "Left out: 2 rows" in note for note in load_tables(Workspace(runs), depth="summary").notes
+    )
 
 
 class Sloped(nn.Module):
@@ -427,9 +429,9 @@ def test_two_networks_of_one_state_dict_never_erase_each_other(
     assert count.computed == 0
     pd.testing.assert_frame_equal(shown(runs, again), mine)
     pd.testing.assert_frame_equal(shown(runs)[VALUES], mine[VALUES])  # it was asked about last
-    notes = load_tables(Workspace(runs)).notes
+    notes = load_tables(Workspace(runs), depth="summary").notes
     assert any("Left out: 8 rows" in note and "--all-weights" in note for note in notes)
-    assert load_tables(Workspace(runs), every=True).summary["model"].nunique() == 2
+    assert load_tables(Workspace(runs), every=True, depth="summary").summary["model"].nunique() == 2
 
 
 def test_boundary_metrics_are_never_lost_and_never_asked_for_twice(
@@ -624,12 +626,14 @@ def test_what_was_asked_for_last_and_is_not_there_is_told_of(
     runs, own = tmp_path / "runs", tmp_path / "own.py"
     own.write_text(OWN)
     run(runs, source(pictures), grid=Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)]))
-    assert not any("are not there" in note for note in load_tables(Workspace(runs)).notes)
+    assert not any(
+        "are not there" in note for note in load_tables(Workspace(runs), depth="summary").notes
+    )
     own.write_text(OWN.replace("return", "raise ValueError; return"))
     broken = Grid([load_attack(f"{own}:Darker")], [Fraction(4, 255)])
     with pytest.raises(MachineError):
         run(runs, source(pictures), grid=broken)
-    notes = load_tables(Workspace(runs)).notes
+    notes = load_tables(Workspace(runs), depth="summary").notes
     assert any(
         "run-00002 (failed) asked for 4 scores of net that are not there" in note for note in notes
     )
@@ -650,7 +654,7 @@ def test_a_stray_file_among_the_results_is_named_and_stops_nothing(
     record, count = run(runs, data)
     assert (count.computed, count.found) == (0, 8)
     assert any("copy.parquet" in sentence for sentence in count.warnings)
-    notes = load_tables(Workspace(runs), run=record).notes
+    notes = load_tables(Workspace(runs), run=record, depth="summary").notes
     assert any("copy.parquet" in note for note in notes)
     assert any("notes.json" in note for note in notes)
 
@@ -716,7 +720,7 @@ def test_of_several_networks_one_that_cannot_be_used_stops_no_other(
     record = run_grid(pairs, GRID, store, OPTIONS, count)
     assert record.status == "done"
     assert {(one.model, one.case_id) for one in record.failures} >= {("broken", "")}
-    assert set(load_tables(store, run=record).summary["model"]) == {"dark"}
+    assert set(load_tables(store, run=record, depth="summary").summary["model"]) == {"dark"}
     with pytest.raises(MachineError, match=r"broken.*NaN or infinite logits"):
         refuse_failures(record)
     with pytest.raises(UserError, match="NaN or infinite logits"):

@@ -37,7 +37,7 @@ def clean(row, **given):
 def test_rows_of_a_failed_network_are_marked_and_clean_ones_are_not(row, frame):
     rows = [row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32, marks="bpda")]
     rows += [clean(row, weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)]
-    tables = build_tables(frame(rows), diagnoses=[diagnosis(FAILED)])
+    tables = build_tables(frame(rows), diagnoses=[diagnosis(FAILED)], depth="summary")
     marks = dict(zip(tables.cases["attack"], tables.cases["marks"], strict=True))
     assert marks == {"pgd": "bpda gradient-masking", "clean": ""}
     assert any("is marked gradient-masking: do not trust" in note for note in tables.notes)
@@ -52,23 +52,23 @@ def test_rows_of_a_failed_network_are_marked_and_clean_ones_are_not(row, frame):
 )
 def test_other_networks_data_or_names_are_left_alone(row, frame, other):
     rows = [row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)]
-    plain = build_tables(frame(rows))
-    joined = build_tables(frame(rows), diagnoses=[diagnosis(FAILED, **other)])
+    plain = build_tables(frame(rows), depth="summary")
+    joined = build_tables(frame(rows), diagnoses=[diagnosis(FAILED, **other)], depth="summary")
     assert joined.notes == plain.notes
     assert (joined.cases["marks"] == "").all()
 
 
 def test_a_network_that_passed_or_is_suspicious_is_told_of_and_not_marked(row, frame):
     rows = frame([row(weights_sha256="ab" * 32, dataset_fingerprint="cd" * 32)])
-    passed = build_tables(rows, diagnoses=[diagnosis(PASSED)])
+    passed = build_tables(rows, diagnoses=[diagnosis(PASSED)], depth="summary")
     assert passed.examined[0] == (
         "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 23 checks that hides a "
         "gradient from an attack; passed: unet@jsrt#0."
     )
-    odd = build_tables(rows, diagnoses=[diagnosis(ODD)])
+    odd = build_tables(rows, diagnoses=[diagnosis(ODD)], depth="summary")
     assert any("is suspicious in the check" in note for note in odd.notes)
     weak = ODD.model_copy(update={"verdict": "weak loss", "meaning": "Cross-entropy is weak."})
-    stalled = build_tables(rows, diagnoses=[diagnosis(weak)])
+    stalled = build_tables(rows, diagnoses=[diagnosis(weak)], depth="summary")
     assert [*stalled.findings] == [
         "unet@jsrt#0 on jsrt shows a weak loss in the check 'exactly zero gradients' of segbench "
         "diagnose (8 cases, eps 4/255; 0.2, threshold 0.1): Cross-entropy is weak."
@@ -84,7 +84,7 @@ def test_doubts_come_first_and_passes_apart_in_one_line(row, frame):
     rows = [row(model=name, jaccard=0.9 - 0.1 * n) for n, name in enumerate(names)]
     rows += [clean(row, model="g clean")]  # nobody attacked it
     told = [diagnosis(found[name[0]], model=name) for name in names if name[0] in found]
-    tables = build_tables(frame(rows), diagnoses=told)
+    tables = build_tables(frame(rows), diagnoses=told, depth="summary")
     assert [sentence[:8].strip() for sentence in tables.findings] == [
         "d failed",
         "b odd on",
@@ -101,7 +101,7 @@ def test_doubts_come_first_and_passes_apart_in_one_line(row, frame):
 
 def test_the_checks_that_a_network_fails_come_before_those_it_is_suspicious_in(row, frame):
     both = diagnosis(FAILED, checks=(ODD, PASSED, FAILED), verdict="fail")
-    first, second = build_tables(frame([row()]), diagnoses=[both]).findings
+    first, second = build_tables(frame([row()]), diagnoses=[both], depth="summary").findings
     assert "fails the check" in first
     assert "is suspicious in the check" in second
 
@@ -142,7 +142,7 @@ def test_no_other_examination_takes_a_mark_away(workspace, row, frame, smaller):
         write_diagnosis(workspace, one)
     found = read_diagnoses(workspace)
     assert sorted(found, key=str) == sorted([grave, light], key=str)
-    tables = build_tables(frame([row()]), diagnoses=found)
+    tables = build_tables(frame([row()]), diagnoses=found, depth="summary")
     assert set(tables.cases["marks"]) == {MARK}
     assert any("fails the check 'exactly zero gradients'" in said for said in tables.findings)
     assert "passed: unet@jsrt#0" in tables.examined[0]  # each with its sentence
@@ -178,14 +178,18 @@ def test_a_check_that_a_network_cannot_be_held_to_is_not_lacking() -> None:
 
 def test_of_other_data_and_by_fewer_checks_is_told_as_what_it_is(row, frame):
     rows = frame([row()])
-    older = build_tables(rows, diagnoses=[diagnosis(PASSED, dataset_fingerprint="00" * 32)])
+    older = build_tables(
+        rows, diagnoses=[diagnosis(PASSED, dataset_fingerprint="00" * 32)], depth="summary"
+    )
     assert older.examined[0].startswith("On another version of jsrt segbench diagnose (8 cases")
     assert older.examined[1] == "On jsrt segbench diagnose has not examined unet@jsrt#0."
-    failed = build_tables(rows, diagnoses=[diagnosis(FAILED, dataset_fingerprint="00" * 32)])
+    failed = build_tables(
+        rows, diagnoses=[diagnosis(FAILED, dataset_fingerprint="00" * 32)], depth="summary"
+    )
     assert failed.findings[0].startswith("unet@jsrt#0 on another version of jsrt fails the check")
     assert set(failed.cases["marks"]) == {MARK}
     kept = [check for check in diagnosis(PASSED).checks if not check.name.startswith("standard ")]
-    fewer = build_tables(rows, diagnoses=[diagnosis(PASSED, checks=tuple(kept))])
+    fewer = build_tables(rows, diagnoses=[diagnosis(PASSED, checks=tuple(kept))], depth="summary")
     assert fewer.examined == [
         "On jsrt segbench diagnose (8 cases, eps 4/255) found nothing in 21 checks that hides a "
         "gradient from an attack, and did not check, as it does by now, standard against all "
@@ -195,7 +199,7 @@ def test_of_other_data_and_by_fewer_checks_is_told_as_what_it_is(row, frame):
 
 def test_two_data_sets_of_one_spec_have_a_diagnosis_each(row, frame):
     rows = [row(), row(dataset_fingerprint="12" * 32)]
-    tables = build_tables(frame(rows), diagnoses=[diagnosis(PASSED)])
+    tables = build_tables(frame(rows), diagnoses=[diagnosis(PASSED)], depth="summary")
     assert tables.examined[0].startswith("On jsrt (cdcdcdcd) segbench diagnose")
     assert tables.examined[1:] == [
         "On jsrt (12121212) segbench diagnose has not examined unet@jsrt#0."
