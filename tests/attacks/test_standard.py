@@ -540,6 +540,7 @@ def test_a_search_that_lowers_a_case_a_little_does_not_end_what_climbs_were_gain
     assert after.late_gain == before.late_gain > [0]
 
 
+@pytest.mark.usefixtures("quarter")
 def test_a_climb_without_a_gradient_gains_nothing_at_its_end(prepared: Any, run: Any) -> None:
     network, images, labels = scene("hidden", prepared)
     outcome = run(network, load_attack("standard"), images, labels, eps="0.00001")

@@ -202,7 +202,7 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def brief_suites(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_suites(monkeypatch, 6)
+    shorten_suites(monkeypatch, 12)
 
 
 @pytest.fixture

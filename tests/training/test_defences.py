@@ -402,14 +402,14 @@ def test_training_on_attacked_images_is_worth_something_under_the_standard_suite
     from segbench.engine.objective import NetworkObjective
     from segbench.plugins.attack import load_attack
 
-    cases = [Stripes().load(str(n)) for n in range(100, 108)]
+    cases = [Stripes().load(str(n)) for n in range(100, 104)]
     images = torch.stack([torch.from_numpy(case.image) for case in cases])
     truth = torch.stack([torch.from_numpy(case.labels) for case in cases])
     left = []
     for defence in ("", spec):
         folder = train(tmp_path, defence, recipe=recipe(epochs=epochs))
         network = prepared(load_checkpoint(folder)[0], images)
-        goal, noise = Goal(truth, truth), CaseNoise(0, tuple("abcdefgh"), torch.device("cpu"))
+        goal, noise = Goal(truth, truth), CaseNoise(0, tuple("abcd"), torch.device("cpu"))
         attack = load_attack("standard:cost=quick").attack
         found = attack_batch(network, attack, images, goal, Budget("linf", Fraction(3, 20)), noise)
         left.append(float(NetworkObjective(network).remaining(found.images, goal).mean()))
