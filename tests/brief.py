@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from segbench_attacks import climbs, race
+from segbench_attacks import climbs, race, substitute
 from segbench_attacks.standard import PROGRAMMES, Programme
 
 
@@ -39,3 +39,5 @@ def shorten_suites(monkeypatch: pytest.MonkeyPatch, share: int = 16) -> None:
             monkeypatch.setitem(costs, cost, shortened(programme, share))
     monkeypatch.setattr(race, "DECISIVE", 2)
     monkeypatch.setattr(climbs, "TOLD", 2)
+    for steps, few in (("LESSON", 12), ("FURTHER", 3), ("CLIMB", 4)):
+        monkeypatch.setattr(substitute, steps, few)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from segbench.api import Feedback, Goal
+from segbench.api import Feedback, Goal, Loss
 from segbench.engine.ball import per_case, project, scaled
 from segbench.engine.late_gain import LateGain
 from segbench_attacks.field import Field
@@ -16,6 +17,7 @@ from segbench_attacks.pgd import cosine, gathered
 from segbench_attacks.square import Search, Square
 from segbench_attacks.steps import ascend
 
+Ask = Callable[[Tensor, Loss, Goal], Feedback]
 LAST = 0.05  # the last step of a climb as a share of eps
 TOLD = 12  # steps within the budget, from which on rows say what the last half gained
 QUERIES = 1000  # over which the squares of the searches of early versions shrink
@@ -46,12 +48,15 @@ def climb(
     radii: tuple[float, ...],
     steps: int,
     first: float,
+    ask: Ask | None = None,
 ) -> Climbed:
     """A climb from ``start`` (B, C, *spatial).
 
-    Steps fall along half a cosine and follow the gathered gradients. Only what lies within the
-    budget counts.
+    Steps fall along half a cosine, from ``first`` as a share of eps, and follow the gathered
+    gradients. Only what lies within the budget counts. Whoever stands in for the field's network
+    is given as ``ask``.
     """
+    ask = ask or field.objective.value_and_grad
     images, velocity, goal = start, torch.zeros_like(start), field.goal
     lowest, standing = start, None
     within = [step for step in range(steps) if radii[step * len(radii) // steps] <= 1]
@@ -63,7 +68,7 @@ def climb(
         def value(logits: Tensor, goal: Goal, progress: float = progress) -> Tensor:
             return named_loss(loss, logits, goal, progress)
 
-        feedback = field.objective.value_and_grad(images, value, goal)
+        feedback = ask(images, value, goal)
         if step == 0:
             goal = replace(goal, start=feedback.logits)
         if radius <= 1:

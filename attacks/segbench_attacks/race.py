@@ -16,16 +16,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from segbench.api.objective import SEARCH
+from segbench.api.objective import SEARCH, SUBSTITUTE
 from segbench.engine.ball import project
 from segbench_attacks.climbs import climb, search
 from segbench_attacks.field import Field
 from segbench_attacks.losses import LossName
 from segbench_attacks.runs import BySteps, by_steps
 from segbench_attacks.steps import Norm, random_point
+from segbench_attacks.substitute import by_substitute
+from segbench_attacks.universal import universal_start
 
 DECISIVE = 16  # steps within the budget, of which the last half decides whether a case goes on
 LED = 0.25  # of a case's fall: where a search brings as much, gradients do not lead
+DIRECTION = 10  # gradients that the universal direction takes of its climb
 FIRST, AGAIN = 1.0, 0.5  # the first step as a share of eps: of a first climb, of later ones
 
 
@@ -37,7 +40,9 @@ class Member:
         loss: what is ascended; None searches by squares and asks for no gradient. Of an attack,
             what its further climbs are made by.
         radii: the balls of its first climb, equal parts of the steps, as shares of the budget.
-        start: where its first climb starts: the ``clean`` image, or a ``random`` point of the ball.
+        start: where its first climb starts: the ``clean`` image, a ``random`` point of the ball, or
+            its end along the network's ``universal`` direction, which takes some of the steps.
+        learns: of a search: by a substitute that learns the network's answers, not by squares.
         attack: an attack by steps that takes the place of its first climb, and its name.
         leaving: whether a case that is at the worst score midway through that attack leaves it.
         late: of a search: its squares are as small as if all steps before had been its queries.
@@ -45,10 +50,11 @@ class Member:
 
     loss: LossName | None
     radii: tuple[float, ...] = (1.0,)
-    start: Literal["clean", "random"] = "clean"
+    start: Literal["clean", "random", "universal"] = "clean"
     attack: tuple[str, Callable[[Norm, int], BySteps]] | None = None
     leaving: bool = False
     late: bool = False
+    learns: bool = False
 
     @property
     def searches(self) -> bool:
@@ -60,8 +66,18 @@ class Member:
         """What rows call it."""
         if self.attack:
             return self.attack[0]
-        name = self.loss or SEARCH
-        return name if self.start == "clean" else f"{name} from a random start"
+        if not self.loss:
+            return SUBSTITUTE if self.learns else SEARCH
+        if self.radii[0] < 1:
+            return f"{self.loss} from a smaller ball"
+        return f"{self.loss}{_FROM[self.start]}"
+
+
+_FROM = {
+    "clean": "",
+    "random": " from a random start",
+    "universal": " from a universal direction",
+}
 
 
 class Race:
@@ -141,10 +157,11 @@ class Race:
     def _unled(self) -> Tensor:
         """Which cases (B,) gradients do not lead: nothing made them worse, or a search nearly did.
 
-        A search of a few queries brings next to nothing where a gradient shows the way.
+        A search of a few squares brings next to nothing where a gradient shows the way.
         """
         fallen = self.clean - self.standing.left
-        searches = [m for m, member in enumerate(self.members) if member.searches]
+        squares = [m.searches and not m.learns for m in self.members]
+        searches = [m for m, is_one in enumerate(squares) if is_one]
         by_search = self.clean - self.lowest[:, searches].amin(1) if searches else -fallen
         return (self.standing.left > 0) & ((fallen <= 0) | (by_search >= LED * fallen))
 
@@ -158,11 +175,14 @@ class Race:
 
     def _begin(self, m: int, which: Tensor, steps: int, radii: tuple[float, ...]) -> None:
         """A climb of member m from where it starts, of some cases, bool (B,)."""
-        field, start, cases = self.field, self.field.clean, which.nonzero()[:, 0]
-        if self.members[m].start == "random":
-            start = random_point(field.context, field.norm)
-            start = project(start, field.clean, field.budget)
-        self._climb(m, cases, start[cases], self.clean[cases], steps, radii)
+        field, cases, way = self.field, which.nonzero()[:, 0], self.members[m].start
+        start = field.clean[cases]
+        if way == "random":
+            start = project(random_point(field.context, field.norm), field.clean, field.budget)
+            start = start[cases]
+        elif way == "universal" and len(cases):
+            start, steps = universal_start(field.select(cases), DIRECTION), steps - DIRECTION
+        self._climb(m, cases, start, self.clean[cases], steps, radii)
 
     def _climb(
         self,
@@ -185,7 +205,9 @@ class Race:
         if member.attack and radii:
             attack = member.attack[1](field.norm, steps)
             found = by_steps(field, attack, leaving=member.leaving)
-        elif member.loss is None:  # a search
+        elif member.learns:
+            found = (by_substitute(field, start, steps),)
+        elif member.loss is None:  # a search by squares
             asked = self.taken if member.late else None
             found = (search(field, start, steps, asked, self.taken),)
         else:

@@ -26,6 +26,9 @@ BREAK = Member("scored-hinge", radii=(1.25, 1.0, 1.0))
 AGAIN = Member("reach", radii=(1.5, 1.25, 1.0, 1.0), start="random")
 SCORED = Member("scored-reach", radii=(1.25, 1.0))
 HINGE = Member("metric-hinge", radii=(1.25, 1.0))
+SMALLER = Member("reach", radii=(0.5, 1.0, 1.0))
+UNIVERSAL = Member("reach", radii=(1.25, 1.0), start="universal")
+LEARNT = Member(None, learns=True)  # by transfer from a network that learns this one's answers
 
 
 def released(norm: Norm, steps: int) -> SEA:
@@ -115,7 +118,7 @@ class Programme:
 
 
 Cost = Literal["standard", "quick", "thorough"]
-Version = Literal[1, 2, 3, 4, 5, 6]
+Version = Literal[1, 2, 3, 4, 5, 6, 7]
 
 STILL = 0.005
 """Of a case's score: a long climb whose last half brought more has not come to its end."""
@@ -156,10 +159,27 @@ _THOROUGH_5 = Programme(
     queries=1000,
 )
 # The default's, and then more for every case: so it is nowhere above it.
-_THOROUGH = replace(
+_THOROUGH_6 = replace(
     _STANDARD,
     further=Programme(
         ((BREAK, 250), (AGAIN, 200), (RELEASED, 150), (SEARCH, 200)),
+        sequels=(Sequel((REACH, LOVASZ_TOO, BREAK), 900),),
+        rungs=(50, 50),
+        queries=1000,
+    ),
+)
+_THOROUGH = replace(
+    _STANDARD,
+    further=Programme(
+        (
+            (BREAK, 200),
+            (AGAIN, 150),
+            (UNIVERSAL, 80),
+            (SMALLER, 80),
+            (RELEASED, 150),
+            (SEARCH, 200),
+            (LEARNT, 60),
+        ),
         sequels=(Sequel((REACH, LOVASZ_TOO, BREAK), 900),),
         rungs=(50, 50),
         queries=1000,
@@ -225,7 +245,8 @@ PROGRAMMES: dict[Version, dict[Cost, Programme]] = {
         "standard": _STANDARD,
         "thorough": _THOROUGH_5,
     },
-    6: {"thorough": _THOROUGH},
+    6: {"thorough": _THOROUGH_6},
+    7: {"thorough": _THOROUGH},
 }
 LATEST: dict[Cost, Version] = {
     cost: max(version for version, costs in PROGRAMMES.items() if cost in costs)
@@ -260,14 +281,17 @@ class Standard:
     In the first four ``quick`` was 30 gradients and no more, which left up to 0.24 more than the
     default where a score broke down, and searches were short and of small squares; all else of
     version 5 is version 4's. Up to version 5 ``thorough`` was another portfolio than the default's,
-    which could end above it; in version 6 it is the default's, and then more.
+    which could end above it; since version 6 it is the default's, and then more, and version 7 has
+    the climbs from a smaller ball and from a universal direction, and the substitute.
 
     Attributes:
         cost: ``standard`` (245 gradients a case, and up to 1145 where they are needed), ``quick``
             (32, and the default's after them where they are needed) or ``thorough`` (the default's,
-            then 700 for every case that is not at the worst score, and 900 where they are needed:
-            other climbs, a random start, the released SEA and a longer search; no transfer, which
-            takes a source, and which reports join to it in the worst of all).
+            then 760 for every case that is not at the worst score, and 900 where they are needed:
+            climbs by another loss and from a random point, a universal direction and the end of
+            one in half the ball, the released SEA, a longer search, and transfer from a network
+            that learns this one's answers; from those of a workspace, which no two have alike,
+            it is the attack `transfer`, which reports join to it in the worst of all).
         norm: ``linf`` or ``l2``.
         target: ``empty``, ``shift``, ``class:k`` or ``file:FOLDER`` leads there, and not away
             from the truth.

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-SEARCH = "search"
-"""What a suite calls a member that asks for no gradient: where it wins, gradients lead astray."""
+SEARCH, SUBSTITUTE = "search", "substitute"
+"""What a suite calls its members that ask for no gradient."""
+
+WITHOUT_GRADIENTS = (SEARCH, SUBSTITUTE)
+"""Where one of these is the best, gradients lead astray."""
 
 BudgetKind = Literal["linf", "l2", "l1", "severity", "area", "min-norm", "certified", "none"]
 
@@ -139,7 +142,8 @@ class Objective(Protocol):
 
         ``late_gain``: how far the case's lowest score fell in the last half of that member's steps
         within the budget, NaN of a member that takes none; rows record it, and reports mark a
-        network on which nothing was gained while much is left, or ``SEARCH`` was the best.
+        network on which nothing was gained while much is left, or a member of
+        ``WITHOUT_GRADIENTS`` was the best.
         """
         ...
 

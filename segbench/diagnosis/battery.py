@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from segbench.api import StepAttack, WholeAttack
-from segbench.api.objective import SEARCH
+from segbench.api.objective import WITHOUT_GRADIENTS
 from segbench.diagnosis import checks
 from segbench.diagnosis.examination import Examination, Scores, Traced, late_rise
 from segbench.diagnosis.unaware import unaware
@@ -174,7 +174,8 @@ class _Battery:
         best = max(behind, key=lambda name: behind[name].mean)
         yield checks.check_standard(behind[best], best.partition(":")[0])
         members = [member for outcome in outcomes for member in outcome.members]
-        yield checks.check_search(float(np.mean([member == SEARCH for member in members])))
+        unled = [member in WITHOUT_GRADIENTS for member in members]
+        yield checks.check_search(float(np.mean(unled)))
         # Two climbs, together what the suite took of those cases of which something is left.
         taken = np.array(spent)[own > 0] / examined.network.samples
         lowest, steps = own, max(1, int(taken.mean() // 2)) if len(taken) else 1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from segbench.api.objective import SEARCH
+from segbench.api.objective import WITHOUT_GRADIENTS
 from segbench.metrics.numbering import dense, first_of, number_of
 from segbench.tables.texts import stack
 from segbench.tables.worst import SELECTING
@@ -102,7 +102,7 @@ def find_signs(cases: DataFrame, keys: Sequence[str], lowest: DataFrame) -> Sign
         behind=_mean(_behind(cases, lowest), point, count),
         zero=_mean(np.where(score > 0, cases["zero_gradients"], 0.0), point, count),
         blind=_mean(blind_scores(cases), point, count),
-        searched=_mean(np.where(cases["member"] == SEARCH, 1.0, 0.0), point, count),
+        searched=_mean(np.where(cases["member"].isin(WITHOUT_GRADIENTS), 1.0, 0.0), point, count),
         late=_mean(np.where(score > 0, late, np.nan), point, count),
         left=_mean(np.where(score > 0, noted, np.nan), point, count),
         left_of_all=_mean(noted, point, count),

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from pandas import DataFrame
 
-from segbench.api.objective import SEARCH
+from segbench.api.objective import WITHOUT_GRADIENTS
 from segbench.plugins.naming import CLEAN
 from segbench.tables.averages import SUBJECT
 from segbench.tables.curve_signs import BLIND, LATE, LEFT, RISE, SEARCHED, ZERO
@@ -94,7 +94,7 @@ def _is_sound(curve: DataFrame, part: DataFrame, budget: float) -> bool:
         return False
     if np.nansum(blind_scores(own)) > BLIND * own[SELECTING].notna().sum():
         return False
-    if (own["member"] == SEARCH).mean() > SEARCHED:
+    if own["member"].isin(WITHOUT_GRADIENTS).mean() > SEARCHED:
         return False
     others = part[part["budget"] == budget].groupby(["attack", "attack_params"], observed=True)
     found = [part[part["budget"] < budget], *(rows for _, rows in others)]

@@ -30,6 +30,13 @@ def noisy() -> tuple[Tensor, Tensor]:
     return images, labels.long()
 
 
+def clear() -> tuple[Tensor, Tensor]:
+    """Images (3, 1, 12, 12) of which no background is within reach of the threshold."""
+    images, _ = noisy()
+    labels = images[:, 0] > 0.5
+    return torch.where(labels[:, None], images, images - EPS - 0.01), labels.long()
+
+
 def jaccard(answer: Tensor, truth: Tensor) -> Tensor:
     both, either = ((answer & truth).flatten(1), (answer | truth).flatten(1))
     return both.sum(1) / either.sum(1)
@@ -38,6 +45,21 @@ def jaccard(answer: Tensor, truth: Tensor) -> Tensor:
 def answers(images: Tensor) -> tuple[Tensor, Tensor]:
     """Where the network can be made to see the organ, and where it cannot but see it."""
     return images[:, 0] + EPS > 0.5, images[:, 0] - EPS > 0.5
+
+
+@pytest.mark.parametrize("loss", ["scored-hinge", *REACHING])
+def test_it_is_reached_by_pixels_of_the_classes_alone_where_no_background_can_be_turned(
+    loss: str, prepared: Any, run: Any
+) -> None:
+    images, labels = clear()
+    truth, (can, must) = labels.bool(), answers(images)
+    assert not (can & ~truth).any()
+    lowest = jaccard(must & truth, truth)
+    network = prepared(Linear(), images)
+    attack = load_attack(f"pgd:loss={loss},schedule=cosine,random_start=false")
+    found = run(network, attack, images, labels, eps=TEXT).images
+    torch.testing.assert_close(scores(network, found, labels), lowest.to(torch.float64))
+    assert (lowest < 0.95).all()
 
 
 @pytest.mark.parametrize(

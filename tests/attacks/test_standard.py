@@ -24,7 +24,7 @@ from segbench.engine.outcome import Outcome
 from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
-from segbench_attacks import climbs, race, standard
+from segbench_attacks import answer_model, climbs, race, standard, substitute
 from segbench_attacks.field import Field
 from segbench_attacks.runs import by_steps
 from segbench_attacks.sea import SEA
@@ -193,8 +193,8 @@ def test_rows_record_the_version_and_none_but_that_is_known() -> None:
     assert load_attack("standard@5").parameters_text == load_attack("standard").parameters_text
     for version in (1, 2, 3, 4):
         assert f'"version": {version}' in load_attack(f"standard@{version}").parameters_text
-    with pytest.raises(UserError, match="version='7' is not one of 1"):
-        load_attack("standard@7")
+    with pytest.raises(UserError, match="version='8' is not one of 1"):
+        load_attack("standard@8")
 
 
 def test_a_cost_is_of_the_version_in_which_it_changed_last() -> None:
@@ -203,18 +203,19 @@ def test_a_cost_is_of_the_version_in_which_it_changed_last() -> None:
         "standard": "standard",
         "standard@5": "standard",
         "standard:cost=quick": "standard:cost=quick",
-        "standard:cost=thorough": "standard:cost=thorough,version=6",
+        "standard:cost=thorough": "standard:cost=thorough,version=7",
+        "standard@7:cost=thorough": "standard:cost=thorough,version=7",
         "standard@6:cost=thorough": "standard:cost=thorough,version=6",
         "standard@5:cost=thorough": "standard:cost=thorough",
         "standard@1": "standard:version=1",
     }
     assert {text: load_attack(text).label for text in labels} == labels
-    for text in ("standard@6", "standard@6:cost=quick"):
-        with pytest.raises(UserError, match=r"version 6 changed other costs than .* version 5"):
+    for text in ("standard@6", "standard@6:cost=quick", "standard@7"):
+        with pytest.raises(UserError, match=r"version \d changed other costs than .* version 5"):
             load_attack(text)
 
 
-@pytest.mark.parametrize("version", ["", "@6"])
+@pytest.mark.parametrize("version", ["", "@6", "@7"])
 def test_thorough_is_the_default_and_then_more(version: str) -> None:
     """By its programme, so on every case of every network."""
     thorough, default = (
@@ -295,6 +296,11 @@ AS_CITED = {
         *STANDARD_5, ("further", 0), (BREAK, 250), (AGAIN, 200), (RELEASED, 150), (SEARCH, 200),
         ("search again", 1000), (ANY, 900), *RUNGS,
     ],
+    (7, "thorough"): [
+        *STANDARD_5, ("further", 0), (BREAK, 200), (AGAIN, 150),
+        ("reach (1.25, 1.0) universal", 80), ("reach (0.5, 1.0, 1.0) clean", 80), (RELEASED, 150),
+        (SEARCH, 200), ("None (1.0,) clean learns", 60), ("search again", 1000), (ANY, 900), *RUNGS,
+    ],
 }  # fmt: skip
 AT_MOST = {
     "standard@1": 100,
@@ -313,6 +319,7 @@ AT_MOST = {
     "standard@5:cost=quick": 1177,
     "standard@5:cost=thorough": 1900,
     "standard@6:cost=thorough": 2745,
+    "standard@7:cost=thorough": 2805,
 }
 
 
@@ -322,7 +329,7 @@ def told(programme: Programme) -> list[tuple[str, int]]:
     for member, steps in programme.openings:
         words = [str(member.loss), str(member.radii), member.start]
         words += [member.attack[0]] if member.attack else []
-        words += [word for word in ("late", "leaving") if getattr(member, word)]
+        words += [word for word in ("late", "leaving", "learns") if getattr(member, word)]
         lines.append((" ".join(words), steps))
     lines += [("search again", programme.queries)] if programme.queries else []
     for sequel in programme.sequels:
@@ -346,6 +353,10 @@ def test_a_version_stays_as_it_was_cited() -> None:
     assert standard.released("l2", 150) == SEA(50, "l2", preset="eccv2024")
     assert (standard.STILL, race.DECISIVE, race.LED) == (0.005, 16, 0.25)
     assert (race.FIRST, race.AGAIN, climbs.LAST, climbs.QUERIES) == (1.0, 0.5, 0.05, 1000)
+    assert (race.DIRECTION, substitute.EXPLORING, substitute.CLIMB) == (10, 0.4, 10)
+    assert (substitute.SIDES, substitute.LESSON, substitute.FURTHER) == ((1, 2, 4, 8, 16), 120, 20)
+    learnt = answer_model.PLACES, answer_model.WIDTH, answer_model.LEVELS, answer_model.RATE
+    assert learnt == (4096, 16, 4, 3e-3)
 
 
 FOUND = {
