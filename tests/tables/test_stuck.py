@@ -138,7 +138,10 @@ def test_one_case_of_twenty_that_met_no_gradient_is_a_sign(score, share, marked,
     assert (unsettled_budgets(tables.cases) != {}) == bool(marked)
 
 
-@pytest.mark.parametrize(("member", "marked"), [("reach", set()), ("search", {"standard"})])
+@pytest.mark.parametrize(
+    ("member", "marked"),
+    [("reach", set()), ("search", {"standard"}), ("substitute", {"standard"})],
+)
 def test_a_search_that_beats_every_climb_is_a_sign(member, marked, row, frame):
     tables = summed_up(frame(_curve(row, "standard", {8: 0.6}, member=member)))
     assert _marked(tables) == marked
