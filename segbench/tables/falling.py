@@ -7,12 +7,16 @@ it is not tight this does not tell.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 
 from pandas import DataFrame, Series
 
 from segbench.metrics.numbering import first_of, number_of
 from segbench.plugins.naming import CLEAN, eps_names
+from segbench.plugins.spec import Spec
+from segbench.plugins.where import WHERE
+from segbench.tables.sign_texts import NORMS
 from segbench.tables.stuck import threats
 from segbench.tables.texts import budgets_of, by_key, few
 from segbench.tables.worst import KINDS, SELECTING, rounding
@@ -99,9 +103,31 @@ def describe_falling(
             f"{names[str(kind), budget]} by {gain:.3f}"
             for budget, gain in zip(part["budget"].tolist(), part["gain"].tolist(), strict=True)
         ]
+        known = cases["model"].eq(model) & cases["dataset"].eq(dataset) & cases["split"].eq(split)
+        known &= cases["budget_kind"].eq(kind) & cases["budget"].isin(part["budget"])
         yield (
             f"{model} on {dataset} {split}{within}: its lowest mean {SELECTING} was still falling "
             f"in the last half of the steps that found it, at {few(found)}, so the worst case may "
-            "well lie lower: `segbench attack --until-settled` spends more there, or `-a standard` "
-            "does, or its cost=thorough."
+            f"well lie lower: {_what_spends_more(cases[known], str(where), str(kind))}."
         )
+
+
+def _what_spends_more(rows: DataFrame, where: str, norm: str) -> str:
+    """Of the standard suite what was not run yet on the part ``where``, by all rows of a threat."""
+    if norm not in NORMS:
+        return "more steps or restarts would tell"
+    attacks = rows.loc[threats(rows).eq(where), ["attack", "attack_params"]].drop_duplicates()
+    costs = {
+        json.loads(params).get("cost", "standard")
+        for name, params in attacks.itertuples(index=False, name=None)
+        if str(name).partition(":")[0].partition("@")[0] == "standard"
+    }
+    given = {"norm": norm} if norm != "linf" else {}
+    given |= {WHERE: where} if where else {}
+    thorough = Spec("standard", {"cost": "thorough", **given})
+    if "thorough" in costs:
+        return f"`{thorough}` spends the most of all attacks here, and was run"
+    left = f"`-a {thorough}` does"
+    if "standard" not in costs:
+        left = f"`-a {Spec('standard', given)}` does, or `{thorough}`"
+    return f"`segbench attack --until-settled` spends more there, or {left}"

@@ -24,7 +24,7 @@ _SAID: Mapping[Kind, str] = {
     "leaves no more of it, by {lead:.3f} only",
 }
 _EFFORTS = ("steps", "restarts", "queries")  # parameters of which an attack may be given more
-_NORMS = ("linf", "l2")  # in which the suite, a search without gradients, and more of both are
+NORMS = ("linf", "l2")  # in which the suite, a search without gradients, and more of both are
 _DIAGNOSE = "see `segbench diagnose` for a reason"
 
 
@@ -67,13 +67,13 @@ def _suite(attack: str, given: Mapping[str, Any], norm: str) -> list[str]:
         return _other("standard", given, norm, "")
     if given.get("cost") == "thorough":
         return []  # there is no more of it
-    settled = [] if given.get("target") or norm not in _NORMS else ["`--until-settled`"]
+    settled = [] if given.get("target") or norm not in NORMS else ["`--until-settled`"]
     return ["give it `cost=thorough`", *settled]
 
 
 def _other(attack: str, given: Mapping[str, Any], norm: str, before: str) -> list[str]:
     """Another attack on the same threat, where it knows the norm."""
-    if norm not in _NORMS:
+    if norm not in NORMS:
         return []
     threat = {"norm": None if norm == "linf" else norm}
     threat |= {name: given.get(name) for name in ("target", WHERE)}

@@ -35,6 +35,38 @@ def test_the_budgets_and_the_mean_gain_are_named(row, frame):
     assert set(tables.cases["marks"]) == {""}
 
 
+SETTLED = "`segbench attack --until-settled` spends more there, or "
+
+
+@pytest.mark.parametrize(
+    ("ran", "given", "said"),
+    [
+        (["pgd"], {}, f"{SETTLED}`-a standard` does, or `standard:cost=thorough`."),
+        (["pgd", "standard"], {}, f"{SETTLED}`-a standard:cost=thorough` does."),
+        (
+            ["pgd", "standard"],
+            {"budget_kind": "l2"},
+            f"{SETTLED}`-a standard:cost=thorough,norm=l2` does.",
+        ),
+        (
+            ["pgd"],
+            {"attack_params": '{"where": "inside"}'},
+            f"{SETTLED}`-a standard:where=inside` does, or `standard:cost=thorough,where=inside`.",
+        ),
+        (["pgd"], {"budget_kind": "l1"}, "more steps or restarts would tell."),
+        (
+            ["standard"],
+            {"attack_params": '{"cost": "thorough"}'},
+            "`standard:cost=thorough` spends the most of all attacks here, and was run.",
+        ),
+    ],
+)
+def test_what_spends_more_is_what_was_not_run_yet(ran, given, said, row, frame):
+    rows = [r for name in ran for r in _rows(row, name, 3, [(0.4, 0.06)] * 3, **given)]
+    [sentence] = _said(summed_up(frame(rows)))
+    assert sentence.endswith(f"so the worst case may well lie lower: {said}")
+
+
 def test_of_several_attacks_the_lowest_counts_case_by_case(row, frame):
     pgd = _rows(row, "pgd", 4, [(0.8, 0.2), (0.8, 0.2), (0.2, 0.09)])
     settled = _rows(row, "standard", 4, [(0.3, 0.0), (0.3, 0.0), (0.4, 0.3)])
