@@ -103,8 +103,9 @@ def describe_falling(
             f"{names[str(kind), budget]} by {gain:.3f}"
             for budget, gain in zip(part["budget"].tolist(), part["gain"].tolist(), strict=True)
         ]
-        known = cases["model"].eq(model) & cases["dataset"].eq(dataset) & cases["split"].eq(split)
-        known &= cases["budget_kind"].eq(kind) & cases["budget"].isin(part["budget"])
+        known = cases["budget"].isin(part["budget"]) & (cases["budget_kind"] == kind)
+        for column, value in (("model", model), ("dataset", dataset), ("split", split)):
+            known &= cases[column] == value
         yield (
             f"{model} on {dataset} {split}{within}: its lowest mean {SELECTING} was still falling "
             f"in the last half of the steps that found it, at {few(found)}, so the worst case may "
