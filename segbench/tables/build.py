@@ -7,8 +7,8 @@ attack seeds, then over cases. Intervals resample groups, see ``stats.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from pandas import DataFrame
@@ -18,43 +18,38 @@ from segbench.errors import UserError
 from segbench.store.diagnoses import Diagnosis
 from segbench.store.runs import RunRecord
 from segbench.tables import certified
-from segbench.tables.attack_code import describe_code
-from segbench.tables.averages import CASE, CURVE, SUBJECT, cases_of
+from segbench.tables.averages import CASE, CURVE, SUBJECT
 from segbench.tables.background import describe_unscored
-from segbench.tables.boundaries import Units, mixed_units, units_of
+from segbench.tables.boundaries import mixed_units
 from segbench.tables.comparisons import compare_models
 from segbench.tables.curves import METRICS, draw_curves, summarise
-from segbench.tables.diagnoses import Told, describe_diagnoses, mark_untrusted
+from segbench.tables.diagnoses import mark_untrusted
 from segbench.tables.falling import describe_falling
 from segbench.tables.fields import Field, fields_of
 from segbench.tables.headlines import headlines, score_numbers, standings
-from segbench.tables.labels import name_apart
 from segbench.tables.marked import describe_marks
 from segbench.tables.members import winners
 from segbench.tables.minnorm import describe_distances
+from segbench.tables.named_cases import Depth, Given, NamedCases, named_cases, of_models
 from segbench.tables.notes import (
     collect_notes,
     collect_warnings,
-    describe_confined,
     describe_left_out,
     describe_units,
 )
 from segbench.tables.optimality import optimality
-from segbench.tables.provenance import parameters_of, seeds_of, trace
 from segbench.tables.ranks import RANKING, rank_networks
-from segbench.tables.rounded import describe_rounded
 from segbench.tables.seed_spread import spread_over_seeds
 from segbench.tables.shown import Shown
-from segbench.tables.structures import by_structure, costs, spread_of_cases
+from segbench.tables.structures import spread_of_cases
 from segbench.tables.stuck import Judgement, judge
-from segbench.tables.texts import compact, distinct, plain_texts, stack, tidy
+from segbench.tables.texts import compact, distinct, plain_texts, stack
 from segbench.tables.trainings import describe_apart, describe_unshared
 from segbench.tables.transfers import transfer_matrices
 from segbench.tables.unlike import describe_unlike
 from segbench.tables.unmeasured import describe_unmeasured
 from segbench.tables.worst import MET, ROW, describe_worst, worst_cases
 
-Depth = Literal["cases", "summary", "curves", "all"]
 NOT_SUMMED_UP = ("dice", "sensitivity", "specificity", "nsd", "lesions", "lesions_found",
                  "lesions_false", "seconds")  # fmt: skip
 """Columns of rows that say nothing in a summary, which is of Jaccard, nor in what it notes."""
@@ -99,7 +94,7 @@ def build_tables(
         UserError: there are no rows, or none of current weights.
     """
     shown = shown or Shown(rows)
-    former = retrained(rows if only is None else _of(rows, only), current or {})
+    former = retrained(rows if only is None else of_models(rows, only), current or {})
     if strict:
         rows = rows[~rows["model"].isin(former)]
     if rows.empty:
@@ -110,7 +105,7 @@ def build_tables(
     ]
     units = [*describe_units(shown)]
     rows = mark_untrusted(compact(rows), diagnoses)
-    given = _Given(notes, units, shown.settings, runs, diagnoses, pictures, only)
+    given = Given(notes, units, shown.settings, runs, diagnoses, pictures, only)
     tables = _tabulate(rows, given, depth)
     return replace(tables, provenance={**tables.provenance, **_trainings(tables, trainings or {})})
 
@@ -122,67 +117,17 @@ def _trainings(tables: Tables, known: Mapping[str, str]) -> dict[str, Any]:
     return {"trainings": found} if found else {}
 
 
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """What is known beside the rows that are shown; see ``build_tables``."""
-
-    notes: Sequence[str]
-    units: Sequence[str]
-    settings: Mapping[str, str]
-    runs: Sequence[RunRecord]
-    diagnoses: Sequence[Diagnosis]
-    pictures: Callable[[DataFrame], Sequence[Picture]]
-    only: Collection[str] | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Cases:
-    """What is made of rows under their names, which are then let go.
-
-    Of a large grid there is room for one copy of what is not needed, not for three.
-
-    Attributes:
-        cases: a row per case.
-        distances: a row per minimum-norm attack.
-        falls: a row per case of such an attack.
-        proved: the rows of certificates.
-        units: of distances between boundaries.
-        overlaps: at which lesions were counted.
-        images: see ``describe_confined`` and ``describe_rounded``.
-        strayed: what the latter says of images outside their budget.
-        edited: see ``describe_code``.
-        diagnosed: what ``segbench diagnose`` says of the networks.
-        only: see ``build_tables``, here as the tables name them.
-    """
-
-    cases: DataFrame
-    distances: DataFrame
-    falls: DataFrame
-    proved: DataFrame
-    structures: DataFrame
-    costs: DataFrame
-    units: Units
-    overlaps: Sequence[float]
-    images: Sequence[str]
-    strayed: Sequence[str]
-    edited: Sequence[str]
-    diagnosed: Told
-    only: Collection[str] | None
-    seeds: Mapping[tuple[str, str], list[int]]
-    whence: Mapping[str, Any]
-
-
-def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
+def _tabulate(rows: DataFrame, given: Given, depth: Depth) -> Tables:
     """What is made of the rows that are shown."""
-    own = _named_cases(rows, given, depth)
+    own = named_cases(rows, given, depth)
     if depth == "cases":
         nothing = DataFrame()
         return Tables(rows, own.cases, nothing, nothing, own.distances, nothing, nothing)
     worst = worst_cases(own.cases, SUBJECT)
     judged = judge(own.cases, worst, SUBJECT, own.only)
     worst = worst.assign(marks=judged.cases["marks"].iloc[worst[ROW]].array)
-    cases = judged.cases if own.only is None else _of(judged.cases, own.only)
-    worst = worst if own.only is None else _of(worst, own.only)
+    cases = judged.cases if own.only is None else of_models(judged.cases, own.only)
+    worst = worst if own.only is None else of_models(worst, own.only)
     measured = _measured(cases)
     plain = cases[measured].assign(**{MET: np.uint64(0)})  # attacks as they are
     everything = stack([plain, worst[[*measured, MET]]])
@@ -234,9 +179,9 @@ def _tabulate(rows: DataFrame, given: _Given, depth: Depth) -> Tables:
 
 
 def _doubts(
-    own: _Cases,
+    own: NamedCases,
     judged: Judgement,
-    given: _Given,
+    given: Given,
     fields: Sequence[Field],
     cases: DataFrame,
     curves: DataFrame,
@@ -262,7 +207,7 @@ def _doubts(
 
 
 def _remarks(
-    own: _Cases, given: _Given, cases: DataFrame, worst: DataFrame, certificates: DataFrame
+    own: NamedCases, given: Given, cases: DataFrame, worst: DataFrame, certificates: DataFrame
 ) -> list[str]:
     """What says how to read them."""
     return [
@@ -276,50 +221,7 @@ def _remarks(
     ]
 
 
-def _named_cases(rows: DataFrame, given: _Given, depth: Depth) -> _Cases:
-    """The rows as cases, and what else takes the names that tables show."""
-    named = name_apart(rows)
-    cases, distances, falls = cases_of(named)
-    if given.only is not None:
-        wanted = rows["model"].isin(given.only)
-        rows, named = rows[wanted], named[wanted]
-    strayed, reading = describe_rounded(named)
-    return _Cases(
-        cases,
-        distances,
-        falls,
-        proved=named[certified.is_certified(named)],
-        structures=by_structure(named) if depth == "all" else DataFrame(),
-        costs=plain_texts(costs(named)) if depth == "all" else DataFrame(),
-        units=units_of(named),
-        overlaps=sorted(named["lesion_overlap"].dropna().unique().tolist()),
-        images=[*describe_confined(named), *reading],
-        strayed=strayed,
-        edited=[*describe_code(named)],
-        diagnosed=describe_diagnoses(rows, named, given.diagnoses),
-        only=None if given.only is None else {*named["model"].astype("str")},
-        seeds=seeds_of(named),
-        whence=_whence(named, given, depth),
-    )
-
-
-def _whence(named: DataFrame, given: _Given, depth: Depth) -> dict[str, Any]:
-    """Where the rows came from, which a summary does not say."""
-    if depth == "summary":
-        return {}
-    return {
-        "attacks": parameters_of(named),
-        "provenance": trace(named, given.runs),
-        "pictures": given.pictures(named) if depth == "all" else (),
-    }
-
-
-def _of(frame: DataFrame, models: Collection[str]) -> DataFrame:
-    """The rows of some networks, and no category of others."""
-    return tidy(frame[frame["model"].isin(models)].reset_index(drop=True))
-
-
-def _for_a_page(everything: DataFrame, cases: DataFrame, own: _Cases) -> dict[str, Any]:
+def _for_a_page(everything: DataFrame, cases: DataFrame, own: NamedCases) -> dict[str, Any]:
     """What only a page shows."""
     return {
         "structures": own.structures,

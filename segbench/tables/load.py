@@ -13,7 +13,8 @@ from segbench.store.diagnoses import read_diagnoses
 from segbench.store.rows import read_rows
 from segbench.store.runs import RunRecord, read_runs
 from segbench.store.workspace import Workspace
-from segbench.tables.build import NOT_SUMMED_UP, SUMMED_UP_BY, Depth, build_tables
+from segbench.tables.build import NOT_SUMMED_UP, SUMMED_UP_BY, build_tables
+from segbench.tables.named_cases import Depth
 from segbench.tables.pictures import read_pictures
 from segbench.tables.shown import last_asked, rows_of_runs
 from segbench.training.card import find_checkpoints, load_card
