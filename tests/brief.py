@@ -38,6 +38,7 @@ def shorten_suites(monkeypatch: pytest.MonkeyPatch, share: int = 16) -> None:
         for cost, programme in costs.items():
             monkeypatch.setitem(costs, cost, shortened(programme, share))
     monkeypatch.setattr(race, "DECISIVE", 2)
+    monkeypatch.setattr(race, "DIRECTION", 2)
     monkeypatch.setattr(climbs, "TOLD", 2)
     for steps, few in (("LESSON", 12), ("FURTHER", 3), ("CLIMB", 4)):
         monkeypatch.setattr(substitute, steps, few)

@@ -31,10 +31,14 @@ class AnswerModel:
         logits: the network's answer to it (1, K, *spatial), or (1, 2, S, *spatial) of structures.
         unit: the size of a change in a pixel that is seen as 1.
         noise: that of the one case.
+        draws: where this model's draws of it begin.
     """
 
-    def __init__(self, images: Tensor, logits: Tensor, unit: float, noise: Noise) -> None:
-        self.images, self.logits, self.unit, self.noise = images, logits, unit, noise
+    def __init__(
+        self, images: Tensor, logits: Tensor, unit: float, noise: Noise, draws: int = 0
+    ) -> None:
+        self.images, self.logits, self.unit = images, logits, unit
+        self.noise, self.draws = noise, draws
         spatial, answer = images.shape[2:], self._channels(logits)
         self.block = next(
             block for block in range(1, max(spatial) + 1) if _places(spatial, block) <= PLACES
@@ -59,7 +63,7 @@ class AnswerModel:
         """So many steps on two of the answers each: the newest, and one that is drawn."""
         self.scale = _spread(torch.cat([answer for _, answer in self.known]))
         for _ in range(steps):
-            drawn = int(self.noise.uniform(_PICKS + self.taken, ()) * len(self.known))
+            drawn = int(self.noise.uniform(self.draws + _PICKS + self.taken, ()) * len(self.known))
             pair = self.known[drawn], self.known[-1]
             changes, answers = (torch.cat(some) for some in zip(*pair, strict=True))
             with torch.enable_grad():
@@ -116,7 +120,7 @@ class AnswerModel:
         shapes.append((last, WIDTH, *[1] * dims))
         drawn = []
         for number, shape in enumerate(shapes):
-            weight = self.noise.normal(_WEIGHTS + number, shape)[0]
+            weight = self.noise.normal(self.draws + _WEIGHTS + number, shape)[0]
             weight /= math.sqrt(3 * math.prod(shape[1:]))
             drawn.append((weight.requires_grad_(), weight.new_zeros(shape[0]).requires_grad_()))
         return drawn

@@ -24,7 +24,7 @@ from segbench_attacks.losses import LossName
 from segbench_attacks.runs import BySteps, by_steps
 from segbench_attacks.steps import Norm, random_point
 from segbench_attacks.substitute import by_substitute
-from segbench_attacks.universal import universal_start
+from segbench_attacks.universal import universal_starts
 
 DECISIVE = 16  # steps within the budget, of which the last half decides whether a case goes on
 LED = 0.25  # of a case's fall: where a search brings as much, gradients do not lead
@@ -159,9 +159,9 @@ class Race:
 
         A search of a few squares brings next to nothing where a gradient shows the way.
         """
-        fallen = self.clean - self.standing.left
-        squares = [m.searches and not m.learns for m in self.members]
-        searches = [m for m, is_one in enumerate(squares) if is_one]
+        others = [m for m, member in enumerate(self.members) if not member.learns]
+        fallen = self.clean - self.lowest[:, others].amin(1)
+        searches = [m for m in others if self.members[m].searches]
         by_search = self.clean - self.lowest[:, searches].amin(1) if searches else -fallen
         return (self.standing.left > 0) & ((fallen <= 0) | (by_search >= LED * fallen))
 
@@ -180,8 +180,9 @@ class Race:
         if way == "random":
             start = project(random_point(field.context, field.norm), field.clean, field.budget)
             start = start[cases]
-        elif way == "universal" and len(cases):
-            start, steps = universal_start(field.select(cases), DIRECTION), steps - DIRECTION
+        elif way == "universal":
+            start, led = universal_starts(field.select(cases), DIRECTION)
+            start, cases, steps = start[led], cases[led], steps - DIRECTION
         self._climb(m, cases, start, self.clean[cases], steps, radii)
 
     def _climb(
@@ -206,7 +207,7 @@ class Race:
             attack = member.attack[1](field.norm, steps)
             found = by_steps(field, attack, leaving=member.leaving)
         elif member.learns:
-            found = (by_substitute(field, start, steps),)
+            found = (by_substitute(field, start, steps, self.taken),)
         elif member.loss is None:  # a search by squares
             asked = self.taken if member.late else None
             found = (search(field, start, steps, asked, self.taken),)

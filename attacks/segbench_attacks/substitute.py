@@ -28,16 +28,17 @@ EXPLORING = 0.4  # of the queries: blocks of signs at random, from which the fir
 SIDES = (1, 2, 4, 8, 16)  # of those blocks, in places of the grid that is learnt on
 LESSON, FURTHER = 120, 20  # steps of learning before the first climb, and before each other
 CLIMB = 10  # steps on the substitute, for each query
-_BLOCKS = 2**23  # draws of their own
+_BLOCKS, _A_RUN = 2**23, 2**24  # draws of their own
 
 
 @dataclass(frozen=True)
 class Substitute:
     """A black-box attack by transfer that needs no second network: it learns its own.
 
-    Logits are asked for and no gradient. Learning costs some tenths of a second of a CPU's core for
-    each query, whatever the image's size and the network's; what it brings beside `square` and
-    `rays` is in ``docs/strength.md``.
+    Logits are asked for and no gradient. Each query costs a lesson, of twenty steps on a grid of at
+    most 4096 places whatever the image's size, and a climb of ten steps on the substitute, whose
+    loss is of the whole image. What it brings beside `square` and `rays` is in
+    ``docs/strength.md``.
 
     Attributes:
         steps: queries of a case.
@@ -70,15 +71,21 @@ class Substitute:
         return by_substitute(field, images, self.steps)
 
 
-def by_substitute(field: Field, start: Tensor, queries: int) -> Tensor:
-    """Of each case the worst image asked about (B, C, *spatial); ``start`` where none is worse.
+def by_substitute(field: Field, start: Tensor, queries: int, number: int = 0) -> Tensor:
+    """Of each case the worst image that was asked about, (B, C, *spatial).
 
     Cases learn one by one, so that none depends on the others of its batch.
+
+    Args:
+        field: the batch.
+        start: (B, C, *spatial), which is asked about after the clean images.
+        queries: so many.
+        number: that of the run, which has draws of its own.
     """
     found = start.clone()
     for case in range(len(start)):
         at = torch.tensor([case], device=start.device)
-        found[at] = _Case(field.select(at), start[at]).run(queries)
+        found[at] = _Case(field.select(at), start[at], number).run(queries)
     return found
 
 
@@ -87,14 +94,15 @@ class _Case:
 
     Attributes:
         worst: the image (1, C, *spatial) that stands lowest of those.
+        draws: where this run's begin.
     """
 
-    def __init__(self, field: Field, start: Tensor) -> None:
+    def __init__(self, field: Field, start: Tensor, number: int) -> None:
         self.field, self.region = field, field.objective.region
-        self.asked = 0
+        self.asked, self.draws = 0, number * _A_RUN
         logits, eps = self._answer(field.clean), field.budget.eps or 1.0
         unit = eps if field.norm == "linf" else eps / field.clean[0].numel() ** 0.5
-        self.model = AnswerModel(field.clean, logits, unit, field.noise)
+        self.model = AnswerModel(field.clean, logits, unit, field.noise, self.draws)
         self.worst, self.standing = field.clean, field.answered(logits)
         if not torch.equal(start, field.clean):
             self._ask(start)
@@ -130,7 +138,7 @@ class _Case:
         """The clean image plus or minus the budget in blocks, a sign at random for each."""
         clean, block = self.field.clean, self.model.block * SIDES[self.asked % len(SIDES)]
         grid = [-(-length // block) for length in clean.shape[2:]]
-        drawn = self.field.noise.uniform(_BLOCKS + self.asked, (clean.shape[1], *grid))
+        drawn = self.field.noise.uniform(self.draws + _BLOCKS + self.asked, (clean.shape[1], *grid))
         signs = torch.where(drawn < 0.5, -1.0, 1.0)
         return clean + self.field.budget.eps * finer(signs, block, clean.shape[2:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,11 +17,10 @@ from segbench.engine.noise import CaseNoise
 from segbench.engine.whole import CaseObjective
 from segbench.errors import UserError
 from segbench.plugins.attack import load_attack
-from segbench_attacks import universal
 from segbench_attacks.answer_model import AnswerModel, coarser, finer
 from segbench_attacks.field import Field
-from segbench_attacks.race import Member
-from segbench_attacks.substitute import Substitute
+from segbench_attacks.race import Member, Race
+from segbench_attacks.substitute import Substitute, by_substitute
 
 EPS = 0.06
 
@@ -78,6 +78,29 @@ def test_it_asks_no_more_than_it_says(
     budget = Budget("linf", Fraction(EPS))
     Substitute(steps).run(objective, images, Goal(labels, labels), budget, noise)
     assert sum(asked) == 2 * steps
+
+
+def test_a_later_run_asks_what_no_earlier_one_asked(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the clean image and where it starts."""
+    shorten_suites(monkeypatch)
+    images, labels = scene()
+    images, labels = images[:1], labels[:1]
+    network = prepared(Blurred(), images)
+    goal, noise = Goal(labels, labels), CaseNoise(0, ("a",), images.device)
+    objective = CaseObjective(network, noise, images)
+    field = Field(objective, images, goal, Budget("linf", Fraction(EPS)), noise, "linf")
+    asked: list[list[bytes]] = []
+    network.module.register_forward_pre_hook(
+        lambda _, given: asked[-1].append(given[0].numpy().tobytes())
+    )
+    start = images
+    for number in (0, 10):
+        asked.append([])
+        start = by_substitute(field, start, 10, number)
+    assert [len({*run}) for run in asked] == [10, 10]
+    assert len({*asked[0]} & {*asked[1]}) == 2
 
 
 def test_no_change_of_the_image_is_no_change_of_the_answer() -> None:
@@ -145,38 +168,6 @@ def test_it_needs_a_query(value: str) -> None:
         load_attack(f"substitute:steps={value}")
 
 
-class RankOne(nn.Module):
-    """Every pixel's one logit is ``s_p (v . x)``, v without zeros."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(5)
-        self.v = 0.5 + torch.rand(36, generator=generator)
-        self.v[::3] *= -1
-        self.s = torch.where(torch.arange(36) % 4 < 2, 0.1, -0.1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        z = images.flatten(1) @ self.v - 3
-        return (z[:, None] * self.s).view(-1, 1, 6, 6)
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_universal_direction_of_a_network_of_rank_one_is_its_singular_vector(
-    norm: Any, prepared: Any
-) -> None:
-    net, images = RankOne(), 0.2 + 0.6 * torch.rand(3, 1, 6, 6)
-    network = prepared(net, images)
-    labels = network.as_labels(network.exact_logits(images))
-    goal, noise = Goal(labels, labels), CaseNoise(0, ("a", "b", "c"), images.device)
-    eps = Fraction(1, 50) if norm == "linf" else Fraction(1, 10)
-    objective = CaseObjective(network, noise, images)
-    field = Field(objective, images, goal, Budget(norm, eps), noise, norm)
-    changes = (universal.universal_start(field, 10) - images).flatten(1)
-    unit = net.v.sign() if norm == "linf" else net.v / net.v.norm()
-    for change in changes:  # the same for all, but for which of the two ends leaves less
-        torch.testing.assert_close(change * (change @ net.v).sign(), float(eps) * unit)
-
-
 def test_members_are_told_apart_by_where_they_start() -> None:
     members = {
         "reach": Member("reach"),
@@ -187,3 +178,19 @@ def test_members_are_told_apart_by_where_they_start() -> None:
         "substitute": Member(None, learns=True),
     }
     assert {name: member.name for name, member in members.items()} == {n: n for n in members}
+
+
+def test_what_it_finds_does_not_hide_that_gradients_do_not_lead(prepared: Any) -> None:
+    """A search that brings as much as climbs is a sign, whatever a substitute brings beside it."""
+    images, labels = scene()
+    network = prepared(Blurred(), images)
+    goal, noise = Goal(labels, labels), CaseNoise(0, ("a", "b"), images.device)
+    field = Field(
+        CaseObjective(network, noise, images), images, goal, Budget("linf", Fraction(EPS)), noise,
+        "linf",
+    )  # fmt: skip
+    race = Race(field, [Member("reach"), Member(None), Member(None, learns=True)])
+    fallen = torch.tensor([[0.003, 0.011, 0.085], [0.3, 0.01, 0.4]])
+    race.lowest = race.clean[:, None] - fallen
+    race.standing = replace(race.standing, left=race.lowest.amin(1))
+    assert race._unled().tolist() == [True, False]
