@@ -20,7 +20,7 @@ _WEIGHTS, _PICKS = 2**21, 2**22  # draws of their own
 
 
 class AnswerModel:
-    """A U-Net of some ten thousand weights for one case, from changes of its image to answers.
+    """A U-Net of sixteen channels for one case, from changes of its image to changes of answers.
 
     It sees the change, the image and the network's answer to it, and says by how much the answer
     changes: nothing for no change. Its weights are drawn from the case's noise, and no generator

@@ -35,10 +35,10 @@ _BLOCKS, _A_RUN = 2**23, 2**24  # draws of their own
 class Substitute:
     """A black-box attack by transfer that needs no second network: it learns its own.
 
-    Logits are asked for and no gradient. Each query costs a lesson, of twenty steps on a grid of at
-    most 4096 places whatever the image's size, and a climb of ten steps on the substitute, whose
-    loss is of the whole image. What it brings beside `square` and `rays` is in
-    ``docs/strength.md``.
+    Logits are asked for and no gradient. After 40 % of the queries have asked about random blocks,
+    each costs a lesson, of twenty steps on a grid of at most 4096 places whatever the image's size,
+    and a climb of ten steps on the substitute, whose loss is of the whole image. What that brings
+    beside `square` and `rays` is in ``docs/strength.md``.
 
     Attributes:
         steps: queries of a case.
