@@ -204,7 +204,7 @@ def test_killed_at_many_moments_the_store_is_whole_and_the_next_run_goes_on(
     train = run(*TRAIN, "--workspace", url)
     output, _ = train.communicate()
     assert train.returncode == 0, output.decode()
-    kills, patience, done = 0, 4.0, False
+    kills, patience, done = 0, 1.0, False
     while not done:
         machine(f"killed{kills}" if kills % 2 else "one")
         process = run(*GRID, "--workspace", url)
