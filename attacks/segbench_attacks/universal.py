@@ -39,7 +39,7 @@ def universal_starts(field: Field, gradients: int) -> tuple[Tensor, Tensor]:
             direction = _direction(one, gradients)
         except AllMisledError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a stranger's network makes of noise
             if is_out_of_memory(error):
                 raise
             continue

@@ -118,11 +118,12 @@ def _what_spends_more(rows: DataFrame, where: str, norm: str) -> str:
     if norm not in NORMS:
         return "more steps or restarts would tell"
     attacks = rows.loc[threats(rows).eq(where), ["attack", "attack_params"]].drop_duplicates()
-    costs = {
-        json.loads(params).get("cost", "standard")
+    suites = [
+        json.loads(params)
         for name, params in attacks.itertuples(index=False, name=None)
         if str(name).partition(":")[0].partition("@")[0] == "standard"
-    }
+    ]
+    costs = {suite.get("cost", "standard") for suite in suites if not suite.get("target")}
     given = {"norm": norm} if norm != "linf" else {}
     given |= {WHERE: where} if where else {}
     thorough = Spec("standard", {"cost": "thorough", **given})

@@ -67,6 +67,16 @@ def test_what_spends_more_is_what_was_not_run_yet(ran, given, said, row, frame):
     assert sentence.endswith(f"so the worst case may well lie lower: {said}")
 
 
+def test_a_suite_that_led_to_a_target_spent_nothing_on_the_score(row, frame):
+    rows = _rows(row, "pgd", 3, [(0.4, 0.06)] * 3)
+    rows += _rows(
+        row, "standard:target=empty", 3, [(0.5, 0.0)] * 3, target_jaccard=0.5,
+        attack_params='{"cost": "standard", "target": "empty"}',
+    )  # fmt: skip
+    [sentence] = _said(summed_up(frame(rows)))
+    assert sentence.endswith(f"{SETTLED}`-a standard` does, or `standard:cost=thorough`.")
+
+
 def test_of_several_attacks_the_lowest_counts_case_by_case(row, frame):
     pgd = _rows(row, "pgd", 4, [(0.8, 0.2), (0.8, 0.2), (0.2, 0.09)])
     settled = _rows(row, "standard", 4, [(0.3, 0.0), (0.3, 0.0), (0.4, 0.3)])
